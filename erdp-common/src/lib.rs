@@ -1,0 +1,2 @@
+//! What the XDP program and the controller share.
+#![no_std]

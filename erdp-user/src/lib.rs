@@ -1,0 +1,1 @@
+//! The ERDP controller, listed in the order in which a route flows through it.

@@ -1,0 +1,2 @@
+//! `erdp`: the ExpressRoute edge router's daemon and its operator's commands.
+fn main() {}

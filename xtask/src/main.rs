@@ -1,0 +1,2 @@
+//! `cargo xtask`: one door for everything.
+fn main() {}
