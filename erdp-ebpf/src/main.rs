@@ -1,13 +1,107 @@
-//! ERDP's XDP program.
+//! ERDP's XDP program: entry, verdict and counting.
+//!
+//! The stages are `erdp_common::pipeline`; [`packet`] gives them the frame and [`maps`] the tables. Here, once: a frame is
+//! counted as received, decided about, counted as transmitted, punted or dropped, and handed to the kernel's redirect. Two
+//! tracepoints ([`losses`]) count what is lost after a redirect, so that no frame disappears uncounted (invariant: received =
+//! redirected + punted + dropped; redirected = sent + lost).
+//!
+//! A frame with a [`Trace`] in its metadata area is a question (`erdp explain`): it is answered there and not counted.
 #![no_std]
 #![no_main]
 
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+mod losses;
+mod maps;
+mod packet;
 
-/// Verifier spike placeholder: passes every packet.
+use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use aya_log_ebpf::info;
+use erdp_common::{
+    abi::{
+        NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT,
+        counter,
+    },
+    packet::Packet as _,
+    pipeline::{self, Trail, Verdict},
+    reason::DropReason,
+};
+
+use crate::{maps::Maps, packet::Frame};
+
+/// Licence of the loaded object; the redirect and tracepoint helpers need a GPL-compatible one.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// The router: every port of the edge runs this program.
 #[xdp]
-pub fn erdp(_ctx: XdpContext) -> u32 {
-    xdp_action::XDP_PASS
+pub fn erdp(ctx: XdpContext) -> u32 {
+    let mut frame = Frame::new(&ctx);
+    let len = frame.len() as u64;
+    let mut trail = Trail::default();
+    let verdict = pipeline::process(&mut frame, ctx.ingress_ifindex() as u32, &Maps, &mut trail);
+    if frame.has_metadata() && answer(&mut frame, verdict, &trail) {
+        return action(verdict);
+    }
+    maps::count(counter::received(trail.attachment), len);
+    match verdict {
+        Verdict::Transmit(attachment) => maps::count(counter::redirected(attachment), frame.len() as u64),
+        Verdict::Punt(kind) => maps::count(counter::PUNT + kind as u32, len),
+        Verdict::Drop(reason) => dropped(&ctx, reason, len, &trail),
+    }
+    action(verdict)
+}
+
+/// The device map's slot is the egress attachment.
+#[inline(always)]
+fn action(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Transmit(attachment) => maps::redirect(attachment),
+        Verdict::Punt(_) => xdp_action::XDP_PASS,
+        Verdict::Drop(_) => xdp_action::XDP_DROP,
+    }
+}
+
+#[inline(always)]
+fn dropped(ctx: &XdpContext, reason: DropReason, len: u64, trail: &Trail) {
+    maps::count(counter::DROP + reason as u32, len);
+    if trail.wanted_on != 0 {
+        maps::want(&NeighbourWanted { attachment: u32::from(trail.wanted_on), address: trail.wanted });
+    }
+    if maps::logs_drops() {
+        info!(
+            ctx,
+            "dropped: reason {} attachment {} group {} bytes {}",
+            reason as u8,
+            trail.attachment,
+            trail.group,
+            len
+        );
+    }
+}
+
+/// Writes the answer when the metadata is a question; the answer is whether it was one.
+#[inline(always)]
+fn answer(frame: &mut Frame<'_>, verdict: Verdict, trail: &Trail) -> bool {
+    let (verdict, reason) = match verdict {
+        Verdict::Transmit(_) => (VERDICT_TRANSMIT, 0),
+        Verdict::Punt(kind) => (VERDICT_PUNT, kind as u8),
+        Verdict::Drop(reason) => (VERDICT_DROP, reason as u8),
+    };
+    frame.metadata().is_some_and(|trace: &mut Trace| {
+        let asked = trace.magic == TRACE_MAGIC;
+        if asked {
+            *trace = Trace {
+                magic: TRACE_ANSWERED,
+                verdict,
+                reason,
+                attachment: trail.attachment,
+                group: trail.group,
+                next_hop: trail.next_hop,
+                _pad: 0,
+            };
+        }
+        asked
+    })
 }
 
 #[cfg(not(test))]

@@ -1,0 +1,231 @@
+//! The records in the BPF maps: every map type lives here once, for both sides.
+//!
+//! `repr(C)`, explicit padding, no `bool`, `enum` or `usize`; sizes are asserted beside the types. Change one and
+//! [`ABI_VERSION`] goes up. Identifiers (attachment, next hop, group, link) start at 1: 0 means "none".
+
+/// Version of all records below and of the map layout; the program and the controller must agree.
+pub const ABI_VERSION: u32 = 1;
+
+/// Interfaces are looked up by their index directly; one with a higher index is refused at start.
+pub const MAX_IFINDEX: u32 = 65_535;
+/// Attachments (interface and tags) an edge may have, including the unused 0.
+pub const MAX_ATTACHMENTS: u32 = 256;
+/// Tables of 4,096 VLAN identifiers, including the unused 0.
+pub const MAX_VLAN_BLOCKS: u32 = 64;
+/// Next hops, including the unused 0.
+pub const MAX_NEXT_HOPS: u32 = 4_096;
+/// Next-hop groups, including the unused 0.
+pub const MAX_GROUPS: u32 = 4_096;
+/// Links whose liveness is one word each, including the unused 0.
+pub const MAX_LINKS: u32 = 256;
+/// (attachment, address) pairs that may speak BGP to this router.
+pub const MAX_PEERS: u32 = 1_024;
+/// Members of a next-hop group.
+pub const GROUP_MEMBERS: usize = 8;
+/// Buckets of a next-hop group: flows are spread in steps of 1/64.
+pub const GROUP_BUCKETS: usize = 64;
+
+/// An interface, by its index: which attachment untagged frames belong to, and where its VLANs are.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    /// Attachment of untagged frames.
+    pub attachment: u16,
+    /// Block in the VLAN table for the outer tag.
+    pub vlan_block: u16,
+    /// Explicit padding to 8 bytes.
+    pub _pad: u32,
+}
+
+/// A VLAN identifier in a block of 4,096.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vlan {
+    /// Attachment of frames for which this is the last tag.
+    pub attachment: u16,
+    /// Block for the second tag.
+    pub inner_block: u16,
+    /// Explicit padding to 8 bytes.
+    pub _pad: u32,
+}
+
+/// A logical interface: where a frame has come in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attachment {
+    /// First of the 256 blocks of its routing table's IPv4 root.
+    pub root4: u32,
+    /// First of the 256 blocks of its routing table's IPv6 root.
+    pub root6: u32,
+    /// `ATTACHMENT_*` bits.
+    pub flags: u32,
+    /// Our IPv4 address, network order; zero: none.
+    pub local4: [u8; 4],
+    /// Our IPv6 address; zero: none.
+    pub local6: [u8; 16],
+    /// Our link-local IPv6 address; zero: none.
+    pub link_local6: [u8; 16],
+}
+
+/// The attachment forwards: its circuit is enabled.
+pub const ATTACHMENT_ENABLED: u32 = 1;
+/// The attachment faces Microsoft; otherwise the customer.
+pub const ATTACHMENT_MSEE: u32 = 2;
+/// What came in on one side may leave on the same side (C2).
+pub const ATTACHMENT_HAIRPIN: u32 = 4;
+
+/// Longest layer 2 header without its last ethertype: two MAC addresses and two tags.
+pub const L2_MAX: usize = 20;
+
+/// A neighbour: how to reach it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NextHop {
+    /// `NEXT_HOP_*` bits.
+    pub flags: u32,
+    /// Egress attachment, and slot in the device map.
+    pub attachment: u16,
+    /// Word in the link table that says whether it is alive.
+    pub link: u16,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    /// Bytes of `l2` in use: 12, 16 or 20.
+    pub l2_len: u8,
+    /// Explicit padding.
+    pub _pad: u8,
+    /// Destination MAC, source MAC and up to two tags (each ethertype and identifier); the last ethertype is the packet's.
+    pub l2: [u8; L2_MAX],
+}
+
+/// The neighbour's MAC address is known.
+pub const NEXT_HOP_RESOLVED: u32 = 1;
+/// The next hop is on the Microsoft side.
+pub const NEXT_HOP_MSEE: u32 = 2;
+
+/// What a route leads to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Group {
+    /// `GROUP_*` value.
+    pub kind: u16,
+    /// For [`GROUP_GLEAN`]: the attachment on whose wire the destination itself is.
+    pub attachment: u16,
+    /// Next hops; 0: no member.
+    pub members: [u16; GROUP_MEMBERS],
+    /// Index into `members` for each share of the flows.
+    pub buckets: [u8; GROUP_BUCKETS],
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self { kind: GROUP_NONE, attachment: 0, members: [0; GROUP_MEMBERS], buckets: [0; GROUP_BUCKETS] }
+    }
+}
+
+/// An unused record.
+pub const GROUP_NONE: u16 = 0;
+/// Forward to one of the members.
+pub const GROUP_FORWARD: u16 = 1;
+/// The destination is a neighbour that is not resolved yet: ask for it.
+pub const GROUP_GLEAN: u16 = 2;
+/// Drop on purpose.
+pub const GROUP_DISCARD: u16 = 3;
+
+/// Who may speak BGP to this router.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PeerKey {
+    /// The attachment it must come in on.
+    pub attachment: u32,
+    /// Its address, IPv4 as `::ffff:a.b.c.d`.
+    pub address: [u8; 16],
+}
+
+/// Packets and bytes (of the frame, without FCS) on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Frames.
+    pub packets: u64,
+    /// Bytes from the Ethernet header on.
+    pub bytes: u64,
+}
+
+/// Slots of the counter map.
+pub mod counter {
+    /// First slot of drop reasons.
+    pub const DROP: u32 = 0;
+    /// First slot of punt kinds.
+    pub const PUNT: u32 = 64;
+    /// Frames that the egress driver did not take after a redirect; bytes are not known and stay 0.
+    pub const TRANSMIT_LOST: u32 = 80;
+    /// Frames whose redirect the kernel refused; bytes stay 0.
+    pub const REDIRECT_FAILED: u32 = 81;
+    /// First slot of attachments: received at `ATTACHMENTS + 2 * id`, redirected at the next one.
+    pub const ATTACHMENTS: u32 = 96;
+    /// Number of slots.
+    pub const SLOTS: u32 = ATTACHMENTS + 2 * super::MAX_ATTACHMENTS;
+
+    /// Slot of frames received on an attachment (0: no attachment).
+    pub const fn received(attachment: u16) -> u32 {
+        ATTACHMENTS + 2 * attachment as u32
+    }
+
+    /// Slot of frames redirected out of an attachment.
+    pub const fn redirected(attachment: u16) -> u32 {
+        received(attachment) + 1
+    }
+}
+
+/// What the program did with a frame, written into the metadata area of a question (see `erdp explain`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// [`TRACE_MAGIC`] in a question; [`TRACE_ANSWERED`] in the answer.
+    pub magic: u32,
+    /// `VERDICT_*` value.
+    pub verdict: u8,
+    /// Number of the drop reason or punt kind.
+    pub reason: u8,
+    /// Ingress attachment.
+    pub attachment: u16,
+    /// Group of the longest match.
+    pub group: u32,
+    /// Chosen next hop.
+    pub next_hop: u16,
+    /// Explicit padding.
+    pub _pad: u16,
+}
+
+/// Marks a frame as a question: it is answered and not counted.
+pub const TRACE_MAGIC: u32 = 0x4552_4450;
+/// Marks the answer.
+pub const TRACE_ANSWERED: u32 = 0x4552_4441;
+/// Redirected through the device map.
+pub const VERDICT_TRANSMIT: u8 = 1;
+/// Handed to the kernel.
+pub const VERDICT_PUNT: u8 = 2;
+/// Dropped.
+pub const VERDICT_DROP: u8 = 3;
+
+/// A destination on one of our wires that has no neighbour entry: the controller asks the kernel to resolve it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NeighbourWanted {
+    /// The attachment on whose wire it is.
+    pub attachment: u32,
+    /// The address, IPv4 as `::ffff:a.b.c.d`.
+    pub address: [u8; 16],
+}
+
+const _: () = {
+    assert!(size_of::<Port>() == 8);
+    assert!(size_of::<Vlan>() == 8);
+    assert!(size_of::<Attachment>() == 48);
+    assert!(size_of::<NextHop>() == 32);
+    assert!(size_of::<Group>() == 84);
+    assert!(size_of::<PeerKey>() == 20);
+    assert!(size_of::<Count>() == 16);
+    assert!(size_of::<Trace>() == 16);
+    assert!(size_of::<NeighbourWanted>() == 20);
+};

@@ -1,0 +1,287 @@
+//! Stage "parse", layer 3: IPv4 and IPv6 as two small implementations of one [`Family`], so that every later stage is written
+//! once.
+//!
+//! RFC 791, RFC 8200. The IPv4 header checksum is not verified: it is updated incrementally (RFC 1624), so a wrong one stays
+//! wrong and the receiver drops it. Extension headers are walked only as far as [`EXTENSIONS_MAX`] and
+//! [`EXTENSION_BYTES_MAX`], to find ports for the flow hash and what is for this router; beyond that the packet is forwarded
+//! by its addresses alone.
+
+use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
+
+use crate::{abi::Attachment, packet::Packet, reason::DropReason, rewrite};
+
+/// Extension headers that are walked.
+pub const EXTENSIONS_MAX: usize = 4;
+/// Bytes of extension headers that are walked.
+pub const EXTENSION_BYTES_MAX: usize = 256;
+
+/// What the stages need to know of an IP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Source, left-aligned: IPv4 occupies the first 32 bits.
+    pub source: Address,
+    /// Destination, left-aligned.
+    pub destination: Address,
+    /// Bytes from the IP header on.
+    pub len: u32,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
+    /// Protocol of the payload behind all extension headers that were walked.
+    pub protocol: u8,
+    /// Any fragment, the first one too: it is hashed on addresses only.
+    pub is_fragment: bool,
+    /// Offset in the frame of the layer 4 header, if this packet has it and it is within the bounds.
+    pub transport_at: Option<usize>,
+}
+
+/// An address of either family in host order, left-aligned in two words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Address {
+    /// Bits 0 to 63.
+    pub high: u64,
+    /// Bits 64 to 127; zero for IPv4.
+    pub low: u64,
+}
+
+impl Address {
+    /// From an IPv4 address in network order.
+    #[inline(always)]
+    pub fn v4(bytes: [u8; 4]) -> Self {
+        Self { high: u64::from(u32::from_be_bytes(bytes)) << 32, low: 0 }
+    }
+
+    /// From an IPv6 address in network order.
+    #[inline(always)]
+    pub fn v6(bytes: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+        Self {
+            high: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            low: u64::from_be_bytes([i, j, k, l, m, n, o, p]),
+        }
+    }
+
+    /// No bit set: "no address".
+    #[inline(always)]
+    pub fn is_unspecified(self) -> bool {
+        self.high == 0 && self.low == 0
+    }
+}
+
+/// One of the two versions of IP.
+pub trait Family {
+    /// Reads and checks the header at `at`.
+    fn parse<P: Packet>(packet: &P, at: usize) -> Result<Datagram, DropReason>;
+    /// Whether the address is one of ours on this attachment.
+    fn is_ours(address: Address, attachment: &Attachment) -> bool;
+    /// Whether the source can be on a wire at all and may be forwarded.
+    fn is_martian_source(source: Address) -> bool;
+    /// Whether the destination is a unicast address that may be forwarded.
+    fn is_forwardable(destination: Address) -> bool;
+    /// Protocol number of ICMP.
+    const ICMP: u8;
+    /// ICMP types for echo request and reply.
+    const ECHO: [u8; 2];
+    /// The address as a [`crate::abi::PeerKey`] and events carry it.
+    fn key(address: Address) -> [u8; 16];
+    /// First block of the root of the routing table.
+    fn root(attachment: &Attachment) -> u32;
+    /// Bits of an address.
+    const BITS: u32;
+    /// Lowers TTL or hop limit by one, the checksum with it; the caller has seen that it is above one.
+    fn decrement_hop_limit<P: Packet>(packet: &mut P, at: usize) -> Option<()>;
+}
+
+/// IPv4 (RFC 791).
+pub struct V4;
+/// IPv6 (RFC 8200).
+pub struct V6;
+
+impl Family for V4 {
+    const ICMP: u8 = 1;
+    const ECHO: [u8; 2] = [8, 0];
+    const BITS: u32 = 32;
+
+    #[inline(always)]
+    fn parse<P: Packet>(packet: &P, at: usize) -> Result<Datagram, DropReason> {
+        let header: Ipv4Hdr = packet.read(at).ok_or(DropReason::Truncated)?;
+        let header_len = usize::from(header.vihl & 0x0f) * 4;
+        if header.vihl >> 4 != 4 || header_len < Ipv4Hdr::LEN {
+            return Err(DropReason::BadHeader);
+        }
+        let len = usize::from(u16::from_be_bytes(header.tot_len));
+        // A frame may be longer than its packet (padding to 60 bytes), never shorter.
+        if len < header_len || at + len > packet.len() {
+            return Err(DropReason::BadLength);
+        }
+        let fragment = u16::from_be_bytes(header.frags);
+        let is_fragment = fragment & 0x3fff != 0; // more-fragments or an offset (RFC 791 section 3.1)
+        Ok(Datagram {
+            source: Address::v4(header.src_addr),
+            destination: Address::v4(header.dst_addr),
+            len: len as u32,
+            hop_limit: header.ttl,
+            protocol: header.proto,
+            is_fragment,
+            transport_at: (fragment & 0x1fff == 0).then_some(at + header_len),
+        })
+    }
+
+    #[inline(always)]
+    fn is_ours(address: Address, attachment: &Attachment) -> bool {
+        address == Address::v4(attachment.local4) && !address.is_unspecified()
+    }
+
+    /// RFC 1812 section 5.3.7: 0/8, 127/8, class D and E including the limited broadcast.
+    #[inline(always)]
+    fn is_martian_source(source: Address) -> bool {
+        let first = (source.high >> 56) as u8;
+        first == 0 || first == 127 || first >= 224
+    }
+
+    #[inline(always)]
+    fn is_forwardable(destination: Address) -> bool {
+        !Self::is_martian_source(destination) && destination.high >> 48 != 0xa9fe // 169.254/16, RFC 3927
+    }
+
+    #[inline(always)]
+    fn key(address: Address) -> [u8; 16] {
+        let [a, b, c, d, ..] = address.high.to_be_bytes();
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+    }
+
+    #[inline(always)]
+    fn root(attachment: &Attachment) -> u32 {
+        attachment.root4
+    }
+
+    #[inline(always)]
+    fn decrement_hop_limit<P: Packet>(packet: &mut P, at: usize) -> Option<()> {
+        const TTL_TO_CHECKSUM: usize = 8;
+        let [ttl, protocol, sum_high, sum_low] = packet.read::<[u8; 4]>(at + TTL_TO_CHECKSUM)?;
+        let [sum_high, sum_low] = rewrite::checksum_after(
+            [sum_high, sum_low],
+            u16::from_be_bytes([ttl, protocol]),
+            u16::from_be_bytes([ttl - 1, protocol]),
+        );
+        packet.write(at + TTL_TO_CHECKSUM, [ttl - 1, protocol, sum_high, sum_low])
+    }
+}
+
+impl Family for V6 {
+    const ICMP: u8 = 58;
+    const ECHO: [u8; 2] = [128, 129];
+    const BITS: u32 = 128;
+
+    #[inline(always)]
+    fn parse<P: Packet>(packet: &P, at: usize) -> Result<Datagram, DropReason> {
+        let header: Ipv6Hdr = packet.read(at).ok_or(DropReason::Truncated)?;
+        let [first, ..] = header.vcf;
+        if first >> 4 != 6 {
+            return Err(DropReason::BadHeader);
+        }
+        let len = Ipv6Hdr::LEN + usize::from(u16::from_be_bytes(header.payload_len));
+        if at + len > packet.len() {
+            return Err(DropReason::BadLength);
+        }
+        let walked = walk_extensions(packet, at + Ipv6Hdr::LEN, header.next_hdr);
+        Ok(Datagram {
+            source: Address::v6(header.src_addr),
+            destination: Address::v6(header.dst_addr),
+            len: len as u32,
+            hop_limit: header.hop_limit,
+            protocol: walked.protocol,
+            is_fragment: walked.is_fragment,
+            transport_at: walked.transport_at,
+        })
+    }
+
+    #[inline(always)]
+    fn is_ours(address: Address, attachment: &Attachment) -> bool {
+        (address == Address::v6(attachment.local6) || address == Address::v6(attachment.link_local6))
+            && !address.is_unspecified()
+    }
+
+    /// RFC 4291 section 2.7 and 2.5: multicast, unspecified, loopback; link-local is for the wire it is on.
+    #[inline(always)]
+    fn is_martian_source(source: Address) -> bool {
+        !Self::is_forwardable(source)
+    }
+
+    #[inline(always)]
+    fn is_forwardable(destination: Address) -> bool {
+        let is_multicast = destination.high >> 56 == 0xff;
+        let is_link_local = destination.high >> 54 == 0xfe80 >> 6;
+        let is_special = destination.high == 0 && destination.low <= 1;
+        !is_multicast && !is_link_local && !is_special
+    }
+
+    #[inline(always)]
+    fn key(address: Address) -> [u8; 16] {
+        let [a, b, c, d, e, f, g, h] = address.high.to_be_bytes();
+        let [i, j, k, l, m, n, o, p] = address.low.to_be_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+    }
+
+    #[inline(always)]
+    fn root(attachment: &Attachment) -> u32 {
+        attachment.root6
+    }
+
+    #[inline(always)]
+    fn decrement_hop_limit<P: Packet>(packet: &mut P, at: usize) -> Option<()> {
+        const HOP_LIMIT: usize = 7;
+        let [hop_limit] = packet.read::<[u8; 1]>(at + HOP_LIMIT)?;
+        packet.write(at + HOP_LIMIT, [hop_limit - 1])
+    }
+}
+
+struct Walked {
+    protocol: u8,
+    is_fragment: bool,
+    transport_at: Option<usize>,
+}
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+
+/// Walks the extension headers (RFC 8200 section 4) to the layer 4 header.
+#[inline(always)]
+fn walk_extensions<P: Packet>(packet: &P, first_at: usize, first: u8) -> Walked {
+    let mut at = first_at;
+    let mut walked = Walked { protocol: first, is_fragment: false, transport_at: None };
+    for _ in 0..EXTENSIONS_MAX {
+        if !is_extension(walked.protocol) {
+            break;
+        }
+        let Some([next, len, offset_high, offset_low]) = packet.read::<[u8; 4]>(at) else {
+            return walked;
+        };
+        at += match walked.protocol {
+            FRAGMENT => 8,
+            AUTHENTICATION => (usize::from(len) + 2) * 4, // RFC 4302 section 2.2: 4-octet units
+            _ => (usize::from(len) + 1) * 8,
+        };
+        if walked.protocol == FRAGMENT {
+            walked.is_fragment = true;
+            if u16::from_be_bytes([offset_high, offset_low]) & 0xfff8 != 0 {
+                walked.protocol = next;
+                return walked;
+            }
+        }
+        walked.protocol = next;
+        if at > first_at + EXTENSION_BYTES_MAX {
+            return walked;
+        }
+    }
+    if !is_extension(walked.protocol) {
+        walked.transport_at = Some(at);
+    }
+    walked
+}
+
+fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS)
+}

@@ -1,0 +1,127 @@
+//! Stage "local": what is for this router itself, and nothing else, goes to the kernel.
+//!
+//! Local is (attachment, address, configured peer) (invariant 11): ARP (RFC 826) and neighbour discovery (RFC 4861) for our own
+//! addresses on this very attachment, BGP from a configured peer of this attachment, echo to our addresses.
+
+use network_types::{arp::ArpHdr, ip::IpProto};
+
+use crate::{
+    abi::{Attachment, PeerKey},
+    family::{Address, Datagram, Family},
+    packet::Packet,
+    reason::{DropReason, PuntKind},
+    tables::Tables,
+};
+
+/// TCP port of BGP (RFC 4271 section 8).
+pub const BGP_PORT: u16 = 179;
+
+const NEIGHBOUR_SOLICITATION: u8 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+const ALL_NODES: Address = Address { high: 0xff02 << 48, low: 1 };
+/// ff02::1:ff00:0/104 (RFC 4291 section 2.7.1).
+const SOLICITED_NODE: Address = Address { high: 0xff02 << 48, low: 0x0000_0001_ff00_0000 };
+
+/// ARP: requests and replies for our address, and gratuitous ones, which tell that a neighbour's MAC address has changed.
+#[inline(always)]
+pub fn arp<P: Packet>(packet: &P, at: usize, attachment: &Attachment) -> Result<PuntKind, DropReason> {
+    const SENDER: usize = 14;
+    const TARGET: usize = 24;
+    let sender: [u8; 4] = packet.read(at + SENDER).ok_or(DropReason::Truncated)?;
+    let target: [u8; 4] = packet.read(at + TARGET).ok_or(DropReason::Truncated)?;
+    let for_us = target == attachment.local4 && target != [0; 4];
+    if for_us || sender == target { Ok(PuntKind::Arp) } else { Err(DropReason::ArpNotForUs) }
+}
+
+/// `Some` when the packet ends here: for the kernel, or dropped; `None` when it is to be forwarded.
+#[inline(always)]
+pub fn ip<F: Family, P: Packet, T: Tables>(
+    packet: &P,
+    datagram: &Datagram,
+    attachment_id: u16,
+    attachment: &Attachment,
+    tables: &T,
+) -> Option<Result<PuntKind, DropReason>> {
+    let ours = F::is_ours(datagram.destination, attachment);
+    if !ours && F::is_forwardable(datagram.destination) {
+        return None;
+    }
+    if let Some(kind) = discovery::<F, P>(packet, datagram, ours, attachment) {
+        return Some(kind);
+    }
+    Some(if !ours {
+        Err(DropReason::NotUnicast)
+    } else if is_echo::<F, P>(packet, datagram) {
+        Ok(PuntKind::Echo)
+    } else if is_bgp_of_peer::<F, P, T>(packet, datagram, attachment_id, tables) {
+        Ok(PuntKind::Bgp)
+    } else {
+        Err(DropReason::LocalNotAllowed)
+    })
+}
+
+/// Neighbour discovery, types 133 to 137; `None` for anything else. RFC 4861 section 7.1: the hop limit must be 255.
+#[inline(always)]
+fn discovery<F: Family, P: Packet>(
+    packet: &P,
+    datagram: &Datagram,
+    ours: bool,
+    attachment: &Attachment,
+) -> Option<Result<PuntKind, DropReason>> {
+    if F::BITS != 128 || datagram.protocol != F::ICMP {
+        return None;
+    }
+    let [kind] = packet.read::<[u8; 1]>(datagram.transport_at?)?;
+    if !(133..=137).contains(&kind) {
+        return None;
+    }
+    let to_us = ours
+        || match kind {
+            NEIGHBOUR_SOLICITATION => is_solicited_node(datagram.destination, attachment),
+            _ => datagram.destination == ALL_NODES,
+        };
+    let wanted = matches!(kind, NEIGHBOUR_SOLICITATION | NEIGHBOUR_ADVERTISEMENT);
+    Some(if to_us && wanted && datagram.hop_limit == 255 {
+        Ok(PuntKind::NeighbourDiscovery)
+    } else {
+        Err(DropReason::NdNotForUs)
+    })
+}
+
+/// Whether the group address is made of the last 24 bits of one of our addresses.
+#[inline(always)]
+fn is_solicited_node(group: Address, attachment: &Attachment) -> bool {
+    let of = |address: [u8; 16]| SOLICITED_NODE.low | (Address::v6(address).low & 0x00ff_ffff);
+    group.high == SOLICITED_NODE.high
+        && (group.low == of(attachment.local6) || group.low == of(attachment.link_local6))
+}
+
+#[inline(always)]
+fn is_echo<F: Family, P: Packet>(packet: &P, datagram: &Datagram) -> bool {
+    let kind = datagram.transport_at.and_then(|at| packet.read::<[u8; 1]>(at));
+    datagram.protocol == F::ICMP
+        && !datagram.is_fragment
+        && kind.is_some_and(|[kind]| {
+            let [request, reply] = F::ECHO;
+            kind == request || kind == reply
+        })
+}
+
+#[inline(always)]
+fn is_bgp_of_peer<F: Family, P: Packet, T: Tables>(
+    packet: &P,
+    datagram: &Datagram,
+    attachment: u16,
+    tables: &T,
+) -> bool {
+    if datagram.protocol != IpProto::Tcp as u8 || datagram.is_fragment {
+        return false;
+    }
+    let Some([a, b, c, d]) = datagram.transport_at.and_then(|at| packet.read::<[u8; 4]>(at)) else {
+        return false;
+    };
+    let is_bgp = u16::from_be_bytes([a, b]) == BGP_PORT || u16::from_be_bytes([c, d]) == BGP_PORT;
+    is_bgp && tables.is_peer(&PeerKey { attachment: u32::from(attachment), address: F::key(datagram.source) })
+}
+
+const _: () = assert!(ArpHdr::LEN == 28);

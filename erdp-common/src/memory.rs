@@ -1,0 +1,162 @@
+//! Frames and tables in plain memory: the host's side of [`Packet`], [`Tables`] and [`Store`].
+//!
+//! The packet tables, the property tests and the in-memory dataplane run the very stages of the XDP program over these.
+
+use std::{collections::HashMap, collections::HashSet, vec, vec::Vec};
+
+use crate::{
+    abi::{
+        Attachment, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_LINKS, MAX_NEXT_HOPS, MAX_VLAN_BLOCKS, NextHop,
+        PeerKey, Port, Vlan,
+    },
+    fib::{BLOCK_ENTRIES, build::Store},
+    packet::{OFFSET_MAX, Packet, Window},
+    tables::Tables,
+};
+
+/// Bytes that may be added in front of a frame, as the kernel's XDP_PACKET_HEADROOM less its frame record.
+const HEADROOM: usize = 216;
+
+/// A frame in memory.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Frame {
+    /// A copy of the bytes, with headroom in front.
+    pub fn new(frame: &[u8]) -> Self {
+        let mut bytes = vec![0; HEADROOM];
+        bytes.extend_from_slice(frame);
+        Self { bytes, start: HEADROOM }
+    }
+
+    /// The bytes from the Ethernet header on.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+impl Packet for Frame {
+    fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    fn read<T: Window>(&self, at: usize) -> Option<T> {
+        if at > OFFSET_MAX {
+            return None;
+        }
+        let window = self.bytes().get(at..at + size_of::<T>())?;
+        // SAFETY: the window has exactly size_of::<T>() bytes, and `Window` allows every bit pattern at any alignment.
+        Some(unsafe { window.as_ptr().cast::<T>().read_unaligned() })
+    }
+
+    fn write<T: Window>(&mut self, at: usize, value: T) -> Option<()> {
+        if at > OFFSET_MAX {
+            return None;
+        }
+        let start = self.start;
+        let window = self.bytes.get_mut(start + at..start + at + size_of::<T>())?;
+        // SAFETY: as in `read`.
+        unsafe { window.as_mut_ptr().cast::<T>().write_unaligned(value) };
+        Some(())
+    }
+
+    fn cut_front(&mut self, bytes: i32) -> Option<()> {
+        let start = self.start.checked_add_signed(bytes as isize)?;
+        // bpf_xdp_adjust_head keeps at least an Ethernet header.
+        if start + 14 > self.bytes.len() {
+            return None;
+        }
+        self.start = start;
+        Some(())
+    }
+}
+
+/// The maps in memory.
+#[derive(Clone, Debug)]
+pub struct MemoryTables {
+    /// Interfaces by index.
+    pub ports: HashMap<u32, Port>,
+    /// VLAN blocks of 4,096.
+    pub vlans: HashMap<(u16, u16), Vlan>,
+    /// Attachments by identifier.
+    pub attachments: Vec<Attachment>,
+    /// Groups by identifier.
+    pub groups: Vec<Group>,
+    /// Next hops by identifier.
+    pub next_hops: Vec<NextHop>,
+    /// Liveness words.
+    pub links: Vec<u64>,
+    /// Configured BGP peers.
+    pub peers: HashSet<PeerKey>,
+    /// Forwarding trie.
+    pub blocks: MemoryStore,
+}
+
+impl MemoryTables {
+    /// Empty tables with a pool of `blocks` blocks.
+    pub fn new(blocks: u32) -> Self {
+        Self {
+            ports: HashMap::new(),
+            vlans: HashMap::new(),
+            attachments: vec![Attachment::default(); MAX_ATTACHMENTS as usize],
+            groups: vec![Group::default(); MAX_GROUPS as usize],
+            next_hops: vec![NextHop::default(); MAX_NEXT_HOPS as usize],
+            links: vec![0; MAX_LINKS as usize],
+            peers: HashSet::new(),
+            blocks: MemoryStore::new(blocks),
+        }
+    }
+}
+
+impl Tables for MemoryTables {
+    fn port(&self, ifindex: u32) -> Option<&Port> {
+        self.ports.get(&ifindex)
+    }
+    fn vlan(&self, block: u16, vid: u16) -> Option<&Vlan> {
+        (block != 0 && u32::from(block) < MAX_VLAN_BLOCKS).then(|| self.vlans.get(&(block, vid)))?
+    }
+    fn attachment(&self, id: u16) -> Option<&Attachment> {
+        self.attachments.get(usize::from(id))
+    }
+    fn fib_entry(&self, block: u32, slot: u8) -> Option<u32> {
+        (block < self.blocks.capacity()).then(|| self.blocks.entry(block, slot))
+    }
+    fn group(&self, id: u32) -> Option<&Group> {
+        self.groups.get(id as usize)
+    }
+    fn next_hop(&self, id: u16) -> Option<&NextHop> {
+        self.next_hops.get(usize::from(id))
+    }
+    fn link_is_alive(&self, link: u16) -> bool {
+        self.links.get(usize::from(link)).is_some_and(|word| *word != 0)
+    }
+    fn is_peer(&self, key: &PeerKey) -> bool {
+        self.peers.contains(key)
+    }
+}
+
+/// Blocks of the trie in memory.
+#[derive(Clone, Debug)]
+pub struct MemoryStore(Vec<[u32; BLOCK_ENTRIES]>);
+
+impl MemoryStore {
+    /// A pool of empty blocks.
+    pub fn new(blocks: u32) -> Self {
+        Self(vec![[0; BLOCK_ENTRIES]; blocks as usize])
+    }
+}
+
+impl Store for MemoryStore {
+    fn capacity(&self) -> u32 {
+        self.0.len() as u32
+    }
+    fn entry(&self, block: u32, slot: u8) -> u32 {
+        self.0[block as usize][usize::from(slot)]
+    }
+    fn publish(&mut self, block: u32, slot: u8, entry: u32) {
+        self.0[block as usize][usize::from(slot)] = entry;
+    }
+}

@@ -1,0 +1,118 @@
+//! Why a frame was dropped or handed to the kernel: the append-only lists that counters, metrics and explanations use.
+//!
+//! Numbers are part of the ABI (counter slots): append, never renumber. Every reason has a name, a sentence and a remedy,
+//! and a row in the packet tables (`tests/`) that reaches it.
+
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $number:literal, $label:literal, $remedy:literal;)* }) => {
+        $(#[$doc])*
+        #[repr(u8)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$vdoc])* $variant = $number,)* }
+
+        impl $name {
+            /// Every value, in number order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name in counters, metrics and JSON.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+
+            /// What an operator does about it.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$variant => $remedy,)* }
+            }
+
+            /// The value of a counter slot or trace byte.
+            pub fn from_number(number: u8) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| *value as u8 == number)
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a frame was dropped. Append only.
+    DropReason {
+        /// The frame ends before a header that it announces.
+        Truncated = 0, "truncated", "the sender or the NIC cuts frames: capture on the port and look at the lengths";
+        /// The ethertype is neither IPv4, IPv6 nor ARP (C3: no layer 2 extension).
+        NotIp = 1, "not-ip", "only IP crosses ExpressRoute: turn off the layer 2 protocol on the neighbour";
+        /// More than two VLAN tags.
+        TooManyTags = 2, "too-many-tags", "ExpressRoute uses at most an S-tag and a C-tag: check the provider's cross-connect";
+        /// No attachment is configured for this interface and these tags.
+        UnknownAttachment = 3, "unknown-attachment", "compare the VLAN tags on the wire with `vlan` and `s-vlan` in the configuration";
+        /// The circuit or attachment is administratively disabled (A8).
+        Disabled = 4, "disabled", "the circuit is not enabled: check its provisioning state and `admin` in the configuration";
+        /// IP version or header length field is wrong.
+        BadHeader = 5, "bad-header", "a broken or hostile sender: find it by its source MAC address";
+        /// The IP length field goes beyond the frame or is below the header's.
+        BadLength = 6, "bad-length", "a broken or hostile sender, or a port that cuts frames: compare MTUs";
+        /// The source address can never be one on the wire (RFC 1812 section 5.3.7, RFC 4291 section 2.7).
+        MartianSource = 7, "martian-source", "spoofed or misconfigured source: find it by its source MAC address";
+        /// Destination is multicast, broadcast, loopback or link-local and not for this router.
+        NotUnicast = 8, "not-unicast", "multicast and broadcast do not cross ExpressRoute: keep them inside the site";
+        /// For this router, but neither ARP, ND, BGP of a configured peer nor an echo.
+        LocalNotAllowed = 9, "local-not-allowed", "the router offers only BGP to configured peers and echo: add the peer or stop the sender";
+        /// No route in the routing domain.
+        NoRoute = 10, "no-route", "look at `erdp show routes`: is the session up, and does the peer announce a covering prefix?";
+        /// The longest match is a discard route.
+        DiscardRoute = 11, "discard-route", "the destination is inside an aggregate without a more specific route";
+        /// All next hops of the group are on dead links.
+        NoLiveLink = 12, "no-live-link", "all links towards this prefix are down: `erdp show links`";
+        /// The neighbour's MAC address is not known (yet); resolution has been asked for.
+        NeighbourUnresolved = 13, "neighbour-unresolved", "passes when ARP/ND answers; if it stays, the neighbour is off or on another VLAN";
+        /// TTL or hop limit would reach zero.
+        TtlExpired = 14, "ttl-expired", "a traceroute, or a routing loop behind one of the neighbours";
+        /// The packet is larger than the next hop's MTU.
+        TooBig = 15, "too-big", "lower the sender's MTU or MSS to the circuit's 1500 bytes of IP";
+        /// It would leave on the side it came from, and `hairpin` is `deny` (C2).
+        Hairpin = 16, "hairpin", "set `hairpin = \"allow\"` on the circuit if sites or VNets are meant to meet here";
+        /// ARP that asks for somebody else.
+        ArpNotForUs = 17, "arp-not-for-us", "normal on shared segments; otherwise the neighbour has a wrong subnet mask";
+        /// Neighbour discovery that is not for this router, or a router advertisement or redirect.
+        NdNotForUs = 18, "nd-not-for-us", "normal on shared segments; switch router advertisements off on the neighbour";
+        /// No room in front of the packet for the tags to push.
+        NoHeadroom = 19, "no-headroom", "the driver gives XDP too little headroom: see `erdp check`";
+        /// A map refers to a record that does not exist.
+        BrokenReference = 20, "broken-reference", "a fault of ERDP itself: restart `erdp` and report it with `erdp show counters`";
+    }
+}
+
+reasons! {
+    /// What is handed to the kernel of the edge itself. Append only.
+    PuntKind {
+        /// ARP for one of our addresses, or a gratuitous one.
+        Arp = 0, "arp", "";
+        /// IPv6 neighbour solicitation or advertisement for us.
+        NeighbourDiscovery = 1, "nd", "";
+        /// TCP port 179 of a configured peer.
+        Bgp = 2, "bgp", "";
+        /// ICMP or ICMPv6 echo request or reply to one of our addresses.
+        Echo = 3, "echo", "";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DropReason, PuntKind};
+    use crate::abi::counter;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn numbers_are_dense_and_labels_unique() {
+        for (at, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, at);
+            assert_eq!(DropReason::from_number(at as u8), Some(*reason));
+            assert!(!reason.remedy().is_empty(), "{} has no remedy", reason.label());
+        }
+        let labels: BTreeSet<_> = DropReason::ALL.iter().map(|reason| reason.label()).collect();
+        assert_eq!(labels.len(), DropReason::ALL.len());
+        assert!(
+            DropReason::ALL.len() <= counter::PUNT as usize,
+            "drop reasons would run into the punt counters"
+        );
+        assert!(PuntKind::ALL.len() <= (counter::TRANSMIT_LOST - counter::PUNT) as usize);
+    }
+}

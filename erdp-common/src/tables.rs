@@ -1,0 +1,23 @@
+//! The maps as the stages see them: look-ups only, each answering `None` for a record that does not exist.
+
+use crate::abi::{Attachment, Group, NextHop, PeerKey, Port, Vlan};
+
+/// Read access to everything the controller has written.
+pub trait Tables {
+    /// The interface with this index.
+    fn port(&self, ifindex: u32) -> Option<&Port>;
+    /// An identifier in a block of VLANs.
+    fn vlan(&self, block: u16, vid: u16) -> Option<&Vlan>;
+    /// A logical interface.
+    fn attachment(&self, id: u16) -> Option<&Attachment>;
+    /// An entry of the forwarding trie.
+    fn fib_entry(&self, block: u32, slot: u8) -> Option<u32>;
+    /// What a route leads to.
+    fn group(&self, id: u32) -> Option<&Group>;
+    /// A neighbour.
+    fn next_hop(&self, id: u16) -> Option<&NextHop>;
+    /// Whether a link is alive: the one word that a failover writes.
+    fn link_is_alive(&self, link: u16) -> bool;
+    /// Whether a configured BGP peer may speak from this address on this attachment.
+    fn is_peer(&self, key: &PeerKey) -> bool;
+}

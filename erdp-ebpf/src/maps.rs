@@ -1,0 +1,138 @@
+//! The maps: their definitions, and the stages' view of them. The only place of this program where map values are touched.
+
+use core::ptr::read_volatile;
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, DevMap, HashMap, PerCpuArray, RingBuf},
+};
+use erdp_common::{
+    abi::{
+        Attachment, Count, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_IFINDEX, MAX_LINKS, MAX_NEXT_HOPS,
+        MAX_PEERS, MAX_VLAN_BLOCKS, NeighbourWanted, NextHop, PeerKey, Port, Vlan, counter,
+    },
+    fib::BLOCK_ENTRIES,
+    tables::Tables,
+};
+
+/// `BPF_F_MMAPABLE` (Linux 5.5).
+const MMAPABLE: u32 = 1 << 10;
+
+#[map]
+static PORTS: Array<Port> = Array::with_max_entries(MAX_IFINDEX + 1, 0);
+#[map]
+static VLANS: Array<Vlan> = Array::with_max_entries(MAX_VLAN_BLOCKS * 4096, 0);
+#[map]
+static ATTACHMENTS: Array<Attachment> = Array::with_max_entries(MAX_ATTACHMENTS, 0);
+#[map]
+static GROUPS: Array<Group> = Array::with_max_entries(MAX_GROUPS, 0);
+#[map]
+static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(MAX_NEXT_HOPS, 0);
+#[map]
+static LINKS: Array<u64> = Array::with_max_entries(MAX_LINKS, 0);
+#[map]
+static PEERS: HashMap<PeerKey, u32> = HashMap::with_max_entries(MAX_PEERS, 0);
+/// The pool of the forwarding trie; the controller sets its real size at load time and writes it through `mmap`.
+#[map]
+static FIB_BLOCKS: Array<[u32; BLOCK_ENTRIES]> = Array::with_max_entries(1024, MMAPABLE);
+/// Egress attachment -> interface.
+#[map]
+static TX_PORTS: DevMap = DevMap::with_max_entries(MAX_ATTACHMENTS, 0);
+#[map]
+static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(counter::SLOTS, 0);
+/// Bounded: when it is full, the wish is lost and the next packet makes it again.
+#[map]
+static NEIGHBOURS_WANTED: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
+
+/// Set by the controller at load time: log drops through aya-log.
+#[unsafe(no_mangle)]
+static LOG_DROPS: u8 = 0;
+
+/// The maps of this program as the stages read them.
+pub struct Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn port(&self, ifindex: u32) -> Option<&Port> {
+        PORTS.get(ifindex)
+    }
+    #[inline(always)]
+    fn vlan(&self, block: u16, vid: u16) -> Option<&Vlan> {
+        if block == 0 {
+            return None;
+        }
+        VLANS.get(u32::from(block) * 4096 + u32::from(vid))
+    }
+    #[inline(always)]
+    fn attachment(&self, id: u16) -> Option<&Attachment> {
+        ATTACHMENTS.get(u32::from(id))
+    }
+    #[inline(always)]
+    fn fib_entry(&self, block: u32, slot: u8) -> Option<u32> {
+        let entry = FIB_BLOCKS.get(block)?.get(usize::from(slot))?;
+        // SAFETY: a map value of this map; volatile, because the controller stores to it at any time through its mapping.
+        Some(unsafe { read_volatile(entry) })
+    }
+    #[inline(always)]
+    fn group(&self, id: u32) -> Option<&Group> {
+        GROUPS.get(id)
+    }
+    #[inline(always)]
+    fn next_hop(&self, id: u16) -> Option<&NextHop> {
+        NEXT_HOPS.get(u32::from(id))
+    }
+    #[inline(always)]
+    fn link_is_alive(&self, link: u16) -> bool {
+        // SAFETY: a map value; volatile, because a failover writes it while packets are forwarded.
+        LINKS.get(u32::from(link)).is_some_and(|word| unsafe { read_volatile(word) } != 0)
+    }
+    #[inline(always)]
+    fn is_peer(&self, key: &PeerKey) -> bool {
+        // SAFETY: the value is not dereferenced.
+        unsafe { PEERS.get(*key) }.is_some()
+    }
+}
+
+/// Counts a frame. A failed look-up loses the count and never changes a verdict.
+#[inline(always)]
+pub fn count(slot: u32, bytes: u64) {
+    count_many(slot, 1, bytes);
+}
+
+/// Counts several frames at once.
+#[inline(always)]
+pub fn count_many(slot: u32, packets: u64, bytes: u64) {
+    if let Some(count) = COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: a value of a per-CPU map: this CPU is its only writer while the program runs.
+        unsafe {
+            (*count).packets += packets;
+            (*count).bytes += bytes;
+        }
+    }
+}
+
+/// Redirects out of an attachment; XDP_ABORTED when the slot is empty, which the exception tracepoint shows.
+#[inline(always)]
+pub fn redirect(attachment: u16) -> u32 {
+    TX_PORTS.redirect(u32::from(attachment), 0).unwrap_or_else(|action| action)
+}
+
+/// Tells the controller which neighbour to resolve.
+#[inline(always)]
+pub fn want(neighbour: &NeighbourWanted) {
+    // A full ring is not an error: see NEIGHBOURS_WANTED.
+    let _ = NEIGHBOURS_WANTED.output::<NeighbourWanted>(neighbour, 0);
+}
+
+/// Whether the interface is one of ours.
+#[inline(always)]
+pub fn is_port(ifindex: u32) -> bool {
+    PORTS.get(ifindex).is_some_and(|port| port.attachment != 0 || port.vlan_block != 0)
+}
+
+/// Whether drops are to be logged.
+#[inline(always)]
+pub fn logs_drops() -> bool {
+    // SAFETY: a global that the loader sets before the program exists; volatile keeps the compiler from folding its default.
+    (unsafe { read_volatile(&raw const LOG_DROPS) }) != 0
+}
