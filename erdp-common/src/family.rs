@@ -229,9 +229,9 @@ impl Family for V6 {
 
     #[inline(always)]
     fn decrement_hop_limit<P: Packet>(packet: &mut P, at: usize) -> Option<()> {
-        const HOP_LIMIT: usize = 7;
-        let [hop_limit] = packet.read::<[u8; 1]>(at + HOP_LIMIT)?;
-        packet.write(at + HOP_LIMIT, [hop_limit - 1])
+        const NEXT_HEADER: usize = 6;
+        let [next, hop_limit] = packet.read::<[u8; 2]>(at + NEXT_HEADER)?;
+        packet.write(at + NEXT_HEADER, [next, hop_limit - 1])
     }
 }
 

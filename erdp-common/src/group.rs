@@ -42,6 +42,9 @@ pub fn pick<'t, T: Tables>(
 }
 
 /// Rendezvous among the usable members; the best-founded reason when there is none.
+///
+/// The winner is kept as two plain numbers and looked up again at the end: an `Option` of a tuple makes the compiler copy
+/// its undefined payload, which the verifier refuses (`!read_ok`).
 #[inline(always)]
 fn pick_other<'t, T: Tables>(
     hash: u32,
@@ -50,20 +53,23 @@ fn pick_other<'t, T: Tables>(
     tables: &'t T,
 ) -> Result<(u16, &'t NextHop), DropReason> {
     let mut why = first;
-    let mut best: Option<(u32, u16, &NextHop)> = None;
+    let (mut best, mut highest) = (0, 0);
     for id in group.members {
         match usable(id, tables) {
-            Ok(next_hop) => {
-                let weight = (mix(u64::from(hash) << 16 | u64::from(id)) >> 32) as u32;
-                if best.is_none_or(|(highest, ..)| weight > highest) {
-                    best = Some((weight, id, next_hop));
+            Ok(_) => {
+                let weight = (mix((u64::from(hash) << 16) | u64::from(id)) >> 32) | 1;
+                if weight > highest {
+                    (best, highest) = (id, weight);
                 }
             }
             Err(DropReason::NeighbourUnresolved) => why = DropReason::NeighbourUnresolved,
             Err(_) => {}
         }
     }
-    best.map(|(_, id, next_hop)| (id, next_hop)).ok_or(why)
+    if best == 0 {
+        return Err(why);
+    }
+    tables.next_hop(best).map(|next_hop| (best, next_hop)).ok_or(DropReason::BrokenReference)
 }
 
 #[inline(always)]

@@ -71,7 +71,7 @@ fn discovery<F: Family, P: Packet>(
     if F::BITS != 128 || datagram.protocol != F::ICMP {
         return None;
     }
-    let [kind] = packet.read::<[u8; 1]>(datagram.transport_at?)?;
+    let [kind, ..] = packet.read::<[u8; 4]>(datagram.transport_at?)?;
     if !(133..=137).contains(&kind) {
         return None;
     }
@@ -98,10 +98,10 @@ fn is_solicited_node(group: Address, attachment: &Attachment) -> bool {
 
 #[inline(always)]
 fn is_echo<F: Family, P: Packet>(packet: &P, datagram: &Datagram) -> bool {
-    let kind = datagram.transport_at.and_then(|at| packet.read::<[u8; 1]>(at));
+    let kind = datagram.transport_at.and_then(|at| packet.read::<[u8; 4]>(at));
     datagram.protocol == F::ICMP
         && !datagram.is_fragment
-        && kind.is_some_and(|[kind]| {
+        && kind.is_some_and(|[kind, ..]| {
             let [request, reply] = F::ECHO;
             kind == request || kind == reply
         })

@@ -14,6 +14,10 @@ use network_types::{
 /// Ethernet with two tags (22) + IPv6 (40) + extension headers up to [`crate::family::EXTENSION_BYTES_MAX`] fit.
 pub const OFFSET_MAX: usize = 511;
 
+/// Windows have at least two bytes: for one byte the compiler turns "its end is not beyond the frame's" into "its start is
+/// before the frame's end", from which the verifier learns nothing (Linux 6.18, `find_good_pkt_pointers`).
+pub const WINDOW_MIN: usize = 2;
+
 /// A type that may be read from and written to packet bytes as it is.
 ///
 /// # Safety

@@ -4,7 +4,7 @@
 //! front is moved, and a variable offset gives each window a bound of its own.
 
 use aya_ebpf::{helpers::bpf_xdp_adjust_head, programs::XdpContext};
-use erdp_common::packet::{OFFSET_MAX, Packet, Window};
+use erdp_common::packet::{OFFSET_MAX, Packet, WINDOW_MIN, Window};
 
 /// The frame of an XDP context.
 pub struct Frame<'c> {
@@ -38,6 +38,7 @@ impl<'c> Frame<'c> {
 
     #[inline(always)]
     fn window<T>(&self, at: usize) -> Option<*mut T> {
+        const { assert!(size_of::<T>() >= WINDOW_MIN) };
         if at > OFFSET_MAX {
             return None;
         }

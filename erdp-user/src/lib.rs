@@ -1,1 +1,3 @@
 //! The ERDP controller, listed in the order in which a route flows through it.
+
+pub mod dataplane;

@@ -1,1 +1,3 @@
 //! The lab and the tests that need it.
+
+pub mod packets;

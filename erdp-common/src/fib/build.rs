@@ -22,6 +22,18 @@ pub trait Store {
     fn publish(&mut self, block: u32, slot: u8, entry: u32);
 }
 
+impl<S: Store + ?Sized> Store for Box<S> {
+    fn capacity(&self) -> u32 {
+        (**self).capacity()
+    }
+    fn entry(&self, block: u32, slot: u8) -> u32 {
+        (**self).entry(block, slot)
+    }
+    fn publish(&mut self, block: u32, slot: u8, entry: u32) {
+        (**self).publish(block, slot, entry);
+    }
+}
+
 /// A prefix of either family, left-aligned in 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {

@@ -1,0 +1,303 @@
+//! The kernel backend: loads the XDP program with aya, attaches it, writes its maps.
+//!
+//! The object was built by `cargo xtask build` and is part of this binary. Everything is released when this value is
+//! dropped or the process ends: links detach, maps vanish, nothing is pinned.
+
+use std::{collections::HashMap as StdHashMap, io};
+
+use ::aya::{
+    Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
+    maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{TracePoint, Xdp, XdpMode, xdp::XdpLinkId},
+};
+use erdp_common::{
+    abi::{self, Count, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
+    fib::build::Store,
+};
+
+use super::{
+    Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally, mapped::MappedBlocks, tracefs,
+};
+
+static OBJECT: &[u8] = ::aya::include_bytes_aligned!(env!("ERDP_BPF_OBJECT"));
+
+/// Room for a question and its answer: the longest single-buffer frame, tags that are pushed, the trace.
+const FRAME_MAX: usize = 4096;
+
+/// A record of the ABI as aya wants it.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Raw<T>(T);
+
+// SAFETY: the records are repr(C) integers without padding (sizes asserted in `abi`).
+unsafe impl Pod for Raw<abi::Port> {}
+// SAFETY: as above.
+unsafe impl Pod for Raw<abi::Vlan> {}
+// SAFETY: as above.
+unsafe impl Pod for Raw<abi::Attachment> {}
+// SAFETY: as above.
+unsafe impl Pod for Raw<abi::NextHop> {}
+// SAFETY: as above.
+unsafe impl Pod for Raw<abi::Group> {}
+// SAFETY: as above.
+unsafe impl Pod for Raw<abi::PeerKey> {}
+// SAFETY: as above.
+unsafe impl Pod for Raw<Count> {}
+
+/// How the program is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Blocks of the forwarding trie, 1 KiB each, all routing domains and both families together.
+    pub fib_blocks: u32,
+    /// Log drops through aya-log.
+    pub log_drops: bool,
+}
+
+/// The loaded program and its maps.
+pub struct AyaDataplane {
+    ports: Array<MapData, Raw<abi::Port>>,
+    vlans: Array<MapData, Raw<abi::Vlan>>,
+    attachments: Array<MapData, Raw<abi::Attachment>>,
+    next_hops: Array<MapData, Raw<abi::NextHop>>,
+    groups: Array<MapData, Raw<abi::Group>>,
+    links: Array<MapData, u64>,
+    peers: HashMap<MapData, Raw<abi::PeerKey>, u32>,
+    tx_ports: DevMap<MapData>,
+    counters: PerCpuArray<MapData, Raw<Count>>,
+    wanted: Option<RingBuf<MapData>>,
+    store: Option<MappedBlocks>,
+    attached: StdHashMap<String, XdpLinkId>,
+    ebpf: Ebpf,
+    losses_counted: bool,
+}
+
+impl AyaDataplane {
+    /// Loads and verifies the program; attaches nothing yet.
+    pub fn load(options: LoadOptions) -> Result<Self, DataplaneError> {
+        let xmit = [
+            tracefs::field_offset("xdp_devmap_xmit", "from_ifindex"),
+            tracefs::field_offset("xdp_devmap_xmit", "drops"),
+        ];
+        let redirect = [tracefs::field_offset("xdp_redirect_err", "ifindex"), -1];
+        let log_drops = u8::from(options.log_drops);
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("FIB_BLOCKS", options.fib_blocks)
+            .override_global("LOG_DROPS", &log_drops, true)
+            .override_global("XMIT_OFFSETS", &xmit, true)
+            .override_global("REDIRECT_OFFSETS", &redirect, true)
+            .load(OBJECT)
+            .map_err(|error| DataplaneError::Load(chain(&error)))?;
+        xdp(&mut ebpf)?.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
+        let losses_counted = xmit[0] >= 0 && attach_losses(&mut ebpf)?;
+        let store = map_blocks(&mut ebpf, options.fib_blocks)?;
+        Ok(Self {
+            ports: typed(&mut ebpf, "PORTS")?,
+            vlans: typed(&mut ebpf, "VLANS")?,
+            attachments: typed(&mut ebpf, "ATTACHMENTS")?,
+            next_hops: typed(&mut ebpf, "NEXT_HOPS")?,
+            groups: typed(&mut ebpf, "GROUPS")?,
+            links: typed(&mut ebpf, "LINKS")?,
+            peers: typed(&mut ebpf, "PEERS")?,
+            tx_ports: typed(&mut ebpf, "TX_PORTS")?,
+            counters: typed(&mut ebpf, "COUNTERS")?,
+            wanted: Some(typed(&mut ebpf, "NEIGHBOURS_WANTED")?),
+            store: Some(store),
+            attached: StdHashMap::new(),
+            ebpf,
+            losses_counted,
+        })
+    }
+}
+
+impl AyaDataplane {
+    /// The ring of neighbours that packets have asked for; handed out once.
+    pub fn take_wanted(&mut self) -> Option<RingBuf<MapData>> {
+        self.wanted.take()
+    }
+
+    /// The program, for aya-log.
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// Whether the tracepoints that tell losses after a redirect are attached.
+    pub fn counts_losses(&self) -> bool {
+        self.losses_counted
+    }
+
+    /// Runs the program `repeat` times on a frame in the kernel; the answer is the time of one run.
+    pub fn time(
+        &self,
+        ifindex: u32,
+        frame: &[u8],
+        repeat: u32,
+    ) -> Result<std::time::Duration, DataplaneError> {
+        let context = context(0, frame.len(), ifindex);
+        let options =
+            TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), repeat, ..Default::default() };
+        let result = self.program()?.test_run(options).map_err(|error| DataplaneError::Ask(chain(&error)))?;
+        Ok(result.duration)
+    }
+
+    fn program(&self) -> Result<&Xdp, DataplaneError> {
+        let program = self.ebpf.program("erdp").ok_or_else(|| missing("erdp"))?;
+        program.try_into().map_err(|error| DataplaneError::Load(chain(&error)))
+    }
+}
+
+impl Dataplane for AyaDataplane {
+    fn write(&mut self, record: &Record) -> Result<(), DataplaneError> {
+        let (map, result) = match record {
+            Record::Port(ifindex, port) => ("PORTS", self.ports.set(*ifindex, Raw(*port), 0)),
+            Record::Vlan(block, vid, vlan) => {
+                ("VLANS", self.vlans.set(u32::from(*block) * 4096 + u32::from(*vid), Raw(*vlan), 0))
+            }
+            Record::Attachment(id, record) => {
+                ("ATTACHMENTS", self.attachments.set(u32::from(*id), Raw(*record), 0))
+            }
+            Record::TxPort(id, ifindex) => {
+                let result = self.tx_ports.set(u32::from(*id), *ifindex, None, 0);
+                return result
+                    .map_err(|error| DataplaneError::Map { map: "TX_PORTS", reason: chain(&error) });
+            }
+            Record::NextHop(id, record) => ("NEXT_HOPS", self.next_hops.set(u32::from(*id), Raw(*record), 0)),
+            Record::Group(id, record) => ("GROUPS", self.groups.set(*id, Raw(*record), 0)),
+            Record::Link(id, alive) => ("LINKS", self.links.set(u32::from(*id), u64::from(*alive), 0)),
+            Record::Peer(key, true) => ("PEERS", self.peers.insert(Raw(*key), 1, 0)),
+            Record::Peer(key, false) => ("PEERS", gone_is_fine(self.peers.remove(&Raw(*key)))),
+        };
+        result.map_err(|error| DataplaneError::Map { map, reason: chain(&error) })
+    }
+
+    fn take_store(&mut self) -> Option<Box<dyn Store + Send>> {
+        self.store.take().map(|store| Box::new(store) as Box<dyn Store + Send>)
+    }
+
+    fn counters(&self) -> Result<Counters, DataplaneError> {
+        let mut slots = Vec::with_capacity(counter::SLOTS as usize);
+        for slot in 0..counter::SLOTS {
+            let cpus = self
+                .counters
+                .get(&slot, 0)
+                .map_err(|error| DataplaneError::Map { map: "COUNTERS", reason: chain(&error) })?;
+            let mut sum = Tally::default();
+            cpus.iter().for_each(|cpu| sum += cpu.0.into());
+            slots.push(sum);
+        }
+        Ok(Counters::read(&slots))
+    }
+
+    fn ask(&self, ifindex: u32, frame: &[u8]) -> Result<Answer, DataplaneError> {
+        let mut input = trace_bytes(Trace { magic: TRACE_MAGIC, ..Trace::default() }).to_vec();
+        input.extend_from_slice(frame);
+        let context = context(size_of::<Trace>(), input.len(), ifindex);
+        let mut output = vec![0; FRAME_MAX];
+        let options = TestRunOptions {
+            data_in: Some(&input),
+            data_out: Some(&mut output),
+            ctx_in: Some(&context),
+            ..Default::default()
+        };
+        let result = self.program()?.test_run(options).map_err(|error| DataplaneError::Ask(chain(&error)))?;
+        output.truncate(result.data_size_out as usize);
+        let trace = read_trace(&output)
+            .filter(|trace| trace.magic == TRACE_ANSWERED)
+            .ok_or_else(|| DataplaneError::Ask("the program has not answered the question".into()))?;
+        Ok(Answer { trace, frame: output.split_off(size_of::<Trace>()) })
+    }
+
+    fn attach(&mut self, interface: &str, ifindex: u32, mode: Mode) -> Result<(), DataplaneError> {
+        let flags = match mode {
+            Mode::Native => XdpMode::Driver,
+            Mode::Generic => XdpMode::Skb,
+        };
+        let link = xdp(&mut self.ebpf)?
+            .attach_to_if_index(ifindex, flags)
+            .map_err(|error| DataplaneError::Attach { interface: interface.into(), reason: chain(&error) })?;
+        self.attached.insert(interface.into(), link);
+        Ok(())
+    }
+}
+
+/// `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex. With metadata, `data` is
+/// its length (Linux 5.14, net/bpf/test_run.c).
+fn context(metadata: usize, len: usize, ifindex: u32) -> Vec<u8> {
+    [metadata as u32, len as u32, 0, ifindex, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+fn trace_bytes(trace: Trace) -> [u8; size_of::<Trace>()] {
+    // SAFETY: Trace is repr(C) without padding, its size is asserted.
+    unsafe { std::mem::transmute(trace) }
+}
+
+fn read_trace(bytes: &[u8]) -> Option<Trace> {
+    let bytes: [u8; size_of::<Trace>()] = bytes.get(..size_of::<Trace>())?.try_into().ok()?;
+    // SAFETY: every bit pattern is a Trace.
+    Some(unsafe { std::mem::transmute::<[u8; size_of::<Trace>()], Trace>(bytes) })
+}
+
+/// Attaches both loss tracepoints; `false` when this kernel or this process cannot.
+fn attach_losses(ebpf: &mut Ebpf) -> Result<bool, DataplaneError> {
+    for (name, tracepoint) in [("erdp_xmit", "xdp_devmap_xmit"), ("erdp_redirect_err", "xdp_redirect_err")] {
+        let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+        let program: &mut TracePoint =
+            program.try_into().map_err(|error| DataplaneError::Load(chain(&error)))?;
+        program.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
+        if let Err(error) = program.attach("xdp", tracepoint) {
+            tracing::warn!(tracepoint, error = %chain(&error), "losses after a redirect are not counted");
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn map_blocks(ebpf: &mut Ebpf, blocks: u32) -> Result<MappedBlocks, DataplaneError> {
+    let map = |reason| DataplaneError::Map { map: "FIB_BLOCKS", reason };
+    let Some(Map::Array(data)) = ebpf.map("FIB_BLOCKS") else {
+        return Err(missing("FIB_BLOCKS"));
+    };
+    let fd = std::os::fd::AsFd::as_fd(data.fd());
+    MappedBlocks::new(fd, blocks).map_err(|error: io::Error| map(format!("mmap: {error}")))
+}
+
+fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {
+    let program = ebpf.program_mut("erdp").ok_or_else(|| missing("erdp"))?;
+    program.try_into().map_err(|error| DataplaneError::Load(chain(&error)))
+}
+
+fn typed<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, DataplaneError> {
+    let map = ebpf.take_map(name).ok_or_else(|| missing(name))?;
+    map.try_into().map_err(|error: MapError| DataplaneError::Map { map: name, reason: chain(&error) })
+}
+
+fn missing(name: &str) -> DataplaneError {
+    DataplaneError::Load(format!(
+        "the object has no `{name}`: it was built from another version, run `cargo xtask build`"
+    ))
+}
+
+/// Removing what is not there is what was wanted.
+fn gone_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        other => other,
+    }
+}
+
+/// An error with its causes: the kernel's words are at the end of the chain.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

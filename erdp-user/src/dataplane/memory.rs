@@ -1,0 +1,94 @@
+//! The in-memory backend: the stages of the XDP program over tables in plain memory, for tests of the controller.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use erdp_common::{
+    abi::{TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT},
+    fib::build::Store,
+    memory::{Frame, MemoryTables},
+    pipeline::{Trail, Verdict, process},
+};
+
+use super::{Answer, Counters, Dataplane, DataplaneError, Mode, Record};
+
+/// Tables shared between the dataplane and the store it has handed out.
+#[derive(Clone, Debug)]
+pub struct MemoryDataplane {
+    tables: Arc<Mutex<MemoryTables>>,
+    store_taken: bool,
+    /// Interfaces that were attached, in order.
+    pub attached: Vec<u32>,
+}
+
+impl MemoryDataplane {
+    /// Empty tables with a pool of `blocks` trie blocks.
+    pub fn new(blocks: u32) -> Self {
+        Self {
+            tables: Arc::new(Mutex::new(MemoryTables::new(blocks))),
+            store_taken: false,
+            attached: Vec::new(),
+        }
+    }
+
+    /// Reads the tables.
+    pub fn with_tables<R>(&self, read: impl FnOnce(&mut MemoryTables) -> R) -> R {
+        read(&mut self.tables.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Dataplane for MemoryDataplane {
+    fn write(&mut self, record: &Record) -> Result<(), DataplaneError> {
+        self.with_tables(|tables| match record {
+            Record::Port(ifindex, port) => drop(tables.ports.insert(*ifindex, *port)),
+            Record::Vlan(block, vid, vlan) => drop(tables.vlans.insert((*block, *vid), *vlan)),
+            Record::Attachment(id, record) => tables.attachments[usize::from(*id)] = *record,
+            Record::TxPort(..) => {}
+            Record::NextHop(id, record) => tables.next_hops[usize::from(*id)] = *record,
+            Record::Group(id, record) => tables.groups[*id as usize] = *record,
+            Record::Link(id, alive) => tables.links[usize::from(*id)] = u64::from(*alive),
+            Record::Peer(key, true) => drop(tables.peers.insert(*key)),
+            Record::Peer(key, false) => drop(tables.peers.remove(key)),
+        });
+        Ok(())
+    }
+
+    fn take_store(&mut self) -> Option<Box<dyn Store + Send>> {
+        (!std::mem::replace(&mut self.store_taken, true))
+            .then(|| Box::new(self.clone()) as Box<dyn Store + Send>)
+    }
+
+    fn counters(&self) -> Result<Counters, DataplaneError> {
+        Ok(Counters::default())
+    }
+
+    fn ask(&self, ifindex: u32, frame: &[u8]) -> Result<Answer, DataplaneError> {
+        let mut frame = Frame::new(frame);
+        let mut trail = Trail::default();
+        let verdict = self.with_tables(|tables| process(&mut frame, ifindex, tables, &mut trail));
+        let (verdict, reason) = match verdict {
+            Verdict::Transmit(_) => (VERDICT_TRANSMIT, 0),
+            Verdict::Punt(kind) => (VERDICT_PUNT, kind as u8),
+            Verdict::Drop(reason) => (VERDICT_DROP, reason as u8),
+        };
+        let Trail { attachment, group, next_hop, .. } = trail;
+        let trace = Trace { magic: TRACE_ANSWERED, verdict, reason, attachment, group, next_hop, _pad: 0 };
+        Ok(Answer { trace, frame: frame.bytes().to_vec() })
+    }
+
+    fn attach(&mut self, _interface: &str, ifindex: u32, _mode: Mode) -> Result<(), DataplaneError> {
+        self.attached.push(ifindex);
+        Ok(())
+    }
+}
+
+impl Store for MemoryDataplane {
+    fn capacity(&self) -> u32 {
+        self.with_tables(|tables| tables.blocks.capacity())
+    }
+    fn entry(&self, block: u32, slot: u8) -> u32 {
+        self.with_tables(|tables| tables.blocks.entry(block, slot))
+    }
+    fn publish(&mut self, block: u32, slot: u8, entry: u32) {
+        self.with_tables(|tables| tables.blocks.publish(block, slot, entry));
+    }
+}

@@ -1,0 +1,12 @@
+//! The packet tables: rows of (frame in, verdict, frame out) over one small edge, run on the host and in the kernel.
+//!
+//! [`Edge::build`] writes the same records into any dataplane; [`rows`] are the packets. Every drop reason has a row that
+//! reaches it, but the two that only a fault of ERDP itself or of a driver could reach.
+
+mod edge;
+mod frames;
+mod rows;
+
+pub use edge::{Edge, Ports, forward, neighbour_mac, our_mac};
+pub use frames::{Build, Tagging, ipv4_of};
+pub use rows::{Expect, Row, rows};

@@ -1,0 +1,194 @@
+//! The edge of the packet tables: two circuits' worth of attachments on three interfaces.
+//!
+//! | attachment | port | tags | side | route towards it |
+//! |---|---|---|---|---|
+//! | 1 | A | none | MSEE, primary | 20.0.0.0/8 (with 2), 2603::/24 (with 2), 20.1.0.0/16 alone |
+//! | 2 | B | 100 | MSEE, secondary | 20.2.0.0/16 alone, MTU 1400 for 20.9.0.0/16 |
+//! | 3 | B | 10.200 | MSEE, of another domain | none: must not be reached |
+//! | 4 | C | none | CE | 198.18.10.0/24 connected, 198.18.64.0/18 and fd00:18:64::/48 behind the CE router |
+//! | 5 | C | 5 | CE, disabled | none |
+
+use anyhow::{Context as _, Result};
+use erdp::dataplane::{Dataplane, Record};
+use erdp_common::{
+    abi::{
+        ATTACHMENT_ENABLED, ATTACHMENT_MSEE, Attachment, GROUP_BUCKETS, GROUP_DISCARD, GROUP_FORWARD,
+        GROUP_GLEAN, Group, L2_MAX, NEXT_HOP_MSEE, NEXT_HOP_RESOLVED, NextHop, PeerKey, Port, Vlan,
+    },
+    fib::build::{Fib, Prefix, Store},
+};
+
+/// Interface indexes of the three ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// MSEE, primary link.
+    pub a: u32,
+    /// MSEE, secondary link.
+    pub b: u32,
+    /// Customer.
+    pub c: u32,
+}
+
+/// MAC address of the neighbour that a next hop stands for.
+pub const fn neighbour_mac(next_hop: u16) -> [u8; 6] {
+    [0x02, 0xee, 0, 0, 0, next_hop as u8]
+}
+
+/// MAC address of our own interface behind an attachment.
+pub const fn our_mac(attachment: u16) -> [u8; 6] {
+    [0x02, 0xaa, 0, 0, 0, attachment as u8]
+}
+
+/// What [`Edge::build`] leaves for further writing.
+pub struct Edge {
+    /// The trie, to add or remove routes in a test.
+    pub fib: Fib<Box<dyn Store + Send>>,
+    /// The IPv4 table.
+    pub table4: erdp_common::fib::build::Table,
+    /// The IPv6 table.
+    pub table6: erdp_common::fib::build::Table,
+}
+
+impl Edge {
+    /// Writes the edge's records.
+    pub fn build(dataplane: &mut dyn Dataplane, ports: Ports) -> Result<Self> {
+        let store = dataplane.take_store().context("the store is taken already")?;
+        let mut fib = Fib::new(store);
+        let full = |_| anyhow::anyhow!("the pool is full");
+        let table4 = fib.create_table().map_err(full)?;
+        let table6 = fib.create_table().map_err(full)?;
+        let mut edge = Self { fib, table4, table6 };
+        edge.attachments(dataplane, ports)?;
+        edge.next_hops(dataplane)?;
+        edge.routes()?;
+        Ok(edge)
+    }
+
+    fn attachments(&mut self, dataplane: &mut dyn Dataplane, ports: Ports) -> Result<()> {
+        let (root4, root6) = (self.table4.root(), self.table6.root());
+        for (id, ifindex) in [(1, ports.a), (2, ports.b), (3, ports.b), (4, ports.c), (5, ports.c)] {
+            let side = if id <= 3 { ATTACHMENT_MSEE } else { 0 };
+            let enabled = if id == 5 { 0 } else { ATTACHMENT_ENABLED };
+            let mut link_local6 = [0; 16];
+            link_local6[..2].copy_from_slice(&[0xfe, 0x80]);
+            link_local6[15] = id as u8;
+            let mut local6 = [0; 16];
+            local6[..4].copy_from_slice(&[0xfd, 0, 0, 0x18]);
+            local6[15] = id as u8;
+            dataplane.write(&Record::Attachment(
+                id,
+                Attachment {
+                    root4,
+                    root6,
+                    flags: side | enabled,
+                    local4: [198, 18, id as u8, 1],
+                    local6,
+                    link_local6,
+                },
+            ))?;
+            dataplane.write(&Record::TxPort(id, ifindex))?;
+        }
+        dataplane.write(&Record::Port(ports.a, Port { attachment: 1, vlan_block: 0, _pad: 0 }))?;
+        dataplane.write(&Record::Port(ports.b, Port { attachment: 0, vlan_block: 1, _pad: 0 }))?;
+        dataplane.write(&Record::Port(ports.c, Port { attachment: 4, vlan_block: 2, _pad: 0 }))?;
+        dataplane.write(&Record::Vlan(1, 100, Vlan { attachment: 2, ..Vlan::default() }))?;
+        dataplane.write(&Record::Vlan(1, 10, Vlan { inner_block: 3, ..Vlan::default() }))?;
+        dataplane.write(&Record::Vlan(3, 200, Vlan { attachment: 3, ..Vlan::default() }))?;
+        dataplane.write(&Record::Vlan(2, 5, Vlan { attachment: 5, ..Vlan::default() }))?;
+        let peer = |last| {
+            let mut address = [0; 16];
+            address[10..].copy_from_slice(&[0xff, 0xff, 198, 18, last, 2]);
+            PeerKey { attachment: u32::from(last), address }
+        };
+        dataplane.write(&Record::Peer(peer(1), true))?;
+        dataplane.write(&Record::Peer(peer(4), true))?;
+        Ok(())
+    }
+
+    /// Next hops: 1 and 2 the MSEEs, 3 the MSEE behind two tags, 4 the CE router, 5 unresolved, 6 with a small MTU, 7 on a dead
+    /// link.
+    fn next_hops(&mut self, dataplane: &mut dyn Dataplane) -> Result<()> {
+        let tagged = |vid: u16| [0x81, 0, (vid >> 8) as u8, vid as u8];
+        for (id, attachment, mtu, tags, flags) in [
+            (1, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
+            (2, 2, 1500, vec![tagged(100)], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
+            (3, 3, 1500, vec![tagged(10), tagged(200)], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
+            (4, 4, 1500, vec![], NEXT_HOP_RESOLVED),
+            (5, 1, 1500, vec![], NEXT_HOP_MSEE),
+            (6, 2, 1400, vec![tagged(100)], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
+            (7, 2, 1500, vec![tagged(100)], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
+        ] {
+            let mut l2 = [0; L2_MAX];
+            l2[..6].copy_from_slice(&neighbour_mac(id));
+            l2[6..12].copy_from_slice(&our_mac(attachment));
+            for (at, tag) in tags.iter().enumerate() {
+                l2[12 + 4 * at..16 + 4 * at].copy_from_slice(tag);
+            }
+            let l2_len = 12 + 4 * tags.len() as u8;
+            let link = if id == 7 { 9 } else { attachment };
+            dataplane
+                .write(&Record::NextHop(id, NextHop { flags, attachment, link, mtu, l2_len, _pad: 0, l2 }))?;
+        }
+        for link in 1..=5 {
+            dataplane.write(&Record::Link(link, true))?;
+        }
+        for (id, members) in [
+            (1, vec![1, 2]),
+            (2, vec![1]),
+            (3, vec![2]),
+            (4, vec![4]),
+            (5, vec![5]),
+            (6, vec![6]),
+            (7, vec![7]),
+            (8, vec![3]),
+            (11, vec![7, 1]),
+        ] {
+            dataplane.write(&Record::Group(id, forward(&members)))?;
+        }
+        dataplane.write(&Record::Group(9, Group { kind: GROUP_GLEAN, attachment: 4, ..Group::default() }))?;
+        dataplane.write(&Record::Group(10, Group { kind: GROUP_DISCARD, ..Group::default() }))?;
+        Ok(())
+    }
+
+    fn routes(&mut self) -> Result<()> {
+        for (address, len, group) in [
+            ([20, 0, 0, 0], 8, 1),
+            ([20, 1, 0, 0], 16, 2),
+            ([20, 2, 0, 0], 16, 3),
+            ([20, 3, 0, 0], 16, 8),
+            ([20, 5, 0, 0], 16, 5),
+            ([20, 7, 0, 0], 16, 7),
+            ([20, 8, 0, 0], 16, 11),
+            ([20, 9, 0, 0], 16, 6),
+            ([20, 10, 0, 0], 16, 10),
+            ([20, 11, 0, 0], 16, 4_000),
+            ([20, 1, 2, 128], 25, 3),
+            ([20, 1, 2, 129], 32, 2),
+            ([198, 18, 10, 0], 24, 9),
+            ([198, 18, 10, 2], 32, 4),
+            ([198, 18, 64, 0], 18, 4),
+        ] {
+            self.insert(Prefix::v4(address, len), group, false)?;
+        }
+        for (address, len, group) in [("2603::", 24, 1), ("2603:1::", 32, 2), ("fd00:18:64::", 48, 4)] {
+            let address: std::net::Ipv6Addr = address.parse()?;
+            self.insert(Prefix::v6(address.octets(), len), group, true)?;
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, prefix: Prefix, group: u32, v6: bool) -> Result<()> {
+        let table = if v6 { &mut self.table6 } else { &mut self.table4 };
+        self.fib.insert(table, prefix, group, 0).map_err(|full| anyhow::anyhow!("{full:?}"))
+    }
+}
+
+/// A group whose buckets are shared evenly.
+pub fn forward(next_hops: &[u16]) -> Group {
+    let mut group = Group { kind: GROUP_FORWARD, ..Group::default() };
+    group.members[..next_hops.len()].copy_from_slice(next_hops);
+    for bucket in 0..GROUP_BUCKETS {
+        group.buckets[bucket] = (bucket % next_hops.len()) as u8;
+    }
+    group
+}

@@ -1,0 +1,181 @@
+//! Every row of the packet tables on the host's pipeline and in the kernel's loaded program (BPF_PROG_TEST_RUN).
+
+use std::{collections::BTreeSet, process::Command, thread};
+
+use anyhow::{Context as _, Result, ensure};
+use erdp::dataplane::{
+    Answer, Dataplane,
+    aya::{AyaDataplane, LoadOptions},
+    memory::MemoryDataplane,
+};
+use erdp_common::reason::DropReason;
+use erdp_tests::packets::{Edge, Expect, Ports, Row, ipv4_of, neighbour_mac, rows};
+
+const HOST_PORTS: Ports = Ports { a: 11, b: 12, c: 13 };
+
+#[test]
+fn every_row_holds_on_the_host() -> Result<()> {
+    let mut dataplane = MemoryDataplane::new(2048);
+    let _edge = Edge::build(&mut dataplane, HOST_PORTS)?;
+    check_all(&dataplane, HOST_PORTS)
+}
+
+#[test]
+fn every_row_holds_in_the_kernel_and_nothing_of_it_is_counted() -> Result<()> {
+    if !is_root() {
+        println!("SKIP: loading an XDP program needs root");
+        return Ok(());
+    }
+    in_network_namespace(|| {
+        let ports = veth_ports()?;
+        let mut dataplane = AyaDataplane::load(LoadOptions { fib_blocks: 2048, log_drops: false })?;
+        let _edge = Edge::build(&mut dataplane, ports)?;
+        check_all(&dataplane, ports)?;
+        ensure!(dataplane.counters()?.rx.packets == 0, "questions were counted: {:?}", dataplane.counters()?);
+        Ok(())
+    })
+}
+
+#[test]
+fn host_and_kernel_give_the_same_bytes_for_every_row() -> Result<()> {
+    if !is_root() {
+        println!("SKIP: loading an XDP program needs root");
+        return Ok(());
+    }
+    in_network_namespace(|| {
+        let ports = veth_ports()?;
+        let mut kernel = AyaDataplane::load(LoadOptions { fib_blocks: 2048, log_drops: false })?;
+        let _kernel_edge = Edge::build(&mut kernel, ports)?;
+        let mut host = MemoryDataplane::new(2048);
+        let _host_edge = Edge::build(&mut host, ports)?;
+        for row in rows(ports) {
+            let (host, kernel) = (host.ask(row.ifindex, &row.frame)?, kernel.ask(row.ifindex, &row.frame)?);
+            ensure!(
+                host.trace == kernel.trace,
+                "{}: host {:?}, kernel {:?}",
+                row.name,
+                host.trace,
+                kernel.trace
+            );
+            ensure!(host.frame == kernel.frame, "{}: the frames differ", row.name);
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn every_drop_reason_is_reached_by_a_row() {
+    let reached: BTreeSet<_> = rows(HOST_PORTS)
+        .into_iter()
+        .filter_map(|row| if let Expect::Drop(reason) = row.expect { Some(reason) } else { None })
+        .collect();
+    // No driver here gives so little headroom that two tags do not fit.
+    let unreachable = BTreeSet::from([DropReason::NoHeadroom]);
+    let missing: Vec<_> = DropReason::ALL
+        .iter()
+        .filter(|reason| !reached.contains(reason) && !unreachable.contains(reason))
+        .collect();
+    assert!(missing.is_empty(), "no row reaches {missing:?}");
+}
+
+fn check_all(dataplane: &dyn Dataplane, ports: Ports) -> Result<()> {
+    for row in rows(ports) {
+        let answer = dataplane.ask(row.ifindex, &row.frame).with_context(|| row.name)?;
+        check(&row, &answer).with_context(|| format!("{}: {:?}", row.name, answer.trace))?;
+    }
+    Ok(())
+}
+
+fn check(row: &Row, answer: &Answer) -> Result<()> {
+    match &row.expect {
+        Expect::Drop(reason) => {
+            ensure!(
+                answer.drop_reason() == Some(*reason),
+                "expected drop {}, got {:?}",
+                reason.label(),
+                answer.drop_reason()
+            );
+        }
+        Expect::Punt(kind) => {
+            ensure!(
+                answer.punt_kind() == Some(*kind),
+                "expected punt {}, got {:?}",
+                kind.label(),
+                answer.punt_kind()
+            );
+            ensure!(answer.frame == row.frame, "a punted frame was changed");
+        }
+        Expect::Transmit(next_hop, tags) => {
+            ensure!(
+                answer.verdict() == "transmit" && answer.trace.next_hop == *next_hop,
+                "expected next hop {next_hop}"
+            );
+            check_frame(row, answer, tags)?;
+        }
+        Expect::TransmitAny(next_hops) => {
+            ensure!(next_hops.contains(&answer.trace.next_hop), "expected one of {next_hops:?}");
+        }
+    }
+    Ok(())
+}
+
+/// The frame that leaves: next hop's MAC, tags, TTL less one with a right checksum, everything else as it came.
+fn check_frame(row: &Row, answer: &Answer, tags: &[u16]) -> Result<()> {
+    ensure!(answer.frame[..6] == neighbour_mac(answer.trace.next_hop), "wrong destination MAC");
+    for (at, vid) in tags.iter().enumerate() {
+        let tag = &answer.frame[12 + 4 * at..16 + 4 * at];
+        ensure!(
+            tag[..2] == [0x81, 0x00] && tag[2..] == vid.to_be_bytes(),
+            "tag {at} is {tag:?}, expected {vid}"
+        );
+    }
+    let ip_at = 14 + 4 * tags.len();
+    let (came, left) = (&row.frame[row.ip_at..], &answer.frame[ip_at..]);
+    ensure!(answer.frame[ip_at - 2..ip_at] == row.frame[row.ip_at - 2..row.ip_at], "wrong ethertype");
+    ensure!(came.len() == left.len(), "length changed from {} to {}", came.len(), left.len());
+    let changed: Vec<usize> = (0..came.len()).filter(|at| came[*at] != left[*at]).collect();
+    if came[0] >> 4 == 6 {
+        ensure!(changed == [7] && left[7] == came[7] - 1, "changed bytes {changed:?}");
+    } else {
+        ensure!(changed.iter().all(|at| [8, 10, 11].contains(at)), "changed bytes {changed:?}");
+        let (header, right) = ipv4_of(&answer.frame, ip_at).context("no IPv4 header")?;
+        ensure!(right, "wrong header checksum");
+        ensure!(header.time_to_live == came[8] - 1, "TTL is {}", header.time_to_live);
+    }
+    Ok(())
+}
+
+fn is_root() -> bool {
+    // SAFETY: no arguments, no memory.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Runs on a thread of its own in a new network namespace, which ends with the thread.
+fn in_network_namespace(run: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    thread::scope(|scope| {
+        let result = scope.spawn(|| {
+            // SAFETY: affects this thread only.
+            ensure!(
+                unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0,
+                "unshare: {}",
+                std::io::Error::last_os_error()
+            );
+            run()
+        });
+        result.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn veth_ports() -> Result<Ports> {
+    let mut indexes = Vec::new();
+    for name in ["pa", "pb", "pc"] {
+        let peer = format!("{name}x");
+        let status =
+            Command::new("ip").args(["link", "add", name, "type", "veth", "peer", "name", &peer]).status()?;
+        ensure!(status.success(), "ip link add {name} failed");
+        let name = std::ffi::CString::new(name)?;
+        // SAFETY: a NUL-terminated name.
+        indexes.push(unsafe { libc::if_nametoindex(name.as_ptr()) });
+    }
+    Ok(Ports { a: indexes[0], b: indexes[1], c: indexes[2] })
+}
