@@ -1,3 +1,4 @@
-//! The ERDP controller, listed in the order in which a route flows through it.
+//! The ERDP controller, its modules listed in the order in which a route flows through it.
 
 pub mod dataplane;
+pub mod fib;

@@ -141,6 +141,12 @@ impl<S: Store> Fib<S> {
         &self.store
     }
 
+    /// The store, to be written around the trie.
+    #[cfg(test)]
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
     /// Blocks in use, roots included.
     pub fn blocks_in_use(&self) -> u32 {
         (self.lengths.len() - self.free.len() - self.retired.len()) as u32

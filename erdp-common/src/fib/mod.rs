@@ -44,3 +44,6 @@ pub fn longest_match<F: Family, T: Tables>(root: u32, destination: Address, tabl
     }
     entry
 }
+
+#[cfg(test)]
+mod tests;

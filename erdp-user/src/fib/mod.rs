@@ -1,0 +1,458 @@
+//! From the RIB's decisions and the kernel's facts to records in maps: resolve, compile, write only what differs.
+//!
+//! # A route's way
+//! [`Forwarding::route`] takes what the RIB has decided for a prefix of a routing domain. Each *view* is one routing table
+//! pair in the trie: one for each domain, which its MSEE attachments use, and one for each combination of domains that a CE
+//! attachment lists (C6): there the first listed domain that has a route for a prefix wins. A set of next hops becomes a
+//! group, equal sets share one; [`ids`] hands out identifiers, counted and reused only after a grace period.
+//!
+//! # A neighbour's way
+//! [`Forwarding::neighbour`] turns a MAC address into the next hop's layer 2 header; on a connected subnet of a CE attachment
+//! it also makes a host route. [`Forwarding::link`] writes the one word that a failover needs.
+//!
+//! # What must never happen
+//! A packet meets a reference to a record that is not written: next hops are written before groups before routes, and
+//! removed in reverse. Nothing here has a clock or does I/O but through [`Dataplane`]; time is an argument.
+
+mod connected;
+mod ids;
+mod topology;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+use erdp_common::{
+    abi::{
+        Attachment, GROUP_BUCKETS, GROUP_DISCARD, GROUP_FORWARD, GROUP_GLEAN, GROUP_MEMBERS, Group,
+        MAX_GROUPS, MAX_NEXT_HOPS, NEXT_HOP_MSEE, NEXT_HOP_RESOLVED, NextHop,
+    },
+    fib::build::{Fib, PoolFull, Prefix, Store, Table},
+};
+use ipnet::IpNet;
+
+pub use self::topology::{AttachmentFacts, AttachmentId, Topology};
+use crate::dataplane::{Dataplane, DataplaneError, Record};
+use ids::Ids;
+
+/// A neighbour as the RIB names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NextHopKey {
+    /// The attachment it is reached through.
+    pub attachment: AttachmentId,
+    /// Its address on that wire.
+    pub address: IpAddr,
+}
+
+/// What a route leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// One of these neighbours, at most [`GROUP_MEMBERS`].
+    Forward(BTreeSet<NextHopKey>),
+    /// The destination is itself a neighbour on this attachment's wire.
+    Glean(AttachmentId),
+    /// Nothing: drop on purpose.
+    Discard,
+}
+
+/// What the kernel should do for a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Resolve it and keep it resolved: routes use it.
+    Watch(NextHopKey),
+    /// No route uses it any more.
+    Forget(NextHopKey),
+}
+
+/// Why a route could not be written. The maps hold the last good state.
+#[derive(Debug, thiserror::Error)]
+pub enum FibError {
+    /// The trie's pool has no block left.
+    #[error(
+        "no room for {prefix}: it needs {needed} more blocks and the pool of {capacity} is full; raise `fib-blocks`"
+    )]
+    PoolFull {
+        /// The route.
+        prefix: IpNet,
+        /// Blocks it needs.
+        needed: u32,
+        /// Blocks in the pool.
+        capacity: u32,
+    },
+    /// All identifiers of a kind are in use.
+    #[error("no room for {what}: all {limit} are in use")]
+    IdsExhausted {
+        /// `next hops` or `groups`.
+        what: &'static str,
+        /// How many there are.
+        limit: u32,
+    },
+    /// The kernel refused.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+}
+
+/// One routing table pair.
+struct View {
+    /// Domains in order of preference.
+    domains: Vec<usize>,
+    table4: Table,
+    table6: Table,
+}
+
+/// Everything that has been written, and how it hangs together.
+pub struct Forwarding {
+    topology: Topology,
+    fib: Fib<Box<dyn Store + Send>>,
+    views: Vec<View>,
+    /// What each domain says about a prefix; connected subnets and hosts are routes like others.
+    routes: HashMap<(usize, IpNet), Target>,
+    /// The group that each view's prefix leads to.
+    installed: HashMap<(usize, IpNet), u32>,
+    groups: Ids<Target>,
+    next_hops: Ids<NextHopKey>,
+    macs: HashMap<NextHopKey, [u8; 6]>,
+    link_facts: HashMap<AttachmentId, LinkFacts>,
+    wishes: Vec<Wish>,
+}
+
+/// What the kernel says of an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkFacts {
+    /// Our MAC address.
+    pub mac: [u8; 6],
+    /// IP MTU in bytes, tags not counted.
+    pub mtu: u16,
+}
+
+impl Forwarding {
+    /// Writes ports, VLANs and attachments, and makes the empty tables of all views.
+    pub fn new(topology: Topology, dataplane: &mut dyn Dataplane) -> Result<Self, FibError> {
+        let store = dataplane
+            .take_store()
+            .ok_or_else(|| DataplaneError::Map { map: "FIB_BLOCKS", reason: "handed out already".into() })?;
+        let mut fib = Fib::new(store);
+        let mut views = Vec::new();
+        for domains in topology.views() {
+            let full = |full: PoolFull| FibError::PoolFull {
+                prefix: IpNet::default(),
+                needed: full.needed,
+                capacity: full.capacity,
+            };
+            let (table4, table6) = (fib.create_table().map_err(full)?, fib.create_table().map_err(full)?);
+            views.push(View { domains, table4, table6 });
+        }
+        let mut forwarding = Self {
+            topology,
+            fib,
+            views,
+            routes: HashMap::new(),
+            installed: HashMap::new(),
+            groups: Ids::new(MAX_GROUPS),
+            next_hops: Ids::new(MAX_NEXT_HOPS),
+            macs: HashMap::new(),
+            link_facts: HashMap::new(),
+            wishes: Vec::new(),
+        };
+        forwarding.write_attachments(dataplane)?;
+        Ok(forwarding)
+    }
+
+    /// What the RIB has decided for a prefix of a domain; `None`: no route.
+    pub fn route(
+        &mut self,
+        domain: usize,
+        prefix: IpNet,
+        target: Option<Target>,
+        now_ns: u64,
+        dataplane: &mut dyn Dataplane,
+    ) -> Result<(), FibError> {
+        let prefix = prefix.trunc();
+        match target {
+            Some(target) => self.routes.insert((domain, prefix), target),
+            None => self.routes.remove(&(domain, prefix)),
+        };
+        for view in 0..self.views.len() {
+            if self.views[view].domains.contains(&domain) {
+                self.install(view, prefix, now_ns, dataplane)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The neighbour's MAC address; `None`: not resolved.
+    pub fn neighbour(
+        &mut self,
+        key: NextHopKey,
+        mac: Option<[u8; 6]>,
+        now_ns: u64,
+        dataplane: &mut dyn Dataplane,
+    ) -> Result<(), FibError> {
+        let before = match mac {
+            Some(mac) => self.macs.insert(key, mac),
+            None => self.macs.remove(&key),
+        };
+        if before == mac {
+            return Ok(());
+        }
+        if let Some(id) = self.next_hops.get(&key) {
+            dataplane.write(&Record::NextHop(id as u16, self.next_hop(key)))?;
+        }
+        self.connected_host(key, mac.is_some(), now_ns, dataplane)
+    }
+
+    /// Whether the interface behind an attachment carries traffic: one word for all its attachments.
+    pub fn link(&mut self, ifindex: u32, alive: bool, dataplane: &mut dyn Dataplane) -> Result<(), FibError> {
+        if let Some(link) = self.topology.link_of(ifindex) {
+            dataplane.write(&Record::Link(link, alive))?;
+        }
+        Ok(())
+    }
+
+    /// Our own MAC address and MTU on an interface.
+    pub fn link_facts(
+        &mut self,
+        ifindex: u32,
+        facts: LinkFacts,
+        dataplane: &mut dyn Dataplane,
+    ) -> Result<(), FibError> {
+        let on_it: Vec<AttachmentId> = self.topology.on_interface(ifindex).map(|facts| facts.id).collect();
+        for attachment in on_it {
+            if self.link_facts.insert(attachment, facts) == Some(facts) {
+                continue;
+            }
+            let keys: Vec<(NextHopKey, u32)> = self
+                .next_hops
+                .iter()
+                .filter(|(key, _)| key.attachment == attachment)
+                .map(|(key, id)| (*key, id))
+                .collect();
+            for (key, id) in keys {
+                dataplane.write(&Record::NextHop(id as u16, self.next_hop(key)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Our link-local IPv6 address on an interface, which neighbour solicitations may be for.
+    pub fn link_local(
+        &mut self,
+        ifindex: u32,
+        address: std::net::Ipv6Addr,
+        dataplane: &mut dyn Dataplane,
+    ) -> Result<(), FibError> {
+        self.topology.set_link_local(ifindex, address);
+        self.write_attachments(dataplane)
+    }
+
+    /// What the kernel should do for neighbours since the last call.
+    pub fn take_wishes(&mut self) -> Vec<Wish> {
+        std::mem::take(&mut self.wishes)
+    }
+
+    /// The neighbour behind an identifier, for explanations.
+    pub fn next_hop_key(&self, id: u16) -> Option<NextHopKey> {
+        self.next_hops.iter().find(|(_, other)| *other == u32::from(id)).map(|(key, _)| *key)
+    }
+
+    /// What a group leads to, for explanations.
+    pub fn target(&self, group: u32) -> Option<&Target> {
+        self.groups.iter().find(|(_, id)| *id == group).map(|(target, _)| target)
+    }
+
+    /// Routes in all views, and blocks of the trie in use.
+    pub fn sizes(&self) -> BTreeMap<&'static str, u64> {
+        BTreeMap::from([
+            ("routes", self.installed.len() as u64),
+            ("groups", self.groups.iter().count() as u64),
+            ("next_hops", self.next_hops.iter().count() as u64),
+            ("blocks", u64::from(self.fib.blocks_in_use())),
+        ])
+    }
+
+    /// The attachments.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Makes the view's trie say what its domains say: the first domain that has a route wins.
+    fn install(
+        &mut self,
+        view: usize,
+        prefix: IpNet,
+        now_ns: u64,
+        dataplane: &mut dyn Dataplane,
+    ) -> Result<(), FibError> {
+        let wanted =
+            self.views[view].domains.iter().find_map(|domain| self.routes.get(&(*domain, prefix))).cloned();
+        let before = self.installed.get(&(view, prefix)).copied();
+        let Some(target) = wanted else {
+            if let Some(group) = before {
+                self.remove(view, prefix, now_ns);
+                self.installed.remove(&(view, prefix));
+                self.release_group(group, now_ns);
+            }
+            return Ok(());
+        };
+        if before.is_some() && before == self.groups.get(&target) {
+            return Ok(());
+        }
+        let group = self.acquire_group(&target, now_ns, dataplane)?;
+        if let Err(error) = self.insert(view, prefix, group, now_ns) {
+            self.release_group(group, now_ns);
+            return Err(error);
+        }
+        self.installed.insert((view, prefix), group);
+        if let Some(group) = before {
+            self.release_group(group, now_ns);
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, view: usize, prefix: IpNet, group: u32, now_ns: u64) -> Result<(), FibError> {
+        let (table, bits) = self.views[view].table(prefix);
+        self.fib.insert(table, bits, group, now_ns).map_err(|full| FibError::PoolFull {
+            prefix,
+            needed: full.needed,
+            capacity: full.capacity,
+        })
+    }
+
+    fn remove(&mut self, view: usize, prefix: IpNet, now_ns: u64) {
+        let (table, bits) = self.views[view].table(prefix);
+        self.fib.remove(table, bits, now_ns);
+    }
+
+    /// One more user of the target's group; next hops and group are written before anybody can refer to them.
+    fn acquire_group(
+        &mut self,
+        target: &Target,
+        now_ns: u64,
+        dataplane: &mut dyn Dataplane,
+    ) -> Result<u32, FibError> {
+        if let Some(id) = self.groups.reuse(target) {
+            return Ok(id);
+        }
+        let mut members = Vec::new();
+        if let Target::Forward(keys) = target {
+            for key in keys.iter().take(GROUP_MEMBERS) {
+                members.push(self.acquire_next_hop(*key, now_ns, dataplane)? as u16);
+            }
+        }
+        let id = self
+            .groups
+            .acquire(target.clone(), now_ns)
+            .ok_or(FibError::IdsExhausted { what: "groups", limit: MAX_GROUPS })?;
+        dataplane.write(&Record::Group(id, group(target, &members)))?;
+        Ok(id)
+    }
+
+    fn release_group(&mut self, id: u32, now_ns: u64) {
+        let Some(target) = self.groups.release(id, now_ns) else {
+            return;
+        };
+        if let Target::Forward(keys) = target {
+            for key in keys.into_iter().take(GROUP_MEMBERS) {
+                self.release_next_hop(key, now_ns);
+            }
+        }
+    }
+
+    fn acquire_next_hop(
+        &mut self,
+        key: NextHopKey,
+        now_ns: u64,
+        dataplane: &mut dyn Dataplane,
+    ) -> Result<u32, FibError> {
+        if let Some(id) = self.next_hops.reuse(&key) {
+            return Ok(id);
+        }
+        let id = self
+            .next_hops
+            .acquire(key, now_ns)
+            .ok_or(FibError::IdsExhausted { what: "next hops", limit: MAX_NEXT_HOPS })?;
+        self.wishes.push(Wish::Watch(key));
+        dataplane.write(&Record::NextHop(id as u16, self.next_hop(key)))?;
+        Ok(id)
+    }
+
+    /// A next hop without users stays written until its identifier is reused: a packet in flight may still refer to it.
+    fn release_next_hop(&mut self, key: NextHopKey, now_ns: u64) {
+        if let Some(id) = self.next_hops.get(&key)
+            && self.next_hops.release(id, now_ns).is_some()
+        {
+            self.wishes.push(Wish::Forget(key));
+        }
+    }
+
+    /// The record of a neighbour from what is known now.
+    fn next_hop(&self, key: NextHopKey) -> NextHop {
+        let mut record = NextHop::default();
+        let Some(facts) = self.topology.attachment(key.attachment) else {
+            return record;
+        };
+        let link = self.link_facts.get(&key.attachment).copied().unwrap_or_default();
+        record.attachment = facts.id.0;
+        record.link = self.topology.link_of(facts.ifindex).unwrap_or(0);
+        record.mtu = link.mtu;
+        if facts.is_msee {
+            record.flags |= NEXT_HOP_MSEE;
+        }
+        if let Some(mac) = self.macs.get(&key) {
+            record.flags |= NEXT_HOP_RESOLVED;
+            record.l2[..6].copy_from_slice(mac);
+        }
+        record.l2[6..12].copy_from_slice(&link.mac);
+        let mut len = 12;
+        for vid in facts.tags.iter().flatten() {
+            record.l2[len..len + 2].copy_from_slice(&[0x81, 0x00]); // C4: 0x8100 on both tags
+            record.l2[len + 2..len + 4].copy_from_slice(&vid.to_be_bytes());
+            len += 4;
+        }
+        record.l2_len = len as u8;
+        record
+    }
+
+    fn write_attachments(&mut self, dataplane: &mut dyn Dataplane) -> Result<(), FibError> {
+        for facts in self.topology.attachments() {
+            let view = &self.views[self.topology.view_of(facts.id)];
+            let record: Attachment = facts.record(view.table4.root(), view.table6.root());
+            dataplane.write(&Record::Attachment(facts.id.0, record))?;
+            dataplane.write(&Record::TxPort(facts.id.0, facts.ifindex))?;
+        }
+        for record in self.topology.port_records() {
+            dataplane.write(&record)?;
+        }
+        Ok(())
+    }
+}
+
+impl View {
+    fn table(&mut self, prefix: IpNet) -> (&mut Table, Prefix) {
+        match prefix {
+            IpNet::V4(net) => (&mut self.table4, Prefix::v4(net.addr().octets(), net.prefix_len())),
+            IpNet::V6(net) => (&mut self.table6, Prefix::v6(net.addr().octets(), net.prefix_len())),
+        }
+    }
+}
+
+/// The record of a target whose next hops have these identifiers: flows in equal shares.
+fn group(target: &Target, next_hops: &[u16]) -> Group {
+    let mut group = Group::default();
+    match target {
+        Target::Discard => group.kind = GROUP_DISCARD,
+        Target::Glean(attachment) => (group.kind, group.attachment) = (GROUP_GLEAN, attachment.0),
+        Target::Forward(_) => {
+            group.kind = GROUP_FORWARD;
+            group.members[..next_hops.len()].copy_from_slice(next_hops);
+            for at in 0..GROUP_BUCKETS {
+                group.buckets[at] = (at % next_hops.len().max(1)) as u8;
+            }
+        }
+    }
+    group
+}
+
+#[cfg(test)]
+mod tests;

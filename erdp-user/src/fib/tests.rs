@@ -1,0 +1,238 @@
+//! The compiler over the in-memory dataplane: routes in, verdicts of the real stages out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::dataplane::{Answer, memory::MemoryDataplane, question::Question};
+
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
+
+/// Domain 0 (contoso/private): MSEE 1 and 2; domain 1 (contoso/microsoft): MSEE 3 behind a tag; CE 4 sees domains 0 then 1;
+/// CE 5 sees domain 1.
+fn topology() -> Topology {
+    let facts = |id: u16, ifindex, is_msee, tags, domains: &[usize]| AttachmentFacts {
+        id: AttachmentId(id),
+        name: format!("attachment{id}"),
+        interface: format!("if{ifindex}"),
+        ifindex,
+        is_msee,
+        enabled: true,
+        hairpin: false,
+        tags,
+        local4: Some(Ipv4Addr::new(198, 18, id as u8, 1)),
+        local6: None,
+        link_local6: None,
+        subnets: vec![format!("198.18.{id}.0/24").parse().expect("a subnet")],
+        domains: domains.to_vec(),
+    };
+    Topology::new(vec![
+        facts(1, 11, true, [None, None], &[0]),
+        facts(2, 12, true, [None, None], &[0]),
+        facts(3, 11, true, [Some(300), None], &[1]),
+        facts(4, 14, false, [None, None], &[0, 1]),
+        facts(5, 15, false, [None, None], &[1]),
+    ])
+}
+
+struct Bench {
+    forwarding: Forwarding,
+    dataplane: MemoryDataplane,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut dataplane = MemoryDataplane::new(4096);
+        let mut forwarding = Forwarding::new(topology(), &mut dataplane).expect("room");
+        for ifindex in [11, 12, 14, 15] {
+            let facts = LinkFacts { mac: [2, 0, 0, 0, 1, ifindex as u8], mtu: 1500 };
+            forwarding.link_facts(ifindex, facts, &mut dataplane).expect("memory");
+            forwarding.link(ifindex, true, &mut dataplane).expect("memory");
+        }
+        Self { forwarding, dataplane }
+    }
+
+    fn route(&mut self, domain: usize, prefix: &str, keys: &[NextHopKey], now_ns: u64) {
+        let target = (!keys.is_empty()).then(|| Target::Forward(keys.iter().copied().collect()));
+        let prefix = prefix.parse().expect("a prefix");
+        self.forwarding.route(domain, prefix, target, now_ns, &mut self.dataplane).expect("room");
+    }
+
+    fn resolve(&mut self, key: NextHopKey) {
+        self.forwarding.neighbour(key, Some(MAC), 0, &mut self.dataplane).expect("memory");
+    }
+
+    fn ask(&self, ifindex: u32, to: &str) -> Answer {
+        let question = Question {
+            from: "198.18.64.9".parse().expect("an address"),
+            to: to.parse().expect("an address"),
+            ports: (1, 2),
+            hop_limit: 64,
+            tags: [None, None],
+        };
+        self.dataplane.ask(ifindex, &question.frame().expect("one family")).expect("memory")
+    }
+
+    fn next_hop(&self, ifindex: u32, to: &str) -> Option<NextHopKey> {
+        self.forwarding.next_hop_key(self.ask(ifindex, to).trace.next_hop)
+    }
+}
+
+fn via(attachment: u16, last: u8) -> NextHopKey {
+    NextHopKey {
+        attachment: AttachmentId(attachment),
+        address: IpAddr::V4(Ipv4Addr::new(198, 18, attachment as u8, last)),
+    }
+}
+
+#[test]
+fn a_route_forwards_once_its_neighbour_is_resolved_and_stops_when_it_is_withdrawn() {
+    let mut bench = Bench::new();
+    bench.route(0, "20.0.0.0/8", &[via(1, 2)], 0);
+    assert_eq!(bench.forwarding.take_wishes(), [Wish::Watch(via(1, 2))]);
+    assert_eq!(
+        bench.ask(14, "20.1.1.1").drop_reason(),
+        Some(erdp_common::reason::DropReason::NeighbourUnresolved)
+    );
+    bench.resolve(via(1, 2));
+    assert_eq!(bench.next_hop(14, "20.1.1.1"), Some(via(1, 2)));
+    bench.route(0, "20.0.0.0/8", &[], 0);
+    assert_eq!(bench.ask(14, "20.1.1.1").drop_reason(), Some(erdp_common::reason::DropReason::NoRoute));
+    assert_eq!(bench.forwarding.take_wishes(), [Wish::Forget(via(1, 2))]);
+}
+
+#[test]
+fn domains_do_not_leak_and_a_ce_attachment_sees_the_union_in_its_order() {
+    let mut bench = Bench::new();
+    for key in [via(1, 2), via(3, 2)] {
+        bench.resolve(key);
+    }
+    bench.route(0, "20.0.0.0/8", &[via(1, 2)], 0);
+    bench.route(1, "20.0.0.0/8", &[via(3, 2)], 0);
+    bench.route(1, "40.0.0.0/8", &[via(3, 2)], 0);
+    assert_eq!(bench.next_hop(14, "20.1.1.1"), Some(via(1, 2)), "the first listed domain wins");
+    assert_eq!(bench.next_hop(14, "40.1.1.1"), Some(via(3, 2)), "the union holds the second domain too");
+    assert_eq!(bench.next_hop(15, "20.1.1.1"), Some(via(3, 2)), "attachment 5 knows domain 1 only");
+    bench.route(0, "20.0.0.0/8", &[], 0);
+    assert_eq!(bench.next_hop(14, "20.1.1.1"), Some(via(3, 2)), "the second domain's route takes over");
+}
+
+#[test]
+fn a_tag_of_the_egress_attachment_is_pushed() {
+    let mut bench = Bench::new();
+    bench.resolve(via(3, 2));
+    bench.route(1, "40.0.0.0/8", &[via(3, 2)], 0);
+    let answer = bench.ask(15, "40.1.1.1");
+    assert_eq!(answer.frame[12..18], [0x81, 0x00, 0x01, 0x2c, 0x08, 0x00]);
+}
+
+#[test]
+fn one_word_moves_every_flow_of_a_dead_link_and_none_of_the_other() {
+    let mut bench = Bench::new();
+    bench.route(0, "20.0.0.0/8", &[via(1, 2), via(2, 2)], 0);
+    bench.resolve(via(1, 2));
+    bench.resolve(via(2, 2));
+    let choose = |bench: &Bench| -> Vec<Option<NextHopKey>> {
+        (0..200).map(|at| bench.next_hop(14, &format!("20.1.1.{at}"))).collect()
+    };
+    let before = choose(&bench);
+    let shares = before.iter().filter(|key| **key == Some(via(1, 2))).count();
+    assert!((60..140).contains(&shares), "{shares} of 200 flows on the first link");
+    bench.forwarding.link(12, false, &mut bench.dataplane).expect("memory");
+    assert!(choose(&bench).iter().all(|key| *key == Some(via(1, 2))));
+    bench.forwarding.link(12, true, &mut bench.dataplane).expect("memory");
+    assert_eq!(choose(&bench), before, "the moved flows come back and nobody else moves");
+}
+
+#[test]
+fn on_link_hosts_of_a_ce_subnet_are_asked_for_and_then_forwarded_to() {
+    let mut bench = Bench::new();
+    bench.forwarding.connect(0, &mut bench.dataplane).expect("room");
+    assert_eq!(
+        bench.ask(11, "198.18.4.77").drop_reason(),
+        Some(erdp_common::reason::DropReason::NeighbourUnresolved)
+    );
+    bench.resolve(via(4, 77));
+    assert_eq!(bench.next_hop(11, "198.18.4.77"), Some(via(4, 77)));
+    bench.forwarding.neighbour(via(4, 77), None, 0, &mut bench.dataplane).expect("memory");
+    assert_eq!(
+        bench.ask(11, "198.18.4.77").drop_reason(),
+        Some(erdp_common::reason::DropReason::NeighbourUnresolved)
+    );
+}
+
+#[test]
+fn a_full_pool_is_an_error_that_names_the_prefix_and_leaves_what_was_there() {
+    // Two views need 3 x 512 blocks of roots; one more block is left.
+    let mut dataplane = MemoryDataplane::new(3 * 512 + 1);
+    let mut forwarding = Forwarding::new(topology(), &mut dataplane).expect("room for the roots");
+    let target = || Some(Target::Discard);
+    let mut route =
+        |prefix: &str| forwarding.route(1, prefix.parse().expect("a prefix"), target(), 0, &mut dataplane);
+    route("20.0.0.0/16").expect("needs no block");
+    let error = route("20.0.0.0/24").expect_err("needs a block in each of two views").to_string();
+    assert!(error.contains("20.0.0.0/24") && error.contains("fib-blocks"), "{error}");
+}
+
+/// Routes of the model: (domain, prefix) -> next hops.
+type Model = BTreeMap<(usize, IpNet), BTreeSet<NextHopKey>>;
+
+/// The slow model: scan all routes of the first domain in order; longest prefix, earlier domain on equal prefixes.
+fn model_next_hops(model: &Model, domains: &[usize], to: IpAddr) -> BTreeSet<NextHopKey> {
+    let mut best: Option<(u8, usize, &BTreeSet<NextHopKey>)> = None;
+    for ((domain, prefix), keys) in model {
+        let Some(rank) = domains.iter().position(|other| other == domain) else { continue };
+        if !prefix.contains(&to) {
+            continue;
+        }
+        let better = best.is_none_or(|(len, other, _)| {
+            prefix.prefix_len() > len || (prefix.prefix_len() == len && rank < other)
+        });
+        if better {
+            best = Some((prefix.prefix_len(), rank, keys));
+        }
+    }
+    best.map(|(_, _, keys)| keys.clone()).unwrap_or_default()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn random_routes_forward_as_a_linear_scan_says(
+        steps in proptest::collection::vec((0usize..2, any::<[u8; 2]>(), 8u8..=32, 0usize..4), 1..60),
+        asked in proptest::collection::vec(any::<[u8; 2]>(), 8),
+    ) {
+        let mut bench = Bench::new();
+        let sets = [
+            [vec![], vec![via(1, 2)], vec![via(2, 2)], vec![via(1, 2), via(2, 2)]],
+            [vec![], vec![via(3, 2)], vec![via(3, 3)], vec![via(3, 2), via(3, 3)]],
+        ];
+        sets.iter().flatten().flatten().for_each(|key| bench.resolve(*key));
+        let mut model = Model::new();
+        for (at, (domain, [third, last], len, choice)) in steps.into_iter().enumerate() {
+            let keys = &sets[domain][choice];
+            // Few distinct addresses, so that prefixes nest and are withdrawn again.
+            let text = format!("20.{}.{}.{}/{len}", third & 1, third & 3, last & 0xc1);
+            let prefix = text.parse::<IpNet>().expect("a prefix").trunc();
+            bench.route(domain, &prefix.to_string(), keys, at as u64 * 700_000_000);
+            if keys.is_empty() {
+                model.remove(&(domain, prefix));
+            } else {
+                model.insert((domain, prefix), keys.iter().copied().collect());
+            }
+        }
+        for [third, last] in asked {
+            let to = format!("20.{}.{}.{}", third & 1, third & 3, last & 0xc1);
+            for (ifindex, domains) in [(14, &[0, 1][..]), (15, &[1])] {
+                let expected = model_next_hops(&model, domains, to.parse().expect("an address"));
+                let got = bench.next_hop(ifindex, &to);
+                prop_assert_eq!(got.is_none(), expected.is_empty(), "{} {}", ifindex, to);
+                prop_assert!(got.is_none_or(|key| expected.contains(&key)), "{} {} {:?}", ifindex, to, got);
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The attachments of this edge, and what follows from them: views, links, ports, VLAN blocks.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use erdp_common::abi::{ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, Attachment, Port, Vlan};
+use ipnet::IpNet;
+
+use crate::dataplane::Record;
+
+/// A logical interface; from 1, as in the maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttachmentId(pub u16);
+
+/// What is known of an attachment from the configuration and the kernel.
+#[derive(Clone, Debug)]
+pub struct AttachmentFacts {
+    /// Its identifier.
+    pub id: AttachmentId,
+    /// Name for operators, for instance `contoso/private/primary` or `ce0`.
+    pub name: String,
+    /// Interface name.
+    pub interface: String,
+    /// Interface index.
+    pub ifindex: u32,
+    /// Faces Microsoft.
+    pub is_msee: bool,
+    /// Its circuit is enabled (A8).
+    pub enabled: bool,
+    /// Same-side forwarding is allowed (C2).
+    pub hairpin: bool,
+    /// VLAN identifiers, outer first.
+    pub tags: [Option<u16>; 2],
+    /// Our IPv4 address.
+    pub local4: Option<Ipv4Addr>,
+    /// Our IPv6 address.
+    pub local6: Option<Ipv6Addr>,
+    /// Our link-local IPv6 address, once the kernel has told.
+    pub link_local6: Option<Ipv6Addr>,
+    /// Connected subnets.
+    pub subnets: Vec<IpNet>,
+    /// Routing domains in order of preference; an MSEE attachment has one.
+    pub domains: Vec<usize>,
+}
+
+impl AttachmentFacts {
+    /// Its record, given the roots of its view.
+    pub fn record(&self, root4: u32, root6: u32) -> Attachment {
+        let bit = |set: bool, bit: u32| if set { bit } else { 0 };
+        Attachment {
+            root4,
+            root6,
+            flags: bit(self.enabled, ATTACHMENT_ENABLED)
+                | bit(self.is_msee, ATTACHMENT_MSEE)
+                | bit(self.hairpin, ATTACHMENT_HAIRPIN),
+            local4: self.local4.map_or([0; 4], |address| address.octets()),
+            local6: self.local6.map_or([0; 16], |address| address.octets()),
+            link_local6: self.link_local6.map_or([0; 16], |address| address.octets()),
+        }
+    }
+}
+
+/// All attachments.
+#[derive(Clone, Debug, Default)]
+pub struct Topology(Vec<AttachmentFacts>);
+
+impl Topology {
+    /// Attachments in the order of their identifiers.
+    pub fn new(attachments: Vec<AttachmentFacts>) -> Self {
+        Self(attachments)
+    }
+
+    /// Every attachment.
+    pub fn attachments(&self) -> impl Iterator<Item = &AttachmentFacts> {
+        self.0.iter()
+    }
+
+    /// One of them.
+    pub fn attachment(&self, id: AttachmentId) -> Option<&AttachmentFacts> {
+        self.0.iter().find(|facts| facts.id == id)
+    }
+
+    /// Those on an interface.
+    pub fn on_interface(&self, ifindex: u32) -> impl Iterator<Item = &AttachmentFacts> {
+        self.0.iter().filter(move |facts| facts.ifindex == ifindex)
+    }
+
+    /// Our link-local address on an interface.
+    pub fn set_link_local(&mut self, ifindex: u32, address: Ipv6Addr) {
+        self.0
+            .iter_mut()
+            .filter(|facts| facts.ifindex == ifindex)
+            .for_each(|facts| facts.link_local6 = Some(address));
+    }
+
+    /// The interfaces, each once, with their names.
+    pub fn interfaces(&self) -> BTreeMap<u32, &str> {
+        self.0.iter().map(|facts| (facts.ifindex, facts.interface.as_str())).collect()
+    }
+
+    /// The liveness word of an interface.
+    pub fn link_of(&self, ifindex: u32) -> Option<u16> {
+        self.interfaces().keys().position(|other| *other == ifindex).map(|at| at as u16 + 1)
+    }
+
+    /// The domain lists that need a routing table: each once.
+    pub fn views(&self) -> Vec<Vec<usize>> {
+        let mut views: Vec<Vec<usize>> = Vec::new();
+        for facts in &self.0 {
+            if !views.contains(&facts.domains) {
+                views.push(facts.domains.clone());
+            }
+        }
+        views
+    }
+
+    /// The index in [`Self::views`] of an attachment's view.
+    pub fn view_of(&self, id: AttachmentId) -> usize {
+        let domains = self.attachment(id).map(|facts| &facts.domains);
+        self.views().iter().position(|view| Some(view) == domains).unwrap_or(0)
+    }
+
+    /// Ports and VLAN blocks: 1 and up, one for each interface with tags and one for each outer tag with inner ones.
+    pub fn port_records(&self) -> Vec<Record> {
+        let mut ports: BTreeMap<u32, Port> = BTreeMap::new();
+        let mut vlans: BTreeMap<(u16, u16), Vlan> = BTreeMap::new();
+        let mut blocks = 0;
+        for facts in &self.0 {
+            let port = ports.entry(facts.ifindex).or_default();
+            let [Some(outer), inner] = facts.tags else {
+                port.attachment = facts.id.0;
+                continue;
+            };
+            let block = block_of(&mut port.vlan_block, &mut blocks);
+            let vlan = vlans.entry((block, outer)).or_default();
+            let Some(inner) = inner else {
+                vlan.attachment = facts.id.0;
+                continue;
+            };
+            let inner_block = block_of(&mut vlan.inner_block, &mut blocks);
+            vlans.entry((inner_block, inner)).or_default().attachment = facts.id.0;
+        }
+        let vlans = vlans.into_iter().map(|((block, vid), vlan)| Record::Vlan(block, vid, vlan));
+        vlans.chain(ports.into_iter().map(|(ifindex, port)| Record::Port(ifindex, port))).collect()
+    }
+}
+
+/// The block in `slot`, a new one when there is none.
+fn block_of(slot: &mut u16, blocks: &mut u16) -> u16 {
+    if *slot == 0 {
+        *blocks += 1;
+        *slot = *blocks;
+    }
+    *slot
+}
