@@ -1,4 +1,6 @@
 //! The ERDP controller, its modules listed in the order in which a route flows through it.
 
+pub mod control;
 pub mod dataplane;
 pub mod fib;
+pub mod kernel;

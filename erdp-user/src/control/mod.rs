@@ -1,0 +1,90 @@
+//! The operator's way in: requests over a Unix socket, one JSON object a line, answered by the controller's owner task.
+//!
+//! [`server`] accepts connections and passes each request on with a place for its answer; [`client`] is what `erdp show` and
+//! `erdp explain` use; [`render`] turns answers into tables for people. Connections and requests are bounded: a client that
+//! sends more than [`REQUEST_MAX`] bytes without a line end is told so and cut off.
+
+pub mod client;
+pub mod render;
+pub mod server;
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest request in bytes.
+pub const REQUEST_MAX: u64 = 1 << 20;
+/// Where the daemon listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/erdp.sock";
+
+/// What an operator may ask.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// A table of facts.
+    Show(Topic),
+    /// What the loaded program does with packets to these destinations.
+    Explain(Question),
+}
+
+/// Tables that can be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Topic {
+    /// BGP sessions.
+    Sessions,
+    /// Best routes of every routing domain.
+    Routes,
+    /// Routes that policy has refused, each with its reason.
+    Refused,
+    /// Interfaces and circuits: carrier, SLA validity.
+    Links,
+    /// The packet path's counters.
+    Counters,
+}
+
+/// Packets to ask about: one for each destination.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Question {
+    /// The interface (or attachment) they come in on.
+    pub interface: String,
+    /// Where they go.
+    pub to: Vec<IpAddr>,
+    /// Where they come from; by default a neighbour on the attachment's wire.
+    pub from: Option<IpAddr>,
+    /// UDP ports.
+    pub ports: (u16, u16),
+}
+
+/// The answer about one destination.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Explanation {
+    /// The destination.
+    pub address: IpAddr,
+    /// `transmit`, `punt` or `drop`.
+    pub verdict: String,
+    /// Drop reason or punt kind.
+    pub reason: Option<String>,
+    /// What to do about a drop.
+    pub remedy: Option<String>,
+    /// Ingress attachment.
+    pub attachment: Option<String>,
+    /// Egress attachment.
+    pub egress: Option<String>,
+    /// Egress interface.
+    pub interface: Option<String>,
+    /// The neighbour it is sent to.
+    pub next_hop: Option<IpAddr>,
+    /// Every neighbour the route would use.
+    pub members: Vec<IpAddr>,
+}
+
+/// The daemon's answer: a value, or a sentence that names the object, the reason and the remedy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// What was asked for.
+    Ok(serde_json::Value),
+    /// Why not.
+    Error(String),
+}

@@ -1,0 +1,101 @@
+//! Answers as tables for people; `--json` shows them as they are.
+
+use serde_json::Value;
+
+use super::Topic;
+
+/// A table of the answer to `erdp show`.
+pub fn show(topic: Topic, value: &Value) -> String {
+    match topic {
+        Topic::Counters => counters(value),
+        _ => rows(value),
+    }
+}
+
+/// An array of objects: one line each, columns in the order of the first object's keys.
+pub fn rows(value: &Value) -> String {
+    let Some(rows) = value.as_array().filter(|rows| !rows.is_empty()) else {
+        return "nothing\n".into();
+    };
+    let keys: Vec<&String> =
+        rows.iter().find_map(Value::as_object).map(|row| row.keys().collect()).unwrap_or_default();
+    let mut cells: Vec<Vec<String>> =
+        vec![keys.iter().map(|key| key.to_uppercase().replace('_', "-")).collect()];
+    cells.extend(rows.iter().map(|row| keys.iter().map(|key| cell(&row[key.as_str()])).collect()));
+    align(&cells)
+}
+
+fn counters(value: &Value) -> String {
+    let mut cells = vec![vec!["COUNTER".to_owned(), "PACKETS".into(), "BYTES".into()]];
+    let mut tally = |name: String, value: &Value| {
+        cells.push(vec![name, cell(&value["packets"]), cell(&value["bytes"])]);
+    };
+    for name in ["rx", "tx", "originated", "transmit_lost"] {
+        tally(name.into(), &value[name]);
+    }
+    for (group, prefix) in [("punted", "punt"), ("dropped", "drop")] {
+        for (name, value) in value[group].as_object().into_iter().flatten() {
+            if value["packets"] != 0 {
+                tally(format!("{prefix} {name}"), value);
+            }
+        }
+    }
+    for attachment in value["attachments"].as_array().into_iter().flatten() {
+        for direction in ["rx", "tx"] {
+            tally(format!("{} {direction}", cell(&attachment["name"])), &attachment[direction]);
+        }
+    }
+    let unexplained = cell(&value["unexplained"]);
+    format!("{}unexplained packets: {unexplained}\n", align(&cells))
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(cell).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+fn align(cells: &[Vec<String>]) -> String {
+    let columns = cells.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |column: usize| cells.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let padded: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    cells.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Topic, rows, show};
+    use serde_json::json;
+
+    #[test]
+    fn rows_are_aligned_and_lists_are_joined() {
+        let text =
+            rows(&json!([{"peer": "198.18.0.2", "paths": [1, 2]}, {"peer": "fd00::2", "paths": null}]));
+        assert_eq!(text, "PEER        PATHS\n198.18.0.2  1,2\nfd00::2     -\n");
+    }
+
+    #[test]
+    fn counters_that_are_zero_are_left_out_of_the_long_lists() {
+        let tally = |packets| json!({"packets": packets, "bytes": 60 * packets});
+        let text = show(
+            Topic::Counters,
+            &json!({"rx": tally(3), "tx": tally(2), "originated": tally(0), "transmit_lost": tally(0),
+                "punted": {"arp": tally(0)}, "dropped": {"no-route": tally(1), "hairpin": tally(0)},
+                "attachments": [], "unexplained": 0}),
+        );
+        assert!(
+            text.contains("drop no-route") && !text.contains("hairpin") && !text.contains("arp"),
+            "{text}"
+        );
+        assert!(text.ends_with("unexplained packets: 0\n"), "{text}");
+    }
+}

@@ -1,0 +1,128 @@
+//! The daemon's end of the control socket.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::{Semaphore, mpsc, oneshot},
+};
+
+use super::{REQUEST_MAX, Reply, Request};
+
+/// Connections served at once; further ones wait to be accepted.
+const CONNECTIONS_MAX: usize = 32;
+
+/// A request and where its answer goes.
+pub type Asked = (Request, oneshot::Sender<Reply>);
+
+/// Why the socket cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Another daemon answers there.
+    #[error(
+        "control socket {0}: another erdp is listening there; stop it or give this one its own --control"
+    )]
+    InUse(PathBuf),
+    /// The file system refuses.
+    #[error("control socket {path}: {error}; give a writable place with --control")]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// The kernel's reason.
+        error: io::Error,
+    },
+}
+
+/// The socket; its file is removed with this value.
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Server {
+    /// Opens the socket, readable and writable by its owner and group. A file that a dead daemon has left is replaced.
+    pub fn bind(path: &Path) -> Result<Self, ControlError> {
+        let io = |error| ControlError::Io { path: path.into(), error };
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(ControlError::InUse(path.into()));
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path).map_err(io)?;
+        let server = Self { listener, path: path.into() };
+        fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(io)?;
+        Ok(server)
+    }
+
+    /// Serves until the owner of `asked` is gone.
+    pub async fn serve(self, asked: mpsc::Sender<Asked>) {
+        let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            tokio::select! {
+                () = asked.closed() => return,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let asked = asked.clone();
+                        tokio::spawn(async move {
+                            if let Err(error) = converse(stream, &asked).await {
+                                tracing::debug!(%error, "control connection ended");
+                            }
+                            drop(place);
+                        });
+                    }
+                    Err(error) => tracing::warn!(%error, "control socket: accept failed"),
+                },
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing to do about a failure: the next start replaces the file.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+async fn converse(stream: UnixStream, asked: &mpsc::Sender<Asked>) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    loop {
+        let mut line = Vec::new();
+        let len = (&mut read).take(REQUEST_MAX).read_until(b'\n', &mut line).await?;
+        if len == 0 {
+            return Ok(());
+        }
+        let reply = answer(&line, asked).await;
+        let mut text = serde_json::to_vec(&reply)?;
+        text.push(b'\n');
+        write.write_all(&text).await?;
+        if !line.ends_with(b"\n") {
+            return Ok(());
+        }
+    }
+}
+
+async fn answer(line: &[u8], asked: &mpsc::Sender<Asked>) -> Reply {
+    let request: Request = match serde_json::from_slice(line) {
+        Ok(request) => request,
+        Err(error) => {
+            return Reply::Error(format!(
+                "request not understood: {error}; is `erdp` of the daemon's version?"
+            ));
+        }
+    };
+    let (sender, receiver) = oneshot::channel();
+    if asked.send((request, sender)).await.is_err() {
+        return Reply::Error("the daemon is stopping".into());
+    }
+    receiver.await.unwrap_or_else(|_| Reply::Error("the daemon is stopping".into()))
+}

@@ -1,0 +1,253 @@
+//! The kernel's facts and what the controller asks of it: links, addresses, neighbours by rtnetlink; sysctls by /proc.
+//!
+//! Two connections: one only listens ([`Kernel::open`] returns its events), one only asks. Subscribe first, dump second, so
+//! that nothing falls between them; when the kernel has dropped events (ENOBUFS) the listener says [`KernelEvent::Resync`]
+//! and the controller dumps again. All of it in the network namespace of this process.
+//!
+//! Files: `facts` (netlink messages to events), [`sysctl`] (what the kernel must not answer or forward, invariant 11),
+//! `preflight` (what is checked before anything is touched).
+
+mod facts;
+pub mod sysctl;
+
+use std::{io, net::IpAddr};
+
+use futures_util::{StreamExt, TryStreamExt};
+use rtnetlink::{
+    Handle, MulticastGroup, new_connection, new_multicast_connection,
+    packet_core::NetlinkPayload,
+    packet_route::{
+        address::{AddressAttribute, AddressFlags},
+        neighbour::{
+            NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
+        },
+    },
+    sys::AsyncSocket,
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+/// Events on their way to the controller; when it is full the listener waits and the kernel's own buffer fills.
+const EVENTS_MAX: usize = 1_024;
+/// Receive buffer of the listener in bytes: the default loses events when thousands of neighbours change at once.
+const RECEIVE_BUFFER: usize = 8 << 20;
+
+/// A change, or a fact of a dump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KernelEvent {
+    /// An interface is there.
+    Link(Link),
+    /// It has gone.
+    LinkGone {
+        /// Its index.
+        ifindex: u32,
+    },
+    /// An address is on an interface.
+    Address {
+        /// The interface.
+        ifindex: u32,
+        /// The address.
+        address: IpAddr,
+        /// Length of its subnet's prefix.
+        prefix_len: u8,
+    },
+    /// A neighbour's MAC address; `None`: not resolved, failed or gone.
+    Neighbour {
+        /// The interface.
+        ifindex: u32,
+        /// The neighbour.
+        address: IpAddr,
+        /// Its MAC address.
+        mac: Option<[u8; 6]>,
+    },
+    /// Events were lost: dump again.
+    Resync,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Index.
+    pub ifindex: u32,
+    /// Name.
+    pub name: String,
+    /// Administratively up.
+    pub admin_up: bool,
+    /// Carrier.
+    pub carrier: bool,
+    /// IP MTU in bytes.
+    pub mtu: u32,
+    /// MAC address; zero where it has none.
+    pub mac: [u8; 6],
+}
+
+impl Link {
+    /// Packets can pass.
+    pub fn is_alive(&self) -> bool {
+        self.admin_up && self.carrier
+    }
+}
+
+/// What the kernel did not do.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// No netlink.
+    #[error("netlink: {0}; erdp needs CAP_NET_ADMIN")]
+    Open(#[from] io::Error),
+    /// A request failed.
+    #[error("{what}: {error}")]
+    Request {
+        /// What was asked for.
+        what: String,
+        /// The kernel's reason.
+        error: rtnetlink::Error,
+    },
+}
+
+/// The requesting side.
+pub struct Kernel {
+    handle: Handle,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Kernel {
+    /// Opens both connections; events come from now on, facts from [`Self::dump`].
+    pub fn open() -> Result<(Self, mpsc::Receiver<KernelEvent>), KernelError> {
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Neigh,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ];
+        let (mut listening, _, mut messages) = new_multicast_connection(&groups)?;
+        let socket = listening.socket_mut().socket_mut();
+        // Without CAP_NET_ADMIN over the machine the ordinary limit has to do: a lost event only costs a dump.
+        if socket.set_rx_buf_sz(RECEIVE_BUFFER).is_err() {
+            tracing::debug!("netlink receive buffer stays at its default");
+        }
+        let (asking, handle, _) = new_connection()?;
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let translate = async move {
+            while let Some((message, _)) = messages.next().await {
+                let event = match message.payload {
+                    NetlinkPayload::InnerMessage(message) => facts::event(&message),
+                    NetlinkPayload::Overrun(_) => Some(KernelEvent::Resync),
+                    _ => None,
+                };
+                if let Some(event) = event
+                    && sender.send(event).await.is_err()
+                {
+                    return;
+                }
+            }
+        };
+        let tasks = vec![tokio::spawn(listening), tokio::spawn(asking), tokio::spawn(translate)];
+        Ok((Self { handle, tasks }, events))
+    }
+
+    /// Every link, address and neighbour there is.
+    pub async fn dump(&self) -> Result<Vec<KernelEvent>, KernelError> {
+        use rtnetlink::packet_route::RouteNetlinkMessage as Message;
+        let failed = |what: &'static str| move |error| KernelError::Request { what: what.into(), error };
+        let mut found = Vec::new();
+        let mut links = self.handle.link().get().execute();
+        while let Some(link) = links.try_next().await.map_err(failed("listing links"))? {
+            found.extend(facts::event(&Message::NewLink(link)));
+        }
+        let mut addresses = self.handle.address().get().execute();
+        while let Some(address) = addresses.try_next().await.map_err(failed("listing addresses"))? {
+            found.extend(facts::event(&Message::NewAddress(address)));
+        }
+        let mut neighbours = self.handle.neighbours().get().execute();
+        while let Some(neighbour) = neighbours.try_next().await.map_err(failed("listing neighbours"))? {
+            found.extend(facts::event(&Message::NewNeighbour(neighbour)));
+        }
+        Ok(found)
+    }
+
+    /// Puts an address on an interface; the answer is whether it was not there before. IPv6 without duplicate address
+    /// detection: these are point-to-point subnets with assigned addresses, and BGP binds at once.
+    pub async fn ensure_address(
+        &self,
+        ifindex: u32,
+        address: IpAddr,
+        prefix_len: u8,
+    ) -> Result<bool, KernelError> {
+        let mut request = self.handle.address().add(ifindex, address, prefix_len);
+        if address.is_ipv6() {
+            request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        match request.execute().await {
+            Ok(()) => Ok(true),
+            Err(error) if errno(&error) == Some(libc::EEXIST) => Ok(false),
+            Err(error) => {
+                Err(request_failed(format!("adding {address}/{prefix_len} to interface {ifindex}"), error))
+            }
+        }
+    }
+
+    /// Takes an address off an interface; one that is not there is fine.
+    pub async fn remove_address(
+        &self,
+        ifindex: u32,
+        address: IpAddr,
+        prefix_len: u8,
+    ) -> Result<(), KernelError> {
+        let message = self.handle.address().add(ifindex, address, prefix_len).message_mut().clone();
+        match self.handle.address().del(message).execute().await {
+            Err(error) if !matches!(errno(&error), Some(libc::EADDRNOTAVAIL | libc::ENODEV)) => {
+                Err(request_failed(format!("removing {address} from interface {ifindex}"), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Resolves a neighbour and has the kernel keep it resolved (`NTF_EXT_MANAGED`, Linux 5.16): packets that XDP forwards
+    /// never refresh the kernel's table. Older kernels: resolved now, refreshed by the controller's next call.
+    pub async fn watch_neighbour(&self, ifindex: u32, address: IpAddr) -> Result<(), KernelError> {
+        let mut managed =
+            self.handle.neighbours().add(ifindex, address).replace().state(NeighbourState::None);
+        managed.message_mut().attributes.push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
+        match managed.execute().await {
+            Ok(()) => Ok(()),
+            Err(_) => self.resolve(ifindex, address).await,
+        }
+    }
+
+    /// Resolves a neighbour once.
+    pub async fn resolve(&self, ifindex: u32, address: IpAddr) -> Result<(), KernelError> {
+        let request = self.handle.neighbours().add(ifindex, address).replace().state(NeighbourState::None);
+        let request = request.flags(NeighbourFlags::Use);
+        request.execute().await.map_err(|error| request_failed(format!("resolving {address}"), error))
+    }
+
+    /// Lets the kernel forget a neighbour; one that is not there is fine.
+    pub async fn forget_neighbour(&self, ifindex: u32, address: IpAddr) -> Result<(), KernelError> {
+        let message: NeighbourMessage = self.handle.neighbours().add(ifindex, address).message_mut().clone();
+        match self.handle.neighbours().del(message).execute().await {
+            Err(error) if !matches!(errno(&error), Some(libc::ENOENT | libc::ENODEV | libc::ENXIO)) => {
+                Err(request_failed(format!("forgetting {address}"), error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+fn request_failed(what: String, error: rtnetlink::Error) -> KernelError {
+    KernelError::Request { what, error }
+}
+
+fn errno(error: &rtnetlink::Error) -> Option<i32> {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => Some(-message.raw_code()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

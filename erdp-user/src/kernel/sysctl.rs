@@ -1,0 +1,96 @@
+//! What the kernel of an edge must not do (invariants 11 and 14): answer ARP for another interface's address, accept router
+//! advertisements or redirects, forward.
+//!
+//! With `ip_forward` off a Linux host still answers ARP and TCP for addresses of its other interfaces, so `arp_ignore = 1`
+//! (only addresses of the incoming interface) and `arp_announce = 2` (source address of the outgoing one) are set too. What
+//! was changed is put back when [`Sysctls`] is dropped.
+
+use std::{fs, io, path::PathBuf};
+
+/// Settings of the whole network namespace.
+const GLOBAL: [(&str, &str); 2] = [("ipv4/ip_forward", "0"), ("ipv6/conf/all/forwarding", "0")];
+/// Settings of each of our interfaces. `rp_filter = 0`: both links of a circuit are active, return paths are asymmetric, and
+/// the packet path has its own source checks.
+const EACH: [(&str, &str); 8] = [
+    ("ipv4/conf/{}/arp_ignore", "1"),
+    ("ipv4/conf/{}/arp_announce", "2"),
+    ("ipv4/conf/{}/rp_filter", "0"),
+    ("ipv4/conf/{}/accept_redirects", "0"),
+    ("ipv4/conf/{}/send_redirects", "0"),
+    ("ipv6/conf/{}/accept_ra", "0"),
+    ("ipv6/conf/{}/accept_redirects", "0"),
+    ("ipv6/conf/{}/autoconf", "0"),
+];
+
+/// A setting that could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "sysctl {name} = {value}: {error}; erdp needs root or a writable /proc/sys, or set it yourself beforehand"
+)]
+pub struct SysctlError {
+    /// Its path below /proc/sys/net.
+    pub name: String,
+    /// The value that is needed.
+    pub value: &'static str,
+    /// The kernel's reason.
+    pub error: io::Error,
+}
+
+/// The settings that were changed, and what they were.
+#[derive(Debug, Default)]
+pub struct Sysctls(Vec<(String, String)>);
+
+impl Sysctls {
+    /// Makes all settings for these interfaces. Those of IPv6 are left out where IPv6 is not there.
+    pub fn set(interfaces: &[&str]) -> Result<Self, SysctlError> {
+        let mut changed = Self::default();
+        let global = GLOBAL.iter().map(|(name, value)| ((*name).to_owned(), *value));
+        let each = interfaces.iter().flat_map(|interface| {
+            // A dot in an interface name (VLANs) is a slash for sysctl, but a dot in /proc/sys.
+            EACH.iter().map(move |(name, value)| (name.replace("{}", interface), *value))
+        });
+        for (name, value) in global.chain(each) {
+            changed.make(name, value)?;
+        }
+        Ok(changed)
+    }
+
+    /// The names of the settings that were changed, with their former values.
+    pub fn changed(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, before)| (name.as_str(), before.as_str()))
+    }
+
+    fn make(&mut self, name: String, value: &'static str) -> Result<(), SysctlError> {
+        let path = path(&name);
+        let before = match fs::read_to_string(&path) {
+            Ok(before) => before.trim().to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && name.starts_with("ipv6") => {
+                return Ok(());
+            }
+            Err(error) => return Err(SysctlError { name, value, error }),
+        };
+        if before == value {
+            return Ok(());
+        }
+        if let Err(error) = fs::write(&path, value) {
+            return Err(SysctlError { name, value, error });
+        }
+        self.0.push((name, before));
+        Ok(())
+    }
+}
+
+impl Drop for Sysctls {
+    fn drop(&mut self) {
+        for (name, before) in self.0.drain(..).rev() {
+            // An interface may be gone, and its settings with it.
+            if let Err(error) = fs::write(path(&name), &before) {
+                tracing::debug!(name, before, %error, "sysctl not put back");
+            }
+        }
+    }
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from("/proc/sys/net").join(name)
+}

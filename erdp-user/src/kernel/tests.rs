@@ -1,0 +1,144 @@
+//! Against the real kernel, each test in a network namespace of its own on a thread of its own.
+
+use std::{process::Command, thread, time::Duration};
+
+use super::{sysctl::Sysctls, *};
+
+/// Runs the test, or says SKIP without root.
+fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
+    // SAFETY: no arguments, no memory.
+    if unsafe { libc::geteuid() } != 0 {
+        println!("SKIP: a network namespace needs root");
+        return;
+    }
+    thread::scope(|scope| {
+        let run = || {
+            // SAFETY: affects this thread only.
+            assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "{}", io::Error::last_os_error());
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(test());
+        };
+        scope.spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status().expect("iproute2");
+    assert!(status.success(), "ip {arguments}");
+}
+
+fn index(name: &str) -> u32 {
+    let name = std::ffi::CString::new(name).expect("a name");
+    // SAFETY: a NUL-terminated name.
+    unsafe { libc::if_nametoindex(name.as_ptr()) }
+}
+
+/// The next event that `wanted` accepts, within 3 s.
+async fn next(
+    events: &mut mpsc::Receiver<KernelEvent>,
+    wanted: impl Fn(&KernelEvent) -> bool,
+) -> KernelEvent {
+    let find = async {
+        loop {
+            let event = events.recv().await.expect("the listener lives");
+            if wanted(&event) {
+                return event;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3), find).await.expect("the event within 3 s")
+}
+
+#[test]
+fn a_lost_carrier_is_an_event() {
+    in_namespace(|| async {
+        ip("link add one type veth peer name two");
+        ip("link set one up");
+        ip("link set two up");
+        let (kernel, mut events) = Kernel::open().expect("netlink");
+        let one = index("one");
+        let alive = |event: &KernelEvent, alive| matches!(event, KernelEvent::Link(link) if link.ifindex == one && link.is_alive() == alive);
+        let facts = kernel.dump().await.expect("a dump");
+        assert!(facts.iter().any(|event| alive(event, true)), "{facts:?}");
+        ip("link set two down");
+        next(&mut events, |event| alive(event, false)).await;
+        ip("link del one");
+        next(&mut events, |event| *event == KernelEvent::LinkGone { ifindex: one }).await;
+    });
+}
+
+#[test]
+fn addresses_are_added_once_and_removed() {
+    in_namespace(|| async {
+        ip("link add one type veth peer name two");
+        let (kernel, mut events) = Kernel::open().expect("netlink");
+        let one = index("one");
+        for (address, len) in [("198.18.0.1", 30), ("fd00:18::1", 126)] {
+            let address: IpAddr = address.parse().expect("an address");
+            assert!(kernel.ensure_address(one, address, len).await.expect("added"));
+            assert!(
+                !kernel.ensure_address(one, address, len).await.expect("there"),
+                "a second time it is there"
+            );
+            let fact = KernelEvent::Address { ifindex: one, address, prefix_len: len };
+            assert!(kernel.dump().await.expect("a dump").contains(&fact));
+            kernel.remove_address(one, address, len).await.expect("removed");
+            kernel.remove_address(one, address, len).await.expect("gone is fine");
+            assert!(!kernel.dump().await.expect("a dump").contains(&fact));
+        }
+        ip("link set one up");
+        next(&mut events, |event| matches!(event, KernelEvent::Link(link) if link.admin_up)).await;
+    });
+}
+
+#[test]
+fn a_watched_neighbour_is_resolved_without_traffic() {
+    in_namespace(|| async {
+        ip("link add one type veth peer name two");
+        // The neighbour lives in this very namespace: both ends answer ARP for their own address only.
+        for (name, address) in [("one", "198.18.0.1/30"), ("two", "198.18.0.2/30")] {
+            ip(&format!("addr add {address} dev {name}"));
+            ip(&format!("link set {name} up"));
+        }
+        let _sysctls = Sysctls::set(&["one", "two"]).expect("root");
+        let namespace = format!("erdp{}-kernel", std::process::id());
+        ip(&format!("netns add {namespace}"));
+        ip(&format!("link set two netns {namespace}"));
+        for command in ["addr add 198.18.0.2/30 dev two", "link set two up"] {
+            ip(&format!("-n {namespace} {command}"));
+        }
+        let (kernel, mut events) = Kernel::open().expect("netlink");
+        let one = index("one");
+        let two: IpAddr = "198.18.0.2".parse().expect("an address");
+        kernel.watch_neighbour(one, two).await.expect("watched");
+        let resolved = |event: &KernelEvent| matches!(event, KernelEvent::Neighbour { address, mac: Some(_), .. } if *address == two);
+        next(&mut events, resolved).await;
+        kernel.forget_neighbour(one, two).await.expect("forgotten");
+        next(
+            &mut events,
+            |event| matches!(event, KernelEvent::Neighbour { address, mac: None, .. } if *address == two),
+        )
+        .await;
+        kernel.forget_neighbour(one, two).await.expect("gone is fine");
+        ip(&format!("netns del {namespace}"));
+    });
+}
+
+#[test]
+fn sysctls_are_set_and_put_back() {
+    in_namespace(|| async {
+        ip("link add one type veth peer name two");
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/{name}")).expect("readable");
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("writable");
+        let sysctls = Sysctls::set(&["one"]).expect("root");
+        assert_eq!(read("ipv4/ip_forward").trim(), "0");
+        assert_eq!(read("ipv4/conf/one/arp_ignore").trim(), "1");
+        assert!(sysctls.changed().any(|(name, before)| (name, before) == ("ipv4/ip_forward", "1")));
+        drop(sysctls);
+        assert_eq!(read("ipv4/ip_forward").trim(), "1");
+        assert_eq!(read("ipv4/conf/one/arp_ignore").trim(), "0");
+        let error = Sysctls::set(&["missing"]).expect_err("no such interface").to_string();
+        assert!(error.contains("missing"), "{error}");
+    });
+}
