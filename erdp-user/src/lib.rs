@@ -1,7 +1,15 @@
 //! The ERDP controller, its modules listed in the order in which a route flows through it.
 
+pub mod config;
+
 pub mod bgp;
-pub mod control;
-pub mod dataplane;
-pub mod fib;
+
+pub mod rib;
+
 pub mod kernel;
+
+pub mod fib;
+
+pub mod dataplane;
+
+pub mod control;

@@ -1,0 +1,75 @@
+//! Rules between parts of the file. While it is parsed, every subnet and every logical interface is noted here with
+//! its place; at the end each is compared with those before it, so that the later one is blamed.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use ipnet::IpNet;
+
+use super::error::Fault;
+use super::values::Tags;
+
+/// What was noted, and the warnings gathered so far.
+#[derive(Default)]
+pub(super) struct Ledger {
+    subnets: Vec<Noted<IpNet>>,
+    interfaces: Vec<Noted<(String, Tags)>>,
+    pub warnings: Vec<Fault>,
+}
+
+struct Noted<T> {
+    what: T,
+    at: Range<usize>,
+    key: String,
+}
+
+impl Ledger {
+    pub fn warn(&mut self, at: Range<usize>, key: String, reason: String, remedy: &str) {
+        self.warnings.push(Fault::new(at, key, reason, remedy));
+    }
+
+    pub fn subnet(&mut self, what: IpNet, at: Range<usize>, key: String) {
+        self.subnets.push(Noted { what, at, key });
+    }
+
+    pub fn tags(&mut self, interface: &str, tags: Tags, at: Range<usize>, key: String) {
+        self.interfaces.push(Noted { what: (interface.to_owned(), tags), at, key });
+    }
+
+    pub fn check(&self) -> Result<(), Fault> {
+        self.no_subnets_overlap()?;
+        self.no_interface_is_used_twice()
+    }
+
+    /// Our addresses share one host stack, and a next hop must name one interface: subnets are disjoint everywhere.
+    fn no_subnets_overlap(&self) -> Result<(), Fault> {
+        // In order of address, a subnet that overlaps anything overlaps its neighbour or contains it.
+        let mut sorted: Vec<_> = self.subnets.iter().enumerate().collect();
+        sorted.sort_by_key(|(index, noted)| (noted.what.network(), noted.what.prefix_len(), *index));
+        for pair in sorted.windows(2) {
+            let [one, other] = pair else { continue };
+            if !one.1.what.contains(&other.1.what) {
+                continue;
+            }
+            let (earlier, later) = if one.0 < other.0 { (one.1, other.1) } else { (other.1, one.1) };
+            let reason = format!("{} overlaps {} of {}", later.what, earlier.what, earlier.key);
+            let remedy = "give every link and attachment a subnet of its own";
+            return Err(Fault::new(later.at.clone(), later.key.clone(), reason, remedy));
+        }
+        Ok(())
+    }
+
+    /// A frame's interface and tags are all that says which attachment it came from.
+    fn no_interface_is_used_twice(&self) -> Result<(), Fault> {
+        let mut seen = HashMap::new();
+        for noted in &self.interfaces {
+            if let Some(earlier) = seen.insert(&noted.what, noted) {
+                let (interface, tags) = &noted.what;
+                let reason = format!("{interface}{tags} already belongs to {}", earlier.key);
+                let remedy = "use another interface, or tell the frames apart by vlan (and s-vlan)";
+                return Err(Fault::new(noted.at.clone(), noted.key.clone(), reason, remedy));
+            }
+        }
+        Ok(())
+    }
+}

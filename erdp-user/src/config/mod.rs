@@ -1,0 +1,246 @@
+//! The configuration: one TOML file, parsed once into types that cannot be wrong, then only read.
+//!
+//! The files, in the order in which text flows through them:
+//! - `raw`: the file as written; serde refuses unknown keys, and every value remembers where it stood.
+//! - `values`: single values with rules of their own (bandwidths, VLAN identifiers, AS numbers).
+//! - `parse`: [`Config`] out of the raw file. Whatever gets through needs no second check.
+//! - `cross`: rules between parts of the file: overlapping subnets, tags used twice.
+//! - `plan`: what follows from a [`Config`] without further choice: routing domains, attachments, BGP peers.
+//! - `error`: what a refusal says: file, line, key, reason and remedy.
+//!
+//! What must never happen: half a configuration in use. [`Config::load`] returns everything or one error.
+
+mod cross;
+mod error;
+mod parse;
+mod plan;
+mod raw;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+pub use error::{ConfigError, Refusal, Warning};
+pub use plan::{Attachment, AttachmentId, Domain, DomainId, LinkRole, Peer, Side};
+pub use values::{BitsPerSecond, Tags, VlanId};
+
+use crate::bgp::{Asn, Family, Seconds};
+
+/// Microsoft's autonomous system on every ExpressRoute peering (requirement E1).
+pub const MICROSOFT_ASN: Asn = Asn(12076);
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Our autonomous system.
+    pub asn: Asn,
+    /// Our BGP identifier: as configured, or the first IPv4 address of ours in the file.
+    pub router_id: Ipv4Addr,
+    /// The circuits, in the file's order.
+    pub circuits: Vec<Circuit>,
+    /// The attachments towards the customer, in the file's order.
+    pub attachments: Vec<CeAttachment>,
+}
+
+/// An ExpressRoute circuit: two links to two MSEEs, never more or fewer (requirement B1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Circuit {
+    /// The operator's name for it, unique.
+    pub name: String,
+    /// What is bought; each direction is limited to it on its own (requirement A1).
+    pub bandwidth: BitsPerSecond,
+    /// What is bought, again: it decides route limits and scope (requirement A6).
+    pub sku: Sku,
+    /// The S-tag that names the circuit on its links, if the provider hands over QinQ (requirement C4).
+    pub s_vlan: Option<VlanId>,
+    /// The link to the primary MSEE.
+    pub primary: Link,
+    /// The link to the secondary MSEE.
+    pub secondary: Link,
+    /// Private peering, if it is configured; at least one of the two is.
+    pub private: Option<Peering>,
+    /// Microsoft peering, if it is configured.
+    pub microsoft: Option<Peering>,
+}
+
+impl Circuit {
+    /// The link of a role.
+    pub fn link(&self, role: LinkRole) -> &Link {
+        match role {
+            LinkRole::Primary => &self.primary,
+            LinkRole::Secondary => &self.secondary,
+        }
+    }
+
+    /// The peering of a kind, if it is configured.
+    pub fn peering(&self, kind: PeeringKind) -> Option<&Peering> {
+        match kind {
+            PeeringKind::Private => self.private.as_ref(),
+            PeeringKind::Microsoft => self.microsoft.as_ref(),
+        }
+    }
+
+    /// Whether both links end on this box, which is then a single point of failure (requirement B1a).
+    pub fn is_on_one_box(&self) -> bool {
+        matches!((&self.primary, &self.secondary), (Link::Local { .. }, Link::Local { .. }))
+    }
+}
+
+/// What the circuit was bought as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sku {
+    /// One geopolitical region, 4,000 routes on private peering.
+    #[default]
+    Standard,
+    /// Every region, 10,000 routes on private peering.
+    Premium,
+    /// The regions near the peering location only.
+    Local,
+}
+
+/// Where one of a circuit's two cross-connections ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// On an interface of this box.
+    Local {
+        /// The interface's name.
+        interface: String,
+    },
+    /// On the other edge box.
+    Box {
+        /// The other box's name.
+        name: String,
+    },
+}
+
+/// The two routing domains that a circuit can have (requirement C1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeeringKind {
+    /// Towards the customer's virtual networks.
+    Private,
+    /// Towards Microsoft's public services.
+    Microsoft,
+}
+
+impl PeeringKind {
+    /// Both, in the order in which routing domains are numbered.
+    pub const ALL: [PeeringKind; 2] = [PeeringKind::Private, PeeringKind::Microsoft];
+
+    /// The word for it in the file and in every message.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PeeringKind::Private => "private",
+            PeeringKind::Microsoft => "microsoft",
+        }
+    }
+}
+
+/// A peering: two BGP sessions for each family, one to each MSEE (requirement B3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peering {
+    /// The C-tag that names the peering on its links.
+    pub vlan: Option<VlanId>,
+    /// Microsoft's autonomous system; anything but [`MICROSOFT_ASN`] is warned about.
+    pub peer_asn: Asn,
+    /// The hold time that we offer.
+    pub hold: Seconds,
+    /// TCP MD5 key of both sessions (requirement E3).
+    pub md5: Option<String>,
+    /// Whether we wait for the MSEE to connect.
+    pub passive: bool,
+    /// Whether the customer may advertise a default route, which pulls all of Azure's traffic (requirement D5).
+    pub forced_tunnel: bool,
+    /// IPv4 subnets of the two links; a peering has at least one family.
+    pub ipv4: Option<LinkPair>,
+    /// IPv6 subnets of the two links.
+    pub ipv6: Option<LinkPair>,
+}
+
+impl Peering {
+    /// The addresses on one link, IPv4 first.
+    pub fn addresses(&self, role: LinkRole) -> impl Iterator<Item = LinkAddresses> + '_ {
+        self.ipv4.iter().chain(self.ipv6.iter()).map(move |pair| match role {
+            LinkRole::Primary => pair.primary,
+            LinkRole::Secondary => pair.secondary,
+        })
+    }
+}
+
+/// The two subnets of one family (requirement E2: the first is the primary link's).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkPair {
+    /// On the primary link.
+    pub primary: LinkAddresses,
+    /// On the secondary link.
+    pub secondary: LinkAddresses,
+}
+
+/// Who has which address on a link (requirement E2: we take the first usable one, Microsoft the second).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkAddresses {
+    /// The link's /30 or /126.
+    pub subnet: IpNet,
+    /// Our address.
+    pub ours: IpAddr,
+    /// The MSEE's address.
+    pub theirs: IpAddr,
+}
+
+/// A logical interface towards the customer, with the peerings that may be used from it (requirement C6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CeAttachment {
+    /// The interface's name.
+    pub interface: String,
+    /// Its tags on the wire.
+    pub tags: Tags,
+    /// The routing domains, first one preferred.
+    pub domains: Vec<DomainId>,
+    /// Our addresses with the length of their subnets, IPv4 first; at most one of each family.
+    pub addresses: Vec<IpNet>,
+    /// The customer's routers.
+    pub peers: Vec<CePeer>,
+}
+
+/// A customer's router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CePeer {
+    /// Its address, inside one of the attachment's subnets.
+    pub address: IpAddr,
+    /// Our address in that subnet.
+    pub local: IpAddr,
+    /// Its autonomous system.
+    pub asn: Asn,
+    /// The hold time that we offer.
+    pub hold: Seconds,
+    /// TCP MD5 key.
+    pub md5: Option<String>,
+    /// Whether we wait for it to connect.
+    pub passive: bool,
+    /// The families exchanged on the session, at least one; each has an address of ours to be the next hop.
+    pub families: Vec<Family>,
+}
+
+impl Config {
+    /// Reads and checks a file. The warnings are for the operator; none stands in the way of running.
+    pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })?;
+        Config::parse(&text, path)
+    }
+
+    /// Checks a text; `file` only names it in messages.
+    pub fn parse(text: &str, file: &Path) -> Result<(Config, Vec<Warning>), ConfigError> {
+        parse::config(text).map_err(|fault| fault.into_error(text, file)).map(|(config, faults)| {
+            let warnings = faults.into_iter().map(|fault| fault.into_warning(text, file)).collect();
+            (config, warnings)
+        })
+    }
+}

@@ -1,0 +1,266 @@
+//! What follows from a [`Config`] without further choice: routing domains, attachments and BGP peers, each with an
+//! identifier that is its index. MSEE-side first in the file's order of circuits (private before Microsoft, primary
+//! before secondary), then the customer's in the file's order. The same file always gives the same identifiers.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::{Circuit, Config, Link, PeeringKind, Tags};
+use crate::bgp::{Family, PeerConfig, PeerId};
+
+/// Index of a routing domain in [`Config::domains`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct DomainId(pub u16);
+
+/// Index of an attachment in [`Config::attachments`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct AttachmentId(pub u16);
+
+/// Which of a circuit's two links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkRole {
+    /// To the first MSEE.
+    Primary,
+    /// To the second MSEE.
+    Secondary,
+}
+
+impl LinkRole {
+    /// Both, the primary first.
+    pub const ALL: [LinkRole; 2] = [LinkRole::Primary, LinkRole::Secondary];
+
+    /// The word for it in the file and in every message.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LinkRole::Primary => "primary",
+            LinkRole::Secondary => "secondary",
+        }
+    }
+}
+
+/// What is at the other end of an attachment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// A Microsoft Enterprise Edge, on this link of its circuit.
+    Msee(LinkRole),
+    /// The customer's edge.
+    Ce,
+}
+
+impl Side {
+    /// Whether the other end is Microsoft's.
+    pub fn is_msee(self) -> bool {
+        matches!(self, Side::Msee(_))
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Side::Msee(role) => write!(f, "MSEE ({})", role.as_str()),
+            Side::Ce => write!(f, "CE"),
+        }
+    }
+}
+
+/// A routing domain: one peering of one circuit (requirement C1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Domain {
+    /// Its index.
+    pub id: DomainId,
+    /// `circuit/peering`.
+    pub name: String,
+    /// Index of the circuit in [`Config::circuits`].
+    pub circuit: usize,
+    /// Which of the circuit's peerings.
+    pub kind: PeeringKind,
+    /// Whether the customer may advertise a default route here (requirement D5).
+    pub forced_tunnel: bool,
+}
+
+/// A logical interface: where frames with certain tags come in and leave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attachment {
+    /// Its index.
+    pub id: AttachmentId,
+    /// For messages: `contoso/private primary`, or the interface with its tags.
+    pub name: String,
+    /// The interface that carries the frames.
+    pub interface: String,
+    /// Their tags.
+    pub tags: Tags,
+    /// What is at the other end.
+    pub side: Side,
+    /// The routing domains reached from here, first one preferred; exactly one on the MSEE side.
+    pub domains: Vec<DomainId>,
+    /// Our addresses, each with the length of its subnet, IPv4 first.
+    pub addresses: Vec<IpNet>,
+}
+
+impl Attachment {
+    /// Our address of a family, the next hop that we announce there.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        let is_ipv4 = family == Family::Ipv4Unicast;
+        self.addresses.iter().map(IpNet::addr).find(|address| address.is_ipv4() == is_ipv4)
+    }
+}
+
+/// A BGP peer and what it is attached to. Its place in [`Config::peers`] is its [`PeerId`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// For messages: the attachment's name and the peer's address.
+    pub name: String,
+    /// The attachment that it is reached through.
+    pub attachment: AttachmentId,
+    /// Which side it is on.
+    pub side: Side,
+    /// The session.
+    pub session: PeerConfig,
+}
+
+/// The domains of some circuits in the order of their identifiers.
+pub(super) fn domains_of(circuits: &[Circuit]) -> impl Iterator<Item = (&Circuit, PeeringKind)> {
+    circuits.iter().flat_map(|circuit| {
+        let kinds = PeeringKind::ALL.into_iter().filter(|kind| circuit.peering(*kind).is_some());
+        kinds.map(move |kind| (circuit, kind))
+    })
+}
+
+/// The index of what comes next in a list. 65,536 of anything here is far beyond a file that a person maintains; the
+/// 65,537th would get the last identifier.
+fn next_id<T>(list: &[T]) -> u16 {
+    u16::try_from(list.len()).unwrap_or(u16::MAX)
+}
+
+impl Config {
+    /// The routing domains, in the order of their identifiers.
+    pub fn domains(&self) -> Vec<Domain> {
+        let mut domains = Vec::new();
+        for (index, circuit) in self.circuits.iter().enumerate() {
+            for kind in PeeringKind::ALL {
+                let Some(peering) = circuit.peering(kind) else { continue };
+                domains.push(Domain {
+                    id: DomainId(next_id(&domains)),
+                    name: format!("{}/{}", circuit.name, kind.as_str()),
+                    circuit: index,
+                    kind,
+                    forced_tunnel: peering.forced_tunnel,
+                });
+            }
+        }
+        domains
+    }
+
+    /// The attachments of this box, in the order of their identifiers.
+    pub fn attachments(&self) -> Vec<Attachment> {
+        let mut list = Vec::new();
+        for domain in self.domains() {
+            let Some(circuit) = self.circuits.get(domain.circuit) else { continue };
+            for role in LinkRole::ALL {
+                list.extend(msee_attachment(circuit, &domain, role, AttachmentId(next_id(&list))));
+            }
+        }
+        for ce in &self.attachments {
+            list.push(Attachment {
+                id: AttachmentId(next_id(&list)),
+                name: format!("{}{}", ce.interface, ce.tags),
+                interface: ce.interface.clone(),
+                tags: ce.tags,
+                side: Side::Ce,
+                domains: ce.domains.clone(),
+                addresses: ce.addresses.clone(),
+            });
+        }
+        list
+    }
+
+    /// The BGP peers of this box, in the order of their identifiers: by attachment, IPv4 sessions first on the MSEE
+    /// side (requirement B3), as listed on the customer's.
+    pub fn peers(&self) -> Vec<Peer> {
+        let mut list = Vec::new();
+        for attachment in self.attachments() {
+            let sessions = match attachment.side {
+                Side::Msee(role) => self.msee_sessions(&attachment, role),
+                Side::Ce => self.ce_sessions(&attachment),
+            };
+            for mut session in sessions {
+                session.id = PeerId(next_id(&list));
+                let name = format!("{} {}", attachment.name, session.remote);
+                list.push(Peer { name, attachment: attachment.id, side: attachment.side, session });
+            }
+        }
+        list
+    }
+
+    fn msee_sessions(&self, attachment: &Attachment, role: LinkRole) -> Vec<PeerConfig> {
+        let domain = attachment.domains.first().map(|id| usize::from(id.0));
+        let found = domain.and_then(|index| domains_of(&self.circuits).nth(index));
+        let Some(peering) = found.and_then(|(circuit, kind)| circuit.peering(kind)) else {
+            return Vec::new();
+        };
+        let session = |link: super::LinkAddresses| PeerConfig {
+            id: PeerId(0),
+            local_asn: self.asn,
+            remote_asn: peering.peer_asn,
+            router_id: self.router_id,
+            local: link.ours,
+            remote: link.theirs,
+            interface: Some(attachment.interface.clone()),
+            hold: peering.hold,
+            passive: peering.passive,
+            md5: peering.md5.clone(),
+            families: vec![if link.ours.is_ipv4() { Family::Ipv4Unicast } else { Family::Ipv6Unicast }],
+        };
+        peering.addresses(role).map(session).collect()
+    }
+
+    fn ce_sessions(&self, attachment: &Attachment) -> Vec<PeerConfig> {
+        let is_it =
+            |ce: &&super::CeAttachment| ce.interface == attachment.interface && ce.tags == attachment.tags;
+        let peers = self.attachments.iter().filter(is_it).flat_map(|ce| ce.peers.iter());
+        let session = |peer: &super::CePeer| PeerConfig {
+            id: PeerId(0),
+            local_asn: self.asn,
+            remote_asn: peer.asn,
+            router_id: self.router_id,
+            local: peer.local,
+            remote: peer.address,
+            interface: Some(attachment.interface.clone()),
+            hold: peer.hold,
+            passive: peer.passive,
+            md5: peer.md5.clone(),
+            families: peer.families.clone(),
+        };
+        peers.map(session).collect()
+    }
+}
+
+fn msee_attachment(
+    circuit: &Circuit,
+    domain: &Domain,
+    role: LinkRole,
+    id: AttachmentId,
+) -> Option<Attachment> {
+    let Link::Local { interface } = circuit.link(role) else { return None };
+    let peering = circuit.peering(domain.kind)?;
+    let tags = match (circuit.s_vlan, peering.vlan) {
+        (Some(s), Some(c)) => Tags::Double { s, c },
+        (None, Some(c)) => Tags::Single(c),
+        (_, None) => Tags::Untagged,
+    };
+    let address = |link: super::LinkAddresses| IpNet::new(link.ours, link.subnet.prefix_len()).ok();
+    Some(Attachment {
+        id,
+        name: format!("{} {}", domain.name, role.as_str()),
+        interface: interface.clone(),
+        tags,
+        side: Side::Msee(role),
+        domains: vec![domain.id],
+        addresses: peering.addresses(role).filter_map(address).collect(),
+    })
+}

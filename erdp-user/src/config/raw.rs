@@ -1,0 +1,89 @@
+//! The file as written. Nothing is judged here but shape: unknown keys are refused, and every value that can be
+//! wrong keeps the place where it stood.
+//!
+//! Numbers are read wider than they may be, so that the refusal can say more than "out of range".
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use toml::Spanned;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawConfig {
+    pub asn: Spanned<i64>,
+    pub router_id: Option<Spanned<String>>,
+    #[serde(default)]
+    pub circuit: Vec<Spanned<RawCircuit>>,
+    #[serde(default)]
+    pub attachment: Vec<Spanned<RawAttachment>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawCircuit {
+    pub name: Spanned<String>,
+    pub bandwidth: Spanned<String>,
+    pub sku: Option<Spanned<String>>,
+    pub s_vlan: Option<Spanned<i64>>,
+    pub primary: Option<Spanned<RawLink>>,
+    pub secondary: Option<Spanned<RawLink>>,
+    pub private: Option<Spanned<RawPeering>>,
+    pub microsoft: Option<Spanned<RawPeering>>,
+    /// Retired by Microsoft (requirement C1): named here only to be refused with that reason.
+    pub public: Option<Spanned<IgnoredAny>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawLink {
+    pub local: Option<Spanned<String>>,
+    pub r#box: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawPeering {
+    pub vlan: Option<Spanned<i64>>,
+    pub ipv4: Option<Spanned<OneOrTwo>>,
+    pub ipv6: Option<Spanned<OneOrTwo>>,
+    pub peer_asn: Option<Spanned<i64>>,
+    pub md5: Option<Spanned<String>>,
+    pub hold: Option<Spanned<i64>>,
+    #[serde(default)]
+    pub passive: bool,
+    #[serde(default)]
+    pub forced_tunnel: bool,
+}
+
+/// One subnet to be halved, or the two halves.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a subnet, or a list of two subnets")]
+pub(super) enum OneOrTwo {
+    One(String),
+    Two([String; 2]),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawAttachment {
+    pub interface: Spanned<String>,
+    pub peerings: Spanned<Vec<Spanned<String>>>,
+    pub vlan: Option<Spanned<i64>>,
+    pub s_vlan: Option<Spanned<i64>>,
+    pub ipv4: Option<Spanned<String>>,
+    pub ipv6: Option<Spanned<String>>,
+    #[serde(default)]
+    pub peers: Vec<Spanned<RawPeer>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawPeer {
+    pub address: Spanned<String>,
+    pub asn: Spanned<i64>,
+    pub families: Option<Spanned<Vec<Spanned<String>>>>,
+    pub md5: Option<Spanned<String>>,
+    pub hold: Option<Spanned<i64>>,
+    #[serde(default)]
+    pub passive: bool,
+}

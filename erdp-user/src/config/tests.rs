@@ -1,0 +1,404 @@
+//! Tables: what is accepted, what is refused (one row for each rule), what is warned about, what is derived.
+
+use std::path::Path;
+
+use super::*;
+use crate::bgp::PeerId;
+
+const MINIMAL: &str = r#"asn = 65010
+[[circuit]]
+name = "contoso"
+bandwidth = "1G"
+primary = { local = "msee1" }
+secondary = { local = "msee2" }
+[circuit.private]
+ipv4 = "198.18.0.0/29"
+[[attachment]]
+interface = "ce0"
+peerings = ["contoso/private"]
+ipv4 = "198.18.10.1/30"
+peers = [{ address = "198.18.10.2", asn = 65020 }]
+"#;
+
+fn parse(text: &str) -> Result<(Config, Vec<Warning>), ConfigError> {
+    Config::parse(text, Path::new("erdp.toml"))
+}
+
+fn accepted(text: &str) -> Config {
+    match parse(text) {
+        Ok((config, _)) => config,
+        Err(error) => panic!("refused: {error}\n{text}"),
+    }
+}
+
+fn refusal(text: &str) -> Refusal {
+    match parse(text) {
+        Err(ConfigError::Refused(refusal)) => refusal,
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("accepted:\n{text}"),
+    }
+}
+
+/// The minimal file with one piece of text exchanged, which must be there.
+fn edited(from: &str, to: &str) -> String {
+    assert!(MINIMAL.contains(from), "{from}");
+    MINIMAL.replacen(from, to, 1)
+}
+
+#[test]
+fn a_minimal_circuit_takes_at_most_fifteen_lines_and_no_warning() {
+    assert!(MINIMAL.lines().count() <= 15);
+    let (config, warnings) = parse(MINIMAL).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(config.router_id, Ipv4Addr::new(198, 18, 0, 1));
+    assert_eq!(config.circuits[0].bandwidth, BitsPerSecond(1_000_000_000));
+    assert!(config.circuits[0].is_on_one_box());
+}
+
+#[test]
+fn the_example_file_is_accepted_without_a_warning() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/erdp.toml");
+    let (config, warnings) = Config::load(&path).unwrap();
+    assert_eq!(warnings, []);
+    assert_eq!(config.peers().len(), 6);
+}
+
+#[test]
+fn the_example_file_with_its_comments_taken_as_keys_is_accepted_too() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/erdp.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let is_key = |line: &str| {
+        line.strip_prefix("# ").is_some_and(|rest| {
+            rest.starts_with('[') || rest.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+        })
+    };
+    let lines = text.lines().map(|line| if is_key(line) { &line[2..] } else { line });
+    let config = accepted(&lines.collect::<Vec<_>>().join("\n"));
+    assert!(config.circuits[0].microsoft.is_some());
+    assert_eq!(config.attachments[0].tags.to_string(), ".7.300".replace("7.", ""));
+}
+
+#[test]
+fn a_refusal_names_file_line_key_reason_and_remedy() {
+    let refused = refusal(&edited("bandwidth = \"1G\"", "bandwidth = \"fast\""));
+    assert_eq!(
+        refused.to_string(),
+        "erdp.toml:4: circuit.contoso.bandwidth: `fast` has no unit k, M or G; \
+         write a whole number and a unit, such as \"50M\" or \"1G\""
+    );
+}
+
+/// Text to exchange, its replacement, the line blamed, and words that the message must have.
+const REFUSED: &[(&str, &str, usize, &[&str])] = &[
+    ("bandwidth =", "speed =", 4, &["speed", "unknown key", "`bandwidth`"]),
+    ("asn = 65010", "asn = 65010\ncolour = 1", 2, &["colour", "unknown key"]),
+    ("ipv4 = \"198.18.0.0/29\"", "ipv4 = \"198.18.0.0/29\"\nmtu = 1", 9, &["mtu", "unknown key"]),
+    ("asn = 65020", "asn = 65020, weight = 1", 13, &["weight", "unknown key"]),
+    (
+        "secondary = { local = \"msee2\" }",
+        "secondary = { local = \"msee2\" }\ntertiary = { local = \"x\" }",
+        7,
+        &["tertiary", "unknown key"],
+    ),
+    ("secondary = { local = \"msee2\" }\n", "", 2, &["circuit.contoso.secondary", "two links"]),
+    ("primary = { local = \"msee1\" }\n", "", 2, &["circuit.contoso.primary", "two links"]),
+    ("{ local = \"msee2\" }", "{ local = \"msee2\", box = \"b\" }", 6, &["exactly one place"]),
+    ("{ local = \"msee2\" }", "{}", 6, &["exactly one place"]),
+    ("{ local = \"msee2\" }", "{ local = \"msee1\" }", 7, &["msee1 already belongs to", "vlan"]),
+    (
+        "interface = \"ce0\"",
+        "interface = \"msee1\"",
+        10,
+        &["msee1 already belongs to circuit.contoso.private"],
+    ),
+    ("interface = \"ce0\"", "interface = \"a-name-that-is-too-long\"", 10, &["Linux interface"]),
+    ("name = \"contoso\"", "name = \"con/toso\"", 3, &["plain name"]),
+    ("bandwidth = \"1G\"", "bandwidth = \"0G\"", 4, &["let nothing pass"]),
+    ("bandwidth = \"1G\"", "bandwidth = \"1.5.G\"", 4, &["whole number"]),
+    ("bandwidth = \"1G\"", "bandwidth = \"99999999999999G\"", 4, &["2^64"]),
+    ("bandwidth = \"1G\"", "bandwidth = \"1G\"\nsku = \"gold\"", 5, &["`gold` is not a SKU", "premium"]),
+    ("[circuit.private]\nipv4 = \"198.18.0.0/29\"\n", "", 3, &["no peering"]),
+    ("[circuit.private]", "[circuit.public]\nx = 1\n[circuit.private]", 7, &["retired", "circuit.microsoft"]),
+    ("asn = 65010", "asn = 0", 1, &["asn", "RFC 7607"]),
+    ("asn = 65010", "asn = 23456", 1, &["AS_TRANS"]),
+    ("asn = 65010", "asn = 64496", 1, &["documentation"]),
+    ("asn = 65010", "asn = 64511", 1, &["documentation"]),
+    ("asn = 65010", "asn = 65515", 1, &["reserved by Azure", "64512-65514"]),
+    ("asn = 65010", "asn = 65520", 1, &["reserved by Azure"]),
+    ("asn = 65010", "asn = 65535", 1, &["RFC 7300"]),
+    ("asn = 65010", "asn = 65551", 1, &["documentation"]),
+    ("asn = 65010", "asn = 12076", 1, &["Microsoft's own AS"]),
+    ("asn = 65010", "asn = 4294967295", 1, &["RFC 7300"]),
+    ("asn = 65010", "asn = 4294967296", 1, &["32-bit"]),
+    ("asn = 65010", "asn = -1", 1, &["32-bit"]),
+    ("asn = 65010", "asn = \"x\"", 1, &["asn", "invalid type"]),
+    ("asn = 65010\n", "", 1, &["missing field `asn`"]),
+    ("asn = 65010", "asn = 65010\nrouter-id = \"0.0.0.0\"", 2, &["RFC 6286"]),
+    ("asn = 65010", "asn = = 65010", 1, &["asn"]),
+    ("asn = 65020", "asn = 12076", 13, &["Microsoft's own AS"]),
+    ("asn = 65020", "asn = 65010", 13, &["our own AS"]),
+    ("asn = 65020", "asn = 65020, hold = 2", 13, &["outside 3-65535"]),
+    ("asn = 65020", "asn = 65020, hold = 0", 13, &["outside 3-65535"]),
+    ("asn = 65020", "asn = 65020, hold = 65536", 13, &["outside 3-65535"]),
+    ("asn = 65020", "asn = 65020, md5 = \"\"", 13, &["1 to 80"]),
+    ("asn = 65020", "asn = 65020, families = [\"ipv6\"]", 13, &["no ipv6 address"]),
+    ("asn = 65020", "asn = 65020, families = [\"l2vpn\"]", 13, &["`l2vpn` is not a family"]),
+    ("[circuit.private]", "[circuit.private]\npeer-asn = 65516", 8, &["reserved by Azure"]),
+    ("\"198.18.0.0/29\"", "\"198.18.0.0/28\"", 8, &["/28 is not a /29", "two /30"]),
+    ("\"198.18.0.0/29\"", "\"198.18.0.1/29\"", 8, &["host bits", "198.18.0.0/29"]),
+    ("\"198.18.0.0/29\"", "\"fd00::/125\"", 8, &["other address family"]),
+    ("\"198.18.0.0/29\"", "\"198.18.0.0\"", 8, &["not an IP prefix"]),
+    ("\"198.18.0.0/29\"", "[\"198.18.0.0/30\", \"198.18.0.0/30\"]", 8, &["overlaps", "(primary)"]),
+    ("\"198.18.0.0/29\"", "[\"198.18.0.0/30\"]", 8, &["list of two"]),
+    ("\"198.18.0.0/29\"", "[\"198.18.0.0/29\", \"198.18.0.8/29\"]", 8, &["not a /30"]),
+    ("ipv4 = \"198.18.0.0/29\"\n", "", 7, &["no subnet"]),
+    ("\"198.18.10.1/30\"", "\"198.18.0.5/20\"", 12, &["overlaps", "circuit.contoso.private"]),
+    ("\"198.18.10.1/30\"", "\"198.18.10.0/30\"", 12, &["the subnet itself", "198.18.10.1/30"]),
+    ("\"198.18.10.1/30\"", "\"198.18.10.3/30\"", 12, &["the subnet itself"]),
+    ("\"198.18.10.1/30\"", "\"198.18.10.1/32\"", 12, &["no room for a neighbour"]),
+    ("\"198.18.10.1/30\"", "\"fd00::1/64\"", 12, &["other address family"]),
+    ("ipv4 = \"198.18.10.1/30\"\n", "", 10, &["no address"]),
+    ("\"198.18.10.2\"", "\"198.18.11.2\"", 13, &["none of our subnets", "198.18.10.1/30"]),
+    ("\"198.18.10.2\"", "\"198.18.10.1\"", 13, &["our own address"]),
+    ("\"198.18.10.2\"", "\"198.18.10.3\"", 13, &["broadcast"]),
+    ("\"198.18.10.2\"", "\"router\"", 13, &["not an IP address"]),
+    (
+        "{ address = \"198.18.10.2\", asn = 65020 }",
+        "{ address = \"198.18.10.2\", asn = 65020 }, { address = \"198.18.10.2\", asn = 65021 }",
+        13,
+        &["listed twice"],
+    ),
+    (
+        "\"contoso/private\"",
+        "\"contoso/microsoft\"",
+        11,
+        &["no peering `contoso/microsoft`", "contoso/private"],
+    ),
+    ("\"contoso/private\"", "\"contoso/private\", \"contoso/private\"", 11, &["listed twice"]),
+    ("[\"contoso/private\"]", "[]", 11, &["no peering"]),
+    ("[circuit.private]", "[circuit.private]\nvlan = 0", 8, &["not a VLAN identifier"]),
+    ("[circuit.private]", "[circuit.private]\nvlan = 4095", 8, &["not a VLAN identifier"]),
+    ("[circuit.private]", "[circuit.private]\nvlan = -1", 8, &["not a VLAN identifier"]),
+    ("bandwidth = \"1G\"", "bandwidth = \"1G\"\ns-vlan = 7", 8, &["S-tag", "no C-tag"]),
+    ("interface = \"ce0\"", "interface = \"ce0\"\ns-vlan = 7", 10, &["S-tag"]),
+];
+
+#[test]
+fn each_rule_refuses_with_the_line_and_the_reason() {
+    let mut wrong = Vec::new();
+    for (from, to, line, words) in REFUSED {
+        let refused = refusal(&edited(from, to));
+        let message = refused.to_string();
+        let is_whole = refused.line == *line && !refused.key.is_empty() && !refused.remedy.is_empty();
+        if !is_whole || !words.iter().all(|word| message.contains(word)) {
+            wrong.push(format!("{to}: expected line {line} and {words:?}, got {message}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn whole_files_that_are_refused() {
+    let second = MINIMAL.replacen("asn = 65010\n", "", 1);
+    let renumbered = |text: &str| {
+        text.replace("198.18.0.", "198.18.1.")
+            .replace("198.18.10.", "198.18.11.")
+            .replace("msee", "other")
+            .replace("ce0", "ce1")
+    };
+    let both_away = edited("{ local = \"msee1\" }", "{ box = \"a\" }")
+        .replace("{ local = \"msee2\" }", "{ box = \"b\" }");
+    let only_ipv6 = MINIMAL
+        .replace("ipv4 = \"198.18.0.0/29\"", "ipv6 = \"fd00::/125\"")
+        .replace("ipv4 = \"198.18.10.1/30\"", "ipv6 = \"fd00:1::1/64\"")
+        .replace("198.18.10.2", "fd00:1::2");
+    let one_tag_twice = edited(
+        "[[attachment]]",
+        "vlan = 100\n[circuit.microsoft]\nipv4 = \"198.18.1.0/29\"\nvlan = 100\n[[attachment]]",
+    );
+    let rows = [
+        ("asn = 65010\n".to_owned(), "no circuit"),
+        (format!("{MINIMAL}{}", renumbered(&second)), "two circuits are called `contoso`"),
+        (both_away, "both links end on another box"),
+        (only_ipv6, "router-id"),
+        (one_tag_twice, "msee1.100 already belongs to circuit.contoso.private.vlan"),
+    ];
+    for (text, words) in rows {
+        let message = refusal(&text).to_string();
+        assert!(message.contains(words), "`{words}` is not in: {message}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let error = Config::load(Path::new("/nonexistent/erdp.toml")).unwrap_err();
+    assert!(error.to_string().starts_with("/nonexistent/erdp.toml: cannot be read"), "{error}");
+}
+
+#[test]
+fn doubtful_values_are_warned_about_and_used() {
+    let rows: &[(&str, &str, &str)] = &[
+        ("bandwidth = \"1G\"", "bandwidth = \"3G\"", "sells no circuit of 3G"),
+        ("asn = 65020", "asn = 65020, hold = 9", "hold time of 9 s"),
+        ("[circuit.private]", "[circuit.private]\npeer-asn = 65030", "never in AS65030"),
+        ("asn = 65010", "asn = 64999", ""),
+    ];
+    for (from, to, words) in rows {
+        let (_, warnings) = parse(&edited(from, to)).unwrap();
+        let text = warnings.iter().map(Warning::to_string).collect::<String>();
+        assert_eq!(warnings.is_empty(), words.is_empty(), "{text}");
+        assert!(text.contains(words), "`{words}` is not in: {text}");
+    }
+    let text = MINIMAL.replace("private", "microsoft").replace("198.18.0.0/29", "10.0.0.0/29");
+    let (_, warnings) = parse(&text).unwrap();
+    let reasons = warnings.iter().map(Warning::to_string).collect::<Vec<_>>().join("\n");
+    assert!(reasons.contains("10.0.0.0/30 is not public"), "{reasons}");
+    assert!(reasons.contains("our AS65010 is private"), "{reasons}");
+}
+
+#[test]
+fn bandwidths_are_exact_from_ten_megabits_to_beyond_a_hundred_gigabits() {
+    let rows = [
+        ("10M", 10_000_000),
+        ("64k", 64_000),
+        ("100G", 100_000_000_000),
+        ("400G", 400_000_000_000),
+        ("1 G", 1_000_000_000),
+    ];
+    for (text, bits) in rows {
+        assert_eq!(BitsPerSecond::parse(text), Ok(BitsPerSecond(bits)), "{text}");
+    }
+    assert_eq!(BitsPerSecond(2_500_000_000).to_string(), "2500M");
+}
+
+#[test]
+fn we_take_the_first_usable_address_and_microsoft_the_second() {
+    let text = edited("ipv4 = \"198.18.0.0/29\"", "ipv4 = \"198.18.0.0/29\"\nipv6 = \"fd00::/125\"");
+    let private = accepted(&text).circuits[0].private.clone().unwrap();
+    let addresses: Vec<_> = LinkRole::ALL
+        .into_iter()
+        .flat_map(|role| private.addresses(role).collect::<Vec<_>>())
+        .map(|link| format!("{} {} {}", link.subnet, link.ours, link.theirs))
+        .collect();
+    assert_eq!(
+        addresses,
+        [
+            "198.18.0.0/30 198.18.0.1 198.18.0.2",
+            "fd00::/126 fd00::1 fd00::2",
+            "198.18.0.4/30 198.18.0.5 198.18.0.6",
+            "fd00::4/126 fd00::5 fd00::6",
+        ]
+    );
+}
+
+#[test]
+fn two_subnets_in_a_list_need_not_be_neighbours() {
+    let text = edited("\"198.18.0.0/29\"", "[\"198.18.0.4/30\", \"198.18.7.0/30\"]");
+    let pair = accepted(&text).circuits[0].private.clone().unwrap().ipv4.unwrap();
+    assert_eq!(pair.primary.ours, "198.18.0.5".parse::<IpAddr>().unwrap());
+    assert_eq!(pair.secondary.theirs, "198.18.7.2".parse::<IpAddr>().unwrap());
+}
+
+/// Two circuits, one of them shared with another box and double-tagged with both peerings; two attachments.
+const LARGE: &str = r#"
+asn = 65010
+router-id = "198.18.255.1"
+[[circuit]]
+name = "a"
+bandwidth = "1G"
+s-vlan = 7
+primary = { local = "eth1" }
+secondary = { box = "edge-b" }
+[circuit.microsoft]
+ipv4 = "198.18.1.0/29"
+vlan = 200
+[circuit.private]
+ipv4 = "198.18.0.0/29"
+ipv6 = "fd00::/125"
+vlan = 100
+forced-tunnel = true
+[[circuit]]
+name = "b"
+bandwidth = "50M"
+primary = { local = "eth2" }
+secondary = { local = "eth3" }
+[circuit.private]
+ipv4 = "198.18.2.0/29"
+[[attachment]]
+interface = "ce0"
+vlan = 10
+peerings = ["b/private", "a/private"]
+ipv4 = "198.18.10.1/31"
+ipv6 = "fd00:10::1/64"
+peers = [{ address = "198.18.10.0", asn = 65020, families = ["ipv4", "ipv6"], passive = true }]
+[[attachment]]
+interface = "ce0"
+vlan = 11
+peerings = ["a/microsoft"]
+ipv4 = "198.18.11.1/24"
+"#;
+
+#[test]
+fn domains_are_numbered_by_circuit_and_private_comes_first() {
+    let domains = accepted(LARGE).domains();
+    let shown: Vec<_> =
+        domains.iter().map(|d| (d.id.0, d.name.as_str(), d.circuit, d.forced_tunnel)).collect();
+    assert_eq!(shown, [(0, "a/private", 0, true), (1, "a/microsoft", 0, false), (2, "b/private", 1, false)]);
+}
+
+#[test]
+fn attachments_are_numbered_msee_first_and_links_of_the_other_box_are_left_out() {
+    let attachments = accepted(LARGE).attachments();
+    let shown: Vec<_> = attachments
+        .iter()
+        .map(|a| {
+            format!(
+                "{} {} {}{} {} {:?} {:?}",
+                a.id.0, a.name, a.interface, a.tags, a.side, a.domains, a.addresses
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "0 a/private primary eth1.7.100 MSEE (primary) [DomainId(0)] [198.18.0.1/30, fd00::1/126]",
+            "1 a/microsoft primary eth1.7.200 MSEE (primary) [DomainId(1)] [198.18.1.1/30]",
+            "2 b/private primary eth2 MSEE (primary) [DomainId(2)] [198.18.2.1/30]",
+            "3 b/private secondary eth3 MSEE (secondary) [DomainId(2)] [198.18.2.5/30]",
+            "4 ce0.10 ce0.10 CE [DomainId(2), DomainId(0)] [198.18.10.1/31, fd00:10::1/64]",
+            "5 ce0.11 ce0.11 CE [DomainId(1)] [198.18.11.1/24]",
+        ]
+    );
+}
+
+#[test]
+fn each_family_of_each_local_link_has_a_session_and_identifiers_are_indices() {
+    let config = accepted(LARGE);
+    let peers = config.peers();
+    let shown: Vec<_> = peers
+        .iter()
+        .map(|p| {
+            format!(
+                "{} {} AS{} {}",
+                p.session.local, p.session.remote, p.session.remote_asn.0, p.attachment.0
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "198.18.0.1 198.18.0.2 AS12076 0",
+            "fd00::1 fd00::2 AS12076 0",
+            "198.18.1.1 198.18.1.2 AS12076 1",
+            "198.18.2.1 198.18.2.2 AS12076 2",
+            "198.18.2.5 198.18.2.6 AS12076 3",
+            "198.18.10.1 198.18.10.0 AS65020 4",
+        ]
+    );
+    for (index, peer) in peers.iter().enumerate() {
+        assert_eq!(peer.session.id, PeerId(index as u16));
+    }
+    assert_eq!(peers[5].session.families, [Family::Ipv4Unicast, Family::Ipv6Unicast]);
+    assert!(peers[5].session.passive && peers[0].session.hold == Seconds(180));
+    assert_eq!(config.router_id, Ipv4Addr::new(198, 18, 255, 1));
+}

@@ -1,0 +1,74 @@
+//! Prefixes that have no business on Microsoft peering, in either direction (requirement D4): private, loopback,
+//! link-local, multicast, documentation and otherwise not unicast on the Internet.
+//!
+//! 198.18.0.0/15 (benchmarking, RFC 2544) is deliberately absent: laboratories run on it, and no one else does.
+
+use ipnet::IpNet;
+
+/// The prefixes, each with its origin; a route inside one of them is a bogon.
+pub const BOGONS: [(&str, &str); 19] = [
+    ("0.0.0.0/8", "this network (RFC 791)"),
+    ("10.0.0.0/8", "private (RFC 1918)"),
+    ("100.64.0.0/10", "carrier-grade NAT (RFC 6598)"),
+    ("127.0.0.0/8", "loopback (RFC 1122)"),
+    ("169.254.0.0/16", "link-local (RFC 3927)"),
+    ("172.16.0.0/12", "private (RFC 1918)"),
+    ("192.0.0.0/24", "protocol assignments (RFC 6890)"),
+    ("192.0.2.0/24", "documentation (RFC 5737)"),
+    ("192.168.0.0/16", "private (RFC 1918)"),
+    ("198.51.100.0/24", "documentation (RFC 5737)"),
+    ("203.0.113.0/24", "documentation (RFC 5737)"),
+    ("224.0.0.0/3", "multicast and reserved (RFC 5771, RFC 1112)"),
+    ("::/8", "unspecified, loopback and mapped (RFC 4291)"),
+    ("100::/64", "discard only (RFC 6666)"),
+    ("2001:db8::/32", "documentation (RFC 3849)"),
+    ("3fff::/20", "documentation (RFC 9637)"),
+    ("fc00::/7", "unique local (RFC 4193)"),
+    ("fe80::/10", "link-local (RFC 4291)"),
+    ("ff00::/8", "multicast (RFC 4291)"),
+];
+
+/// Whether a prefix lies inside a bogon. A default route does not: it has a rule of its own.
+pub fn is_bogon(prefix: IpNet) -> bool {
+    table().iter().any(|bogon| bogon.contains(&prefix))
+}
+
+fn table() -> &'static [IpNet] {
+    static TABLE: std::sync::OnceLock<Vec<IpNet>> = std::sync::OnceLock::new();
+    TABLE.get_or_init(|| BOGONS.iter().filter_map(|(text, _)| text.parse().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_table_is_a_prefix_without_host_bits() {
+        for (text, _) in BOGONS {
+            let net: IpNet = text.parse().unwrap();
+            assert_eq!(net, net.trunc(), "{text}");
+        }
+        assert_eq!(table().len(), BOGONS.len());
+    }
+
+    #[test]
+    fn what_lies_inside_is_a_bogon_and_what_covers_it_is_not() {
+        let rows = [
+            ("10.0.0.0/8", true),
+            ("10.1.2.0/24", true),
+            ("8.0.0.0/6", false),
+            ("11.0.0.0/8", false),
+            ("172.31.255.0/24", true),
+            ("172.32.0.0/16", false),
+            ("239.1.1.1/32", true),
+            ("0.0.0.0/0", false),
+            ("::/0", false),
+            ("fd00:18::/64", true),
+            ("2603:1000::/24", false),
+            ("198.18.0.0/24", false),
+        ];
+        for (prefix, expected) in rows {
+            assert_eq!(is_bogon(prefix.parse().unwrap()), expected, "{prefix}");
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! (essay follows with the RIB)
+pub mod bogons;
