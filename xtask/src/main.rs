@@ -1,2 +1,65 @@
-//! `cargo xtask`: one door for everything.
-fn main() {}
+//! `cargo xtask`: one door for everything that is done with this repository.
+//!
+//! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`]); a verb first makes sure that the pieces
+//! of the machine it needs are there ([`pieces`] knows them, [`setup`] installs them) and then does its work by calling the
+//! ordinary tools. xtask depends on none of the other crates, so that it builds in seconds on a fresh clone and can install
+//! what the others need.
+
+mod build;
+mod cargo_tests;
+mod check;
+mod command;
+mod facts;
+mod lab;
+mod layout;
+mod pieces;
+mod run;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// One door for everything: set up the machine, build, check, test and run ERDP.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what the other verbs need (every verb also does this for itself)
+    Setup(setup::Options),
+    /// Build the BPF object, then the `erdp` binary (target/release/erdp)
+    Build,
+    /// Check formatting, lints, licences, spelling and the layout of the tree
+    Check,
+    /// Build and run every test: unit, property, packet tables, kernel, lab
+    Test(test::Options),
+    /// Run ERDP in a lab of network namespaces, or with --config on real interfaces
+    Run(run::Options),
+    /// Bring the lab up without ERDP's checks and leave it up; tell about it; enter it; take it down
+    #[command(subcommand)]
+    Lab(lab::Verb),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Setup(options) => setup::run(&options),
+        Verb::Build => build::run(),
+        Verb::Check => check::run(),
+        Verb::Test(options) => test::run(&options),
+        Verb::Run(options) => run::run(&options),
+        Verb::Lab(verb) => lab::run(&verb),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! `erdp-lab`: the lab as a program, started by `cargo xtask run` and `cargo xtask lab`.
+//!
+//! `run` does everything and ends (or, on a terminal, stays up to be explored); `up` leaves a lab behind with `hold` as its owner;
+//! `status`, `enter` and `down` are about labs that are up. Exit codes: 0 all well, 1 something failed, 128 + n ended by signal n.
+
+use std::{
+    fs::{self, File},
+    io::{self, IsTerminal as _},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+use erdp_tests::{
+    lab::{cleanup, plan},
+    run::{self, Running},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// ERDP's lab of network namespaces.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Lab, routers, erdp, all checks; stays up on a terminal
+    Run {
+        /// End after the checks even on a terminal
+        #[arg(long)]
+        once: bool,
+    },
+    /// Leave a lab up in the background
+    Up,
+    /// The background process of `up`
+    Hold,
+    /// Take down the labs that `up` has left
+    Down,
+    /// Which labs are up
+    Status,
+    /// A shell in a namespace of the newest lab
+    Enter {
+        /// host, ce, edge, msee1, msee2 or azure
+        name: String,
+    },
+}
+
+/// In a lab's folder: `hold` is its owner and all is up.
+const HELD: &str = "held";
+const LOG: &str = "/run/erdp-lab.log";
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().verb {
+        Verb::Run { once } => run_all(once),
+        Verb::Up => up(),
+        Verb::Hold => hold(),
+        Verb::Down => down(),
+        Verb::Status => status(),
+        Verb::Enter { name } => enter(&name),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run_all(once: bool) -> Result<ExitCode> {
+    let mut tell = run::teller();
+    let mut running = run::up(&mut tell)?;
+    let summary = run::checks(&mut running, 2, &mut tell);
+    println!("\nsummary");
+    summary.found.iter().for_each(|found| println!("  ok  {found}"));
+    summary.failed.iter().for_each(|failed| println!("  {failed}"));
+    if !once && io::stdin().is_terminal() && io::stdout().is_terminal() {
+        println!();
+        explain_lab(running.lab.name());
+        println!("Ctrl-C takes everything down.");
+        stay(&mut running)?;
+    }
+    Ok(if summary.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Stays until a signal ends the program, or a process of the lab ends.
+fn stay(running: &mut Running) -> Result<()> {
+    loop {
+        running.lab.must_run()?;
+        running.edge.must_run()?;
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn explain_lab(lab: &str) {
+    println!("lab {lab}; in /run/{lab}: configurations, logs, sockets");
+    for short in plan::NAMESPACES {
+        println!("  ip netns exec {lab}-{short} bash    (or: cargo xtask lab enter {short})");
+    }
+    println!("  erdp show sessions --control /run/{lab}/erdp.sock");
+    println!("  birdc -s /run/{lab}/ce/bird.ctl    (also msee2, azure)");
+    println!("  vtysh --vty_socket /run/{lab}/msee1");
+}
+
+fn up() -> Result<ExitCode> {
+    let log = File::create(LOG).with_context(|| format!("cannot write {LOG}"))?;
+    let mut hold = Command::new(std::env::current_exe().context("cannot tell where erdp-lab lies")?);
+    hold.arg("hold").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+    let mut hold = hold.spawn().context("cannot start erdp-lab hold")?;
+    let lab = format!("erdp{}", hold.id());
+    while !Path::new("/run").join(&lab).join(HELD).exists() {
+        if let Some(status) = hold.try_wait()? {
+            bail!("the lab did not come up ({status}):\n{}", fs::read_to_string(LOG).unwrap_or_default());
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    explain_lab(&lab);
+    println!("cargo xtask lab down takes it down.");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn hold() -> Result<ExitCode> {
+    let mut tell = run::teller();
+    let mut running = run::up(&mut tell)?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !running.edge.answers() {
+        running.edge.must_run()?;
+        if Instant::now() > deadline {
+            bail!("erdp does not answer:\n{}", running.edge.process().tail(20));
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    fs::write(running.lab.folder().join(HELD), "").context("cannot write into the lab's folder")?;
+    stay(&mut running)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The labs whose owner lives, newest last.
+fn labs() -> Vec<String> {
+    let mut labs: Vec<_> =
+        cleanup::entries("/run").into_iter().filter(|name| cleanup::is_owned(name)).collect();
+    labs.sort_by_key(|name| {
+        fs::metadata(Path::new("/run").join(name)).and_then(|folder| folder.modified()).ok()
+    });
+    labs
+}
+
+fn down() -> Result<ExitCode> {
+    for lab in labs() {
+        let held = Path::new("/run").join(&lab).join(HELD).exists();
+        let (true, Some(owner)) = (held, cleanup::owner(&lab)) else {
+            println!("lab {lab} belongs to a run of its own (process {:?}): end that", cleanup::owner(&lab));
+            continue;
+        };
+        kill(Pid::from_raw(owner.cast_signed()), Signal::SIGTERM)
+            .with_context(|| format!("cannot end process {owner} of lab {lab}"))?;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while cleanup::is_running(owner) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        println!("lab {lab} is down");
+    }
+    for name in cleanup::sweep() {
+        println!("removed {name}, left by a dead lab");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status() -> Result<ExitCode> {
+    let labs = labs();
+    labs.iter().for_each(|lab| explain_lab(lab));
+    if labs.is_empty() {
+        println!("no lab is up");
+    }
+    for name in cleanup::namespaces().iter().filter(|name| !cleanup::is_owned(name)) {
+        println!("left by a dead lab: {name} (cargo xtask lab down removes it)");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn enter(name: &str) -> Result<ExitCode> {
+    let lab = labs().pop().context("no lab is up: run `cargo xtask lab up` or `cargo xtask run` first")?;
+    if !plan::NAMESPACES.contains(&name) {
+        bail!("the lab has no namespace {name}: {}", plan::NAMESPACES.join(", "));
+    }
+    let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+    let error = Command::new("ip").args(["netns", "exec", &format!("{lab}-{name}")]).arg(shell).exec();
+    Err(error).context("cannot start `ip netns exec`")
+}

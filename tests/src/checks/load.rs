@@ -1,0 +1,151 @@
+//! Traffic through the XDP path, and every packet of it accounted for.
+//!
+//! Two independent witnesses stand beside erdp's own counters: the neighbours' kernels count what they have put on the links to
+//! the edge, and the edge's kernel counts what it has forwarded itself, which must be nothing.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{
+    edge::{Counters, Edge},
+    lab::{Lab, plan},
+    traffic::{
+        counts::{self, forwarded, xdp_mode},
+        iperf::{self, Load},
+    },
+};
+
+/// How long counters may take to come to rest.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// UDP in megabits a second: what two busy cores carry in both hosts without losing any.
+const UDP: u32 = 100;
+
+/// Every interface of the edge has XDP attached in the driver.
+///
+/// # Errors
+/// Names the interface.
+pub fn native(lab: &Lab) -> Result<String> {
+    let edge = lab.namespace("edge")?;
+    for interface in [plan::PRIMARY.near.1, plan::SECONDARY.near.1, plan::CE.far.1] {
+        let mode = xdp_mode(edge, interface)?;
+        ensure!(mode == "native", "interface {interface} of the edge: XDP is {mode}, not native");
+    }
+    Ok("XDP is attached in native driver mode on msee1, msee2 and ce0".to_owned())
+}
+
+/// What all witnesses say at one moment of rest.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// erdp's own counters.
+    pub counters: Counters,
+    /// What the neighbours have sent to the edge: CE, primary, secondary.
+    pub sent_to_edge: [u64; 3],
+    /// What the edge's kernel has forwarded: IPv4, IPv6.
+    pub forwarded: (u64, u64),
+}
+
+impl Snapshot {
+    /// Takes one; not atomic, so only meaningful when nothing moves (see [`at_rest`]).
+    ///
+    /// # Errors
+    /// When a witness cannot be asked.
+    pub fn take(lab: &Lab, edge: &Edge) -> Result<Snapshot> {
+        let ends = [plan::CE.near, plan::PRIMARY.far, plan::SECONDARY.far];
+        let mut sent_to_edge = [0; 3];
+        for (count, (namespace, interface)) in sent_to_edge.iter_mut().zip(ends) {
+            *count = counts::interface(lab.namespace(namespace)?, interface)?.tx_packets;
+        }
+        Ok(Snapshot {
+            counters: edge.counters()?,
+            sent_to_edge,
+            forwarded: forwarded(lab.namespace("edge")?)?,
+        })
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent_to_edge.iter().sum()
+    }
+}
+
+/// A snapshot between two equal sets of the neighbours' counts, with nothing unexplained.
+///
+/// # Errors
+/// The sum, when packets stay unexplained.
+pub fn at_rest(lab: &Lab, edge: &Edge) -> Result<Snapshot> {
+    super::until(PATIENCE, || {
+        let before = Snapshot::take(lab, edge)?;
+        let snapshot = Snapshot::take(lab, edge)?;
+        ensure!(before.sent_to_edge == snapshot.sent_to_edge, "the neighbours keep on sending");
+        ensure!(before.counters == snapshot.counters, "the counters keep on moving");
+        let unexplained = snapshot.counters.unexplained();
+        ensure!(unexplained == 0, "{unexplained} packets unexplained: {:?}", snapshot.counters);
+        Ok(snapshot)
+    })
+}
+
+/// The conservation sum of the whole life of the edge.
+///
+/// # Errors
+/// When a packet is unexplained.
+pub fn conservation(lab: &Lab, edge: &Edge) -> Result<String> {
+    let counters = at_rest(lab, edge)?.counters;
+    ensure!(counters.rx.packets > 0, "nothing was received, so nothing is shown");
+    let punted: u64 = counters.punted.values().map(|tally| tally.packets).sum();
+    let dropped: u64 = counters.dropped.values().map(|tally| tally.packets).sum();
+    Ok(format!(
+        "rx {} + originated {} = tx {} + punted {punted} + dropped {dropped}; 0 unexplained (of tx, lost after the redirect: {})",
+        counters.rx.packets, counters.originated.packets, counters.tx.packets, counters.transmit_lost.packets
+    ))
+}
+
+/// iperf3 TCP and UDP over both families; then the witnesses are compared. One sentence for each finding.
+///
+/// # Errors
+/// When traffic does not pass or the witnesses disagree.
+pub fn iperf(lab: &Lab, edge: &Edge, seconds: u32) -> Result<Vec<String>> {
+    let before = at_rest(lab, edge).context("before the traffic")?;
+    let mut found = Vec::new();
+    let mut datagrams = 0;
+    for (load, ipv6) in
+        [(Load::Tcp, false), (Load::Udp(UDP), false), (Load::Tcp, true), (Load::Udp(UDP), true)]
+    {
+        let outcome = iperf::run(lab, load, ipv6, seconds)?;
+        ensure!(outcome.megabits > 1.0, "hardly anything passed: {outcome}");
+        if matches!(load, Load::Udp(_)) {
+            ensure!(
+                outcome.datagrams > 0 && outcome.lost * 100 <= outcome.datagrams,
+                "too much was lost: {outcome}"
+            );
+            datagrams += outcome.datagrams;
+        }
+        found.push(outcome.to_string());
+    }
+    let after = super::until(PATIENCE, || {
+        let after = at_rest(lab, edge).context("after the traffic")?;
+        let counted = after.counters.rx.packets - before.counters.rx.packets;
+        let sent = after.sent() - before.sent();
+        if counted != sent {
+            bail!(
+                "the neighbours' kernels sent {sent} packets to the edge, the XDP program received {counted}"
+            );
+        }
+        Ok(after)
+    })?;
+    let counted = after.counters.rx.packets - before.counters.rx.packets;
+    let passed_on = after.counters.tx.packets - before.counters.tx.packets;
+    let least = datagrams;
+    ensure!(passed_on >= least, "XDP passed on {passed_on} packets, iperf3 alone sent {least} datagrams");
+    found.push(format!(
+        "XDP counters rose by {counted} received, exactly what the neighbours' kernels sent; {passed_on} passed on ({least} of \
+         them iperf3's UDP)"
+    ));
+    ensure!(
+        after.forwarded == before.forwarded && after.forwarded == (0, 0),
+        "the edge's kernel has forwarded packets: {:?}, before {:?}",
+        after.forwarded,
+        before.forwarded
+    );
+    found.push("the edge's kernel forwarded nothing: IpForwDatagrams 0, Ip6OutForwDatagrams 0".to_owned());
+    Ok(found)
+}

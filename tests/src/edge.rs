@@ -1,0 +1,273 @@
+//! The edge: `erdp` as its operator sees it, started in the lab's edge namespace and asked by its own commands.
+//!
+//! Nothing here knows how erdp works inside: what is checked in the lab is what an operator could check.
+
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::lab::{Lab, plan, process::Process};
+
+/// A running `erdp`.
+#[derive(Debug)]
+pub struct Edge {
+    process: Process,
+    binary: PathBuf,
+    control: PathBuf,
+    questions: PathBuf,
+}
+
+/// One row of `erdp show sessions --json`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Session {
+    /// The peer's address.
+    pub peer: String,
+    /// Its AS number.
+    pub asn: u32,
+    /// The state's name in RFC 4271.
+    pub state: String,
+    /// Prefixes that it announces to us.
+    pub received: u64,
+    /// Prefixes that we announce to it.
+    pub advertised: u64,
+    /// Why it was last down.
+    pub last_error: Option<String>,
+}
+
+/// Packets and bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct Tally {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// `erdp show counters --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Counters {
+    /// Came in.
+    pub rx: Tally,
+    /// Handed on to a link.
+    pub tx: Tally,
+    /// Made by the packet path itself.
+    pub originated: Tally,
+    /// Lost between the decision and the link.
+    pub transmit_lost: Tally,
+    /// For the router itself, by kind.
+    pub punted: std::collections::BTreeMap<String, Tally>,
+    /// Dropped, by reason.
+    pub dropped: std::collections::BTreeMap<String, Tally>,
+    /// By attachment.
+    pub attachments: Vec<AttachmentCounters>,
+}
+
+/// The part of one attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct AttachmentCounters {
+    /// Its name.
+    pub name: String,
+    /// Came in there.
+    pub rx: Tally,
+    /// Went out there.
+    pub tx: Tally,
+}
+
+impl Counters {
+    /// Packets that came in or were made, less those that went out, to the kernel or to the floor with a reason: none may be
+    /// unaccounted for.
+    pub fn unexplained(&self) -> i128 {
+        let sum = |tallies: &std::collections::BTreeMap<String, Tally>| -> i128 {
+            tallies.values().map(|tally| i128::from(tally.packets)).sum()
+        };
+        i128::from(self.rx.packets) + i128::from(self.originated.packets)
+            - i128::from(self.tx.packets)
+            - sum(&self.punted)
+            - sum(&self.dropped)
+    }
+}
+
+/// One line of `erdp explain --json`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Explanation {
+    /// The destination that was asked for.
+    pub address: IpAddr,
+    /// transmit, punt or drop.
+    pub verdict: String,
+    /// Why, where it is not transmitted.
+    pub reason: Option<String>,
+    /// The interface that it leaves by.
+    pub interface: Option<String>,
+    /// The neighbour it is sent to.
+    pub next_hop: Option<IpAddr>,
+    /// Every neighbour that the route would use.
+    #[serde(default)]
+    pub members: Vec<IpAddr>,
+}
+
+/// The configuration of the lab's edge.
+pub fn configuration() -> String {
+    format!(
+        "asn = {asn}\n\n\
+         [[circuit]]\nname = \"lab\"\nbandwidth = \"1G\"\n\
+         primary = {{ local = \"{primary}\" }}\nsecondary = {{ local = \"{secondary}\" }}\n\n\
+         [circuit.private]\nipv4 = \"{ipv4}\"\nipv6 = \"{ipv6}\"\n\n\
+         [[attachment]]\ninterface = \"{ce}\"\npeerings = [\"lab/private\"]\n\
+         ipv4 = \"{ce4}/{len4}\"\nipv6 = \"{ce6}/{len6}\"\n\
+         peers = [{{ address = \"{peer4}\", asn = {peer_asn} }}, {{ address = \"{peer6}\", asn = {peer_asn} }}]\n",
+        asn = plan::EDGE_ASN,
+        primary = plan::PRIMARY.near.1,
+        secondary = plan::SECONDARY.near.1,
+        ipv4 = plan::PRIVATE_IPV4,
+        ipv6 = plan::PRIVATE_IPV6,
+        ce = plan::CE.far.1,
+        ce4 = plan::CE.ipv4.1,
+        len4 = plan::CE.ipv4.2,
+        ce6 = plan::CE.ipv6.1,
+        len6 = plan::CE.ipv6.2,
+        peer4 = plan::CE.ipv4.0,
+        peer6 = plan::CE.ipv6.0,
+        peer_asn = plan::CE_ASN,
+    )
+}
+
+/// The binary that `cargo xtask build` makes.
+///
+/// # Errors
+/// When it has not been built.
+pub fn binary() -> Result<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("release/erdp");
+    if !path.exists() {
+        bail!("{} does not exist: run `cargo xtask build`", path.display());
+    }
+    Ok(path)
+}
+
+impl Edge {
+    /// Starts `erdp run` in the lab's edge namespace with [`configuration`].
+    ///
+    /// # Errors
+    /// When it cannot be started; that it ended soon after is seen by [`Edge::must_run`].
+    pub fn start(lab: &Lab) -> Result<Edge> {
+        let binary = binary()?;
+        let config = lab.folder().join("edge.toml");
+        fs::write(&config, configuration()).with_context(|| format!("cannot write {}", config.display()))?;
+        let control = lab.folder().join("erdp.sock");
+        let mut command = lab.namespace("edge")?.command(&binary)?;
+        command.arg("run").arg("--config").arg(config).arg("--control").arg(&control);
+        let process = Process::start("erdp", command, lab.folder())?;
+        Ok(Edge { process, binary, control, questions: lab.folder().join("questions") })
+    }
+
+    /// An error with the end of its log if it has ended.
+    ///
+    /// # Errors
+    /// That it has ended.
+    pub fn must_run(&mut self) -> Result<()> {
+        self.process.must_run()
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Does it answer yet?
+    pub fn answers(&self) -> bool {
+        self.control.exists() && self.show("links").is_ok()
+    }
+
+    /// `erdp show TOPIC`, as a table for people.
+    ///
+    /// # Errors
+    /// erdp's own message.
+    pub fn table(&self, topic: &str) -> Result<String> {
+        self.ask(&["show", topic])
+    }
+
+    /// The sessions.
+    ///
+    /// # Errors
+    /// erdp's own message, or an answer of another shape.
+    pub fn sessions(&self) -> Result<Vec<Session>> {
+        read(&self.show("sessions")?)
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    /// erdp's own message, or an answer of another shape.
+    pub fn counters(&self) -> Result<Counters> {
+        read(&self.show("counters")?)
+    }
+
+    /// What the loaded program does with packets that come in on `interface` to each of `addresses`.
+    ///
+    /// # Errors
+    /// erdp's own message, or not one answer for each question.
+    pub fn explain(&self, interface: &str, addresses: &[IpAddr]) -> Result<Vec<Explanation>> {
+        let questions: String = addresses
+            .iter()
+            .map(|address| format!("{address}/{}\n", if address.is_ipv4() { 32 } else { 128 }))
+            .collect();
+        fs::write(&self.questions, questions)
+            .with_context(|| format!("cannot write {}", self.questions.display()))?;
+        let file = self.questions.to_string_lossy();
+        let printed = self.ask(&["explain", "--interface", interface, "--prefixes", &file, "--json"])?;
+        let answers = printed
+            .lines()
+            .filter(|line| !line.is_empty())
+            .map(read)
+            .collect::<Result<Vec<Explanation>>>()?;
+        if answers.len() != addresses.len() {
+            bail!("erdp explain gave {} answers to {} questions", answers.len(), addresses.len());
+        }
+        Ok(answers)
+    }
+
+    /// `erdp show TOPIC --json`.
+    ///
+    /// # Errors
+    /// erdp's own message.
+    pub fn show(&self, topic: &str) -> Result<String> {
+        self.ask(&["show", topic, "--json"])
+    }
+
+    fn ask(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.binary);
+        command.args(words).arg("--control").arg(&self.control);
+        let output = command.output().with_context(|| format!("cannot start {}", self.binary.display()))?;
+        if !output.status.success() {
+            bail!("erdp {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+fn read<T: DeserializeOwned>(json: impl AsRef<str>) -> Result<T> {
+    let json = json.as_ref();
+    let value: Value = serde_json::from_str(json)
+        .with_context(|| format!("erdp printed something else than JSON: {json}"))?;
+    serde_json::from_value(value).with_context(|| format!("erdp's JSON has another shape: {json}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_accounted_for_is_unexplained() {
+        let counters = r#"{"rx":{"packets":10,"bytes":0},"tx":{"packets":4,"bytes":0},"originated":{"packets":1,"bytes":0},
+            "transmit_lost":{"packets":2,"bytes":0},"punted":{"arp":{"packets":3,"bytes":0},"bgp":{"packets":1,"bytes":0}},
+            "dropped":{"no-route":{"packets":2,"bytes":0}},"attachments":[],"unexplained":1}"#;
+        let counters: Counters = read(counters).expect("the shape is right");
+        assert_eq!(counters.unexplained(), 1);
+    }
+}

@@ -1,0 +1,297 @@
+//! Nothing of a lab outlives its owner: every process, namespace and folder is registered here before it exists.
+//!
+//! Three ways out lead through here. An ordinary end or a panic drops the [`Guard`]s. SIGINT, SIGTERM and SIGHUP come to a
+//! thread of ours ([`on_signals`]), which closes the registry (nothing new can begin), undoes what it holds, newest first, and
+//! ends the program. SIGKILL leaves namespaces and folders behind: the next lab's [`sweep`] finds them by the owner's process id
+//! in their names. Processes die with their owner in any case (`PR_SET_PDEATHSIG`, see `enter`).
+//!
+//! The registry is the one global of the lab: a signal belongs to the whole program, and so does what it must undo.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{self, Command, Stdio},
+    sync::{Mutex, MutexGuard, Once, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+/// Where `ip netns` keeps its names.
+const NETNS: &str = "/run/netns";
+/// Where labs keep their folders: sockets need short paths.
+const RUN: &str = "/run";
+/// How long a process may take to end after SIGTERM.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Something that would be left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leftover {
+    /// A process of ours, by its id.
+    Process(u32),
+    /// A named network namespace; its links go with it.
+    Namespace(String),
+    /// A folder with everything in it.
+    Folder(PathBuf),
+}
+
+struct Registry {
+    closed: bool,
+    next: u64,
+    items: Vec<(u64, Leftover)>,
+}
+
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { closed: false, next: 0, items: Vec::new() });
+
+fn registry() -> MutexGuard<'static, Registry> {
+    // A panic while the lock was held leaves a list that is still true.
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Undoes one thing when dropped.
+#[derive(Debug)]
+pub struct Guard(u64);
+
+/// Makes something and registers it in one step: a signal cannot come in between.
+///
+/// # Errors
+/// What `make` says, or that the lab is being taken down.
+pub fn guarded<T>(make: impl FnOnce() -> Result<(T, Leftover)>) -> Result<(T, Guard)> {
+    let mut registry = registry();
+    if registry.closed {
+        bail!("the lab is being taken down");
+    }
+    let (made, leftover) = make()?;
+    let id = registry.next;
+    registry.next += 1;
+    registry.items.push((id, leftover));
+    Ok((made, Guard(id)))
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let mut registry = registry();
+        let Some(at) = registry.items.iter().position(|(id, _)| *id == self.0) else { return };
+        let (_, leftover) = registry.items.remove(at);
+        drop(registry);
+        undo(&leftover);
+    }
+}
+
+/// Strikes the thing off the list without undoing it: it is gone already.
+pub fn forget(guard: Guard) {
+    registry().items.retain(|(id, _)| *id != guard.0);
+}
+
+/// Takes SIGINT, SIGTERM and SIGHUP from now on: clean up, then end with 128 + the signal's number.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub fn on_signals() -> Result<()> {
+    static ONCE: Once = Once::new();
+    let mut result = Ok(());
+    ONCE.call_once(|| {
+        result = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot take signals").map(|mut signals| {
+            thread::spawn(move || {
+                if let Some(signal) = signals.forever().next() {
+                    eprintln!("signal {signal}: taking the lab down");
+                    undo_everything();
+                    process::exit(128 + signal);
+                }
+            });
+        });
+    });
+    result
+}
+
+/// Closes the registry and undoes what it holds: processes first, then what they used.
+fn undo_everything() {
+    let mut registry = registry();
+    registry.closed = true;
+    let mut items = std::mem::take(&mut registry.items);
+    drop(registry);
+    items.reverse();
+    items.sort_by_key(|(_, leftover)| match leftover {
+        Leftover::Process(_) => 0,
+        Leftover::Namespace(_) => 1,
+        Leftover::Folder(_) => 2,
+    });
+    for (_, leftover) in items {
+        undo(&leftover);
+    }
+}
+
+fn undo(leftover: &Leftover) {
+    match leftover {
+        Leftover::Process(pid) => end_process(*pid),
+        Leftover::Namespace(name) => delete_namespace(name),
+        Leftover::Folder(path) => remove_folder(path),
+    }
+}
+
+/// SIGTERM, some patience, SIGKILL. The process must be a child of ours that nobody has waited for yet, or gone.
+fn end_process(pid: u32) {
+    let target = Pid::from_raw(pid.cast_signed());
+    if !is_running(pid) || kill(target, Signal::SIGTERM).is_err() {
+        return;
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while is_running(pid) {
+        if Instant::now() > deadline {
+            // Gone in the meantime is as good as killed.
+            let _gone = kill(target, Signal::SIGKILL);
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Is there such a process, and not only its unread exit code?
+pub fn is_running(pid: u32) -> bool {
+    stat(pid).is_some_and(|stat| !stat.starts_with(['Z', 'X']))
+}
+
+/// /proc/PID/stat from the state letter on (the name before it may contain anything).
+fn stat(pid: u32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(text.rsplit_once(") ")?.1.to_owned())
+}
+
+/// When the process started, in ticks since boot (proc(5), field 22): tells a process from a later one with its id.
+fn started(pid: u32) -> Option<String> {
+    stat(pid)?.split_whitespace().nth(19).map(str::to_owned)
+}
+
+fn delete_namespace(name: &str) {
+    let deleted = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
+    if !deleted.is_ok_and(|status| status.success()) && Path::new(NETNS).join(name).exists() {
+        eprintln!("warning: cannot delete the namespace {name}: run `ip netns del {name}`");
+    }
+}
+
+fn remove_folder(path: &Path) {
+    if let Err(error) = fs::remove_dir_all(path)
+        && path.exists()
+    {
+        eprintln!("warning: cannot remove {}: {error}", path.display());
+    }
+}
+
+/// The folder of a lab, made and marked with its owner.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn owned_folder(prefix: &str) -> Result<(PathBuf, Guard)> {
+    guarded(|| {
+        let path = Path::new(RUN).join(prefix);
+        fs::create_dir_all(&path)
+            .with_context(|| format!("cannot make the lab's folder {}", path.display()))?;
+        let owner = started(process::id()).unwrap_or_default();
+        fs::write(path.join("owner"), owner)
+            .with_context(|| format!("cannot write into {}", path.display()))?;
+        Ok((path.clone(), Leftover::Folder(path)))
+    })
+}
+
+/// The owner's process id in a lab's name: `erdp1234` or `erdp1234.1`, with `-ce` and the like behind it for a namespace.
+pub fn owner(name: &str) -> Option<u32> {
+    let rest = name.strip_prefix("erdp")?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (pid, tail) = rest.split_at(digits);
+    (tail.is_empty() || tail.starts_with(['-', '.'])).then(|| pid.parse().ok()).flatten()
+}
+
+/// Does the lab that `name` belongs to still have its owner?
+pub fn is_owned(name: &str) -> bool {
+    let Some(pid) = owner(name) else { return true };
+    let lab = name.split('-').next().unwrap_or(name);
+    let marked = fs::read_to_string(Path::new(RUN).join(lab).join("owner")).ok();
+    is_running(pid) && marked.is_some() && marked == started(pid)
+}
+
+/// Removes what labs have left whose owner is dead. Returns what was removed, for the user to read.
+pub fn sweep() -> Vec<String> {
+    let mut swept = Vec::new();
+    for name in entries(NETNS) {
+        if !is_owned(&name) {
+            end_processes_of(&name);
+            delete_namespace(&name);
+            swept.push(name);
+        }
+    }
+    for name in entries(RUN) {
+        if !is_owned(&name) {
+            remove_folder(&Path::new(RUN).join(&name));
+            swept.push(name);
+        }
+    }
+    swept
+}
+
+/// The names of labs' things in `folder`.
+pub fn entries(folder: &str) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<_> = names.filter(|name| owner(name).is_some()).collect();
+    names.sort();
+    names
+}
+
+/// The names of the namespaces of all labs.
+pub fn namespaces() -> Vec<String> {
+    entries(NETNS)
+}
+
+fn end_processes_of(namespace: &str) {
+    let Ok(output) = Command::new("ip").args(["netns", "pids", namespace]).stderr(Stdio::null()).output()
+    else {
+        return;
+    };
+    for pid in
+        String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| line.trim().parse::<i32>().ok())
+    {
+        let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_labs_name_tells_its_owner_and_other_names_tell_nothing() {
+        let rows = [
+            ("erdp1234-ce", Some(1234)),
+            ("erdp1234", Some(1234)),
+            ("erdp1234.2-msee1", Some(1234)),
+            ("erdp-ce", None),
+            ("erdp12x", None),
+            ("erdp.sock", None),
+            ("ns1", None),
+        ];
+        for (name, pid) in rows {
+            assert_eq!(owner(name), pid, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_child_that_has_ended_but_was_not_waited_for_does_not_run() {
+        let mut child = Command::new("true").spawn().expect("true(1) starts");
+        let deadline = Instant::now() + PATIENCE;
+        while is_running(child.id()) && Instant::now() < deadline {
+            thread::yield_now();
+        }
+        assert!(!is_running(child.id()));
+        child.wait().expect("its exit code is still there");
+        assert!(is_running(process::id()));
+    }
+}

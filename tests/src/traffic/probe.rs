@@ -1,0 +1,145 @@
+//! Loss by numbered packets: UDP datagrams at a steady pace from the customer's host to the Azure host, each with its number.
+//!
+//! Two threads, each inside its namespace. The receiver notes which numbers came and the longest time without any, so a failover
+//! is measured as the traffic saw it. [`Report`] is computed from the notes alone.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::lab::{Lab, enter, plan};
+
+/// Datagrams a second.
+pub const RATE: u32 = 1_000;
+const PORT: u16 = 7007;
+/// How long the receiver waits for the last ones.
+const LAST: Duration = Duration::from_millis(500);
+
+/// A probe that is running.
+#[derive(Debug)]
+pub struct Probe {
+    stop: Arc<AtomicBool>,
+    sender: JoinHandle<Result<u64>>,
+    receiver: JoinHandle<Result<Vec<(u64, Instant)>>>,
+}
+
+/// What became of the datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// Sent.
+    pub sent: u64,
+    /// Numbers that arrived at least once.
+    pub received: u64,
+    /// Numbers that never arrived.
+    pub lost: u64,
+    /// Arrived more than once.
+    pub duplicates: u64,
+    /// The longest time between two arrivals.
+    pub longest_gap: Duration,
+}
+
+impl Probe {
+    /// Starts sending. `from_port` varies the flow.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened.
+    pub fn start(lab: &Lab, ipv6: bool, from_port: u16) -> Result<Probe> {
+        let (from, to) =
+            if ipv6 { (plan::LAN.ipv6.0, plan::AZURE_IPV6) } else { (plan::LAN.ipv4.0, plan::AZURE_IPV4) };
+        let from = SocketAddr::new(from.parse()?, from_port);
+        let to = SocketAddr::new(to.parse()?, PORT);
+        let stop = Arc::new(AtomicBool::new(false));
+        let socket = enter::run(lab.namespace("azure")?.name(), move || bound(to))?;
+        let stopped = Arc::clone(&stop);
+        let receiver = enter::on_thread(lab.namespace("azure")?.name(), move || receive(&socket, &stopped))?;
+        let socket = enter::run(lab.namespace("host")?.name(), move || bound(from))?;
+        let stopped = Arc::clone(&stop);
+        let sender = enter::on_thread(lab.namespace("host")?.name(), move || send(&socket, to, &stopped))?;
+        Ok(Probe { stop, sender, receiver })
+    }
+
+    /// Stops sending, waits for the last datagrams and reports.
+    ///
+    /// # Errors
+    /// When a socket failed on the way.
+    pub fn stop(self) -> Result<Report> {
+        self.stop.store(true, Ordering::Relaxed);
+        let (Ok(sent), Ok(arrived)) = (self.sender.join(), self.receiver.join()) else {
+            bail!("a thread of the probe panicked");
+        };
+        Ok(report(sent?, &arrived?))
+    }
+}
+
+fn bound(address: SocketAddr) -> Result<UdpSocket> {
+    UdpSocket::bind(address).with_context(|| format!("cannot open a UDP socket on {address}"))
+}
+
+fn send(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool) -> Result<u64> {
+    let begin = Instant::now();
+    let mut number = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        let due = begin
+            + Duration::from_secs(1) / RATE * u32::try_from(number).context("the probe ran for weeks")?;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        // An error here (no route for a moment, say) is a loss like any other: the number is missed at the far end.
+        let _lost = socket.send_to(&number.to_be_bytes(), to);
+        number += 1;
+    }
+    Ok(number)
+}
+
+fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Result<Vec<(u64, Instant)>> {
+    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    let mut arrived = Vec::new();
+    let mut end = None;
+    let mut datagram = [0; 8];
+    while end.is_none_or(|end| Instant::now() < end) {
+        if end.is_none() && stop.load(Ordering::Relaxed) {
+            end = Some(Instant::now() + LAST);
+        }
+        if let Ok((8, _)) = socket.recv_from(&mut datagram) {
+            arrived.push((u64::from_be_bytes(datagram), Instant::now()));
+        }
+    }
+    Ok(arrived)
+}
+
+fn report(sent: u64, arrived: &[(u64, Instant)]) -> Report {
+    let mut numbers: Vec<_> = arrived.iter().map(|(number, _)| *number).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let received = numbers.len() as u64;
+    let gaps = arrived.windows(2).map(|pair| pair[1].1.saturating_duration_since(pair[0].1));
+    Report {
+        sent,
+        received,
+        lost: sent.saturating_sub(received),
+        duplicates: arrived.len() as u64 - received,
+        longest_gap: gaps.max().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_duplicates_and_the_longest_gap_are_told_apart() {
+        let begin = Instant::now();
+        let at = |ms: u64| begin + Duration::from_millis(ms);
+        let arrived = [(0, at(0)), (1, at(1)), (1, at(2)), (5, at(40)), (6, at(41))];
+        let expected =
+            Report { sent: 8, received: 4, lost: 4, duplicates: 1, longest_gap: Duration::from_millis(38) };
+        assert_eq!(report(8, &arrived), expected);
+        assert_eq!(report(3, &[]).lost, 3);
+    }
+}

@@ -1,0 +1,84 @@
+//! `cargo xtask build`: the BPF object first, then the `erdp` binary that carries it.
+//!
+//! The object has its own target folder, because its compiler, flags and profile differ from the host's; it is copied to
+//! `target/bpf/erdp-ebpf` (where erdp-user's build script looks) only when its bytes have changed, so that nothing of the host
+//! side is built again without a reason.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    command::{cargo, command, forget_outer_cargo, must, root},
+    facts::Facts,
+    pieces::{BpfToolchain, Need, bpf_toolchain},
+    setup,
+};
+
+/// The compiler's flags for the BPF object: debug information is what bpf-linker makes BTF from; v3 has the 32-bit and atomic
+/// instructions that the packet path uses.
+const BPF_RUSTFLAGS: &[&str] =
+    &["-Clinker=bpf-linker", "-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3"];
+const BPF_TARGET: &str = "bpfel-unknown-none";
+
+/// The verb.
+pub fn run() -> Result<ExitCode> {
+    let binary = erdp()?;
+    println!("built {}", binary.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds everything that runs: the object and the release binary, whose path is returned.
+pub fn erdp() -> Result<PathBuf> {
+    bpf_object()?;
+    must(cargo().args(["build", "--release", "--package", "erdp-user"]))?;
+    Ok(root().join("target/release/erdp"))
+}
+
+/// Builds the BPF object and puts it where erdp-user's build script finds it.
+pub fn bpf_object() -> Result<()> {
+    let facts = setup::ensure(&[Need::Bpf])?;
+    must(bpf_cargo(&facts, "build").args(["--release"]))?;
+    let built = root().join("target/bpf-build").join(BPF_TARGET).join("release/erdp-ebpf");
+    copy_if_changed(&built, &root().join("target/bpf/erdp-ebpf"))
+}
+
+/// A cargo that compiles erdp-ebpf for BPF by `verb` (build or clippy).
+pub fn bpf_cargo(facts: &Facts, verb: &str) -> Command {
+    let mut cargo = match bpf_toolchain(facts) {
+        BpfToolchain::Nightly => {
+            let mut cargo = command("rustup");
+            cargo.args(["run", "nightly", "cargo"]).env_remove("RUSTC").env_remove("CARGO");
+            cargo
+        }
+        BpfToolchain::Debian => {
+            // By its own path: `cargo clippy` would look in cargo's home first and find rustup's clippy there.
+            let mut cargo =
+                command(if verb == "clippy" { "/usr/bin/cargo-clippy" } else { "/usr/bin/cargo" });
+            // Debian's is a release compiler; RUSTC_BOOTSTRAP lets it take -Z build-std.
+            cargo.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", "/usr/bin/rustc").env("CARGO", "/usr/bin/cargo");
+            cargo
+        }
+    };
+    forget_outer_cargo(&mut cargo);
+    cargo.env_remove("RUSTUP_TOOLCHAIN");
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", BPF_RUSTFLAGS.join("\x1f"));
+    cargo.arg(verb).args(["--package", "erdp-ebpf", "-Z", "build-std=core", "--target", BPF_TARGET]);
+    cargo.args(["--target-dir", "target/bpf-build"]);
+    cargo
+}
+
+fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
+    let new = fs::read(from).with_context(|| format!("cannot read the BPF object {}", from.display()))?;
+    if fs::read(to).is_ok_and(|old| old == new) {
+        return Ok(());
+    }
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    fs::write(to, new).with_context(|| format!("cannot write the BPF object {}", to.display()))
+}

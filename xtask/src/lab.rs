@@ -1,0 +1,43 @@
+//! `cargo xtask lab`: the lab's namespaces, links and routers without ERDP's checks, left up for exploring.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::{
+    command::{command, is_root},
+    run::{become_program, lab_program},
+};
+
+/// What to do with the lab.
+#[derive(clap::Subcommand)]
+pub enum Verb {
+    /// Bring a lab up, start erdp in its edge, and leave both running in the background
+    Up,
+    /// Take down every lab that is up
+    Down,
+    /// List the labs that are up, their namespaces and how to enter them
+    Status,
+    /// Start a shell in a namespace of a lab: host, ce, edge, msee1, msee2 or azure
+    Enter {
+        /// The namespace's short name
+        name: String,
+    },
+}
+
+/// The verb.
+pub fn run(verb: &Verb) -> Result<ExitCode> {
+    if !is_root() {
+        bail!(
+            "`lab` makes and enters network namespaces, which needs root: run `sudo -E cargo xtask lab ...`"
+        );
+    }
+    let mut lab = command(lab_program(matches!(verb, Verb::Up))?);
+    match verb {
+        Verb::Up => lab.arg("up"),
+        Verb::Down => lab.arg("down"),
+        Verb::Status => lab.arg("status"),
+        Verb::Enter { name } => lab.args(["enter", name]),
+    };
+    become_program(lab)
+}

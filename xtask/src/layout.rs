@@ -1,0 +1,165 @@
+//! The rules of the tree that no other tool knows: essays at the top of files, no unfinished ends, no machine's paths, `unsafe`
+//! only where it belongs, an architecture page that names every folder.
+//!
+//! Pure over a [`Tree`] of texts; [`findings`] gives one sentence for each fault.
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::Result;
+
+use crate::command::root;
+
+/// The text files of the repository by their path from its root.
+#[derive(Debug, Default)]
+pub struct Tree(BTreeMap<String, String>);
+
+/// Where `unsafe` may stand: the XDP packet backend and map glue, the aya backend, raw system calls of the lab.
+const UNSAFE_ALLOWED: &[&str] = &[
+    "erdp-ebpf/src/",
+    "erdp-common/src/abi.rs",
+    "erdp-user/src/dataplane/",
+    "erdp-user/src/kernel/",
+    "erdp-user/src/bgp/socket.rs",
+    "tests/src/lab/enter.rs",
+];
+
+/// What may not stand in the tree, and why. Written in halves so that this file passes its own rule.
+const FORBIDDEN: &[(&str, &str)] = &[
+    (concat!("/wo", "rk/"), "a path of one machine"),
+    (concat!("../sha", "red"), "a path outside the repository (only .ci/run may look there)"),
+    (concat!("/tmp/", "wt"), "a path of one machine"),
+    (concat!("#[ig", "nore"), "a test that nobody runs: let it print `SKIP: reason` where it cannot run"),
+    (concat!("to", "do!("), "an unfinished end"),
+    (concat!("unimpl", "emented!("), "an unfinished end"),
+    (concat!("FIX", "ME"), "an unfinished end"),
+];
+
+/// The file that may name the folder beside the repository.
+const CI: &str = ".ci/run";
+const ARCHITECTURE: &str = "docs/architecture.md";
+/// A folder's essay has at least so many lines.
+const ESSAY_LINES: usize = 4;
+
+impl Tree {
+    /// Reads the files of `list` (one path a line); what is not UTF-8 is not text and is left out.
+    pub fn read(list: &str) -> Result<Tree> {
+        let mut tree = Tree::default();
+        for path in list.lines().filter(|path| !path.ends_with("Cargo.lock")) {
+            // A file that is deleted but still in the index is not there to be read.
+            if let Ok(text) = fs::read_to_string(root().join(path)) {
+                tree.0.insert(path.to_owned(), text);
+            }
+        }
+        Ok(tree)
+    }
+}
+
+/// Every fault of the tree, as `path: what is wrong`.
+pub fn findings(tree: &Tree) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (path, text) in &tree.0 {
+        findings.extend(forbidden(path, text));
+        if path.ends_with(".rs") {
+            findings.extend(essay(path, text));
+            findings.extend(misplaced_unsafe(path, text));
+        }
+    }
+    findings.extend(unnamed_folders(tree));
+    findings
+}
+
+fn forbidden(path: &str, text: &str) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        for (word, why) in FORBIDDEN.iter().filter(|(word, _)| line.contains(word)) {
+            if path != CI {
+                findings.push(format!("{path}:{}: `{word}`: {why}", number + 1));
+            }
+        }
+    }
+    findings
+}
+
+fn essay(path: &str, text: &str) -> Option<String> {
+    let lines = text.lines().take_while(|line| line.starts_with("//!")).count();
+    if lines == 0 {
+        return Some(format!("{path}: does not open with `//!`: what it decides, its inputs, its RFCs"));
+    }
+    let short = path.ends_with("/mod.rs") && lines < ESSAY_LINES;
+    short.then(|| format!("{path}: a folder's mod.rs opens with a short essay, this one has {lines} lines"))
+}
+
+fn misplaced_unsafe(path: &str, text: &str) -> Vec<String> {
+    if UNSAFE_ALLOWED.iter().any(|allowed| path.starts_with(allowed)) {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or_default();
+        let opens = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe("];
+        let quoted = code.contains('"');
+        if !quoted && opens.iter().any(|open| code.contains(open)) {
+            findings.push(format!("{path}:{}: `unsafe` outside the files that may have it", number + 1));
+        }
+    }
+    findings
+}
+
+/// Folders of modules below erdp-user/src that the architecture page does not name.
+fn unnamed_folders(tree: &Tree) -> Vec<String> {
+    let Some(page) = tree.0.get(ARCHITECTURE) else {
+        return vec![format!("{ARCHITECTURE}: is missing")];
+    };
+    let folders =
+        tree.0.keys().filter_map(|path| path.strip_prefix("erdp-user/src/")?.strip_suffix("/mod.rs"));
+    folders
+        .filter(|folder| !page.contains(&format!("`{folder}`")) && !page.contains(&format!("{folder}/")))
+        .map(|folder| format!("{ARCHITECTURE}: does not name the module folder erdp-user/src/{folder}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(path: &str, text: &str) -> Vec<String> {
+        let mut tree = Tree::default();
+        tree.0.insert(ARCHITECTURE.to_owned(), "`bgp` speaks BGP".to_owned());
+        tree.0.insert(path.to_owned(), text.to_owned());
+        findings(&tree)
+    }
+
+    #[test]
+    fn each_rule_finds_its_fault_and_passes_what_is_right() {
+        let essay = "//! One.\n//! Two.\n//! Three.\n//! Four.\n";
+        let rows = [
+            ("x/src/a.rs", "//! Decides.\nfn a() {}".to_owned(), 0, "a good file"),
+            ("x/src/a.rs", "fn a() {}".to_owned(), 1, "no essay"),
+            ("x/src/b/mod.rs", "//! Short.\nmod c;".to_owned(), 1, "a folder with too short an essay"),
+            ("x/src/b/mod.rs", essay.to_owned(), 0, "a folder with an essay"),
+            ("x/src/a.rs", "//! A.\nfn a() { unsafe { b() } }".to_owned(), 1, "unsafe elsewhere"),
+            ("x/src/a.rs", "//! A.\n// unsafe { b() }".to_owned(), 0, "unsafe in a comment"),
+            (
+                "erdp-ebpf/src/main.rs",
+                "//! A.\nfn a() { unsafe { b() } }".to_owned(),
+                0,
+                "unsafe where it may be",
+            ),
+            ("README.md", concat!("see /wo", "rk/main").to_owned(), 1, "a machine's path"),
+            (CI, concat!("cd ../sha", "red").to_owned(), 0, "CI may look beside the repository"),
+            ("x/src/a.rs", concat!("//! A.\n#[ig", "nore]").to_owned(), 1, "an ignored test"),
+            ("x/src/a.rs", concat!("//! A.\nfn a() { to", "do!() }").to_owned(), 1, "an unfinished end"),
+            ("erdp-user/src/bgp/mod.rs", essay.to_owned(), 0, "a folder that the page names"),
+            ("erdp-user/src/rib/mod.rs", essay.to_owned(), 1, "a folder that the page does not name"),
+        ];
+        for (path, text, faults, what) in rows {
+            let found = found(path, &text);
+            assert_eq!(found.len(), faults, "{what}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_architecture_page_is_found() {
+        assert_eq!(findings(&Tree::default()).len(), 1);
+    }
+}

@@ -1,0 +1,78 @@
+//! `cargo xtask run`: ERDP in a lab of network namespaces, or with `--config` as a daemon on real interfaces.
+//!
+//! The lab itself is the program `erdp-lab` of the tests crate; this verb sets the machine up, builds, and becomes it.
+
+use std::{
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    build,
+    command::{cargo, command, is_root, line, must, root},
+    pieces::Need,
+    setup,
+};
+
+/// Options of `run`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Run the daemon on this machine's own interfaces by this configuration file instead of the lab
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// With --config: accept interfaces that can only do generic (slow) XDP
+    #[arg(long, requires = "config")]
+    allow_generic: bool,
+    /// With --config: the control socket that `erdp show` speaks to
+    #[arg(long, value_name = "SOCKET", requires = "config", default_value = "/run/erdp.sock")]
+    control: PathBuf,
+    /// Without --config: end after the checks, even on a terminal
+    #[arg(long, conflicts_with = "config")]
+    once: bool,
+}
+
+/// The verb.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    if !is_root() {
+        bail!(
+            "`run` makes network namespaces and loads BPF programs, which needs root: run `sudo -E cargo xtask run`"
+        );
+    }
+    let Some(config) = &options.config else {
+        let lab = lab_program(true)?;
+        let mut lab = command(lab);
+        lab.arg("run");
+        if options.once {
+            lab.arg("--once");
+        }
+        return become_program(lab);
+    };
+    let config = config
+        .canonicalize()
+        .with_context(|| format!("cannot read the configuration {}", config.display()))?;
+    let mut erdp = command(build::erdp()?);
+    erdp.arg("run").arg("--config").arg(config).arg("--control").arg(&options.control);
+    if options.allow_generic {
+        erdp.arg("--allow-generic");
+    }
+    become_program(erdp)
+}
+
+/// Builds `erdp-lab`, and `erdp` too if asked; returns its path.
+pub fn lab_program(with_erdp: bool) -> Result<PathBuf> {
+    setup::ensure(&[Need::Lab])?;
+    if with_erdp {
+        build::erdp()?;
+    }
+    must(cargo().args(["build", "--package", "erdp-tests", "--bin", "erdp-lab"]))?;
+    Ok(root().join(Path::new("target/debug/erdp-lab")))
+}
+
+/// Replaces xtask, so that signals and the terminal are the program's own; returns only if that fails.
+pub fn become_program(mut program: std::process::Command) -> Result<ExitCode> {
+    let error = program.exec();
+    Err(error).with_context(|| format!("cannot start `{}`", line(&program)))
+}

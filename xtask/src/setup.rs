@@ -1,0 +1,164 @@
+//! `cargo xtask setup`: installs what the other verbs need; with `--check` only tells. Running it again changes nothing.
+//!
+//! Every verb calls [`ensure`] for its own needs first, so that this verb never has to be run by hand.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    command::{cargo, command, must},
+    facts::Facts,
+    pieces::{Need, Plan, Step, Tool, plan},
+};
+
+/// Options of `setup`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Only tell what is there, what is missing and what would be done; exit code 1 if something is missing
+    #[arg(long)]
+    check: bool,
+}
+
+const EVERYTHING: &[Need] = &[Need::Bpf, Need::Lab, Need::Check];
+
+/// The verb.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let before = plan(EVERYTHING, &Facts::gather());
+    print(&before);
+    if options.check || before.complete() {
+        return Ok(if before.complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    ensure(EVERYTHING)?;
+    println!("setup: everything is there");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Supplies what is missing of `needs` and says so; silent when nothing is.
+///
+/// # Errors
+/// When a piece is missing and cannot be installed; the message names the remedy.
+pub fn ensure(needs: &[Need]) -> Result<Facts> {
+    let facts = Facts::gather();
+    let plan = plan(needs, &facts);
+    if plan.complete() {
+        return Ok(facts);
+    }
+    if !plan.obstacles.is_empty() {
+        bail!("{}", plan.obstacles.join("\n"));
+    }
+    for step in &plan.steps {
+        println!("setup: {}", describe(step));
+        match step {
+            Step::Packages(packages) => install_packages(packages)?,
+            Step::CargoTool(tool) => install_tool(tool)?,
+        }
+    }
+    Ok(Facts::gather())
+}
+
+fn print(plan: &Plan) {
+    for piece in &plan.pieces {
+        let state = if piece.there { "there  " } else { "MISSING" };
+        println!("{state}  {:<36} {}", piece.name, piece.purpose);
+    }
+    for step in &plan.steps {
+        println!("to do: {}", describe(step));
+    }
+    for obstacle in &plan.obstacles {
+        println!("but:   {obstacle}");
+    }
+}
+
+fn describe(step: &Step) -> String {
+    match step {
+        Step::Packages(packages) => {
+            format!("apt-get install {} (their services stay stopped)", packages.join(" "))
+        }
+        Step::CargoTool(tool) => {
+            let environment: String =
+                tool.environment.iter().map(|(name, value)| format!("{name}={value} ")).collect();
+            format!("{environment}cargo install {}", tool_arguments(tool).join(" "))
+        }
+    }
+}
+
+/// Installs from the package lists that are there; refreshes them once if that fails (a fresh machine has none).
+fn install_packages(packages: &[&str]) -> Result<()> {
+    let _quiet = NoServices::install()?;
+    if must(&mut apt(&["install"], packages)).is_ok() {
+        return Ok(());
+    }
+    println!("setup: apt-get update, because the package lists at hand were not enough");
+    must(&mut apt(&["update"], &[]))
+        .context("the package lists cannot be refreshed: check this machine's network and its apt sources")?;
+    must(&mut apt(&["install"], packages)).with_context(|| {
+        format!(
+            "cannot install {}: see apt-get's message above. Where this Debian has no rustc-web or llvm-22-dev, use \
+             `rustup toolchain install nightly --component rust-src` and `cargo install bpf-linker` instead",
+            packages.join(" ")
+        )
+    })
+}
+
+fn apt(verb: &[&str], packages: &[&str]) -> std::process::Command {
+    let mut apt = command("apt-get");
+    apt.args(["--yes", "--quiet", "--no-install-recommends"]).args(verb).args(packages);
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    apt
+}
+
+fn tool_arguments(tool: &Tool) -> Vec<&str> {
+    let mut arguments = vec![tool.name, "--version", tool.version, "--locked"];
+    arguments.extend(tool.arguments);
+    arguments
+}
+
+fn install_tool(tool: &Tool) -> Result<()> {
+    let mut install = cargo();
+    // Not in the workspace: its .cargo/config.toml and target folder are none of the tool's business.
+    install.current_dir(env::temp_dir()).arg("install").args(tool_arguments(tool)).args(["--force"]);
+    install.envs(tool.environment.iter().copied());
+    must(&mut install).with_context(|| {
+        format!("cannot install {}, which {}: the crate registry must be reachable", tool.name, tool.purpose)
+    })
+}
+
+/// While this lives, packages that are installed do not start their services: a routing daemon of Debian's has no business on
+/// the machine that a lab is brought up on. A policy that the machine already has is left alone.
+struct NoServices(Option<PathBuf>);
+
+impl NoServices {
+    fn install() -> Result<NoServices> {
+        let path = Path::new("/usr/sbin/policy-rc.d");
+        if path.exists() {
+            return Ok(NoServices(None));
+        }
+        println!(
+            "setup: {} forbids services to start during the installation; it is removed afterwards",
+            path.display()
+        );
+        fs::write(path, "#!/bin/sh\nexit 101\n")
+            .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(NoServices(Some(path.to_owned())))
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.take()
+            && let Err(error) = fs::remove_file(&path)
+        {
+            eprintln!(
+                "warning: cannot remove {}: {error}; remove it by hand, or no service starts",
+                path.display()
+            );
+        }
+    }
+}

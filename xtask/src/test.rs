@@ -1,0 +1,71 @@
+//! `cargo xtask test`: builds everything, then runs every test and closes with one line `N passed, N failed, N skipped`.
+//!
+//! A test that cannot run where it is says `SKIP: reason`; it counts as skipped, and with CI=true a skip is a failure: CI must
+//! run everything. `--full` is for what takes too long for every change.
+
+use std::{env, process::ExitCode, time::Instant};
+
+use anyhow::Result;
+
+use crate::{
+    build,
+    cargo_tests::{self, Tally},
+    command::is_root,
+    pieces::Need,
+    setup,
+};
+
+/// Options of `test`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Longer: repeat the lab's end-to-end run and give property tests ten times as many cases
+    #[arg(long)]
+    full: bool,
+}
+
+/// Tests of the lab and of the kernel share namespaces, CPUs and time: one after the other, with their progress shown.
+const SERIAL: &str = "erdp-tests";
+
+/// The verb.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    if is_root() {
+        setup::ensure(&[Need::Lab])?;
+    } else {
+        println!("not root: tests that load BPF programs or make network namespaces will say SKIP");
+    }
+    build::erdp()?;
+    let programs = cargo_tests::build()?;
+    let mut suites = Vec::new();
+    for program in &programs {
+        let serial = program.name.starts_with(SERIAL);
+        let arguments: &[&str] =
+            if serial { &["--test-threads=1", "--nocapture"] } else { &["--show-output"] };
+        let rounds = if options.full && serial { 3 } else { 1 };
+        for _ in 0..rounds {
+            println!("\n== {}", program.name);
+            let started = Instant::now();
+            let tally = program.run(arguments, options.full)?;
+            suites.push((program.name.clone(), tally, started.elapsed().as_secs_f32()));
+        }
+    }
+    let started = Instant::now();
+    suites.push(("documentation".to_owned(), cargo_tests::documentation()?, started.elapsed().as_secs_f32()));
+    Ok(close(&suites))
+}
+
+fn close(suites: &[(String, Tally, f32)]) -> ExitCode {
+    println!();
+    let mut total = Tally::default();
+    for (name, tally, seconds) in suites {
+        let Tally { passed, failed, skipped, .. } = tally;
+        println!("{name:<40} passed {passed:>4}  failed {failed:>3}  skipped {skipped:>3}  {seconds:>6.1} s");
+        total = total.plus(*tally);
+    }
+    let in_ci = env::var("CI").is_ok_and(|value| value == "true");
+    let bad = total.failed > 0 || total.passed == 0 || (in_ci && total.skipped > 0);
+    if in_ci && total.skipped > 0 {
+        println!("CI=true: a skipped test is a failure");
+    }
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
