@@ -197,6 +197,17 @@ impl Config {
         list
     }
 
+    /// Every subnet of our links and attachments, those of links on the other box included.
+    pub fn link_subnets(&self) -> Vec<IpNet> {
+        let of_links = domains_of(&self.circuits)
+            .filter_map(|(circuit, kind)| circuit.peering(kind))
+            .flat_map(|peering| {
+                LinkRole::ALL.into_iter().flat_map(|role| peering.addresses(role)).map(|link| link.subnet)
+            });
+        let of_attachments = self.attachments.iter().flat_map(|ce| ce.addresses.iter().map(IpNet::trunc));
+        of_links.chain(of_attachments).collect()
+    }
+
     fn msee_sessions(&self, attachment: &Attachment, role: LinkRole) -> Vec<PeerConfig> {
         let domain = attachment.domains.first().map(|id| usize::from(id.0));
         let found = domain.and_then(|index| domains_of(&self.circuits).nth(index));

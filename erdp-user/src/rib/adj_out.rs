@@ -1,0 +1,135 @@
+//! What one peer has been told on its present session, and how the difference to what it should know is packed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::family_of;
+use super::policy::exported;
+use super::topology::RibPeer;
+use crate::bgp::{Family, PathAttributes, Update};
+
+/// Adj-RIB-Out (RFC 4271 section 3.2). It keeps attributes as they were received from elsewhere, which are shared by all
+/// peers; what the peer reads is made of them when it is sent.
+#[derive(Default)]
+pub(super) struct AdjRibOut {
+    /// Empty while the session is down.
+    families: BTreeSet<Family>,
+    told: HashMap<IpNet, Arc<PathAttributes>>,
+    /// Prefixes about which the peer may have to be told something else.
+    due: HashSet<IpNet>,
+    /// Families whose first table is not complete yet.
+    initial: BTreeSet<Family>,
+}
+
+impl AdjRibOut {
+    /// A session is up, and these prefixes are due.
+    pub fn open(&mut self, families: Vec<Family>, due: impl Iterator<Item = IpNet>) {
+        self.families = families.into_iter().collect();
+        self.initial = self.families.clone();
+        self.due = due.filter(|prefix| self.families.contains(&family_of(*prefix))).collect();
+        self.told = HashMap::new();
+    }
+
+    /// The session is over.
+    pub fn close(&mut self) {
+        *self = AdjRibOut::default();
+    }
+
+    /// What should be known about a prefix may have changed.
+    pub fn mark(&mut self, prefix: IpNet) {
+        if self.families.contains(&family_of(prefix)) {
+            self.due.insert(prefix);
+        }
+    }
+
+    pub fn is_due(&self) -> bool {
+        !self.due.is_empty() || !self.initial.is_empty()
+    }
+
+    pub fn families(&self) -> BTreeSet<Family> {
+        self.families.clone()
+    }
+
+    /// How many prefixes the peer has been told.
+    pub fn count(&self) -> usize {
+        self.told.len()
+    }
+
+    /// The updates that close the gap between what was told and what `should` be known.
+    pub fn take(
+        &mut self,
+        peer: &RibPeer,
+        should: impl Fn(IpNet) -> Option<Arc<PathAttributes>>,
+    ) -> Vec<Update> {
+        let mut packing = Packing::default();
+        for prefix in std::mem::take(&mut self.due) {
+            let Some(next_hop) = peer.next_hop_self(family_of(prefix)) else { continue };
+            match should(prefix) {
+                None => {
+                    if self.told.remove(&prefix).is_some() {
+                        packing.withdraw(prefix);
+                    }
+                }
+                Some(now) => {
+                    let before = self.told.insert(prefix, now.clone());
+                    let is_same = |before: Arc<PathAttributes>| {
+                        Arc::ptr_eq(&before, &now)
+                            || exported(&before, peer, next_hop) == exported(&now, peer, next_hop)
+                    };
+                    if !before.is_some_and(is_same) {
+                        packing.announce(prefix, now);
+                    }
+                }
+            }
+        }
+        let mut updates = packing.into_updates(peer);
+        let end = |family| Update { end_of_rib: Some(family), ..Update::default() };
+        updates.extend(std::mem::take(&mut self.initial).into_iter().map(end));
+        updates
+    }
+}
+
+/// Prefixes sorted into updates: one for each family's withdrawals, one for each family and set of attributes.
+#[derive(Default)]
+struct Packing {
+    withdrawn: BTreeMap<Family, Vec<IpNet>>,
+    announced: HashMap<(Family, Arc<PathAttributes>), Vec<IpNet>>,
+}
+
+impl Packing {
+    fn withdraw(&mut self, prefix: IpNet) {
+        self.withdrawn.entry(family_of(prefix)).or_default().push(prefix);
+    }
+
+    fn announce(&mut self, prefix: IpNet, attributes: Arc<PathAttributes>) {
+        self.announced.entry((family_of(prefix), attributes)).or_default().push(prefix);
+    }
+
+    fn into_updates(self, peer: &RibPeer) -> Vec<Update> {
+        let mut updates = Vec::new();
+        for mut withdrawn in self.withdrawn.into_values() {
+            withdrawn.sort_unstable();
+            updates.push(Update { withdrawn, ..Update::default() });
+        }
+        // Sets that differ only in what is not exported (MED) become one.
+        let mut groups: HashMap<(Family, PathAttributes), Vec<IpNet>> = HashMap::new();
+        for ((family, attributes), prefixes) in self.announced {
+            let Some(next_hop) = peer.next_hop_self(family) else { continue };
+            groups.entry((family, exported(&attributes, peer, next_hop))).or_default().extend(prefixes);
+        }
+        let mut announcements: Vec<_> = groups.into_iter().collect();
+        for (_, prefixes) in &mut announcements {
+            prefixes.sort_unstable();
+        }
+        // Each prefix is in one group only, so the first ones order the groups without ties.
+        announcements.sort_unstable_by_key(|(_, prefixes)| prefixes.first().copied());
+        updates.extend(announcements.into_iter().map(|((_, attributes), announced)| Update {
+            announced,
+            attributes: Some(Arc::new(attributes)),
+            ..Update::default()
+        }));
+        updates
+    }
+}

@@ -1,0 +1,115 @@
+//! The decision process (RFC 4271 section 9.1.2.2) as a list of named rules. Each rule says which of two paths beats the
+//! other; a path that any surviving path beats is out, and the next rule looks at the rest.
+//!
+//! Paths that survive [`EQUAL_COST_RULES`] share the traffic (eBGP multipath over both links of a circuit); the rest of
+//! the list only picks the one that other peers are told about.
+//!
+//! Deliberately absent: "prefer external over internal" and "lowest interior cost", because every peer is external.
+
+use std::cmp::Ordering;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::policy::{neighbour_as, path_length};
+use super::topology::RibPeer;
+use crate::bgp::PathAttributes;
+
+/// A path to a prefix that policy let in.
+#[derive(Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    pub peer: &'a RibPeer,
+    /// The peer's BGP identifier.
+    pub router_id: Ipv4Addr,
+    pub attributes: &'a Arc<PathAttributes>,
+}
+
+/// One step of the decision process.
+#[derive(Debug)]
+pub(super) struct Rule {
+    /// As operators see it.
+    pub name: &'static str,
+    /// `Less`: the first path is better; `Equal`: this rule has no opinion.
+    compare: fn(&Candidate, &Candidate) -> Ordering,
+}
+
+impl PartialEq for Rule {
+    fn eq(&self, other: &Rule) -> bool {
+        self.name == other.name
+    }
+}
+
+/// Rules that decide which paths packets take.
+pub(super) static EQUAL_COST_RULES: [Rule; 5] = [
+    Rule { name: "highest local preference", compare: |a, b| b.peer.local_pref.cmp(&a.peer.local_pref) },
+    Rule { name: "shortest AS path", compare: |a, b| length(a).cmp(&length(b)) },
+    Rule { name: "lowest origin", compare: |a, b| a.attributes.origin.cmp(&b.attributes.origin) },
+    Rule { name: "lowest MED of the same neighbouring AS", compare: compare_med },
+    // Not in the RFC: the paths of one prefix lead to one side, else a packet might leave where it came in.
+    Rule { name: "customer's own route", compare: |a, b| a.peer.side.is_msee().cmp(&b.peer.side.is_msee()) },
+];
+
+/// Rules that pick the path to tell others about.
+pub(super) static TIE_BREAKERS: [Rule; 2] = [
+    Rule { name: "lowest BGP identifier", compare: |a, b| a.router_id.cmp(&b.router_id) },
+    // Addresses are unique among peers, so that nothing is left to chance.
+    Rule { name: "lowest peer address", compare: |a, b| a.peer.remote.cmp(&b.peer.remote) },
+];
+
+fn length(candidate: &Candidate) -> usize {
+    path_length(&candidate.attributes.as_path)
+}
+
+/// MEDs of different neighbours are not comparable (RFC 4271 section 9.1.2.2 c); a missing one counts as 0.
+fn compare_med(a: &Candidate, b: &Candidate) -> Ordering {
+    if neighbour_as(&a.attributes.as_path) != neighbour_as(&b.attributes.as_path) {
+        return Ordering::Equal;
+    }
+    a.attributes.med.unwrap_or(0).cmp(&b.attributes.med.unwrap_or(0))
+}
+
+/// What became of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Outcome {
+    /// Used, and told to others.
+    Best,
+    /// Used; this rule picked another one to be told.
+    Multipath(&'static Rule),
+    /// Not used because of this rule.
+    Lost(&'static Rule),
+}
+
+/// The outcome of each candidate, in their order.
+pub(super) fn decide(candidates: &[Candidate]) -> Vec<Outcome> {
+    let mut outcomes = vec![Outcome::Best; candidates.len()];
+    for rule in &EQUAL_COST_RULES {
+        eliminate(candidates, &mut outcomes, rule, Outcome::Lost);
+    }
+    for rule in &TIE_BREAKERS {
+        eliminate(candidates, &mut outcomes, rule, Outcome::Multipath);
+    }
+    outcomes
+}
+
+/// Gives every survivor that another survivor beats its outcome.
+fn eliminate(
+    candidates: &[Candidate],
+    outcomes: &mut [Outcome],
+    rule: &'static Rule,
+    out: fn(&'static Rule) -> Outcome,
+) {
+    let survivors: Vec<&Candidate> = candidates
+        .iter()
+        .zip(outcomes.iter())
+        .filter(|(_, outcome)| **outcome == Outcome::Best)
+        .map(|(candidate, _)| candidate)
+        .collect();
+    if survivors.len() < 2 {
+        return;
+    }
+    for (candidate, outcome) in candidates.iter().zip(outcomes.iter_mut()) {
+        let is_beaten = || survivors.iter().any(|other| (rule.compare)(other, candidate) == Ordering::Less);
+        if *outcome == Outcome::Best && is_beaten() {
+            *outcome = out(rule);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What the configuration says of domains and peers, in the form that the base needs: indices resolved, subnets listed.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::bgp::{Asn, Family, PeerId};
+use crate::config::{Config, DomainId, PeeringKind, Side};
+
+/// Everything the base knows before the first session. Indices are identifiers: `peers[n].id` is `PeerId(n)`, and
+/// likewise for domains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RibConfig {
+    /// Our autonomous system.
+    pub local_asn: Asn,
+    /// The routing domains.
+    pub domains: Vec<RibDomain>,
+    /// The peers.
+    pub peers: Vec<RibPeer>,
+    /// Subnets of our own links and attachments, which nobody may announce to us.
+    pub link_subnets: Vec<IpNet>,
+}
+
+/// A routing domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RibDomain {
+    /// Its index.
+    pub id: DomainId,
+    /// `circuit/peering`, for messages.
+    pub name: String,
+    /// Which rules hold in it.
+    pub kind: PeeringKind,
+    /// Whether the customer may announce a default route (requirement D5).
+    pub forced_tunnel: bool,
+    /// The peers that feed it and are fed by it, in the order of their identifiers.
+    pub peers: Vec<PeerId>,
+}
+
+/// A peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RibPeer {
+    /// Its index.
+    pub id: PeerId,
+    /// For messages.
+    pub name: String,
+    /// Which side it is on.
+    pub side: Side,
+    /// Its autonomous system, never our own.
+    pub asn: Asn,
+    /// Our autonomous system towards it.
+    pub local_asn: Asn,
+    /// Its address.
+    pub remote: IpAddr,
+    /// Its domains, first one preferred.
+    pub domains: Vec<DomainId>,
+    /// Our addresses on its attachment, each with the length of its subnet: next hops must lie in one of them, and ours is
+    /// the next hop that it is told.
+    pub addresses: Vec<IpNet>,
+    /// How its paths rank against those of others, highest first: LOCAL_PREF is ours to give (RFC 4271 section 5.1.5).
+    pub local_pref: u32,
+}
+
+/// RFC 4271 leaves the default open; every implementation has this one.
+const DEFAULT_LOCAL_PREF: u32 = 100;
+
+impl RibConfig {
+    /// What follows from a configuration.
+    pub fn new(config: &Config) -> RibConfig {
+        let attachments = config.attachments();
+        let peers: Vec<RibPeer> = config
+            .peers()
+            .into_iter()
+            .filter_map(|peer| {
+                let attachment = attachments.get(usize::from(peer.attachment.0))?;
+                Some(RibPeer {
+                    id: peer.session.id,
+                    name: peer.name,
+                    side: peer.side,
+                    asn: peer.session.remote_asn,
+                    local_asn: peer.session.local_asn,
+                    remote: peer.session.remote,
+                    domains: attachment.domains.clone(),
+                    addresses: attachment.addresses.clone(),
+                    local_pref: DEFAULT_LOCAL_PREF,
+                })
+            })
+            .collect();
+        let domains = config.domains().into_iter().map(|domain| RibDomain {
+            id: domain.id,
+            name: domain.name,
+            kind: domain.kind,
+            forced_tunnel: domain.forced_tunnel,
+            peers: peers
+                .iter()
+                .filter(|peer| peer.domains.contains(&domain.id))
+                .map(|peer| peer.id)
+                .collect(),
+        });
+        let domains = domains.collect();
+        RibConfig { local_asn: config.asn, domains, link_subnets: config.link_subnets(), peers }
+    }
+
+    /// The peer of an identifier.
+    pub fn peer(&self, id: PeerId) -> Option<&RibPeer> {
+        self.peers.get(usize::from(id.0))
+    }
+
+    /// The domain of an identifier.
+    pub fn domain(&self, id: DomainId) -> Option<&RibDomain> {
+        self.domains.get(usize::from(id.0))
+    }
+}
+
+impl RibPeer {
+    /// The next hop that we announce to it; `None` where we have no address of that family, and so no routes to announce.
+    pub fn next_hop_self(&self, family: Family) -> Option<IpAddr> {
+        let is_ipv4 = family == Family::Ipv4Unicast;
+        self.addresses.iter().map(IpNet::addr).find(|address| address.is_ipv4() == is_ipv4)
+    }
+}
