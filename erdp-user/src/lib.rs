@@ -1,5 +1,6 @@
 //! The ERDP controller, its modules listed in the order in which a route flows through it.
 
+// Kept in that order, which rustfmt would sort away within one block.
 pub mod config;
 
 pub mod bgp;
@@ -13,3 +14,5 @@ pub mod fib;
 pub mod dataplane;
 
 pub mod control;
+
+pub mod controller;

@@ -1,2 +1,237 @@
 //! `erdp`: the ExpressRoute edge router's daemon and its operator's commands.
-fn main() {}
+
+use std::{net::IpAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand};
+use erdp::{
+    control::{DEFAULT_SOCKET, Explanation, Question, Request, Topic, client::Client, render},
+    controller::start::{self, Options},
+    dataplane::tracefs,
+};
+use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
+
+/// ExpressRoute edge router: forwards in XDP what BGP has taught it.
+///
+/// Exit codes: 0 done; 1 the command failed; 2 wrong arguments or configuration; 3 this machine cannot run the router
+/// (privilege, kernel, interface, port, another daemon), with the remedy in the message.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the router in the foreground until SIGINT or SIGTERM
+    Run {
+        /// Configuration file (TOML)
+        #[arg(long)]
+        config: PathBuf,
+        /// Control socket for `erdp show` and `erdp explain`
+        #[arg(long, default_value = DEFAULT_SOCKET)]
+        control: PathBuf,
+        /// Accept slow generic XDP where the driver has no native one
+        #[arg(long)]
+        allow_generic: bool,
+        /// Log every dropped packet (aya-log): for a lab, not for load
+        #[arg(long)]
+        log_drops: bool,
+    },
+    /// Check a configuration and this machine; change nothing
+    Check {
+        /// Configuration file (TOML)
+        #[arg(long)]
+        config: PathBuf,
+        /// Accept slow generic XDP
+        #[arg(long)]
+        allow_generic: bool,
+    },
+    /// Show what the running router knows
+    Show {
+        /// What to show
+        topic: Topic,
+        /// Control socket of the running router
+        #[arg(long, default_value = DEFAULT_SOCKET)]
+        control: PathBuf,
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ask the loaded program what it does with a packet; nothing is sent or counted
+    Explain {
+        /// Interface (or attachment name, see `erdp show links`) the packet comes in on
+        #[arg(long)]
+        interface: String,
+        /// Destination address
+        #[arg(long, required_unless_present = "prefixes")]
+        to: Option<IpAddr>,
+        /// File with one prefix a line: each is asked about by its first usable address
+        #[arg(long, conflicts_with = "to")]
+        prefixes: Option<PathBuf>,
+        /// Source address; by default a neighbour on the interface
+        #[arg(long)]
+        from: Option<IpAddr>,
+        /// UDP source port: it chooses the flow's link
+        #[arg(long, default_value_t = 40_000)]
+        from_port: u16,
+        /// UDP destination port
+        #[arg(long, default_value_t = 443)]
+        to_port: u16,
+        /// Control socket of the running router
+        #[arg(long, default_value = DEFAULT_SOCKET)]
+        control: PathBuf,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { config, control, allow_generic, log_drops } => {
+            run(Options { config, control, allow_generic, log_drops })
+        }
+        Command::Check { config, allow_generic } => match start::check(&config, allow_generic) {
+            Ok(warnings) => {
+                warnings.iter().for_each(|warning| println!("warning: {warning}"));
+                println!("{}: good", config.display());
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::from(error.exit_code())
+            }
+        },
+        Command::Show { topic, control, json } => report(show(topic, &control, json)),
+        Command::Explain { interface, to, prefixes, from, from_port, to_port, control, json } => {
+            let ports = (from_port, to_port);
+            report(targets(to, prefixes).and_then(|targets| {
+                explain(&mut Client::connect(&control)?, &interface, &targets, from, ports, json)
+            }))
+        }
+    }
+}
+
+fn report(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> ExitCode {
+    let filter = EnvFilter::try_from_env("ERDP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Before any other thread: the mount is seen by the threads that this one starts. Not there: said when it is missed.
+    if let Err(error) = tracefs::ensure_mounted() {
+        tracing::debug!(%error, "tracefs is not mounted");
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: starting threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(start::run(options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn show(topic: Topic, control: &std::path::Path, json: bool) -> Result<()> {
+    let value = Client::connect(control)?.ask(&Request::Show(topic))?;
+    if json {
+        println!("{value}");
+    } else {
+        print!("{}", render::show(topic, &value));
+    }
+    Ok(())
+}
+
+/// What to ask about: an address, or each prefix by its first usable address.
+fn targets(to: Option<IpAddr>, prefixes: Option<PathBuf>) -> Result<Vec<(Option<IpNet>, IpAddr)>> {
+    let Some(path) = prefixes else {
+        return Ok(to.map(|to| (None, to)).into_iter().collect());
+    };
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(at, line)| {
+            let prefix: IpNet =
+                line.trim().parse().with_context(|| format!("{}:{}: {line:?}", path.display(), at + 1))?;
+            let first = prefix.hosts().next().unwrap_or(prefix.addr());
+            Ok((Some(prefix), first))
+        })
+        .collect()
+}
+
+fn explain(
+    client: &mut Client,
+    interface: &str,
+    targets: &[(Option<IpNet>, IpAddr)],
+    from: Option<IpAddr>,
+    ports: (u16, u16),
+    json: bool,
+) -> Result<()> {
+    for chunk in targets.chunks(256) {
+        let to = chunk.iter().map(|(_, address)| *address).collect();
+        let question = Question { interface: interface.into(), to, from, ports };
+        let answers: Vec<Explanation> = serde_json::from_value(client.ask(&Request::Explain(question))?)?;
+        if answers.len() != chunk.len() {
+            bail!("{} answers for {} questions: is the daemon of this version?", answers.len(), chunk.len());
+        }
+        for ((prefix, _), answer) in chunk.iter().zip(&answers) {
+            if json {
+                let mut value = serde_json::json!({ "prefix": prefix });
+                if let (Some(value), serde_json::Value::Object(fields)) =
+                    (value.as_object_mut(), serde_json::to_value(answer)?)
+                {
+                    value.extend(fields);
+                }
+                println!("{value}");
+            } else {
+                println!("{}", sentence(answer));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn sentence(answer: &Explanation) -> String {
+    let or = |text: &Option<String>, other: &str| text.clone().unwrap_or_else(|| other.into());
+    let came = or(&answer.attachment, "an unknown attachment");
+    let next_hop = answer.next_hop.map_or("?".into(), |address| address.to_string());
+    let others = answer.members.len().saturating_sub(1);
+    match answer.verdict.as_str() {
+        "transmit" => format!(
+            "{}: from {came} to {next_hop} on {} ({}){}",
+            answer.address,
+            or(&answer.egress, "?"),
+            or(&answer.interface, "?"),
+            if others > 0 {
+                format!(", one of {} equal next hops for this flow", others + 1)
+            } else {
+                String::new()
+            },
+        ),
+        "punt" => {
+            format!("{}: from {came} to the edge's own kernel as {}", answer.address, or(&answer.reason, "?"))
+        }
+        _ => format!(
+            "{}: from {came}, dropped as {}: {}",
+            answer.address,
+            or(&answer.reason, "?"),
+            or(&answer.remedy, "no remedy known")
+        ),
+    }
+}

@@ -50,12 +50,12 @@ pub enum ListenError {
     },
 }
 
-/// Listens for the peers' connections; each goes to its peer's channel.
-pub fn listen(
-    peers: &[PeerConfig],
-    routes: &HashMap<IpAddr, mpsc::Sender<TcpStream>>,
-) -> Result<Vec<JoinHandle<()>>, ListenError> {
-    let mut tasks = Vec::new();
+/// The bound sockets, not yet serving: a busy port is known before the first session starts.
+pub struct Listeners(Vec<TcpListener>);
+
+/// Binds port 179 for the families of the peers and sets their MD5 keys.
+pub fn bind(peers: &[PeerConfig]) -> Result<Listeners, ListenError> {
+    let mut listeners = Vec::new();
     for any in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
         let of_family: Vec<&PeerConfig> =
             peers.iter().filter(|peer| peer.remote.is_ipv4() == any.is_ipv4()).collect();
@@ -73,9 +73,16 @@ pub fn listen(
                     .map_err(|error| ListenError::Md5 { peer: peer.remote, error })?;
             }
         }
-        tasks.push(tokio::spawn(accept(listener, routes.clone())));
+        listeners.push(listener);
     }
-    Ok(tasks)
+    Ok(Listeners(listeners))
+}
+
+impl Listeners {
+    /// Accepts from now on; each connection goes to its peer's channel.
+    pub fn serve(self, routes: &HashMap<IpAddr, mpsc::Sender<TcpStream>>) -> Vec<JoinHandle<()>> {
+        self.0.into_iter().map(|listener| tokio::spawn(accept(listener, routes.clone()))).collect()
+    }
 }
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {

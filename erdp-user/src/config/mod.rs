@@ -42,6 +42,8 @@ pub struct Config {
     pub asn: Asn,
     /// Our BGP identifier: as configured, or the first IPv4 address of ours in the file.
     pub router_id: Ipv4Addr,
+    /// Blocks of the forwarding trie, 1 KiB each, for all routing domains and both families.
+    pub fib_blocks: u32,
     /// The circuits, in the file's order.
     pub circuits: Vec<Circuit>,
     /// The attachments towards the customer, in the file's order.
@@ -59,6 +61,10 @@ pub struct Circuit {
     pub sku: Sku,
     /// The S-tag that names the circuit on its links, if the provider hands over QinQ (requirement C4).
     pub s_vlan: Option<VlanId>,
+    /// Whether it forwards (requirement A8).
+    pub enabled: bool,
+    /// Whether what came in on one side may leave on the same side (requirement C2).
+    pub hairpin: bool,
     /// The link to the primary MSEE.
     pub primary: Link,
     /// The link to the secondary MSEE.

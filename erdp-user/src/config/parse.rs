@@ -23,6 +23,9 @@ use crate::bgp::{Asn, Family, Seconds};
 /// What the MSEE uses itself (requirement B4).
 const DEFAULT_HOLD: Seconds = Seconds(180);
 
+/// 32 MiB: some 30,000 routes of any length in one domain.
+const DEFAULT_FIB_BLOCKS: u32 = 32_768;
+
 /// Below this a busy control plane loses sessions for nothing (requirement B4).
 const HASTY_HOLD: Seconds = Seconds(10);
 
@@ -51,8 +54,12 @@ pub(super) fn config(text: &str) -> Result<(Config, Vec<Fault>), Fault> {
         .map(|table| attachment(table.get_ref(), &names, asn, &mut ledger))
         .collect::<Result<Vec<_>, _>>()?;
     let router_id = router_id(raw.router_id.as_ref(), &circuits, &attachments)?;
+    let fib_blocks = match &raw.fib_blocks {
+        Some(spanned) => value(spanned, "fib-blocks", |blocks| fib_blocks(*blocks))?,
+        None => DEFAULT_FIB_BLOCKS,
+    };
     ledger.check()?;
-    Ok((Config { asn, router_id, circuits, attachments }, ledger.warnings))
+    Ok((Config { asn, router_id, fib_blocks, circuits, attachments }, ledger.warnings))
 }
 
 /// Runs a value's parser and gives its refusal a place and a key.
@@ -67,6 +74,27 @@ fn optional<T, U>(
     parse: impl FnOnce(&T) -> Result<U, Why>,
 ) -> Result<Option<U>, Fault> {
     raw.map(|raw| value(raw, key, parse)).transpose()
+}
+
+/// One of two words; the answer is whether it is the first, which is also what absence means.
+fn word(raw: Option<&Spanned<String>>, key: &str, words: [&str; 2]) -> Result<bool, Fault> {
+    let parse = |text: &String| match words.iter().position(|word| word == text) {
+        Some(at) => Ok(at == 0),
+        None => {
+            Err((format!("{text:?} is neither {:?} nor {:?}", words[0], words[1]), "use one of them".into()))
+        }
+    };
+    Ok(optional(raw, key, parse)?.unwrap_or(true))
+}
+
+/// Each routing table needs 512 blocks for its two roots.
+fn fib_blocks(blocks: i64) -> Result<u32, Why> {
+    u32::try_from(blocks).ok().filter(|blocks| (1_024..=4_194_304).contains(blocks)).ok_or_else(|| {
+        (
+            format!("{blocks} is not between 1024 and 4194304"),
+            "leave it out for 32768, which is 32 MiB".into(),
+        )
+    })
 }
 
 fn circuit(raw: &RawCircuit, at: Range<usize>, ours: Asn, ledger: &mut Ledger) -> Result<Circuit, Fault> {
@@ -103,6 +131,8 @@ fn circuit(raw: &RawCircuit, at: Range<usize>, ours: Asn, ledger: &mut Ledger) -
         bandwidth,
         sku,
         s_vlan,
+        enabled: word(raw.admin.as_ref(), &key("admin"), ["enabled", "disabled"])?,
+        hairpin: !word(raw.hairpin.as_ref(), &key("hairpin"), ["deny", "allow"])?,
         primary,
         secondary,
         private: None,

@@ -12,6 +12,7 @@ use toml::Spanned;
 pub(super) struct RawConfig {
     pub asn: Spanned<i64>,
     pub router_id: Option<Spanned<String>>,
+    pub fib_blocks: Option<Spanned<i64>>,
     #[serde(default)]
     pub circuit: Vec<Spanned<RawCircuit>>,
     #[serde(default)]
@@ -25,6 +26,8 @@ pub(super) struct RawCircuit {
     pub bandwidth: Spanned<String>,
     pub sku: Option<Spanned<String>>,
     pub s_vlan: Option<Spanned<i64>>,
+    pub admin: Option<Spanned<String>>,
+    pub hairpin: Option<Spanned<String>>,
     pub primary: Option<Spanned<RawLink>>,
     pub secondary: Option<Spanned<RawLink>>,
     pub private: Option<Spanned<RawPeering>>,

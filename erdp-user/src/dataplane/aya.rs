@@ -120,6 +120,16 @@ impl AyaDataplane {
         &mut self.ebpf
     }
 
+    /// Takes the program off all interfaces.
+    pub fn detach_all(&mut self) {
+        for (interface, link) in std::mem::take(&mut self.attached) {
+            let detached = xdp(&mut self.ebpf).map(|program| program.detach(link));
+            if let Ok(Err(error)) = detached {
+                tracing::warn!(interface, %error, "detaching");
+            }
+        }
+    }
+
     /// Whether the tracepoints that tell losses after a redirect are attached.
     pub fn counts_losses(&self) -> bool {
         self.losses_counted

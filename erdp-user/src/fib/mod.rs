@@ -110,6 +110,8 @@ pub struct Forwarding {
     routes: HashMap<(usize, IpNet), Target>,
     /// The group that each view's prefix leads to.
     installed: HashMap<(usize, IpNet), u32>,
+    /// Prefixes that found no room, to be tried again when there may be some.
+    unplaced: BTreeSet<(usize, IpNet)>,
     groups: Ids<Target>,
     next_hops: Ids<NextHopKey>,
     macs: HashMap<NextHopKey, [u8; 6]>,
@@ -149,6 +151,7 @@ impl Forwarding {
             views,
             routes: HashMap::new(),
             installed: HashMap::new(),
+            unplaced: BTreeSet::new(),
             groups: Ids::new(MAX_GROUPS),
             next_hops: Ids::new(MAX_NEXT_HOPS),
             macs: HashMap::new(),
@@ -159,7 +162,8 @@ impl Forwarding {
         Ok(forwarding)
     }
 
-    /// What the RIB has decided for a prefix of a domain; `None`: no route.
+    /// What the RIB has decided for a prefix of a domain; `None`: no route. A route that finds no room in one view is placed in
+    /// the others, and [`Self::retry`] tries again.
     pub fn route(
         &mut self,
         domain: usize,
@@ -173,9 +177,27 @@ impl Forwarding {
             Some(target) => self.routes.insert((domain, prefix), target),
             None => self.routes.remove(&(domain, prefix)),
         };
+        let mut result = Ok(());
         for view in 0..self.views.len() {
             if self.views[view].domains.contains(&domain) {
-                self.install(view, prefix, now_ns, dataplane)?;
+                self.unplaced.remove(&(view, prefix));
+                if let Err(error) = self.try_install(view, prefix, now_ns, dataplane) {
+                    self.unplaced.insert((view, prefix));
+                    result = Err(error);
+                }
+            }
+        }
+        result
+    }
+
+    /// Tries again what found no room: blocks and identifiers come free after their grace period. Stops at the first that
+    /// still finds none.
+    pub fn retry(&mut self, now_ns: u64, dataplane: &mut dyn Dataplane) -> Result<(), FibError> {
+        while let Some((view, prefix)) = self.unplaced.first().copied() {
+            self.unplaced.remove(&(view, prefix));
+            if self.try_install(view, prefix, now_ns, dataplane).is_err() {
+                self.unplaced.insert((view, prefix));
+                break;
             }
         }
         Ok(())
@@ -265,6 +287,7 @@ impl Forwarding {
     pub fn sizes(&self) -> BTreeMap<&'static str, u64> {
         BTreeMap::from([
             ("routes", self.installed.len() as u64),
+            ("routes_without_room", self.unplaced.len() as u64),
             ("groups", self.groups.iter().count() as u64),
             ("next_hops", self.next_hops.iter().count() as u64),
             ("blocks", u64::from(self.fib.blocks_in_use())),
@@ -277,7 +300,7 @@ impl Forwarding {
     }
 
     /// Makes the view's trie say what its domains say: the first domain that has a route wins.
-    fn install(
+    fn try_install(
         &mut self,
         view: usize,
         prefix: IpNet,

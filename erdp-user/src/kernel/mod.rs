@@ -8,6 +8,7 @@
 //! `preflight` (what is checked before anything is touched).
 
 mod facts;
+pub mod preflight;
 pub mod sysctl;
 
 use std::{io, net::IpAddr};

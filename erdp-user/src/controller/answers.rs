@@ -1,0 +1,231 @@
+//! What operators see: `erdp show` and `erdp explain`, as JSON.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use super::{Controller, fib_id};
+use crate::{
+    config::{Link, LinkRole, Side},
+    control::{Explanation, Question, Reply, Request, Topic},
+    dataplane::{self, Answer, Dataplane},
+    fib::{AttachmentFacts, Target},
+};
+
+/// Destinations in one question; the client splits longer lists.
+pub const DESTINATIONS_MAX: usize = 512;
+
+impl Controller {
+    /// The answer to a request.
+    pub(super) fn answer(&mut self, request: &Request) -> Reply {
+        let result = match request {
+            Request::Show(Topic::Sessions) => Ok(self.show_sessions()),
+            Request::Show(Topic::Routes) => Ok(self.show_routes()),
+            Request::Show(Topic::Refused) => Ok(self.show_refused()),
+            Request::Show(Topic::Links) => Ok(self.show_links()),
+            Request::Show(Topic::Counters) => self.show_counters(),
+            Request::Explain(question) => self.explain(question),
+        };
+        result.map_or_else(Reply::Error, Reply::Ok)
+    }
+
+    fn show_sessions(&self) -> Value {
+        let row = |(peer, session): (&crate::config::Peer, &crate::bgp::peer::Peer)| {
+            let (status, counts) = (session.status(), self.rib.peer_counts(peer.session.id));
+            json!({
+                "peer": peer.session.remote,
+                "asn": peer.session.remote_asn,
+                "side": if peer.side.is_msee() { "msee" } else { "ce" },
+                "state": status.state,
+                "received": counts.received,
+                "refused": counts.refused,
+                "advertised": counts.advertised,
+                "uptime_s": status.uptime_s,
+                "attachment": self.name_of(peer.attachment),
+                "last_error": status.last_error,
+            })
+        };
+        self.peers.iter().zip(&self.sessions).map(row).collect()
+    }
+
+    fn show_routes(&self) -> Value {
+        let mut rows = Vec::new();
+        for domain in &self.domains {
+            for route in self.rib.routes(domain.id) {
+                let peer = |path: &crate::rib::FibPath| self.peers.get(usize::from(path.peer.0));
+                let via = |path| peer(path).map_or("?", |peer| self.name_of(peer.attachment));
+                rows.push(json!({
+                    "domain": domain.name,
+                    "prefix": route.prefix,
+                    "next_hops": route.paths.iter().map(|path| path.next_hop).collect::<Vec<_>>(),
+                    "via": route.paths.iter().map(via).collect::<Vec<_>>(),
+                    "as_path": route.attributes.as_path.to_string(),
+                    "communities": route.attributes.communities.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                }));
+            }
+        }
+        rows.into()
+    }
+
+    fn show_refused(&self) -> Value {
+        let row = |refused: crate::rib::RefusedRoute| {
+            json!({
+                "peer": self.peers.get(usize::from(refused.peer.0)).map(|peer| peer.session.remote),
+                "domain": self.domains.get(usize::from(refused.domain.0)).map(|domain| &domain.name),
+                "prefix": refused.prefix,
+                "reason": refused.refusal.to_string(),
+            })
+        };
+        self.rib.refused().into_iter().map(row).collect()
+    }
+
+    /// One row a link of a circuit, then one a CE attachment. The SLA needs both links (B1).
+    fn show_links(&self) -> Value {
+        let mut rows = Vec::new();
+        for circuit in &self.config.circuits {
+            let both_up = LinkRole::ALL.iter().all(|role| match circuit.link(*role) {
+                Link::Local { interface } => self.is_up(interface),
+                Link::Box { .. } => true,
+            });
+            let elsewhere = LinkRole::ALL.iter().any(|role| matches!(circuit.link(*role), Link::Box { .. }));
+            let sla = match (both_up, elsewhere) {
+                (false, _) => "NOT valid: a link is down (B1)",
+                (true, true) => "this box's half: look at the other box too (B1a)",
+                (true, false) => "valid: both links are up; one box is a single point of failure (B1a)",
+            };
+            for role in LinkRole::ALL {
+                let (place, up) = match circuit.link(role) {
+                    Link::Local { interface } => (interface.clone(), Some(self.is_up(interface))),
+                    Link::Box { name } => (format!("box {name}"), None),
+                };
+                rows.push(json!({
+                    "link": format!("{} {}", circuit.name, role.as_str()),
+                    "interface": place, "up": up, "xdp": up.map(|_| self.mode), "sla": sla,
+                }));
+            }
+        }
+        for attachment in self.attachments.iter().filter(|attachment| attachment.side == Side::Ce) {
+            rows.push(json!({
+                "link": attachment.name, "interface": attachment.interface,
+                "up": self.is_up(&attachment.interface), "xdp": self.mode, "sla": null,
+            }));
+        }
+        rows.into()
+    }
+
+    fn show_counters(&self) -> Result<Value, String> {
+        let counters = self.dataplane.counters().map_err(|error| error.to_string())?;
+        let attachments: Vec<Value> = counters
+            .attachments
+            .iter()
+            .map(|(id, (rx, tx))| {
+                let facts = self.forwarding.topology().attachments().find(|facts| facts.id.0 == *id);
+                json!({"name": facts.map_or("(no attachment)", |facts| &facts.name), "rx": rx, "tx": tx})
+            })
+            .collect();
+        let mut value = serde_json::to_value(&counters).map_err(|error| error.to_string())?;
+        value["attachments"] = attachments.into();
+        value["unexplained"] = counters.unexplained().into();
+        value["losses_counted"] = self.dataplane.counts_losses().into();
+        value["fib"] = json!(self.forwarding.sizes());
+        Ok(value)
+    }
+
+    fn explain(&self, question: &Question) -> Result<Value, String> {
+        if question.to.len() > DESTINATIONS_MAX {
+            return Err(format!(
+                "{} destinations; at most {DESTINATIONS_MAX} in one question",
+                question.to.len()
+            ));
+        }
+        let named = |facts: &&AttachmentFacts| {
+            facts.name == question.interface || facts.interface == question.interface
+        };
+        let Some(ingress) = self.forwarding.topology().attachments().find(named) else {
+            let names: Vec<&str> =
+                self.forwarding.topology().attachments().map(|facts| facts.name.as_str()).collect();
+            return Err(format!(
+                "no attachment or interface {:?}; there are: {}",
+                question.interface,
+                names.join(", ")
+            ));
+        };
+        let answers = question.to.iter().map(|to| self.explain_one(ingress, question, *to));
+        let answers: Vec<Explanation> = answers.collect::<Result<_, _>>()?;
+        serde_json::to_value(answers).map_err(|error| error.to_string())
+    }
+
+    fn explain_one(
+        &self,
+        ingress: &AttachmentFacts,
+        question: &Question,
+        to: IpAddr,
+    ) -> Result<Explanation, String> {
+        let from = question
+            .from
+            .filter(|from| from.is_ipv4() == to.is_ipv4())
+            .unwrap_or_else(|| neighbour(ingress, to));
+        let frame = dataplane::question::Question {
+            from,
+            to,
+            ports: question.ports,
+            hop_limit: 64,
+            tags: ingress.tags,
+        };
+        let answer = frame
+            .frame()
+            .and_then(|frame| self.dataplane.ask(ingress.ifindex, &frame))
+            .map_err(|error| error.to_string())?;
+        Ok(self.explanation(to, &answer))
+    }
+
+    fn explanation(&self, address: IpAddr, answer: &Answer) -> Explanation {
+        let topology = self.forwarding.topology();
+        let name =
+            |id: u16| topology.attachments().find(|facts| facts.id.0 == id).map(|facts| facts.name.clone());
+        let next_hop = self.forwarding.next_hop_key(answer.trace.next_hop);
+        let egress = next_hop.and_then(|key| topology.attachment(key.attachment));
+        let members = match self.forwarding.target(answer.trace.group) {
+            Some(Target::Forward(keys)) => keys.iter().map(|key| key.address).collect(),
+            _ => Vec::new(),
+        };
+        let drop = answer.drop_reason();
+        Explanation {
+            address,
+            verdict: answer.verdict().into(),
+            reason: drop
+                .map(|it| it.label())
+                .or_else(|| answer.punt_kind().map(|it| it.label()))
+                .map(Into::into),
+            remedy: drop.map(|reason| reason.remedy().into()),
+            attachment: name(answer.trace.attachment),
+            egress: egress.map(|facts| facts.name.clone()),
+            interface: egress.map(|facts| facts.interface.clone()),
+            next_hop: next_hop.map(|key| key.address),
+            members,
+        }
+    }
+
+    fn name_of(&self, attachment: crate::config::AttachmentId) -> &str {
+        self.forwarding.topology().attachment(fib_id(attachment)).map_or("?", |facts| &facts.name)
+    }
+
+    fn is_up(&self, interface: &str) -> bool {
+        self.links.values().any(|link| link.name == interface && link.is_alive())
+    }
+}
+
+/// A source that can be on the attachment's wire: the first address of its subnet that is not ours.
+fn neighbour(ingress: &AttachmentFacts, to: IpAddr) -> IpAddr {
+    let ours = [ingress.local4.map(IpAddr::V4), ingress.local6.map(IpAddr::V6)];
+    let subnet = ingress.subnets.iter().find(|subnet| subnet.addr().is_ipv4() == to.is_ipv4());
+    let found = subnet.and_then(|subnet| match subnet {
+        IpNet::V4(net) => net.hosts().map(IpAddr::V4).find(|address| !ours.contains(&Some(*address))),
+        IpNet::V6(net) => net.hosts().map(IpAddr::V6).find(|address| !ours.contains(&Some(*address))),
+    });
+    found.unwrap_or(match to {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
+    })
+}

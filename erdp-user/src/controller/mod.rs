@@ -1,0 +1,286 @@
+//! The controller: one task that owns the RIB, the forwarding state and the maps. Everything reaches it as a message, so there
+//! is no lock and no order to get wrong.
+//!
+//! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`answers`] (what `erdp show` and
+//! `erdp explain` see), this one (the loop).
+//!
+//! # The loop
+//! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`]; then
+//! [`Controller::settle`] carries what follows from them to the maps, the peers and the kernel. Liveness of a link goes to the
+//! map at once, before anything else.
+//!
+//! # What must never happen
+//! The loop waits for a peer: updates for a slow one stay in the RIB until its driver takes more.
+
+mod answers;
+pub mod start;
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use ::aya::maps::{MapData, RingBuf};
+use erdp_common::abi::NeighbourWanted;
+use tokio::{io::unix::AsyncFd, sync::mpsc, time::MissedTickBehavior};
+
+use crate::{
+    bgp::{PeerCommand, PeerEvent, Update, peer::Peer},
+    config::{self, Config, Domain},
+    control::server::Asked,
+    dataplane::{Mode, aya::AyaDataplane},
+    fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Target, Wish},
+    kernel::{Kernel, KernelEvent, Link},
+    rib::Rib,
+};
+
+/// Messages taken together before what follows from them is carried out.
+const BATCH_MAX: usize = 512;
+/// Neighbours asked for in a second on behalf of packets: a scan of a subnet must not keep the controller busy.
+const WANTED_MAX: usize = 200;
+/// How often postponed work is tried again.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Everything the controller owns.
+pub struct Controller {
+    config: Config,
+    domains: Vec<Domain>,
+    attachments: Vec<config::Attachment>,
+    peers: Vec<config::Peer>,
+    sessions: Vec<Peer>,
+    /// Updates that a peer's driver has not taken yet.
+    outboxes: Vec<VecDeque<Update>>,
+    rib: Rib,
+    forwarding: Forwarding,
+    dataplane: AyaDataplane,
+    kernel: Kernel,
+    links: HashMap<u32, Link>,
+    mode: Mode,
+    wanted: BTreeSet<(AttachmentId, IpAddr)>,
+    started: Instant,
+}
+
+/// Where messages come from.
+pub struct Inputs {
+    kernel: mpsc::Receiver<KernelEvent>,
+    peers: mpsc::Receiver<PeerEvent>,
+    asked: mpsc::Receiver<Asked>,
+    wanted: AsyncFd<RingBuf<MapData>>,
+}
+
+impl Controller {
+    /// Runs until `stop` is ready.
+    pub async fn run(&mut self, inputs: &mut Inputs, stop: impl Future<Output = ()>) {
+        tokio::pin!(stop);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop => return,
+                Some(event) = inputs.kernel.recv() => {
+                    self.on_kernel(event).await;
+                    take_waiting(&mut inputs.kernel, async |event| self.on_kernel(event).await).await;
+                }
+                Some(event) = inputs.peers.recv() => {
+                    self.on_peer(event);
+                    for _ in 0..BATCH_MAX {
+                        let Ok(event) = inputs.peers.try_recv() else { break };
+                        self.on_peer(event);
+                    }
+                }
+                Some((request, answer)) = inputs.asked.recv() => {
+                    // The asker may have gone.
+                    let _ = answer.send(self.answer(&request));
+                }
+                Ok(mut guard) = inputs.wanted.readable_mut() => {
+                    self.take_wanted(guard.get_inner_mut());
+                    guard.clear_ready();
+                }
+                _ = tick.tick() => self.resolve_wanted().await,
+            }
+            self.settle().await;
+        }
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
+    }
+
+    async fn on_kernel(&mut self, event: KernelEvent) {
+        match event {
+            KernelEvent::Link(link) => self.on_link(link),
+            KernelEvent::LinkGone { ifindex } => {
+                if let Some(link) = self.links.remove(&ifindex) {
+                    tracing::error!(
+                        interface = link.name,
+                        "the interface is gone; restart erdp when it is back"
+                    );
+                    self.log_failure(|it| it.forwarding.link(ifindex, false, &mut it.dataplane));
+                }
+            }
+            KernelEvent::Address { ifindex, address: IpAddr::V6(address), .. }
+                if address.is_unicast_link_local() =>
+            {
+                self.log_failure(|it| it.forwarding.link_local(ifindex, address, &mut it.dataplane));
+            }
+            KernelEvent::Address { .. } => {}
+            KernelEvent::Neighbour { ifindex, address, mac } => {
+                let now_ns = self.now_ns();
+                let on_it: Vec<AttachmentId> =
+                    self.forwarding.topology().on_interface(ifindex).map(|facts| facts.id).collect();
+                for attachment in on_it {
+                    let key = NextHopKey { attachment, address };
+                    self.log_failure(|it| it.forwarding.neighbour(key, mac, now_ns, &mut it.dataplane));
+                }
+            }
+            KernelEvent::Resync => self.resync().await,
+        }
+    }
+
+    /// The one word of a failover first, then everything else that has changed.
+    fn on_link(&mut self, link: Link) {
+        let ifindex = link.ifindex;
+        if self.forwarding.topology().link_of(ifindex).is_none() {
+            return;
+        }
+        let alive = link.is_alive();
+        let before = self.links.get(&ifindex).map(Link::is_alive);
+        if before != Some(alive) {
+            self.log_failure(|it| it.forwarding.link(ifindex, alive, &mut it.dataplane));
+            tracing::info!(interface = link.name, alive, "link");
+        }
+        let facts = LinkFacts { mac: link.mac, mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX) };
+        self.log_failure(|it| it.forwarding.link_facts(ifindex, facts, &mut it.dataplane));
+        self.links.insert(ifindex, link);
+    }
+
+    /// Everything again: events have been lost.
+    async fn resync(&mut self) {
+        tracing::warn!("netlink events were lost: reading everything again");
+        match self.kernel.dump().await {
+            Ok(facts) => {
+                for fact in facts.into_iter().filter(|fact| *fact != KernelEvent::Resync) {
+                    Box::pin(self.on_kernel(fact)).await;
+                }
+            }
+            Err(error) => tracing::error!(%error, "reading the kernel's state"),
+        }
+    }
+
+    fn on_peer(&mut self, event: PeerEvent) {
+        match event {
+            PeerEvent::Established { peer, facts } => {
+                let name = &self.peers[usize::from(peer.0)].name;
+                tracing::info!(peer = name, router_id = %facts.router_id, hold_s = facts.hold.0, "session established");
+                self.outboxes[usize::from(peer.0)].clear();
+                self.rib.peer_up(peer, &facts);
+            }
+            PeerEvent::Update { peer, update } => self.rib.update(peer, update),
+            PeerEvent::Refresh { peer, family } => self.rib.refresh(peer, family),
+            PeerEvent::Down { peer, reason } => {
+                let name = &self.peers[usize::from(peer.0)].name;
+                tracing::warn!(peer = name, %reason, "session down");
+                self.outboxes[usize::from(peer.0)].clear();
+                self.rib.peer_down(peer);
+            }
+        }
+    }
+
+    /// Carries what has changed to the maps, the peers and the kernel.
+    async fn settle(&mut self) {
+        let now_ns = self.now_ns();
+        for change in self.rib.take_fib_changes() {
+            let next_hop = |path: &crate::rib::FibPath| NextHopKey {
+                attachment: fib_id(self.peers[usize::from(path.peer.0)].attachment),
+                address: path.next_hop,
+            };
+            let keys: BTreeSet<NextHopKey> = change.paths.iter().map(next_hop).collect();
+            let target = (!keys.is_empty()).then_some(Target::Forward(keys));
+            let (domain, prefix) = (usize::from(change.domain.0), change.prefix);
+            self.log_failure(|it| it.forwarding.route(domain, prefix, target, now_ns, &mut it.dataplane));
+        }
+        self.log_failure(|it| it.forwarding.retry(now_ns, &mut it.dataplane));
+        self.send_updates();
+        for wish in self.forwarding.take_wishes() {
+            self.grant(wish).await;
+        }
+    }
+
+    /// Each driver gets what it takes now; the rest waits, and in the RIB it is replaced by what is newer.
+    fn send_updates(&mut self) {
+        for (peer, session) in self.peers.iter().zip(&self.sessions) {
+            let outbox = &mut self.outboxes[usize::from(peer.session.id.0)];
+            loop {
+                if outbox.is_empty() {
+                    outbox.extend(self.rib.take_outgoing(peer.session.id));
+                }
+                let Some(update) = outbox.pop_front() else { break };
+                if let Err(mpsc::error::TrySendError::Full(PeerCommand::Send(update))) =
+                    session.commands.try_send(PeerCommand::Send(update))
+                {
+                    outbox.push_front(update);
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn grant(&mut self, wish: Wish) {
+        let (Wish::Watch(key) | Wish::Forget(key)) = wish;
+        let Some(facts) = self.forwarding.topology().attachment(key.attachment) else { return };
+        let (ifindex, name) = (facts.ifindex, facts.name.clone());
+        let result = match wish {
+            Wish::Watch(key) => self.kernel.watch_neighbour(ifindex, key.address).await,
+            Wish::Forget(key) => self.kernel.forget_neighbour(ifindex, key.address).await,
+        };
+        if let Err(error) = result {
+            tracing::warn!(attachment = name, neighbour = %key.address, %error, "neighbour");
+        }
+    }
+
+    /// Takes the neighbours that packets have asked for; the kernel is asked for each once a tick.
+    fn take_wanted(&mut self, ring: &mut RingBuf<MapData>) {
+        while let Some(item) = ring.next() {
+            let Ok(bytes) = <[u8; size_of::<NeighbourWanted>()]>::try_from(&item[..]) else { continue };
+            let (attachment, address) = bytes.split_at(4);
+            let Ok(attachment) = attachment.try_into().map(u32::from_ne_bytes) else { continue };
+            let Ok(address) = <[u8; 16]>::try_from(address).map(std::net::Ipv6Addr::from) else { continue };
+            if self.wanted.len() < WANTED_MAX {
+                self.wanted.insert((AttachmentId(attachment as u16), IpAddr::V6(address).to_canonical()));
+            }
+        }
+    }
+
+    async fn resolve_wanted(&mut self) {
+        // At most a tick's share of WANTED_MAX a second.
+        let share = (WANTED_MAX as u128 * TICK.as_millis() / 1000) as usize;
+        for _ in 0..share {
+            let Some((attachment, address)) = self.wanted.pop_first() else { return };
+            let Some(facts) = self.forwarding.topology().attachment(attachment) else { continue };
+            if let Err(error) = self.kernel.resolve(facts.ifindex, address).await {
+                tracing::debug!(%address, %error, "resolving an on-link host");
+            }
+        }
+    }
+
+    fn log_failure<E: std::fmt::Display>(&mut self, act: impl FnOnce(&mut Self) -> Result<(), E>) {
+        if let Err(error) = act(self) {
+            tracing::error!(%error, "writing the packet path's maps");
+        }
+    }
+}
+
+/// Calls `each` for what waits, at most [`BATCH_MAX`] times.
+async fn take_waiting<T>(from: &mut mpsc::Receiver<T>, mut each: impl AsyncFnMut(T)) {
+    for _ in 0..BATCH_MAX {
+        let Ok(item) = from.try_recv() else { return };
+        each(item).await;
+    }
+}
+
+/// Attachments are numbered from 0 in the configuration and from 1 in the maps, where 0 is "none".
+fn fib_id(id: config::AttachmentId) -> AttachmentId {
+    AttachmentId(id.0 + 1)
+}

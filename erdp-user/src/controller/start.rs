@@ -1,0 +1,355 @@
+//! Start and stop: everything is checked before anything is touched, set up in an order in which nothing is forwarded half
+//! configured, and undone in reverse.
+//!
+//! configuration -> checks -> sysctls and addresses -> program and maps -> BGP -> control socket -> loop. What was changed on
+//! the machine (addresses, sysctls) is put back at the end; the program's links and maps vanish with the process.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use ipnet::IpNet;
+use tokio::{io::unix::AsyncFd, net::TcpStream, sync::mpsc};
+
+use super::{Controller, Inputs, fib_id};
+use crate::{
+    bgp::{PeerConfig, PeerEvent, listen, peer::Peer},
+    config::{Config, ConfigError},
+    control::server::{ControlError, Server},
+    dataplane::{
+        Dataplane, DataplaneError, Mode, Record,
+        aya::{AyaDataplane, LoadOptions},
+    },
+    fib::{AttachmentFacts, FibError, Forwarding, Topology},
+    kernel::{
+        Kernel, KernelError, KernelEvent, Link,
+        preflight::{self, Finding},
+        sysctl::{SysctlError, Sysctls},
+    },
+    rib::{Rib, RibConfig},
+};
+
+/// What `erdp run` was told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration.
+    pub config: PathBuf,
+    /// The control socket.
+    pub control: PathBuf,
+    /// Accept generic XDP where the driver has no native one.
+    pub allow_generic: bool,
+    /// Log drops through aya-log.
+    pub log_drops: bool,
+}
+
+/// Why the router does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The machine cannot run it.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Refused(Vec<Finding>),
+    /// Netlink.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// Sysctls.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// The program.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+    /// The first tables.
+    #[error(transparent)]
+    Fib(#[from] FibError),
+    /// Port 179.
+    #[error(transparent)]
+    Listen(#[from] listen::ListenError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The event loop.
+    #[error("the ring of wanted neighbours: {0}")]
+    Ring(std::io::Error),
+}
+
+impl StartError {
+    /// Exit code: 2 for the configuration, 3 for a machine that cannot run it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 2,
+            _ => 3,
+        }
+    }
+}
+
+/// Checks the configuration and the machine; changes nothing.
+pub fn check(path: &Path, allow_generic: bool) -> Result<Vec<String>, StartError> {
+    let (config, warnings) = Config::load(path)?;
+    let findings = preflight::check(&config, &preflight::Machine::read(&config), allow_generic);
+    let (refusals, others): (Vec<_>, Vec<_>) = findings.into_iter().partition(Finding::refuses);
+    if !refusals.is_empty() {
+        return Err(StartError::Refused(refusals));
+    }
+    Ok(warnings.iter().map(ToString::to_string).chain(others.iter().map(ToString::to_string)).collect())
+}
+
+/// Runs the router until a signal.
+pub async fn run(options: Options) -> Result<(), StartError> {
+    for warning in check(&options.config, options.allow_generic)? {
+        tracing::warn!("{warning}");
+    }
+    let (config, _) = Config::load(&options.config)?;
+    let server = Server::bind(&options.control)?;
+    let (kernel, kernel_events) = Kernel::open()?;
+    let facts = kernel.dump().await?;
+    let topology = topology(&config, &facts)?;
+    let interfaces: Vec<&str> = topology.interfaces().into_values().collect();
+    let sysctls = Sysctls::set(&interfaces)?;
+    for (name, before) in sysctls.changed() {
+        tracing::info!(name, before, "sysctl changed");
+    }
+    let added = add_addresses(&config, &kernel, &topology).await?;
+    let result = serve(&options, config, server, kernel, kernel_events, topology).await;
+    let (kernel, _) = Kernel::open()?;
+    remove_addresses(&kernel, &added).await;
+    result
+}
+
+/// The part between set-up and undoing.
+async fn serve(
+    options: &Options,
+    config: Config,
+    server: Server,
+    kernel: Kernel,
+    kernel_events: mpsc::Receiver<KernelEvent>,
+    topology: Topology,
+) -> Result<(), StartError> {
+    let load = LoadOptions { fib_blocks: config.fib_blocks, log_drops: options.log_drops };
+    let mut dataplane = AyaDataplane::load(load)?;
+    if options.log_drops {
+        start_aya_log(&mut dataplane);
+    }
+    let wanted =
+        dataplane.take_wanted().ok_or_else(|| StartError::Ring(std::io::Error::other("taken already")))?;
+    let mut forwarding = Forwarding::new(topology, &mut dataplane)?;
+    forwarding.connect(0, &mut dataplane)?;
+    let peers = config.peers();
+    for peer in &peers {
+        let address = match peer.session.remote {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        };
+        let attachment = u32::from(fib_id(peer.attachment).0);
+        dataplane.write(&Record::Peer(erdp_common::abi::PeerKey { attachment, address }, true))?;
+    }
+    let mut controller = Controller {
+        domains: config.domains(),
+        attachments: config.attachments(),
+        sessions: Vec::new(),
+        outboxes: vec![Default::default(); peers.len()],
+        rib: Rib::new(RibConfig::new(&config)),
+        forwarding,
+        dataplane,
+        links: HashMap::new(),
+        mode: Mode::Native,
+        wanted: Default::default(),
+        started: Instant::now(),
+        kernel,
+        peers,
+        config,
+    };
+    // Subscribed before, dumped now: nothing falls between. Next hops are complete before the first packet.
+    for fact in controller.kernel.dump().await? {
+        controller.on_kernel(fact).await;
+    }
+    controller.attach_ports(options.allow_generic)?;
+    let (events, peer_events) = mpsc::channel(1_024);
+    controller.start_sessions(&events)?;
+    let (asked_in, asked) = mpsc::channel(32);
+    tokio::spawn(server.serve(asked_in));
+    tracing::info!(peers = controller.peers.len(), mode = ?controller.mode, "running");
+    let mut inputs = Inputs {
+        kernel: kernel_events,
+        peers: peer_events,
+        asked,
+        wanted: AsyncFd::register(wanted).map_err(|error| StartError::Ring(error.into()))?,
+    };
+    controller.run(&mut inputs, signal()).await;
+    tracing::info!("stopping");
+    let sessions = std::mem::take(&mut controller.sessions);
+    let stops = sessions.into_iter().map(|session| session.stop("erdp is stopped by its operator"));
+    futures_util::future::join_all(stops).await;
+    Ok(())
+}
+
+impl Controller {
+    /// Native first; generic only when it is allowed, and then on all ports alike: a redirect between the two modes is slow.
+    fn attach_ports(&mut self, allow_generic: bool) -> Result<(), StartError> {
+        let interfaces: Vec<(u32, String)> = self
+            .forwarding
+            .topology()
+            .interfaces()
+            .into_iter()
+            .map(|(ifindex, name)| (ifindex, name.to_owned()))
+            .collect();
+        let native = interfaces
+            .iter()
+            .try_for_each(|(ifindex, name)| self.dataplane.attach(name, *ifindex, Mode::Native));
+        match native {
+            Ok(()) => Ok(()),
+            Err(error) if allow_generic => {
+                tracing::warn!(%error, "generic XDP on all ports instead");
+                self.dataplane.detach_all();
+                self.mode = Mode::Generic;
+                for (ifindex, name) in &interfaces {
+                    self.dataplane.attach(name, *ifindex, Mode::Generic)?;
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Port 179 first: a busy one stops the start before any peer hears of us.
+    fn start_sessions(&mut self, events: &mpsc::Sender<PeerEvent>) -> Result<(), StartError> {
+        let configs: Vec<PeerConfig> = self.peers.iter().map(|peer| peer.session.clone()).collect();
+        let listeners = listen::bind(&configs)?;
+        let seed = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.subsec_nanos());
+        let mut routes: HashMap<IpAddr, mpsc::Sender<TcpStream>> = HashMap::new();
+        for config in configs {
+            let (remote, number) = (config.remote, u64::from(config.id.0));
+            let session = Peer::start(config, events.clone(), u64::from(seed) << 16 | number);
+            routes.insert(remote, session.accepted.clone());
+            self.sessions.push(session);
+        }
+        listeners.serve(&routes);
+        Ok(())
+    }
+}
+
+/// The attachments with what the kernel says of their interfaces.
+fn topology(config: &Config, facts: &[KernelEvent]) -> Result<Topology, StartError> {
+    let links: HashMap<&str, &Link> = facts
+        .iter()
+        .filter_map(|fact| match fact {
+            KernelEvent::Link(link) => Some((link.name.as_str(), link)),
+            _ => None,
+        })
+        .collect();
+    let domains = config.domains();
+    let mut list = Vec::new();
+    for attachment in config.attachments() {
+        let Some(link) = links.get(attachment.interface.as_str()) else {
+            let there = links.keys().copied().collect::<Vec<_>>();
+            return Err(StartError::Refused(vec![preflight::missing_interface(
+                &attachment.interface,
+                &there,
+            )]));
+        };
+        let circuits = || {
+            let of =
+                |id: &crate::config::DomainId| domains.get(usize::from(id.0)).map(|domain| domain.circuit);
+            attachment.domains.iter().filter_map(of).filter_map(|index| config.circuits.get(index))
+        };
+        let mut tags = attachment.tags.iter().map(crate::config::VlanId::as_u16);
+        let (mut local4, mut local6) = (None, None);
+        for net in &attachment.addresses {
+            match net {
+                IpNet::V4(net) => local4 = Some(net.addr()),
+                IpNet::V6(net) => local6 = Some(net.addr()),
+            }
+        }
+        list.push(AttachmentFacts {
+            id: fib_id(attachment.id),
+            name: attachment.name.clone(),
+            interface: attachment.interface.clone(),
+            ifindex: link.ifindex,
+            is_msee: attachment.side.is_msee(),
+            // A CE attachment works as long as one of its circuits does; a disabled circuit has no routes to offer.
+            enabled: circuits().any(|circuit| circuit.enabled),
+            hairpin: circuits().all(|circuit| circuit.hairpin),
+            tags: [tags.next(), tags.next()],
+            local4,
+            local6,
+            link_local6: None,
+            subnets: attachment.addresses.iter().map(IpNet::trunc).collect(),
+            domains: attachment.domains.iter().map(|id| usize::from(id.0)).collect(),
+        });
+    }
+    Ok(Topology::new(list))
+}
+
+/// Adds our addresses where they are not yet; the answer is what was added.
+async fn add_addresses(
+    config: &Config,
+    kernel: &Kernel,
+    topology: &Topology,
+) -> Result<Vec<(u32, IpNet)>, StartError> {
+    let mut added = Vec::new();
+    for attachment in config.attachments() {
+        let Some(facts) = topology.attachment(fib_id(attachment.id)) else { continue };
+        if attachment.tags.iter().next().is_some() {
+            continue; // the address of a tagged attachment belongs on its own interface, see docs/architecture.md
+        }
+        for net in &attachment.addresses {
+            match kernel.ensure_address(facts.ifindex, net.addr(), net.prefix_len()).await {
+                Ok(true) => added.push((facts.ifindex, *net)),
+                Ok(false) => {}
+                Err(error) => {
+                    remove_addresses(kernel, &added).await;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+    Ok(added)
+}
+
+async fn remove_addresses(kernel: &Kernel, added: &[(u32, IpNet)]) {
+    for (ifindex, net) in added {
+        if let Err(error) = kernel.remove_address(*ifindex, net.addr(), net.prefix_len()).await {
+            tracing::warn!(%error, "an address stays");
+        }
+    }
+}
+
+/// Records of the program's log, through `log` to tracing.
+fn start_aya_log(dataplane: &mut AyaDataplane) {
+    let logger = aya_log::EbpfLogger::init(dataplane.ebpf_mut())
+        .map_err(|error| error.to_string())
+        .and_then(|logger| AsyncFd::register(logger).map_err(|error| error.to_string()));
+    match logger {
+        Ok(mut logger) => {
+            tokio::spawn(async move {
+                while let Ok(mut guard) = logger.readable_mut().await {
+                    guard.get_inner_mut().flush();
+                    guard.clear_ready();
+                }
+            });
+        }
+        Err(error) => tracing::warn!(error, "drops are not logged"),
+    }
+}
+
+/// SIGINT, SIGTERM or SIGHUP. Without a handler for one, the others do.
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut stream) => drop(stream.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = wait(SignalKind::interrupt()) => {}
+        () = wait(SignalKind::terminate()) => {}
+        () = wait(SignalKind::hangup()) => {}
+    }
+}
