@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::family_of;
 use super::policy::exported;
 use super::topology::RibPeer;
 use crate::bgp::{Family, PathAttributes, Update};
@@ -19,6 +18,8 @@ pub(super) struct AdjRibOut {
     told: HashMap<IpNet, Arc<PathAttributes>>,
     /// Prefixes about which the peer may have to be told something else.
     due: HashSet<IpNet>,
+    /// Those of `due` that it asked to be told again, different or not.
+    again: HashSet<IpNet>,
     /// Families whose first table is not complete yet.
     initial: BTreeSet<Family>,
 }
@@ -28,7 +29,7 @@ impl AdjRibOut {
     pub fn open(&mut self, families: Vec<Family>, due: impl Iterator<Item = IpNet>) {
         self.families = families.into_iter().collect();
         self.initial = self.families.clone();
-        self.due = due.filter(|prefix| self.families.contains(&family_of(*prefix))).collect();
+        self.due = due.filter(|prefix| self.families.contains(&Family::of(prefix))).collect();
         self.told = HashMap::new();
     }
 
@@ -37,9 +38,16 @@ impl AdjRibOut {
         *self = AdjRibOut::default();
     }
 
+    /// The peer asks to be told everything of a family again (RFC 2918).
+    pub fn refresh(&mut self, family: Family) {
+        let told = self.told.keys().filter(|prefix| Family::of(prefix) == family);
+        self.again.extend(told.copied());
+        self.due.extend(self.again.iter().copied());
+    }
+
     /// What should be known about a prefix may have changed.
     pub fn mark(&mut self, prefix: IpNet) {
-        if self.families.contains(&family_of(prefix)) {
+        if self.families.contains(&Family::of(&prefix)) {
             self.due.insert(prefix);
         }
     }
@@ -64,8 +72,9 @@ impl AdjRibOut {
         should: impl Fn(IpNet) -> Option<Arc<PathAttributes>>,
     ) -> Vec<Update> {
         let mut packing = Packing::default();
+        let again = std::mem::take(&mut self.again);
         for prefix in std::mem::take(&mut self.due) {
-            let Some(next_hop) = peer.next_hop_self(family_of(prefix)) else { continue };
+            let Some(next_hop) = peer.next_hop_self(Family::of(&prefix)) else { continue };
             match should(prefix) {
                 None => {
                     if self.told.remove(&prefix).is_some() {
@@ -78,7 +87,7 @@ impl AdjRibOut {
                         Arc::ptr_eq(&before, &now)
                             || exported(&before, peer, next_hop) == exported(&now, peer, next_hop)
                     };
-                    if !before.is_some_and(is_same) {
+                    if again.contains(&prefix) || !before.is_some_and(is_same) {
                         packing.announce(prefix, now);
                     }
                 }
@@ -100,11 +109,11 @@ struct Packing {
 
 impl Packing {
     fn withdraw(&mut self, prefix: IpNet) {
-        self.withdrawn.entry(family_of(prefix)).or_default().push(prefix);
+        self.withdrawn.entry(Family::of(&prefix)).or_default().push(prefix);
     }
 
     fn announce(&mut self, prefix: IpNet, attributes: Arc<PathAttributes>) {
-        self.announced.entry((family_of(prefix), attributes)).or_default().push(prefix);
+        self.announced.entry((Family::of(&prefix), attributes)).or_default().push(prefix);
     }
 
     fn into_updates(self, peer: &RibPeer) -> Vec<Update> {

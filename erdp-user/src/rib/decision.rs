@@ -10,7 +10,6 @@ use std::cmp::Ordering;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use super::policy::{neighbour_as, path_length};
 use super::topology::RibPeer;
 use crate::bgp::PathAttributes;
 
@@ -56,12 +55,12 @@ pub(super) static TIE_BREAKERS: [Rule; 2] = [
 ];
 
 fn length(candidate: &Candidate) -> usize {
-    path_length(&candidate.attributes.as_path)
+    candidate.attributes.as_path.len()
 }
 
 /// MEDs of different neighbours are not comparable (RFC 4271 section 9.1.2.2 c); a missing one counts as 0.
 fn compare_med(a: &Candidate, b: &Candidate) -> Ordering {
-    if neighbour_as(&a.attributes.as_path) != neighbour_as(&b.attributes.as_path) {
+    if a.attributes.as_path.first() != b.attributes.as_path.first() {
         return Ordering::Equal;
     }
     a.attributes.med.unwrap_or(0).cmp(&b.attributes.med.unwrap_or(0))

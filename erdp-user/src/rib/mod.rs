@@ -176,6 +176,13 @@ impl Rib {
         }
     }
 
+    /// A peer asks for our routes of a family again (RFC 2918): all of them are due, different or not.
+    pub fn refresh(&mut self, peer: PeerId, family: Family) {
+        if let Some(out) = self.adj_out.get_mut(usize::from(peer.0)) {
+            out.refresh(family);
+        }
+    }
+
     /// The differences since the last call, by domain and prefix.
     pub fn take_fib_changes(&mut self) -> Vec<FibChange> {
         self.decide();
@@ -315,13 +322,5 @@ impl Rib {
     /// The families of a peer's session; none while it is down.
     pub fn families(&self, peer: PeerId) -> BTreeSet<Family> {
         self.adj_out.get(usize::from(peer.0)).map(AdjRibOut::families).unwrap_or_default()
-    }
-}
-
-/// The family of a prefix.
-fn family_of(prefix: IpNet) -> Family {
-    match prefix {
-        IpNet::V4(_) => Family::Ipv4Unicast,
-        IpNet::V6(_) => Family::Ipv6Unicast,
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::bogons::is_bogon;
 use super::topology::{RibConfig, RibDomain, RibPeer};
-use crate::bgp::{AsPath, AsPathSegment, Asn, Community, PathAttributes};
+use crate::bgp::{Community, PathAttributes};
 use crate::config::{DomainId, MICROSOFT_ASN, PeeringKind};
 
 /// Why a route is not used.
@@ -84,11 +84,11 @@ pub(super) fn import(
 }
 
 fn as_loop(config: &RibConfig, _: &RibPeer, _: IpNet, attributes: &PathAttributes) -> Option<Refusal> {
-    contains(&attributes.as_path, config.local_asn).then_some(Refusal::OwnAsInPath)
+    attributes.as_path.contains(config.local_asn).then_some(Refusal::OwnAsInPath)
 }
 
 fn first_as(_: &RibConfig, peer: &RibPeer, _: IpNet, attributes: &PathAttributes) -> Option<Refusal> {
-    (neighbour_as(&attributes.as_path) != Some(peer.asn)).then_some(Refusal::WrongFirstAs)
+    (attributes.as_path.first() != Some(peer.asn)).then_some(Refusal::WrongFirstAs)
 }
 
 /// The peer itself or a third party on the same subnet. A link-local next hop is on the peer's link by definition.
@@ -126,7 +126,7 @@ pub(super) fn export(from: &RibPeer, to: &RibPeer, attributes: &PathAttributes) 
     if from.side.is_msee() == to.side.is_msee() {
         return Err(HoldBack::SameSide);
     }
-    if to.side.is_msee() && contains(&attributes.as_path, MICROSOFT_ASN) {
+    if to.side.is_msee() && attributes.as_path.contains(MICROSOFT_ASN) {
         return Err(HoldBack::MicrosoftInPath);
     }
     // Every peer is external, so each of the three means the same.
@@ -142,46 +142,9 @@ pub(super) fn export(from: &RibPeer, to: &RibPeer, attributes: &PathAttributes) 
 /// home (RFC 4271 sections 5.1.4 and 5.1.5).
 pub(super) fn exported(attributes: &PathAttributes, to: &RibPeer, next_hop: IpAddr) -> PathAttributes {
     let mut told = attributes.clone();
-    told.as_path = prepended(&attributes.as_path, to.local_asn);
+    told.as_path = attributes.as_path.prepended(to.local_asn);
     told.next_hop = next_hop;
     told.med = None;
     told.local_pref = None;
     told
-}
-
-fn members(segment: &AsPathSegment) -> &[Asn] {
-    match segment {
-        AsPathSegment::Sequence(members) | AsPathSegment::Set(members) => members,
-    }
-}
-
-fn contains(path: &AsPath, asn: Asn) -> bool {
-    path.segments.iter().any(|segment| members(segment).contains(&asn))
-}
-
-/// The AS that announced the path to us; `None` for an empty path or one that starts with a set.
-pub(super) fn neighbour_as(path: &AsPath) -> Option<Asn> {
-    match path.segments.first() {
-        Some(AsPathSegment::Sequence(members)) => members.first().copied(),
-        _ => None,
-    }
-}
-
-/// The length that the decision process counts: a set is one (RFC 4271 section 9.1.2.2 a).
-pub(super) fn path_length(path: &AsPath) -> usize {
-    let length = |segment: &AsPathSegment| match segment {
-        AsPathSegment::Sequence(members) => members.len(),
-        AsPathSegment::Set(_) => 1,
-    };
-    path.segments.iter().map(length).sum()
-}
-
-/// A segment holds up to 255 members on the wire (RFC 4271 section 5.1.2 b).
-fn prepended(path: &AsPath, asn: Asn) -> AsPath {
-    let mut segments = path.segments.clone();
-    match segments.first_mut() {
-        Some(AsPathSegment::Sequence(members)) if members.len() < 255 => members.insert(0, asn),
-        _ => segments.insert(0, AsPathSegment::Sequence(vec![asn])),
-    }
-    AsPath { segments }
 }
