@@ -20,9 +20,15 @@ use crate::{
 };
 
 /// The compiler's flags for the BPF object: debug information is what bpf-linker makes BTF from; v3 has the 32-bit and atomic
-/// instructions that the packet path uses.
-const BPF_RUSTFLAGS: &[&str] =
-    &["-Clinker=bpf-linker", "-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3"];
+/// instructions that the packet path uses; headers have alignment 1, and without the last flag (LLVM 22) each of their fields is
+/// read byte by byte.
+const BPF_RUSTFLAGS: &[&str] = &[
+    "-Clinker=bpf-linker",
+    "-Cdebuginfo=2",
+    "-Clink-arg=--btf",
+    "-Ctarget-cpu=v3",
+    "-Ctarget-feature=+allows-misaligned-mem-access",
+];
 const BPF_TARGET: &str = "bpfel-unknown-none";
 
 /// The verb.

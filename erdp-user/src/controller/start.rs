@@ -12,7 +12,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use tokio::{io::unix::AsyncFd, net::TcpStream, sync::mpsc};
+use tokio::{net::TcpStream, sync::mpsc};
 
 use super::{Controller, Inputs, fib_id};
 use crate::{
@@ -131,11 +131,12 @@ async fn serve(
 ) -> Result<(), StartError> {
     let load = LoadOptions { fib_blocks: config.fib_blocks, log_drops: options.log_drops };
     let mut dataplane = AyaDataplane::load(load)?;
-    if options.log_drops {
-        start_aya_log(&mut dataplane);
+    if options.log_drops
+        && let Err(error) = dataplane.forward_log()
+    {
+        tracing::warn!(%error, "drops are not logged");
     }
-    let wanted =
-        dataplane.take_wanted().ok_or_else(|| StartError::Ring(std::io::Error::other("taken already")))?;
+    let wanted = dataplane.take_wanted().map_err(StartError::Ring)?;
     let mut forwarding = Forwarding::new(topology, &mut dataplane)?;
     forwarding.connect(0, &mut dataplane)?;
     let peers = config.peers();
@@ -173,12 +174,7 @@ async fn serve(
     let (asked_in, asked) = mpsc::channel(32);
     tokio::spawn(server.serve(asked_in));
     tracing::info!(peers = controller.peers.len(), mode = ?controller.mode, "running");
-    let mut inputs = Inputs {
-        kernel: kernel_events,
-        peers: peer_events,
-        asked,
-        wanted: AsyncFd::register(wanted).map_err(|error| StartError::Ring(error.into()))?,
-    };
+    let mut inputs = Inputs { kernel: kernel_events, peers: peer_events, asked, wanted };
     controller.run(&mut inputs, signal()).await;
     tracing::info!("stopping");
     let sessions = std::mem::take(&mut controller.sessions);
@@ -317,24 +313,6 @@ async fn remove_addresses(kernel: &Kernel, added: &[(u32, IpNet)]) {
         if let Err(error) = kernel.remove_address(*ifindex, net.addr(), net.prefix_len()).await {
             tracing::warn!(%error, "an address stays");
         }
-    }
-}
-
-/// Records of the program's log, through `log` to tracing.
-fn start_aya_log(dataplane: &mut AyaDataplane) {
-    let logger = aya_log::EbpfLogger::init(dataplane.ebpf_mut())
-        .map_err(|error| error.to_string())
-        .and_then(|logger| AsyncFd::register(logger).map_err(|error| error.to_string()));
-    match logger {
-        Ok(mut logger) => {
-            tokio::spawn(async move {
-                while let Ok(mut guard) = logger.readable_mut().await {
-                    guard.get_inner_mut().flush();
-                    guard.clear_ready();
-                }
-            });
-        }
-        Err(error) => tracing::warn!(error, "drops are not logged"),
     }
 }
 

@@ -3,7 +3,7 @@
 //! The object was built by `cargo xtask build` and is part of this binary. Everything is released when this value is
 //! dropped or the process ends: links detach, maps vanish, nothing is pinned.
 
-use std::{collections::HashMap as StdHashMap, io};
+use std::{collections::HashMap as StdHashMap, io, os::fd::AsRawFd};
 
 use ::aya::{
     Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
@@ -14,6 +14,8 @@ use erdp_common::{
     abi::{self, Count, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
     fib::build::Store,
 };
+
+use tokio::io::unix::AsyncFd;
 
 use super::{
     Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally, mapped::MappedBlocks, tracefs,
@@ -110,14 +112,22 @@ impl AyaDataplane {
 }
 
 impl AyaDataplane {
-    /// The ring of neighbours that packets have asked for; handed out once.
-    pub fn take_wanted(&mut self) -> Option<RingBuf<MapData>> {
-        self.wanted.take()
+    /// The ring of neighbours that packets have asked for; handed out once. Needs a tokio runtime.
+    pub fn take_wanted(&mut self) -> io::Result<AsyncFd<RingBuf<MapData>>> {
+        watched(self.wanted.take().ok_or_else(|| io::Error::other("handed out already"))?)
     }
 
-    /// The program, for aya-log.
-    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
+    /// Passes the program's log (aya-log) on to `log`, for as long as the runtime lives.
+    pub fn forward_log(&mut self) -> io::Result<()> {
+        let logger = aya_log::EbpfLogger::init(&mut self.ebpf).map_err(io::Error::other)?;
+        let mut logger = watched(logger)?;
+        tokio::spawn(async move {
+            while let Ok(mut guard) = logger.readable_mut().await {
+                guard.get_inner_mut().flush();
+                guard.clear_ready();
+            }
+        });
+        Ok(())
     }
 
     /// Takes the program off all interfaces.
@@ -227,6 +237,13 @@ impl Dataplane for AyaDataplane {
         self.attached.insert(interface.into(), link);
         Ok(())
     }
+}
+
+/// A ring buffer as tokio waits for it.
+fn watched<T: AsRawFd>(ring: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: the rings own their file descriptor, answer with the same one always, and close it only when they are dropped,
+    // which AsyncFd does after it has deregistered.
+    unsafe { AsyncFd::register(ring) }.map_err(Into::into)
 }
 
 /// `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex. With metadata, `data` is
