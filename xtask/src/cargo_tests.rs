@@ -21,7 +21,7 @@ pub struct Tally {
     pub passed: u64,
     /// Ended badly.
     pub failed: u64,
-    /// Could not be run here, by their own word (`SKIP: reason`) or by `#[ignore]`.
+    /// Could not be run here, by their own word (`SKIP: reason`) or by libtest's.
     pub skipped: u64,
     /// Closing lines seen: a program that dies half-way has none.
     closings: u64,
