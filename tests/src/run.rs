@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     checks::{converge, failover, load, prefixes},
     edge::Edge,
-    lab::{Lab, plan},
+    lab::{Lab, cleanup, plan},
 };
 
 /// A lab with erdp in its edge. The fields' order is the order of the end: erdp detaches before its links go.
@@ -47,7 +47,10 @@ impl Summary {
 /// Prints lines with the seconds since the start.
 pub fn teller() -> impl FnMut(&str) {
     let begin = Instant::now();
-    move |line| println!("[{:6.1} s] {line}", begin.elapsed().as_secs_f32())
+    move |line| {
+        cleanup::pause_if_ending();
+        println!("[{:6.1} s] {line}", begin.elapsed().as_secs_f32());
+    }
 }
 
 /// Brings the lab up and starts erdp in it.

@@ -38,10 +38,21 @@ pub fn run() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds everything that runs: the object and the release binary, whose path is returned.
+/// Builds everything that runs: the object and the release binaries; returns the path of `erdp`.
+///
+/// erdp and the lab are always built in one call: cargo unites the features that both ask of shared crates, and building one
+/// alone would compile those crates once more with fewer.
 pub fn erdp() -> Result<PathBuf> {
     bpf_object()?;
-    must(cargo().args(["build", "--release", "--package", "erdp-user"]))?;
+    must(cargo().args([
+        "build",
+        "--release",
+        "--package",
+        "erdp-user",
+        "--package",
+        "erdp-tests",
+        "--bins",
+    ]))?;
     Ok(root().join("target/release/erdp"))
 }
 

@@ -21,7 +21,7 @@ pub struct Tally {
     pub passed: u64,
     /// Ended badly.
     pub failed: u64,
-    /// Could not be run here, by their own word (`SKIP: reason`) or by `#[ignore]`.
+    /// Could not be run here, by their own word (`SKIP: reason`) or by libtest's.
     pub skipped: u64,
     /// Closing lines seen: a program that dies half-way has none.
     closings: u64,
@@ -58,6 +58,11 @@ impl Tally {
             self.failed = 1;
         }
         self
+    }
+
+    /// Was there no test?
+    pub fn is_empty(self) -> bool {
+        self.passed + self.failed + self.skipped == 0
     }
 
     /// Both together.
@@ -101,9 +106,16 @@ fn program(message: &str) -> Option<Program> {
         return None;
     }
     let folder = PathBuf::from(message["manifest_path"].as_str()?).parent()?.to_path_buf();
-    let package = folder.file_name()?.to_string_lossy().into_owned();
+    let package = package(message["package_id"].as_str()?)?;
     let target = message["target"]["name"].as_str()?;
     Some(Program { name: format!("{package} {target}"), executable: executable.into(), folder })
+}
+
+/// The name in a package id: `path+file:///x/tests#erdp-tests@0.1.0`, or `path+file:///x/xtask#0.1.0` where the folder is
+/// called like the package.
+fn package(id: &str) -> Option<&str> {
+    let (path, version) = id.rsplit_once('#')?;
+    version.split_once('@').map(|(name, _)| name).or_else(|| path.rsplit('/').next())
 }
 
 impl Program {
@@ -184,11 +196,12 @@ mod tests {
 
     #[test]
     fn cargo_messages_name_test_programs_only() {
-        let test = r#"{"reason":"compiler-artifact","manifest_path":"/x/erdp-common/Cargo.toml",
-            "target":{"name":"erdp_common"},"profile":{"test":true},"executable":"/x/target/debug/deps/erdp_common-1"}"#;
+        let test = r#"{"reason":"compiler-artifact","manifest_path":"/x/tests/Cargo.toml",
+            "package_id":"path+file:///x/tests#erdp-tests@0.1.0","target":{"name":"lab_end_to_end"},"profile":{"test":true},"executable":"/x/target/debug/deps/lab_end_to_end-1"}"#;
         let named = program(&test.replace('\n', "")).map(|program| program.name);
-        assert_eq!(named.as_deref(), Some("erdp-common erdp_common"));
+        assert_eq!(named.as_deref(), Some("erdp-tests lab_end_to_end"));
         assert_eq!(program(&test.replace('\n', "").replace("true", "false")), None);
+        assert_eq!(package("path+file:///x/xtask#0.1.0"), Some("xtask"));
         assert_eq!(program(r#"{"reason":"build-finished","success":true}"#), None);
     }
 }

@@ -32,7 +32,7 @@ pub fn run(verb: &Verb) -> Result<ExitCode> {
             "`lab` makes and enters network namespaces, which needs root: run `sudo -E cargo xtask lab ...`"
         );
     }
-    let mut lab = command(lab_program(matches!(verb, Verb::Up))?);
+    let mut lab = command(lab_program()?);
     match verb {
         Verb::Up => lab.arg("up"),
         Verb::Down => lab.arg("down"),

@@ -2,17 +2,13 @@
 //!
 //! The lab itself is the program `erdp-lab` of the tests crate; this verb sets the machine up, builds, and becomes it.
 
-use std::{
-    os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{os::unix::process::CommandExt as _, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
     build,
-    command::{cargo, command, is_root, line, must, root},
+    command::{command, is_root, line},
     pieces::Need,
     setup,
 };
@@ -42,8 +38,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         );
     }
     let Some(config) = &options.config else {
-        let lab = lab_program(true)?;
-        let mut lab = command(lab);
+        let mut lab = command(lab_program()?);
         lab.arg("run");
         if options.once {
             lab.arg("--once");
@@ -61,14 +56,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     become_program(erdp)
 }
 
-/// Builds `erdp-lab`, and `erdp` too if asked; returns its path.
-pub fn lab_program(with_erdp: bool) -> Result<PathBuf> {
+/// Builds `erdp-lab` (and `erdp`, which it starts); returns its path.
+pub fn lab_program() -> Result<PathBuf> {
     setup::ensure(&[Need::Lab])?;
-    if with_erdp {
-        build::erdp()?;
-    }
-    must(cargo().args(["build", "--package", "erdp-tests", "--bin", "erdp-lab"]))?;
-    Ok(root().join(Path::new("target/debug/erdp-lab")))
+    Ok(build::erdp()?.with_file_name("erdp-lab"))
 }
 
 /// Replaces xtask, so that signals and the terminal are the program's own; returns only if that fails.

@@ -90,7 +90,7 @@ fn describe(step: &Step) -> String {
 
 /// Installs from the package lists that are there; refreshes them once if that fails (a fresh machine has none).
 fn install_packages(packages: &[&str]) -> Result<()> {
-    let _quiet = NoServices::install()?;
+    let _quiet = NoServices::install(Path::new("/usr/sbin/policy-rc.d"))?;
     if must(&mut apt(&["install"], packages)).is_ok() {
         return Ok(());
     }
@@ -134,8 +134,7 @@ fn install_tool(tool: &Tool) -> Result<()> {
 struct NoServices(Option<PathBuf>);
 
 impl NoServices {
-    fn install() -> Result<NoServices> {
-        let path = Path::new("/usr/sbin/policy-rc.d");
+    fn install(path: &Path) -> Result<NoServices> {
         if path.exists() {
             return Ok(NoServices(None));
         }
@@ -160,5 +159,41 @@ impl Drop for NoServices {
                 path.display()
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pieces::BPF_LINKER;
+
+    #[test]
+    fn services_are_forbidden_while_packages_are_installed_and_only_then() {
+        let path = env::temp_dir().join(format!("erdp-policy-{}", std::process::id()));
+        let quiet = NoServices::install(&path).expect("a policy is written");
+        let policy = fs::metadata(&path).expect("the policy is there");
+        assert_eq!(policy.permissions().mode() & 0o777, 0o755);
+        assert!(fs::read_to_string(&path).expect("it can be read").ends_with("exit 101\n"));
+        drop(quiet);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_policy_that_was_there_before_is_left_alone() {
+        let path = env::temp_dir().join(format!("erdp-policy-kept-{}", std::process::id()));
+        fs::write(&path, "theirs").expect("a file");
+        drop(NoServices::install(&path).expect("nothing to do"));
+        assert_eq!(fs::read_to_string(&path).expect("still there"), "theirs");
+        fs::remove_file(&path).expect("it goes");
+    }
+
+    #[test]
+    fn what_would_be_done_is_said_as_a_command() {
+        let step = describe(&Step::CargoTool(&BPF_LINKER));
+        assert_eq!(
+            step,
+            "LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --locked --no-default-features --features llvm-22"
+        );
+        assert!(describe(&Step::Packages(vec!["frr", "bird2"])).starts_with("apt-get install frr bird2"));
     }
 }

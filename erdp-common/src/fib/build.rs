@@ -119,7 +119,7 @@ impl Table {
 pub struct Fib<S> {
     store: S,
     /// Prefix length of each leaf, by block.
-    lengths: Vec<Box<[u8; BLOCK_ENTRIES]>>,
+    lengths: Vec<[u8; BLOCK_ENTRIES]>,
     free: Vec<u32>,
     retired: VecDeque<(u64, u32)>,
 }
@@ -183,14 +183,7 @@ impl<S: Store> Fib<S> {
         let mut level = 16;
         if prefix.len < 8 {
             for at in 0..(1u32 << (8 - prefix.len)) {
-                self.paint(
-                    block + at,
-                    0,
-                    255,
-                    prefix.len,
-                    &|length| length <= prefix.len,
-                    (group, prefix.len),
-                );
+                self.paint(block + at, 0, 255, &|length| length <= prefix.len, (group, prefix.len));
             }
             return Ok(());
         }
@@ -200,7 +193,7 @@ impl<S: Store> Fib<S> {
             level += 8;
         }
         let (first, last) = slots(prefix, level);
-        self.paint(block, first, last, prefix.len, &|length| length <= prefix.len, (group, prefix.len));
+        self.paint(block, first, last, &|length| length <= prefix.len, (group, prefix.len));
         Ok(())
     }
 
@@ -213,7 +206,7 @@ impl<S: Store> Fib<S> {
         let mut block = table.root + first_byte(prefix.bits, 0);
         if prefix.len < 8 {
             for at in 0..(1u32 << (8 - prefix.len)) {
-                self.paint(block + at, 0, 255, prefix.len, &|length| length == prefix.len, cover);
+                self.paint(block + at, 0, 255, &|length| length == prefix.len, cover);
             }
             return true;
         }
@@ -227,7 +220,7 @@ impl<S: Store> Fib<S> {
             level += 8;
         }
         let (first, last) = slots(prefix, level);
-        self.paint(block, first, last, prefix.len, &|length| length == prefix.len, cover);
+        self.paint(block, first, last, &|length| length == prefix.len, cover);
         self.collapse(path, block, level, now_ns);
         true
     }
@@ -237,8 +230,9 @@ impl<S: Store> Fib<S> {
         while let Some(Step { block: parent, slot }) = path.pop() {
             let entry = self.store.entry(block, 0);
             let length = self.lengths[block as usize][0];
+            // The same group is not the same route: a longer one may lead where its cover does.
             let uniform = entry & CHILD == 0
-                && length <= level - 8
+                && self.lengths[block as usize].iter().all(|length| *length <= level - 8)
                 && (1..=255).all(|at| self.store.entry(block, at) == entry);
             if !uniform {
                 return;
@@ -252,19 +246,11 @@ impl<S: Store> Fib<S> {
     }
 
     /// Writes a leaf over the slots whose leaf `replaces`, in the blocks below them too.
-    fn paint(
-        &mut self,
-        block: u32,
-        first: u8,
-        last: u8,
-        len: u8,
-        replaces: &dyn Fn(u8) -> bool,
-        leaf: (u32, u8),
-    ) {
+    fn paint(&mut self, block: u32, first: u8, last: u8, replaces: &dyn Fn(u8) -> bool, leaf: (u32, u8)) {
         for slot in first..=last {
             let entry = self.store.entry(block, slot);
             if entry & CHILD != 0 {
-                self.paint(entry & !CHILD, 0, 255, len, replaces, leaf);
+                self.paint(entry & !CHILD, 0, 255, replaces, leaf);
             } else if replaces(self.lengths[block as usize][usize::from(slot)]) {
                 self.lengths[block as usize][usize::from(slot)] = leaf.1;
                 self.store.publish(block, slot, leaf.0);
@@ -312,7 +298,7 @@ impl<S: Store> Fib<S> {
     }
 
     fn extend(&mut self) -> u32 {
-        self.lengths.push(Box::new([0; BLOCK_ENTRIES]));
+        self.lengths.push([0; BLOCK_ENTRIES]);
         self.lengths.len() as u32 - 1
     }
 

@@ -88,6 +88,20 @@ proptest! {
     }
 }
 
+#[test]
+fn a_longer_route_to_its_covers_group_outlives_the_removal_of_its_neighbour() {
+    let mut fib = Fib::new(MemoryStore::new(ROOT_BLOCKS + 8));
+    let mut table = fib.create_table().expect("room");
+    let at = |last: u128| (20u128 << 24 | last) << 96;
+    let (default, kept, removed) = (Prefix::new(0, 0), Prefix::new(at(10), 31), Prefix::new(at(100), 30));
+    for (prefix, group) in [(default, 2), (kept, 2), (removed, 1)] {
+        fib.insert(&mut table, prefix, group, 0).expect("room");
+    }
+    assert!(fib.remove(&mut table, removed, 0) && fib.remove(&mut table, default, 0));
+    assert_eq!(lookup(&fib, &table, at(11), false), 2);
+    assert_eq!(lookup(&fib, &table, at(12), false), 0);
+}
+
 /// A store that checks, at each publication, that nothing unfinished becomes reachable.
 struct Watched {
     inner: MemoryStore,

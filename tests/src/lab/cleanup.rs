@@ -8,7 +8,7 @@
 //! The registry is the one global of the lab: a signal belongs to the whole program, and so does what it must undo.
 
 use std::{
-    fs,
+    fs, mem,
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
     sync::{Mutex, MutexGuard, Once, PoisonError},
@@ -66,6 +66,7 @@ pub struct Guard(u64);
 /// # Errors
 /// What `make` says, or that the lab is being taken down.
 pub fn guarded<T>(make: impl FnOnce() -> Result<(T, Leftover)>) -> Result<(T, Guard)> {
+    pause_if_ending();
     let mut registry = registry();
     if registry.closed {
         bail!("the lab is being taken down");
@@ -77,8 +78,17 @@ pub fn guarded<T>(make: impl FnOnce() -> Result<(T, Leftover)>) -> Result<(T, Gu
     Ok((made, Guard(id)))
 }
 
+/// Never returns once a signal is ending the program: the thread that took it undoes everything and then exits, and nobody
+/// else may end the program before it has, or report as failures what are only its effects.
+pub fn pause_if_ending() {
+    while registry().closed {
+        thread::park();
+    }
+}
+
 impl Drop for Guard {
     fn drop(&mut self) {
+        pause_if_ending();
         let mut registry = registry();
         let Some(at) = registry.items.iter().position(|(id, _)| *id == self.0) else { return };
         let (_, leftover) = registry.items.remove(at);
@@ -117,7 +127,7 @@ pub fn on_signals() -> Result<()> {
 fn undo_everything() {
     let mut registry = registry();
     registry.closed = true;
-    let mut items = std::mem::take(&mut registry.items);
+    let mut items = mem::take(&mut registry.items);
     drop(registry);
     items.reverse();
     items.sort_by_key(|(_, leftover)| match leftover {
