@@ -1,41 +1,267 @@
-//! Checks before the start (provisional until the full list lands).
+//! What is checked before anything is touched: can this machine, with these interfaces, run this configuration?
+//!
+//! [`Machine::read`] gathers facts and judges nothing; a fact that cannot be read is a fact too. [`check`] judges and
+//! reads nothing, so that every finding has a row in a table of tests. What only shows when it is tried (a driver
+//! without native XDP, a busy port 179) is said by whoever tries it.
 
-use crate::config::Config;
+mod interface;
 
-/// One finding.
+use std::{collections::BTreeMap, fmt, fs};
+
+pub use self::interface::Interface;
+use crate::config::{Attachment, Config, Tags};
+
+/// Whether the router may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It may, and the operator should know.
+    Warning,
+    /// It must not: it would forward nothing, or wrongly.
+    Refusal,
+}
+
+/// Something about the machine that the operator must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding(pub String);
+pub struct Finding {
+    /// What it is about.
+    pub object: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// What to do about it.
+    pub remedy: String,
+    /// How bad it is.
+    pub severity: Severity,
+}
 
 impl Finding {
     /// Whether the router must not start.
     pub fn refuses(&self) -> bool {
-        true
+        self.severity == Severity::Refusal
     }
 }
 
-impl std::fmt::Display for Finding {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Finding { object, reason, remedy, .. } = self;
+        write!(f, "{object}: {reason}; {remedy}")
     }
 }
 
-/// The machine.
-#[derive(Clone, Debug, Default)]
-pub struct Machine {}
+/// The facts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// The kernel's release, as `uname -r` shows it.
+    pub release: String,
+    /// The effective capabilities, one bit each (capability(7)).
+    pub capabilities: u64,
+    /// Whether the kernel tells its types, which the BPF program is fitted to.
+    pub has_btf: bool,
+    /// The interfaces of our network namespace, by name. Only those of the configuration have been looked at closely.
+    pub interfaces: BTreeMap<String, Interface>,
+}
 
 impl Machine {
-    /// Reads.
-    pub fn read(_config: &Config) -> Self {
-        Self {}
+    /// Reads everything that [`check`] wants to know.
+    pub fn read(config: &Config) -> Machine {
+        let mut interfaces: BTreeMap<_, _> =
+            interface::names().into_iter().map(|name| (name, Interface::default())).collect();
+        for attachment in config.attachments() {
+            if let Some(found) = interfaces.get_mut(&attachment.interface) {
+                *found = Interface::read(&attachment.interface);
+            }
+        }
+        let line = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        Machine {
+            release: line("/proc/sys/kernel/osrelease").trim().to_owned(),
+            capabilities: effective_capabilities(&line("/proc/self/status")),
+            has_btf: fs::exists("/sys/kernel/btf/vmlinux").unwrap_or(false),
+            interfaces,
+        }
     }
 }
 
-/// Checks.
-pub fn check(_config: &Config, _machine: &Machine, _allow_generic: bool) -> Vec<Finding> {
-    Vec::new()
+fn effective_capabilities(status: &str) -> u64 {
+    let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Missing.
-pub fn missing_interface(name: &str, there: &[&str]) -> Finding {
-    Finding(format!("interface {name}: does not exist; there are: {}", there.join(", ")))
+/// Every finding: about the machine first, then about each interface in the order of the configuration.
+pub fn check(config: &Config, machine: &Machine, allow_generic: bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(privilege(machine.capabilities));
+    findings.extend(kernel(&machine.release));
+    findings.extend(btf(machine.has_btf));
+    let there: Vec<&str> = machine.interfaces.keys().map(String::as_str).collect();
+    for (name, tags) in interfaces_of(&config.attachments()) {
+        match machine.interfaces.get(name) {
+            None => findings.push(missing_interface(name, &there)),
+            Some(interface) => findings.extend(interface_findings(name, interface, tags, allow_generic)),
+        }
+    }
+    findings
 }
+
+/// Each interface once, with the longest tags of its attachments.
+fn interfaces_of(attachments: &[Attachment]) -> Vec<(&str, Tags)> {
+    let mut list: Vec<(&str, Tags)> = Vec::new();
+    for attachment in attachments {
+        match list.iter_mut().find(|(name, _)| *name == attachment.interface) {
+            Some((_, tags)) if tags.iter().count() < attachment.tags.iter().count() => {
+                *tags = attachment.tags
+            }
+            Some(_) => {}
+            None => list.push((&attachment.interface, attachment.tags)),
+        }
+    }
+    list
+}
+
+/// An interface of the configuration that is not there.
+pub fn missing_interface(name: &str, there: &[&str]) -> Finding {
+    let mut there: Vec<&str> = there.iter().copied().filter(|name| *name != "lo").collect();
+    there.sort_unstable();
+    let list = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+    refusal(
+        format!("interface {name}"),
+        "does not exist in this network namespace",
+        format!("correct the configuration or create it (there are: {list})"),
+    )
+}
+
+fn refusal(object: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding {
+        object: object.into(),
+        reason: reason.into(),
+        remedy: remedy.into(),
+        severity: Severity::Refusal,
+    }
+}
+
+fn warning(object: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) -> Finding {
+    Finding { severity: Severity::Warning, ..refusal(object, reason, remedy) }
+}
+
+/// capability(7): bits of the capabilities that loading an XDP program and holding port 179 need. CAP_NET_RAW is not
+/// among them: binding a socket to an interface needs none since Linux 5.7.
+const CAP_NET_BIND_SERVICE: u32 = 10;
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+fn privilege(capabilities: u64) -> Option<Finding> {
+    let has = |bit: u32| capabilities & (1 << bit) != 0;
+    let needed = [
+        ("CAP_NET_BIND_SERVICE", has(CAP_NET_BIND_SERVICE)),
+        ("CAP_NET_ADMIN", has(CAP_NET_ADMIN)),
+        // Before they were split off in Linux 5.8, CAP_SYS_ADMIN stood for both, and it still does.
+        ("CAP_PERFMON", has(CAP_PERFMON) || has(CAP_SYS_ADMIN)),
+        ("CAP_BPF", has(CAP_BPF) || has(CAP_SYS_ADMIN)),
+    ];
+    let missing: Vec<&str> = needed.iter().filter(|(_, has)| !has).map(|(name, _)| *name).collect();
+    (!missing.is_empty()).then(|| {
+        let reason = format!("lacks {}", missing.join(", "));
+        refusal(
+            "this process",
+            reason,
+            "run it as root, or give it these capabilities (AmbientCapabilities=)",
+        )
+    })
+}
+
+/// The oldest kernel that all parts are known to run on.
+const OLDEST: (u32, u32) = (5, 15);
+/// The oldest kernel that keeps neighbours resolved by itself (NTF_EXT_MANAGED).
+const MANAGED_NEIGHBOURS: (u32, u32) = (5, 16);
+
+fn kernel(release: &str) -> Option<Finding> {
+    let object = format!("kernel {release}");
+    match version(release) {
+        None => {
+            Some(warning(object, "has a release that cannot be understood", "make sure it is 5.15 or newer"))
+        }
+        Some(version) if version < OLDEST => {
+            Some(refusal(object, "is older than 5.15", "boot 5.15 or newer, better 6.1 or newer"))
+        }
+        Some(version) if version < MANAGED_NEIGHBOURS => {
+            let reason =
+                "cannot keep neighbours resolved by itself, so a silent one may be lost for a moment";
+            Some(warning(object, reason, "boot 5.16 or newer"))
+        }
+        Some(_) => None,
+    }
+}
+
+/// Major and minor of a release such as `6.1.0-18-cloud-amd64` or `6.18-rc1`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+fn btf(has_btf: bool) -> Option<Finding> {
+    (!has_btf).then(|| {
+        let reason = "is missing: the kernel does not tell its types";
+        let remedy = "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (every current distribution's is), and mount /sys";
+        refusal("/sys/kernel/btf/vmlinux", reason, remedy)
+    })
+}
+
+/// A page, less the room before the packet (256), skb_shared_info behind it (320) and an Ethernet header with two tags
+/// (22): what drivers take without multi-buffer XDP.
+const SINGLE_BUFFER_MTU: u32 = 3_498;
+
+/// What is wrong with one interface, given the longest tags of its attachments.
+fn interface_findings(name: &str, interface: &Interface, tags: Tags, allow_generic: bool) -> Vec<Finding> {
+    let object = || format!("interface {name}");
+    let mut findings = Vec::new();
+    if !interface.is_up {
+        // Not a refusal: a circuit may run on its other link, and says loudly that it does.
+        let reason = "is administratively down, so nothing passes";
+        findings.push(warning(object(), reason, format!("ip link set {name} up")));
+    }
+    if interface.mtu > SINGLE_BUFFER_MTU && !allow_generic {
+        let reason = format!("has an MTU of {}, and native XDP takes {SINGLE_BUFFER_MTU}", interface.mtu);
+        let remedy = format!("ip link set {name} mtu 1500, or --allow-generic for slow forwarding");
+        findings.push(refusal(object(), reason, remedy));
+    }
+    if interface.has_feature("rx-lro") {
+        let reason = "merges packets before XDP sees them (LRO), and merged packets cannot be forwarded";
+        findings.push(refusal(object(), reason, format!("ethtool -K {name} lro off")));
+    }
+    if tags != Tags::Untagged {
+        findings.extend(tag_findings(name, interface, tags));
+    }
+    findings
+}
+
+/// Drivers whose "VLAN offload on receive" takes no tag off: a veth passes on what its peer has sent.
+const KEEPS_TAGS: [&str; 1] = ["veth"];
+
+fn tag_findings(name: &str, interface: &Interface, tags: Tags) -> Vec<Finding> {
+    let object = || format!("interface {name}");
+    let mut findings = Vec::new();
+    let keeps_tags = interface.driver.as_deref().is_some_and(|driver| KEEPS_TAGS.contains(&driver));
+    if interface.has_feature("rx-vlan-hw-parse") && !keeps_tags {
+        let reason = "strips VLAN tags before XDP sees them, and tagged traffic would be lost";
+        findings.push(refusal(object(), reason, format!("ethtool -K {name} rxvlan off")));
+    }
+    // In promiscuous mode a filter lets everything pass.
+    if interface.has_feature("rx-vlan-filter") && !interface.is_promiscuous && !keeps_tags {
+        let reason =
+            "filters VLANs that the kernel has no sub-interface for, and tagged traffic would be lost";
+        let remedy = format!("ethtool -K {name} rx-vlan-filter off, or ip link set {name} promisc on");
+        findings.push(refusal(object(), reason, remedy));
+    }
+    if matches!(tags, Tags::Double { .. }) && interface.mtu < 1504 {
+        let reason =
+            format!("has an MTU of {}, and two tags on 1,500-byte packets need 1,504", interface.mtu);
+        findings.push(warning(object(), reason, format!("ip link set {name} mtu 1504")));
+    }
+    let reason = "has attachments with VLAN tags, whose control plane (BGP, ARP) is not implemented yet: \
+                  their sessions stay down";
+    findings.push(warning(object(), reason, "use untagged interfaces"));
+    findings
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::{process::Command, thread, time::Duration};
 use super::{sysctl::Sysctls, *};
 
 /// Runs the test, or says SKIP without root.
-fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
+pub(super) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     // SAFETY: no arguments, no memory.
     if unsafe { libc::geteuid() } != 0 {
         println!("SKIP: a network namespace needs root");
@@ -23,7 +23,7 @@ fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     });
 }
 
-fn ip(arguments: &str) {
+pub(super) fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status().expect("iproute2");
     assert!(status.success(), "ip {arguments}");
 }

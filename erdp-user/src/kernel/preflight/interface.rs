@@ -1,0 +1,174 @@
+//! An interface's state and features, asked of the kernel by ioctl: of the network namespace that this thread is in,
+//! which /sys/class/net need not show.
+//!
+//! Features have names, and the names have no fixed numbers: the kernel is asked for the list first (ethtool's string
+//! sets, include/uapi/linux/ethtool.h).
+
+use std::{
+    collections::BTreeSet,
+    ffi::CStr,
+    io, mem,
+    os::{fd::AsRawFd, unix::net::UnixDatagram},
+};
+
+/// What is known of an interface; defaults where it could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Administratively up.
+    pub is_up: bool,
+    /// Takes frames for others as well.
+    pub is_promiscuous: bool,
+    /// IP MTU in bytes.
+    pub mtu: u32,
+    /// The driver's name.
+    pub driver: Option<String>,
+    /// The features that are on, by the kernel's names (`ethtool -k` shows some under older ones).
+    pub features: BTreeSet<String>,
+}
+
+impl Interface {
+    /// Asks the kernel.
+    pub fn read(name: &str) -> Interface {
+        let Ok(socket) = UnixDatagram::unbound() else { return Interface::default() };
+        let asked = Asked { socket, name };
+        let flags = asked.flags().unwrap_or(0);
+        Interface {
+            is_up: flags & libc::IFF_UP != 0,
+            is_promiscuous: flags & libc::IFF_PROMISC != 0,
+            mtu: asked.mtu().unwrap_or(0),
+            driver: asked.driver().ok(),
+            features: asked.features().unwrap_or_default(),
+        }
+    }
+
+    /// Whether a feature is on.
+    pub fn has_feature(&self, name: &str) -> bool {
+        self.features.contains(name)
+    }
+}
+
+/// The names of all interfaces.
+pub(super) fn names() -> Vec<String> {
+    let mut names = Vec::new();
+    // SAFETY: no arguments; the answer is null or a list that ends with a null name and is ours to free.
+    let list = unsafe { libc::if_nameindex() };
+    let mut next = list;
+    // SAFETY: `next` starts at the list's beginning and is only moved past entries that are not its end.
+    while let Some(entry) = unsafe { next.as_ref() }.filter(|entry| !entry.if_name.is_null()) {
+        // SAFETY: a NUL-terminated name that lives as long as the list.
+        let name = unsafe { CStr::from_ptr(entry.if_name) };
+        names.push(name.to_string_lossy().into_owned());
+        // SAFETY: the entry was not the last, so there is one behind it.
+        next = unsafe { next.add(1) };
+    }
+    if !list.is_null() {
+        // SAFETY: the list came from if_nameindex and is not used any more.
+        unsafe { libc::if_freenameindex(list) };
+    }
+    names
+}
+
+/// ETHTOOL_GDRVINFO fills struct ethtool_drvinfo: 196 bytes, the driver's name in the 32 behind the command.
+const GDRVINFO: u32 = 0x03;
+const DRVINFO_WORDS: usize = 49;
+/// ETHTOOL_GSTRINGS fills command, set, count and `count` names of 32 bytes.
+const GSTRINGS: u32 = 0x1b;
+const STRING_WORDS: usize = 8;
+/// ETHTOOL_GSSET_INFO fills command, reserved, a 64-bit mask and the length of each set in the mask.
+const GSSET_INFO: u32 = 0x37;
+/// ETHTOOL_GFEATURES fills command, size and `size` blocks of available, requested, active and never changed bits.
+const GFEATURES: u32 = 0x3a;
+/// ETH_SS_FEATURES.
+const FEATURE_NAMES: u32 = 4;
+
+/// An interface and a socket to ask about it.
+struct Asked<'a> {
+    socket: UnixDatagram,
+    name: &'a str,
+}
+
+impl Asked<'_> {
+    fn flags(&self) -> io::Result<i32> {
+        let mut request = self.request()?;
+        self.ioctl(libc::SIOCGIFFLAGS, &mut request)?;
+        // SAFETY: SIOCGIFFLAGS fills this member.
+        Ok(i32::from(unsafe { request.ifr_ifru.ifru_flags }))
+    }
+
+    fn mtu(&self) -> io::Result<u32> {
+        let mut request = self.request()?;
+        self.ioctl(libc::SIOCGIFMTU, &mut request)?;
+        // SAFETY: SIOCGIFMTU fills this member.
+        Ok(u32::try_from(unsafe { request.ifr_ifru.ifru_mtu }).unwrap_or(0))
+    }
+
+    fn driver(&self) -> io::Result<String> {
+        let mut words = [0; DRVINFO_WORDS];
+        words[0] = GDRVINFO;
+        self.ethtool(&mut words)?;
+        Ok(text(&words[1..1 + STRING_WORDS]))
+    }
+
+    fn features(&self) -> io::Result<BTreeSet<String>> {
+        let names = self.feature_names()?;
+        let blocks = names.len().div_ceil(32);
+        let mut words = vec![0; 2 + 4 * blocks];
+        words[0] = GFEATURES;
+        words[1] = u32::try_from(blocks).unwrap_or(0);
+        self.ethtool(&mut words)?;
+        let active: Vec<u32> = words[2..].chunks_exact(4).map(|block| block[2]).collect();
+        let is_on = |index: usize| active.get(index / 32).is_some_and(|bits| bits & (1 << (index % 32)) != 0);
+        Ok(names.into_iter().enumerate().filter(|(index, _)| is_on(*index)).map(|(_, name)| name).collect())
+    }
+
+    fn feature_names(&self) -> io::Result<Vec<String>> {
+        let mut words = [GSSET_INFO, 0, 1 << FEATURE_NAMES, 0, 0];
+        if cfg!(target_endian = "big") {
+            words.swap(2, 3);
+        }
+        self.ethtool(&mut words)?;
+        let count = words[4] as usize;
+        let mut words = vec![0; 3 + STRING_WORDS * count];
+        words[..3].copy_from_slice(&[GSTRINGS, FEATURE_NAMES, count as u32]);
+        self.ethtool(&mut words)?;
+        Ok(words[3..].chunks_exact(STRING_WORDS).map(text).collect())
+    }
+
+    /// One ethtool command. `words` is the command's whole structure, as long as the kernel will fill it.
+    fn ethtool(&self, words: &mut [u32]) -> io::Result<()> {
+        let mut request = self.request()?;
+        request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
+        self.ioctl(libc::SIOCETHTOOL, &mut request)
+    }
+
+    fn request(&self) -> io::Result<libc::ifreq> {
+        // SAFETY: ifreq is plain old data, for which zero is a value.
+        let mut request: libc::ifreq = unsafe { mem::zeroed() };
+        let bytes = self.name.as_bytes();
+        // The last byte stays NUL.
+        if bytes.len() >= request.ifr_name.len() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        for (to, from) in request.ifr_name.iter_mut().zip(bytes) {
+            *to = from.cast_signed() as libc::c_char;
+        }
+        Ok(request)
+    }
+
+    fn ioctl(&self, command: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
+        // SAFETY: the socket is open and the request is an ifreq with a terminated name. Commands that follow its pointer
+        // come from `ethtool`, whose callers pass as many words as the command fills: the structures above, whose
+        // counts are fixed while the kernel runs.
+        match unsafe { libc::ioctl(self.socket.as_raw_fd(), command, std::ptr::from_mut(request)) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A NUL-padded string in words.
+fn text(words: &[u32]) -> String {
+    let bytes: Vec<u8> =
+        words.iter().flat_map(|word| word.to_ne_bytes()).take_while(|byte| *byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,228 @@
+//! One row for each finding, with invented machines; and this machine as it is.
+
+use std::path::Path;
+
+use super::{
+    super::tests::{in_namespace, ip},
+    *,
+};
+
+const CONFIG: &str = r#"
+asn = 65010
+[[circuit]]
+name = "a"
+bandwidth = "1G"
+s-vlan = 7
+primary = { local = "tagged" }
+secondary = { box = "edge-b" }
+[circuit.private]
+ipv4 = "198.18.0.0/29"
+vlan = 100
+[[attachment]]
+interface = "plain"
+peerings = ["a/private"]
+ipv4 = "198.18.10.1/30"
+"#;
+
+fn config(text: &str) -> Config {
+    Config::parse(text, Path::new("erdp.toml")).unwrap().0
+}
+
+/// A machine on which everything is well.
+fn machine() -> Machine {
+    let plain = Interface { is_up: true, mtu: 1500, driver: Some("ixgbe".into()), ..Interface::default() };
+    let tagged = Interface { mtu: 1504, ..plain.clone() };
+    Machine {
+        release: "6.1.0-18-amd64".into(),
+        capabilities: u64::MAX,
+        has_btf: true,
+        interfaces: [("lo".into(), Interface::default()), ("plain".into(), plain), ("tagged".into(), tagged)]
+            .into(),
+    }
+}
+
+/// The one thing that is said of a machine on which all is well but tagged attachments.
+const TAGS_TODAY: &str = "control plane (BGP, ARP) is not implemented yet";
+
+fn findings(change: impl FnOnce(&mut Machine), allow_generic: bool) -> Vec<Finding> {
+    let mut machine = machine();
+    change(&mut machine);
+    let all = check(&config(CONFIG), &machine, allow_generic);
+    all.into_iter().filter(|finding| !finding.reason.contains(TAGS_TODAY)).collect()
+}
+
+fn tagged(machine: &mut Machine) -> &mut Interface {
+    machine.interfaces.get_mut("tagged").unwrap()
+}
+
+fn plain(machine: &mut Machine) -> &mut Interface {
+    machine.interfaces.get_mut("plain").unwrap()
+}
+
+fn feature(interface: &mut Interface, name: &str) {
+    interface.features.insert(name.to_owned());
+}
+
+/// What is wrong, whether the router must not start, and words of the object, the reason and the remedy.
+type Row = (fn(&mut Machine), Severity, [&'static str; 3]);
+
+const ROWS: &[Row] = &[
+    (
+        |m| m.capabilities = 0,
+        Severity::Refusal,
+        ["this process", "CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF", "root"],
+    ),
+    (
+        |m| m.capabilities &= !(1 << CAP_NET_ADMIN),
+        Severity::Refusal,
+        ["this process", "lacks CAP_NET_ADMIN", "root"],
+    ),
+    (
+        |m| m.capabilities = 1 << CAP_SYS_ADMIN,
+        Severity::Refusal,
+        ["this process", "lacks CAP_NET_BIND_SERVICE, CAP_NET_ADMIN", "root"],
+    ),
+    (|m| m.release = "5.14.21".into(), Severity::Refusal, ["kernel 5.14.21", "older than 5.15", "6.1"]),
+    (|m| m.release = "4.19.0-26-amd64".into(), Severity::Refusal, ["kernel 4.19", "older", "boot"]),
+    (|m| m.release = "5.15.0-91-generic".into(), Severity::Warning, ["kernel 5.15", "neighbours", "5.16"]),
+    (|m| m.release = "weird".into(), Severity::Warning, ["kernel weird", "understood", "5.15"]),
+    (|m| m.has_btf = false, Severity::Refusal, ["/sys/kernel/btf/vmlinux", "types", "CONFIG_DEBUG_INFO_BTF"]),
+    (
+        |m| drop(m.interfaces.remove("plain")),
+        Severity::Refusal,
+        ["interface plain", "does not exist", "there are: tagged"],
+    ),
+    (
+        |m| plain(m).is_up = false,
+        Severity::Warning,
+        ["interface plain", "administratively down", "ip link set plain up"],
+    ),
+    (|m| plain(m).mtu = 3_499, Severity::Refusal, ["interface plain", "MTU of 3499", "--allow-generic"]),
+    (
+        |m| feature(plain(m), "rx-lro"),
+        Severity::Refusal,
+        ["interface plain", "LRO", "ethtool -K plain lro off"],
+    ),
+    (
+        |m| feature(tagged(m), "rx-vlan-hw-parse"),
+        Severity::Refusal,
+        ["interface tagged", "strips VLAN tags", "rxvlan off"],
+    ),
+    (
+        |m| feature(tagged(m), "rx-vlan-filter"),
+        Severity::Refusal,
+        ["interface tagged", "filters VLANs", "promisc on"],
+    ),
+    (|m| tagged(m).mtu = 1503, Severity::Warning, ["interface tagged", "need 1,504", "mtu 1504"]),
+];
+
+#[test]
+fn each_finding_names_object_reason_and_remedy() {
+    for (change, severity, words) in ROWS {
+        let found = findings(change, false);
+        assert_eq!(found.len(), 1, "{words:?}: {found:?}");
+        let Finding { object, reason, remedy, severity: found_severity } = &found[0];
+        for (text, word) in [object, reason, remedy].into_iter().zip(words) {
+            assert!(text.contains(word), "`{word}` is not in `{text}`");
+        }
+        assert_eq!(found_severity, severity, "{words:?}");
+        assert_eq!(found[0].to_string(), format!("{object}: {reason}; {remedy}"));
+    }
+}
+
+#[test]
+fn what_is_well_is_not_mentioned() {
+    let rows: &[fn(&mut Machine)] = &[
+        |_| (),
+        |m| m.release = "5.16.0".into(),
+        |m| m.release = "6.18-rc1".into(),
+        |m| m.release = "10.0".into(),
+        // CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
+        |m| m.capabilities = 1 << CAP_NET_BIND_SERVICE | 1 << CAP_NET_ADMIN | 1 << CAP_SYS_ADMIN,
+        |m| plain(m).mtu = SINGLE_BUFFER_MTU,
+        // No tags are expected there, so none can be lost.
+        |m| feature(plain(m), "rx-vlan-hw-parse"),
+        |m| feature(plain(m), "rx-vlan-filter"),
+        |m| {
+            feature(tagged(m), "rx-vlan-filter");
+            tagged(m).is_promiscuous = true;
+        },
+        |m| {
+            feature(tagged(m), "rx-vlan-hw-parse");
+            tagged(m).driver = Some("veth".into());
+        },
+    ];
+    for (index, change) in rows.iter().enumerate() {
+        assert_eq!(findings(*change, false), [], "row {index}");
+    }
+    assert_eq!(findings(|m| plain(m).mtu = 9_000, true), [], "generic XDP takes any MTU");
+}
+
+#[test]
+fn tagged_attachments_are_warned_about_and_untagged_ones_are_not() {
+    let words = |config: &Config| -> Vec<String> {
+        check(config, &machine(), false).iter().map(ToString::to_string).collect()
+    };
+    let found = words(&config(CONFIG));
+    assert!(
+        found.len() == 1 && found[0].contains(TAGS_TODAY) && found[0].contains("interface tagged"),
+        "{found:?}"
+    );
+    let untagged = CONFIG.replace("s-vlan = 7\n", "").replace("vlan = 100\n", "");
+    assert_eq!(words(&config(&untagged)), Vec::<String>::new());
+}
+
+#[test]
+fn an_interface_with_several_attachments_is_judged_once_by_the_longest_tags() {
+    let text = format!(
+        "{CONFIG}[[attachment]]\ninterface = \"tagged\"\npeerings = [\"a/private\"]\nipv4 = \"198.18.11.1/30\"\n"
+    );
+    let attachments = config(&text).attachments();
+    let shown: Vec<_> =
+        interfaces_of(&attachments).iter().map(|(name, tags)| format!("{name}{tags}")).collect();
+    assert_eq!(shown, ["tagged.7.100", "plain"]);
+}
+
+#[test]
+fn capabilities_are_read_from_the_status_of_the_process() {
+    assert_eq!(effective_capabilities("Name:\tx\nCapPrm:\t1\nCapEff:\t000001fffeffffff\n"), 0x1ff_feff_ffff);
+    assert_eq!(effective_capabilities(""), 0);
+}
+
+#[test]
+fn this_machine_is_read_as_it_is() {
+    let machine = Machine::read(&config(&CONFIG.replace("\"plain\"", "\"lo\"")));
+    assert!(version(&machine.release).is_some(), "{}", machine.release);
+    let lo = &machine.interfaces["lo"];
+    assert!(lo.mtu >= 65_535 || lo.mtu == 16_384, "{lo:?}");
+    // The loopback interface has features that cannot be switched, and this is one.
+    assert!(lo.has_feature("loopback"), "{lo:?}");
+    assert!(!lo.has_feature("rx-vlan-filter"), "{lo:?}");
+    assert!(!machine.interfaces.contains_key("tagged"));
+}
+
+#[test]
+fn a_real_interface_is_read_in_the_namespace_of_the_thread() {
+    in_namespace(|| async {
+        ip("link add plain mtu 1400 type veth peer name other");
+        ip("link set plain up promisc on");
+        let machine = Machine::read(&config(CONFIG));
+        assert_eq!(
+            machine.interfaces.keys().map(String::as_str).collect::<Vec<_>>(),
+            ["lo", "other", "plain"]
+        );
+        let plain = &machine.interfaces["plain"];
+        assert_eq!((plain.mtu, plain.driver.as_deref()), (1400, Some("veth")));
+        assert!(plain.is_up && plain.is_promiscuous);
+        assert!(plain.has_feature("rx-vlan-hw-parse"), "{plain:?}");
+        ethtool("plain rxvlan off");
+        assert!(!Interface::read("plain").has_feature("rx-vlan-hw-parse"));
+        ip("link set plain down");
+        assert!(!Interface::read("plain").is_up);
+    });
+}
+
+fn ethtool(arguments: &str) {
+    let status = std::process::Command::new("ethtool").arg("-K").args(arguments.split(' ')).status();
+    assert!(status.expect("ethtool").success(), "ethtool -K {arguments}");
+}
