@@ -1,8 +1,10 @@
 //! What is lost after a redirect: the kernel says so in two tracepoints only.
 //!
-//! `xdp:xdp_devmap_xmit` (Linux 4.17; the driver took fewer frames than it was given) and `xdp:xdp_redirect_err` (4.16; the
-//! frame never got to the driver: device down, larger than its MTU). Field offsets are read by the controller from the
-//! tracepoints' `format` files and set at load time; negative: the field was not found and nothing is counted.
+//! `xdp:xdp_devmap_xmit` (Linux 4.17; how many frames the driver took and dropped) and `xdp:xdp_redirect_err` (4.16; the frame
+//! never got to the driver: device down, larger than its MTU). Both see the whole machine, and interface indexes repeat between
+//! network namespaces; ours are told apart by counting: a CPU flushes what it has redirected before its NAPI poll ends, so
+//! between a redirect of ours and its flush no other router's frames pass there. Field offsets are read by the controller from
+//! the tracepoints' `format` files and set at load time; negative: the field was not found and nothing is counted.
 
 use core::ptr::read_volatile;
 
@@ -11,43 +13,28 @@ use erdp_common::abi::counter;
 
 use crate::maps;
 
-/// Offsets in a tracepoint record.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Offsets {
-    /// `from_ifindex` or `ifindex`.
-    ifindex: i32,
-    /// `drops`; unused for redirect errors.
-    drops: i32,
-}
-
+/// Offsets of the fields `sent` and `drops` in a record of `xdp_devmap_xmit`.
 #[unsafe(no_mangle)]
-static XMIT_OFFSETS: Offsets = Offsets { ifindex: -1, drops: -1 };
-#[unsafe(no_mangle)]
-static REDIRECT_OFFSETS: Offsets = Offsets { ifindex: -1, drops: -1 };
+static XMIT_OFFSETS: [i32; 2] = [-1, -1];
 
 /// Frames the egress driver did not take.
 #[tracepoint]
 pub fn erdp_xmit(ctx: TracePointContext) -> u32 {
     // SAFETY: a global that the loader sets before the program exists.
-    let offsets = unsafe { read_volatile(&raw const XMIT_OFFSETS) };
-    if let (Some(ifindex), Some(drops)) = (field(&ctx, offsets.ifindex), field(&ctx, offsets.drops))
-        && drops > 0
-        && maps::is_port(ifindex)
-    {
-        maps::count_many(counter::TRANSMIT_LOST, u64::from(drops), 0);
+    let [sent, drops] = unsafe { read_volatile(&raw const XMIT_OFFSETS) };
+    if let (Some(sent), Some(drops)) = (field(&ctx, sent), field(&ctx, drops)) {
+        let drops = u64::from(drops);
+        if maps::take_sent(u64::from(sent) + drops) != 0 && drops > 0 {
+            maps::count_many(counter::TRANSMIT_LOST, drops, 0);
+        }
     }
     0
 }
 
 /// Frames that the redirect itself refused.
 #[tracepoint]
-pub fn erdp_redirect_err(ctx: TracePointContext) -> u32 {
-    // SAFETY: as above.
-    let offsets = unsafe { read_volatile(&raw const REDIRECT_OFFSETS) };
-    if let Some(ifindex) = field(&ctx, offsets.ifindex)
-        && maps::is_port(ifindex)
-    {
+pub fn erdp_redirect_err(_ctx: TracePointContext) -> u32 {
+    if maps::take_sent(1) != 0 {
         maps::count_many(counter::REDIRECT_FAILED, 1, 0);
     }
     0

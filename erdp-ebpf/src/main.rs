@@ -8,6 +8,7 @@
 //! A frame with a [`Trace`] in its metadata area is a question (`erdp explain`): it is answered there and not counted.
 #![no_std]
 #![no_main]
+#![expect(missing_docs, reason = "aya's attribute macros make functions without documentation")]
 
 mod losses;
 mod maps;
@@ -44,7 +45,10 @@ pub fn erdp(ctx: XdpContext) -> u32 {
     }
     maps::count(counter::received(trail.attachment), len);
     match verdict {
-        Verdict::Transmit(attachment) => maps::count(counter::redirected(attachment), frame.len() as u64),
+        Verdict::Transmit(attachment) => {
+            maps::count(counter::redirected(attachment), frame.len() as u64);
+            maps::expect_sent();
+        }
         Verdict::Punt(kind) => maps::count(counter::PUNT + kind as u32, len),
         Verdict::Drop(reason) => dropped(&ctx, reason, len, &trail),
     }

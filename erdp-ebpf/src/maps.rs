@@ -40,6 +40,9 @@ static FIB_BLOCKS: Array<[u32; BLOCK_ENTRIES]> = Array::with_max_entries(1024, M
 static TX_PORTS: DevMap = DevMap::with_max_entries(MAX_ATTACHMENTS, 0);
 #[map]
 static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(counter::SLOTS, 0);
+/// Frames redirected on this CPU that no loss tracepoint has spoken of yet.
+#[map]
+static UNSENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// Bounded: when it is full, the wish is lost and the next packet makes it again.
 #[map]
 static NEIGHBOURS_WANTED: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
@@ -124,10 +127,27 @@ pub fn want(neighbour: &NeighbourWanted) {
     let _ = NEIGHBOURS_WANTED.output::<NeighbourWanted>(neighbour, 0);
 }
 
-/// Whether the interface is one of ours.
+/// A frame of ours is on its way to a driver.
 #[inline(always)]
-pub fn is_port(ifindex: u32) -> bool {
-    PORTS.get(ifindex).is_some_and(|port| port.attachment != 0 || port.vlan_block != 0)
+pub fn expect_sent() {
+    if let Some(unsent) = UNSENT.get_ptr_mut(0) {
+        // SAFETY: a value of a per-CPU map: this CPU is its only writer while the program runs.
+        unsafe { *unsent += 1 };
+    }
+}
+
+/// A tracepoint on this CPU has told of `frames`: the answer is how many of them were ours.
+#[inline(always)]
+pub fn take_sent(frames: u64) -> u64 {
+    let Some(unsent) = UNSENT.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: as above; the tracepoints run on the CPU that redirects.
+    unsafe {
+        let ours = (*unsent).min(frames);
+        *unsent -= ours;
+        ours
+    }
 }
 
 /// Whether drops are to be logged.

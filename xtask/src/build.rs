@@ -27,7 +27,7 @@ const BPF_RUSTFLAGS: &[&str] = &[
     "-Cdebuginfo=2",
     "-Clink-arg=--btf",
     "-Ctarget-cpu=v3",
-    "-Ctarget-feature=+allows-misaligned-mem-access",
+    "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
 ];
 const BPF_TARGET: &str = "bpfel-unknown-none";
 

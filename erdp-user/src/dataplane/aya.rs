@@ -76,17 +76,12 @@ pub struct AyaDataplane {
 impl AyaDataplane {
     /// Loads and verifies the program; attaches nothing yet.
     pub fn load(options: LoadOptions) -> Result<Self, DataplaneError> {
-        let xmit = [
-            tracefs::field_offset("xdp_devmap_xmit", "from_ifindex"),
-            tracefs::field_offset("xdp_devmap_xmit", "drops"),
-        ];
-        let redirect = [tracefs::field_offset("xdp_redirect_err", "ifindex"), -1];
+        let xmit = ["sent", "drops"].map(|field| tracefs::field_offset("xdp_devmap_xmit", field));
         let log_drops = u8::from(options.log_drops);
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("FIB_BLOCKS", options.fib_blocks)
             .override_global("LOG_DROPS", &log_drops, true)
             .override_global("XMIT_OFFSETS", &xmit, true)
-            .override_global("REDIRECT_OFFSETS", &redirect, true)
             .load(OBJECT)
             .map_err(|error| DataplaneError::Load(chain(&error)))?;
         xdp(&mut ebpf)?.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
