@@ -35,6 +35,8 @@ pub struct Session {
     pub state: String,
     /// Prefixes that it announces to us.
     pub received: u64,
+    /// Those of them that policy refuses.
+    pub refused: u64,
     /// Prefixes that we announce to it.
     pub advertised: u64,
     /// Why it was last down.

@@ -77,6 +77,7 @@ pub fn checks(running: &mut Running, seconds: u32, tell: &mut dyn FnMut(&str)) -
         return summary;
     }
     summary.add(tell, "customer's routes", converge::customer_has_learned(lab).map(one));
+    summary.add(tell, "MSEEs' routes", converge::msees_have_learned(lab).map(one));
     summary.add(tell, "native XDP", load::native(lab).map(one));
     summary.add(tell, "every prefix", prefixes::check(lab, edge).map(one));
     summary.add(tell, "iperf3", load::iperf(lab, edge, seconds));

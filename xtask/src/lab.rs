@@ -14,7 +14,7 @@ use crate::{
 pub enum Verb {
     /// Bring a lab up, start erdp in its edge, and leave both running in the background
     Up,
-    /// Take down every lab that is up
+    /// Take down the labs that `up` has left
     Down,
     /// List the labs that are up, their namespaces and how to enter them
     Status,

@@ -54,7 +54,7 @@ enum Verb {
     },
 }
 
-/// In a lab's folder: `hold` is its owner and all is up.
+/// In a lab's folder: `hold` is its owner and all is up; inside, the program that holds it.
 const HELD: &str = "held";
 const LOG: &str = "/run/erdp-lab.log";
 
@@ -110,7 +110,7 @@ fn explain_lab(lab: &str) {
 
 fn up() -> Result<ExitCode> {
     let log = File::create(LOG).with_context(|| format!("cannot write {LOG}"))?;
-    let mut hold = Command::new(std::env::current_exe().context("cannot tell where erdp-lab lies")?);
+    let mut hold = Command::new(this_program()?);
     hold.arg("hold").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
     let mut hold = hold.spawn().context("cannot start erdp-lab hold")?;
     let lab = format!("erdp{}", hold.id());
@@ -136,7 +136,8 @@ fn hold() -> Result<ExitCode> {
         }
         thread::sleep(Duration::from_millis(100));
     }
-    fs::write(running.lab.folder().join(HELD), "").context("cannot write into the lab's folder")?;
+    fs::write(running.lab.folder().join(HELD), this_program()?)
+        .context("cannot write into the lab's folder")?;
     stay(&mut running)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -151,11 +152,18 @@ fn labs() -> Vec<String> {
     labs
 }
 
+fn this_program() -> Result<String> {
+    let path = std::env::current_exe().context("cannot tell where erdp-lab lies")?;
+    Ok(path.to_string_lossy().trim_end_matches(" (deleted)").to_owned())
+}
+
+/// Takes down what `up` of this checkout has left, and sweeps up after the dead.
 fn down() -> Result<ExitCode> {
     for lab in labs() {
-        let held = Path::new("/run").join(&lab).join(HELD).exists();
-        let (true, Some(owner)) = (held, cleanup::owner(&lab)) else {
-            println!("lab {lab} belongs to a run of its own (process {:?}): end that", cleanup::owner(&lab));
+        // Another checkout's labs, and those of runs and tests, are others' to end.
+        let held = fs::read_to_string(Path::new("/run").join(&lab).join(HELD)).ok();
+        let Some(owner) = cleanup::owner(&lab).filter(|_| held == this_program().ok()) else {
+            println!("lab {lab} was not brought up by `lab up` of this checkout: left alone");
             continue;
         };
         kill(Pid::from_raw(owner.cast_signed()), Signal::SIGTERM)

@@ -28,7 +28,8 @@ pub struct Expected {
     pub asn: u32,
     /// A name for people.
     pub name: &'static str,
-    /// Prefixes received from it.
+    /// Prefixes accepted from it. (FRR also announces back what it has from us: RFC 4271 section 9.1.2 lets us refuse a path
+    /// with our own AS number, and such prefixes are not counted.)
     pub received: u64,
     /// Prefixes advertised to it.
     pub advertised: u64,
@@ -106,10 +107,10 @@ pub fn wait(lab: &mut Lab, edge: &mut Edge, tell: &mut dyn FnMut(&str)) -> Resul
 
 fn progress(sessions: &[Session], expected: &[Expected]) -> String {
     let up = sessions.iter().filter(|session| is_established(session)).count();
-    let received: u64 = sessions.iter().map(|session| session.received).sum();
+    let received: u64 = sessions.iter().map(accepted).sum();
     let advertised: u64 = sessions.iter().map(|session| session.advertised).sum();
     format!(
-        "{up} of {} sessions Established, {received} of {} prefixes received, {advertised} of {} advertised",
+        "{up} of {} sessions Established, {received} of {} prefixes accepted, {advertised} of {} advertised",
         expected.len(),
         expected.iter().map(|row| row.received).sum::<u64>(),
         expected.iter().map(|row| row.advertised).sum::<u64>(),
@@ -118,6 +119,10 @@ fn progress(sessions: &[Session], expected: &[Expected]) -> String {
 
 fn is_established(session: &Session) -> bool {
     session.state.eq_ignore_ascii_case("established")
+}
+
+fn accepted(session: &Session) -> u64 {
+    session.received.saturating_sub(session.refused)
 }
 
 /// What `row` still lacks, as a sentence.
@@ -130,11 +135,12 @@ fn missing(row: &Expected, sessions: &[Session]) -> Option<String> {
         let why = session.last_error.as_deref().unwrap_or("no error yet");
         return Some(format!("{peer} ({name}, AS {}): {}, {why}", session.asn, session.state));
     }
-    let differs = session.received != *received || session.advertised != *advertised;
+    let differs = accepted(session) != *received || session.advertised != *advertised;
     differs.then(|| {
         format!(
-            "{peer} ({name}): {} of {received} prefixes received, {} of {advertised} advertised",
-            session.received, session.advertised
+            "{peer} ({name}): {} of {received} prefixes accepted, {} of {advertised} advertised",
+            accepted(session),
+            session.advertised
         )
     })
 }
@@ -156,6 +162,36 @@ pub fn customer_has_learned(lab: &Lab) -> Result<String> {
     Ok(format!("customer's router (BIRD): {}", printed.trim_start_matches("Total: ")))
 }
 
+/// The kernels of both MSEEs must have the customer's networks behind the edge: their routers say so by what they have put there,
+/// whatever erdp believes of its sessions.
+///
+/// # Errors
+/// Names the MSEE that has no such route.
+pub fn msees_have_learned(lab: &Lab) -> Result<String> {
+    let begin = Instant::now();
+    for link in [plan::PRIMARY, plan::SECONDARY] {
+        for (family, network, edge) in
+            [("-4", plan::CUSTOMER_IPV4, link.ipv4.0), ("-6", plan::CUSTOMER_IPV6, link.ipv6.0)]
+        {
+            super::until(PATIENCE, || {
+                let route = lab.namespace(link.far.0)?.ip(&format!("{family} route show {network}"))?;
+                if !route.contains(&format!("via {edge} ")) {
+                    bail!(
+                        "{} has no route to {network} by the edge ({edge}), but: {}",
+                        link.far.0,
+                        route.trim()
+                    );
+                }
+                Ok(())
+            })?;
+        }
+    }
+    Ok(format!(
+        "both MSEEs route the customer's networks by the edge (waited {:.1} s)",
+        begin.elapsed().as_secs_f32()
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +202,7 @@ mod tests {
             asn: 12076,
             state: state.into(),
             received,
+            refused: 0,
             advertised,
             last_error: None,
         }
@@ -183,6 +220,8 @@ mod tests {
             (vec![session("Established", 11, 2)], true),
             (vec![Session { asn: 65020, ..session("Established", 10, 2) }], true),
             (vec![session("Established", 10, 2)], false),
+            (vec![Session { refused: 2, ..session("Established", 12, 2) }], false),
+            (vec![Session { refused: 2, ..session("Established", 10, 2) }], true),
         ];
         for (sessions, is_missing) in rows {
             assert_eq!(missing(&row, &sessions).is_some(), is_missing, "{sessions:?}");

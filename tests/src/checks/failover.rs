@@ -48,7 +48,8 @@ pub fn check(lab: &mut Lab, edge: &mut Edge, tell: &mut dyn FnMut(&str)) -> Resu
     ensure!(lost_ms <= MOST_LOST_MS, "{found}; at most {MOST_LOST_MS} ms are allowed");
     ensure!(over_other > 500, "{found}; the traffic has not gone over to the other link");
     tell("link up again");
-    Ok(vec![found, format!("link up again: {}", converge::wait(lab, edge, tell)?)])
+    let learned = format!("link up again: {}", converge::msees_have_learned(lab)?);
+    Ok(vec![found, learned, converge::wait(lab, edge, tell)?])
 }
 
 /// The link that carries most of what flows now, and the other one.

@@ -125,9 +125,13 @@ pub fn connect(one: End<'_>, other: End<'_>) -> Result<()> {
         one.1, other.1, other.0.name
     ))?;
     for (namespace, interface) in [one, other] {
+        namespace.ip(&format!("link set {interface} up"))?;
+    }
+    // After both are up: only then does switching receive offload on tell the far end that it may be redirected to (seen on
+    // kernel 6.18: XDP_REDIRECT failed with EOPNOTSUPP until the link had once been down and up).
+    for (namespace, interface) in [one, other] {
         let offloads = ["-K", interface, "gro", "on", "tx", "off", "txvlan", "off"];
         namespace.exec("ethtool", &offloads).context("cannot set offloads")?;
-        namespace.ip(&format!("link set {interface} up"))?;
     }
     Ok(())
 }
