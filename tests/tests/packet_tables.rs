@@ -155,11 +155,8 @@ fn in_network_namespace(run: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     thread::scope(|scope| {
         let result = scope.spawn(|| {
             // SAFETY: affects this thread only.
-            ensure!(
-                unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0,
-                "unshare: {}",
-                std::io::Error::last_os_error()
-            );
+            let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+            ensure!(result == 0, "unshare: {}", std::io::Error::last_os_error());
             run()
         });
         result.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

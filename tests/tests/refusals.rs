@@ -123,7 +123,7 @@ fn a_wrong_configuration_is_refused_with_its_place_and_changes_nothing() -> Resu
     let place = Place::new()?;
     let good = edge::configuration();
     let rows: &[(&str, String, &[&str])] = &[
-        ("unknown key", good.replace("bandwidth", "bandwith"), &["edge.toml", "bandwith"]),
+        ("unknown key", good.replace("bandwidth", "breadth"), &["edge.toml", "breadth"]),
         (
             "overlapping subnets",
             good.replace(&format!("{}/30", plan::CE.ipv4.1), "198.18.0.3/29"),

@@ -17,7 +17,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{PORT, PeerConfig, md5};
+use super::{PORT, PeerConfig, socket};
 
 /// Connections refused because nobody with their address is configured.
 pub static STRANGERS: AtomicU64 = AtomicU64::new(0);
@@ -69,7 +69,7 @@ pub fn bind(peers: &[PeerConfig]) -> Result<Listeners, ListenError> {
         })?;
         for peer in of_family {
             if let Some(key) = &peer.md5 {
-                md5::set_key(&listener, peer.remote, key)
+                socket::set_md5_key(&listener, peer.remote, key)
                     .map_err(|error| ListenError::Md5 { peer: peer.remote, error })?;
             }
         }

@@ -3,7 +3,7 @@
 //! # Files
 //! [`wire`]: bytes <-> messages, by rustbgpd-wire behind our own types. [`session`]: the pure machine of one peer (RFC 4271
 //! section 8, collision included), time is an argument. [`peer`]: the driver of one session, sockets and timers, no `if` about
-//! the protocol. [`listen`]: port 179, shared by all peers. [`md5`]: RFC 2385 keys on sockets.
+//! the protocol. [`listen`]: port 179, shared by all peers. [`socket`]: RFC 2385 keys on sockets.
 //!
 //! # A message's way
 //! in: socket -> `peer` -> `Session::handle_bytes` -> `wire` -> `Session` -> [`PeerEvent`] -> the controller.
@@ -19,9 +19,9 @@
 //! Not met: 4271 section 8 DampPeerOscillations and the delayed OPEN (both optional); back-off after an error is ours.
 
 pub mod listen;
-pub mod md5;
 pub mod peer;
 pub mod session;
+pub mod socket;
 pub mod wire;
 
 use std::{

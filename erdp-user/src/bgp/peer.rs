@@ -21,8 +21,9 @@ use tokio::{
 };
 
 use super::{
-    PORT, PeerCommand, PeerConfig, PeerEvent, md5,
+    PORT, PeerCommand, PeerConfig, PeerEvent,
     session::{Action, Direction, Millis, Session},
+    socket,
 };
 
 /// Messages that wait for a peer before commands do.
@@ -331,22 +332,22 @@ async fn drained(line: Option<&mut Line>) {
 
 async fn connect(config: PeerConfig) -> io::Result<TcpStream> {
     let attempt = async {
-        let socket = Socket::new(
+        let tcp = Socket::new(
             Domain::for_address(SocketAddr::new(config.remote, PORT)),
             Type::STREAM,
             Some(Protocol::TCP),
         )?;
-        socket.set_nonblocking(true)?;
+        tcp.set_nonblocking(true)?;
         if let Some(interface) = &config.interface {
-            socket.bind_device(Some(interface.as_bytes()))?;
+            tcp.bind_device(Some(interface.as_bytes()))?;
         }
         if let Some(key) = &config.md5 {
-            md5::set_key(&socket, config.remote, key)?;
+            socket::set_md5_key(&tcp, config.remote, key)?;
         }
-        socket.bind(&with_scope(config.local, &config)?.into())?;
+        tcp.bind(&with_scope(config.local, &config)?.into())?;
         let mut remote = with_scope(config.remote, &config)?;
         remote.set_port(PORT);
-        TcpSocket::from_std_stream(socket.into()).connect(remote).await
+        TcpSocket::from_std_stream(tcp.into()).connect(remote).await
     };
     match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
         Ok(result) => result,
@@ -359,13 +360,11 @@ async fn connect(config: PeerConfig) -> io::Result<TcpStream> {
 
 /// A link-local address needs its interface.
 fn with_scope(address: IpAddr, config: &PeerConfig) -> io::Result<SocketAddr> {
-    let mut socket = SocketAddr::new(address, 0);
-    if let (SocketAddr::V6(v6), Some(interface)) = (&mut socket, &config.interface)
+    let mut end = SocketAddr::new(address, 0);
+    if let (SocketAddr::V6(v6), Some(interface)) = (&mut end, &config.interface)
         && v6.ip().is_unicast_link_local()
     {
-        let name = std::ffi::CString::new(interface.as_str()).map_err(io::Error::other)?;
-        // SAFETY: a NUL-terminated name.
-        v6.set_scope_id(unsafe { libc::if_nametoindex(name.as_ptr()) });
+        v6.set_scope_id(socket::interface_index(interface)?);
     }
-    Ok(socket)
+    Ok(end)
 }

@@ -116,7 +116,8 @@ fn every_message_in_every_state_does_what_the_rfc_says() {
     };
     let cease = || wire::encode_notification(&Notification::new(6, 4));
     let good_open = || open(|_| {});
-    let rows: [(State, Vec<u8>, State, Option<(u8, u8)>); 15] = [
+    type Row = (State, Vec<u8>, State, Option<(u8, u8)>);
+    let rows: [Row; 15] = [
         (State::OpenSent, good_open(), State::OpenConfirm, None),
         (State::OpenSent, keepalive(), State::Active, Some((5, 1))),
         (State::OpenSent, update(), State::Active, Some((5, 1))),

@@ -1,4 +1,4 @@
-//! TCP MD5 signatures (RFC 2385) on sockets, Linux `TCP_MD5SIG`.
+//! What the socket crates do not offer: TCP MD5 signatures (RFC 2385, Linux `TCP_MD5SIG`) and the index of an interface.
 //!
 //! The key must be on the listening socket too, for each peer. A wrong key shows only as a connect time-out: the kernel drops
 //! unsigned segments without a word.
@@ -20,8 +20,8 @@ struct TcpMd5Sig {
 
 const TCP_MD5SIG: libc::c_int = 14;
 
-/// Sets the key for one peer.
-pub fn set_key(socket: &impl AsRawFd, peer: IpAddr, key: &str) -> io::Result<()> {
+/// Sets the MD5 key for one peer.
+pub fn set_md5_key(socket: &impl AsRawFd, peer: IpAddr, key: &str) -> io::Result<()> {
     let too_long = || io::Error::new(io::ErrorKind::InvalidInput, "an MD5 key has at most 80 octets");
     let address = SockAddr::from(SocketAddr::new(peer, 0));
     // SAFETY: sockaddr_storage and the rest are plain integers, zero is valid.
@@ -47,4 +47,11 @@ pub fn set_key(socket: &impl AsRawFd, peer: IpAddr, key: &str) -> io::Result<()>
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The index of an interface in this network namespace, which a link-local address needs; 0: there is none.
+pub fn interface_index(name: &str) -> io::Result<u32> {
+    let name = std::ffi::CString::new(name).map_err(io::Error::other)?;
+    // SAFETY: a NUL-terminated name.
+    Ok(unsafe { libc::if_nametoindex(name.as_ptr()) })
 }
