@@ -4,7 +4,7 @@
 //! [`ABI_VERSION`] goes up. Identifiers (attachment, next hop, group, link) start at 1: 0 means "none".
 
 /// Version of all records below and of the map layout; the program and the controller must agree.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Interfaces are looked up by their index directly; one with a higher index is refused at start.
 pub const MAX_IFINDEX: u32 = 65_535;
@@ -20,6 +20,10 @@ pub const MAX_GROUPS: u32 = 4_096;
 pub const MAX_LINKS: u32 = 256;
 /// (attachment, address) pairs that may speak BGP to this router.
 pub const MAX_PEERS: u32 = 1_024;
+/// Policers, including the unused 0.
+pub const MAX_POLICERS: u32 = 512;
+/// QoS profiles, including the unused 0.
+pub const MAX_PROFILES: u32 = 64;
 /// Members of a next-hop group.
 pub const GROUP_MEMBERS: usize = 8;
 /// Buckets of a next-hop group: flows are spread in steps of 1/64.
@@ -65,6 +69,10 @@ pub struct Attachment {
     pub local6: [u8; 16],
     /// Our link-local IPv6 address; zero: none.
     pub link_local6: [u8; 16],
+    /// Policer of what comes in here (MSEE side); 0: none.
+    pub policer: u16,
+    /// QoS profile of its peering (MSEE side); 0: none.
+    pub profile: u16,
 }
 
 /// The attachment forwards: its circuit is enabled.
@@ -93,6 +101,10 @@ pub struct NextHop {
     pub l2_len: u8,
     /// Explicit padding.
     pub _pad: u8,
+    /// Policer of what leaves here (MSEE side); 0: none.
+    pub policer: u16,
+    /// QoS profile of its peering (MSEE side); 0: none.
+    pub profile: u16,
     /// Destination MAC, source MAC and up to two tags (each ethertype and identifier); the last ethertype is the packet's.
     pub l2: [u8; L2_MAX],
 }
@@ -131,6 +143,105 @@ pub const GROUP_GLEAN: u16 = 2;
 /// Drop on purpose.
 pub const GROUP_DISCARD: u16 = 3;
 
+/// What a circuit is limited to in one direction. Costs are 2^-24 ns a byte, tolerances 2^-8 ns; see [`crate::policer`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policer {
+    /// Time of a byte at the sustained rate; 0: the policer is off.
+    pub sustained_cost: u64,
+    /// Time of a byte at the peak rate; 0: no peak.
+    pub peak_cost: u64,
+    /// Time of a byte at the interactive class's share.
+    pub interactive_cost: u64,
+    /// Time of a byte at voice's share.
+    pub voice_cost: u64,
+    /// Tolerances of the sustained rate: default, interactive, voice.
+    pub sustained_tolerance: [u64; 3],
+    /// Tolerances of the peak rate.
+    pub peak_tolerance: [u64; 3],
+    /// Tolerance of a class's own share.
+    pub share_tolerance: u64,
+    /// Above this a packet lives on credit.
+    pub burst_from: u64,
+    /// ECT packets are marked when the tolerance is nearer than this; 0: never.
+    pub mark_margin: u64,
+    /// Bytes that are charged beside those of the IP packet.
+    pub overhead: u32,
+    /// Explicit padding.
+    pub _pad: u32,
+}
+
+/// A 64-bit word that CPUs share; backends access it by atomic operations only.
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub struct Word(core::cell::UnsafeCell<u64>);
+
+// SAFETY: every access goes through the backends' atomic loads and exchanges.
+unsafe impl Sync for Word {}
+
+impl Word {
+    /// For the backends.
+    pub const fn as_ptr(&self) -> *mut u64 {
+        self.0.get()
+    }
+}
+
+/// The state of a policer: theoretical arrival times.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Bucket {
+    /// At the sustained rate.
+    pub sustained: Word,
+    /// At the peak rate.
+    pub peak: Word,
+    /// Of the interactive class.
+    pub interactive: Word,
+    /// Of voice.
+    pub voice: Word,
+}
+
+/// A range of UDP ports of the Teams client.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortRange {
+    /// First port.
+    pub first: u16,
+    /// Last port.
+    pub last: u16,
+    /// Class number.
+    pub class: u8,
+    /// DSCP to leave with.
+    pub dscp: u8,
+}
+
+/// How a peering treats DSCP, see [`crate::classify`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QosProfile {
+    /// Class number by DSCP.
+    pub class: [u8; 64],
+    /// DSCP to leave with, by DSCP.
+    pub dscp: [u8; 64],
+    /// Classes of unmarked packets by port.
+    pub ports: [PortRange; 3],
+    /// Ranges in use; 0: unmarked packets are best effort.
+    pub ranges: u16,
+}
+
+impl QosProfile {
+    /// Everything is best effort and leaves as it came.
+    #[cfg(any(feature = "std", test))]
+    pub fn transparent() -> Self {
+        let dscp = core::array::from_fn(|code| code as u8);
+        Self {
+            class: [0; 64],
+            dscp,
+            ports: [PortRange { first: 0, last: 0, class: 0, dscp: 0 }; 3],
+            ranges: 0,
+        }
+    }
+}
+
 /// Who may speak BGP to this router.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -165,6 +276,18 @@ pub mod counter {
     pub const ATTACHMENTS: u32 = 96;
     /// Number of slots.
     pub const SLOTS: u32 = ATTACHMENTS + 2 * super::MAX_ATTACHMENTS;
+
+    /// Slots of the map of policed packets: for each policer 16, class by passage.
+    pub const POLICED_SLOTS: u32 = 16 * super::MAX_POLICERS;
+
+    /// Slot of a class's packets that took this passage through a policer; bytes are IP bytes.
+    pub const fn policed(
+        policer: u16,
+        class: crate::classify::Class,
+        passage: crate::policer::Passage,
+    ) -> u32 {
+        16 * policer as u32 + 4 * class as u32 + passage as u32
+    }
 
     /// Slot of frames received on an attachment (0: no attachment).
     pub const fn received(attachment: u16) -> u32 {
@@ -221,8 +344,11 @@ pub struct NeighbourWanted {
 const _: () = {
     assert!(size_of::<Port>() == 8);
     assert!(size_of::<Vlan>() == 8);
-    assert!(size_of::<Attachment>() == 48);
-    assert!(size_of::<NextHop>() == 32);
+    assert!(size_of::<Attachment>() == 52);
+    assert!(size_of::<NextHop>() == 36);
+    assert!(size_of::<Policer>() == 112);
+    assert!(size_of::<Bucket>() == 32);
+    assert!(size_of::<QosProfile>() == 148);
     assert!(size_of::<Group>() == 84);
     assert!(size_of::<PeerKey>() == 20);
     assert!(size_of::<Count>() == 16);

@@ -26,6 +26,8 @@ pub struct Datagram {
     pub len: u32,
     /// TTL or hop limit.
     pub hop_limit: u8,
+    /// DSCP and ECN, the eight bits.
+    pub traffic_class: u8,
     /// Protocol of the payload behind all extension headers that were walked.
     pub protocol: u8,
     /// Any fragment, the first one too: it is hashed on addresses only.
@@ -89,6 +91,8 @@ pub trait Family {
     const BITS: u32;
     /// Lowers TTL or hop limit by one, the checksum with it; the caller has seen that it is above one.
     fn decrement_hop_limit<P: Packet>(packet: &mut P, at: usize) -> Option<()>;
+    /// Writes DSCP and ECN, the checksum with them.
+    fn set_traffic_class<P: Packet>(packet: &mut P, at: usize, value: u8) -> Option<()>;
 }
 
 /// IPv4 (RFC 791).
@@ -120,6 +124,7 @@ impl Family for V4 {
             destination: Address::v4(header.dst_addr),
             len: len as u32,
             hop_limit: header.ttl,
+            traffic_class: header.tos,
             protocol: header.proto,
             is_fragment,
             transport_at: (fragment & 0x1fff == 0).then_some(at + header_len),
@@ -165,6 +170,16 @@ impl Family for V4 {
         );
         packet.write(at + TTL_TO_CHECKSUM, [ttl - 1, protocol, sum_high, sum_low])
     }
+
+    #[inline(always)]
+    fn set_traffic_class<P: Packet>(packet: &mut P, at: usize, value: u8) -> Option<()> {
+        const CHECKSUM: usize = 10;
+        let [version, before] = packet.read::<[u8; 2]>(at)?;
+        let checksum = packet.read::<[u8; 2]>(at + CHECKSUM)?;
+        let (old, new) = (u16::from_be_bytes([version, before]), u16::from_be_bytes([version, value]));
+        packet.write(at, [version, value])?;
+        packet.write(at + CHECKSUM, rewrite::checksum_after(checksum, old, new))
+    }
 }
 
 impl Family for V6 {
@@ -175,7 +190,7 @@ impl Family for V6 {
     #[inline(always)]
     fn parse<P: Packet>(packet: &P, at: usize) -> Result<Datagram, DropReason> {
         let header: Ipv6Hdr = packet.read(at).ok_or(DropReason::Truncated)?;
-        let [first, ..] = header.vcf;
+        let [first, second, ..] = header.vcf;
         if first >> 4 != 6 {
             return Err(DropReason::BadHeader);
         }
@@ -189,6 +204,7 @@ impl Family for V6 {
             destination: Address::v6(header.dst_addr),
             len: len as u32,
             hop_limit: header.hop_limit,
+            traffic_class: (first << 4) | (second >> 4),
             protocol: walked.protocol,
             is_fragment: walked.is_fragment,
             transport_at: walked.transport_at,
@@ -232,6 +248,12 @@ impl Family for V6 {
         const NEXT_HEADER: usize = 6;
         let [next, hop_limit] = packet.read::<[u8; 2]>(at + NEXT_HEADER)?;
         packet.write(at + NEXT_HEADER, [next, hop_limit - 1])
+    }
+
+    #[inline(always)]
+    fn set_traffic_class<P: Packet>(packet: &mut P, at: usize, value: u8) -> Option<()> {
+        let [version, flow] = packet.read::<[u8; 2]>(at)?;
+        packet.write(at, [(version & 0xf0) | (value >> 4), (value << 4) | (flow & 0x0f)])
     }
 }
 

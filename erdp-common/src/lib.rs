@@ -17,12 +17,14 @@ pub mod packet;
 pub mod reason;
 pub mod tables;
 
+pub mod classify;
 pub mod family;
 pub mod fib;
 pub mod group;
 pub mod link;
 pub mod local;
 pub mod pipeline;
+pub mod policer;
 pub mod rewrite;
 
 #[cfg(any(feature = "std", test))]

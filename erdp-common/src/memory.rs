@@ -2,12 +2,13 @@
 //!
 //! The packet tables, the property tests and the in-memory dataplane run the very stages of the XDP program over these.
 
-use std::{collections::HashMap, collections::HashSet, vec, vec::Vec};
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::{collections::HashMap, collections::HashSet, sync::Arc, vec, vec::Vec};
 
 use crate::{
     abi::{
-        Attachment, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_LINKS, MAX_NEXT_HOPS, MAX_VLAN_BLOCKS, NextHop,
-        PeerKey, Port, Vlan,
+        Attachment, Bucket, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_LINKS, MAX_NEXT_HOPS, MAX_POLICERS,
+        MAX_PROFILES, MAX_VLAN_BLOCKS, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word, counter,
     },
     fib::{BLOCK_ENTRIES, build::Store},
     packet::{OFFSET_MAX, Packet, Window},
@@ -93,6 +94,16 @@ pub struct MemoryTables {
     pub peers: HashSet<PeerKey>,
     /// Forwarding trie.
     pub blocks: MemoryStore,
+    /// What circuits are limited to.
+    pub policers: Vec<Policer>,
+    /// Their state.
+    pub buckets: Arc<[Bucket]>,
+    /// DSCP by peering.
+    pub profiles: Vec<QosProfile>,
+    /// The virtual clock, in 2^-8 ns.
+    pub now: u64,
+    /// Policed packets and IP bytes by slot.
+    pub policed: Arc<[[AtomicU64; 2]]>,
 }
 
 impl MemoryTables {
@@ -107,6 +118,11 @@ impl MemoryTables {
             links: vec![0; MAX_LINKS as usize],
             peers: HashSet::new(),
             blocks: MemoryStore::new(blocks),
+            policers: vec![Policer::default(); MAX_POLICERS as usize],
+            buckets: (0..MAX_POLICERS).map(|_| Bucket::default()).collect(),
+            profiles: vec![QosProfile::transparent(); MAX_PROFILES as usize],
+            now: 0,
+            policed: (0..counter::POLICED_SLOTS).map(|_| Default::default()).collect(),
         }
     }
 }
@@ -136,6 +152,35 @@ impl Tables for MemoryTables {
     fn is_peer(&self, key: &PeerKey) -> bool {
         self.peers.contains(key)
     }
+    fn policer(&self, id: u16) -> Option<&Policer> {
+        self.policers.get(usize::from(id))
+    }
+    fn bucket(&self, id: u16) -> Option<&Bucket> {
+        self.buckets.get(usize::from(id))
+    }
+    fn profile(&self, id: u16) -> Option<&QosProfile> {
+        self.profiles.get(usize::from(id))
+    }
+    fn now(&self) -> u64 {
+        self.now
+    }
+    fn load(&self, word: &Word) -> u64 {
+        atomic(word).load(Ordering::Relaxed)
+    }
+    fn exchange(&self, word: &Word, old: u64, new: u64) -> bool {
+        atomic(word).compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+    fn count_policed(&self, slot: u32, ip_bytes: u32) {
+        if let Some([packets, bytes]) = self.policed.get(slot as usize) {
+            packets.fetch_add(1, Ordering::Relaxed);
+            bytes.fetch_add(u64::from(ip_bytes), Ordering::Relaxed);
+        }
+    }
+}
+
+fn atomic(word: &Word) -> &AtomicU64 {
+    // SAFETY: aligned as a u64 is, alive as long as the word, and only ever accessed as an atomic here.
+    unsafe { AtomicU64::from_ptr(word.as_ptr()) }
 }
 
 /// Blocks of the trie in memory.

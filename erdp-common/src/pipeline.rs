@@ -1,20 +1,23 @@
 //! A packet's whole way, one line a stage; no stage calls another. Verdict, counting and the XDP code happen once, in the
 //! program's entry.
 //!
-//! link (Ethernet, tags) -> attachment -> parse (IP) -> local -> route (longest match, then group) -> rewrite -> transmit.
+//! link (Ethernet, tags) -> attachment -> parse (IP) -> local -> route (longest match, then group) -> classify -> police ->
+//! rewrite -> transmit. Neighbour and MTU are known before anything is charged.
 
 use network_types::eth::EtherType;
 
 use crate::{
     abi::{
         ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, Attachment, GROUP_DISCARD, GROUP_FORWARD,
-        GROUP_GLEAN, NEXT_HOP_MSEE,
+        GROUP_GLEAN, NEXT_HOP_MSEE, NextHop, counter,
     },
+    classify::{self, Class, Marking},
     family::{Datagram, Family, V4, V6},
     fib, group,
     link::{self, Link},
     local,
     packet::Packet,
+    policer::{self, Passage},
     reason::{DropReason, PuntKind},
     rewrite,
     tables::Tables,
@@ -44,6 +47,8 @@ pub struct Trail {
     pub wanted_on: u16,
     /// The destination to ask for.
     pub wanted: [u8; 16],
+    /// Set by the caller: the packet is a question, so nothing is charged or counted.
+    pub is_question: bool,
 }
 
 /// Decides about one frame and rewrites it when it is to be transmitted.
@@ -107,8 +112,91 @@ fn ip<F: Family, P: Packet, T: Tables>(
     if datagram.len > u32::from(next_hop.mtu) {
         return Err(DropReason::TooBig);
     }
-    rewrite::forward::<F, P>(packet, link, next_hop)?;
+    let marking = classify_for(packet, &datagram, attachment, next_hop, tables)?;
+    let ecn = police(&datagram, marking.class, [attachment.policer, next_hop.policer], tables, trail)?;
+    let marks = (datagram.traffic_class, (marking.dscp << 2) | ecn);
+    rewrite::forward::<F, P>(packet, link, next_hop, marks)?;
     Ok(Verdict::Transmit(next_hop.attachment))
+}
+
+/// Class and DSCP by the profile of the peering that the packet leaves on or came from. Codes are rewritten towards Microsoft
+/// only (rules F): what comes from there is left as it is.
+#[inline(always)]
+fn classify_for<P: Packet, T: Tables>(
+    packet: &P,
+    datagram: &Datagram,
+    attachment: &Attachment,
+    next_hop: &NextHop,
+    tables: &T,
+) -> Result<Marking, DropReason> {
+    let to_microsoft = next_hop.profile != 0;
+    let id = if to_microsoft { next_hop.profile } else { attachment.profile };
+    let kept = datagram.traffic_class >> 2;
+    if id == 0 {
+        return Ok(Marking { class: Class::Default, dscp: kept });
+    }
+    let profile = tables.profile(id).ok_or(DropReason::BrokenReference)?;
+    let marking = classify::classify(packet, datagram, to_microsoft, profile);
+    Ok(Marking { class: marking.class, dscp: if to_microsoft { marking.dscp } else { kept } })
+}
+
+/// Asks the policers of both ends, 0 being none, and charges both or neither; the answer is the ECN field to leave with.
+#[inline(always)]
+fn police<T: Tables>(
+    datagram: &Datagram,
+    class: Class,
+    policers: [u16; 2],
+    tables: &T,
+    trail: &Trail,
+) -> Result<u8, DropReason> {
+    let mut ecn = datagram.traffic_class & ECN_MASK;
+    let [inbound, outbound] = policers;
+    if inbound | outbound == 0 {
+        return Ok(ecn);
+    }
+    let now = tables.now();
+    let mut marked = false;
+    for id in policers {
+        if id == 0 {
+            continue;
+        }
+        let policer = tables.policer(id).ok_or(DropReason::BrokenReference)?;
+        let bucket = tables.bucket(id).ok_or(DropReason::BrokenReference)?;
+        let passage = policer::judge(bucket, policer, class, now, tables);
+        let passage = if passage == Passage::Marked && !is_ect(ecn) { Passage::Burst } else { passage };
+        marked |= passage == Passage::Marked;
+        if !trail.is_question {
+            tables.count_policed(counter::policed(id, class, passage), datagram.len);
+        }
+        if passage == Passage::Dropped {
+            return Err(DropReason::Policed);
+        }
+    }
+    if marked {
+        ecn = ECN_CE;
+    }
+    if trail.is_question {
+        return Ok(ecn);
+    }
+    for id in policers {
+        if id != 0
+            && let Some(policer) = tables.policer(id)
+            && let Some(bucket) = tables.bucket(id)
+        {
+            policer::charge(bucket, policer, class, datagram.len, now, tables);
+        }
+    }
+    Ok(ecn)
+}
+
+/// The ECN field (RFC 3168 section 5).
+const ECN_MASK: u8 = 0b11;
+/// Congestion experienced.
+const ECN_CE: u8 = 0b11;
+
+/// ECT(0) or ECT(1): the transport understands marks.
+fn is_ect(ecn: u8) -> bool {
+    ecn == 0b10 || ecn == 0b01
 }
 
 /// Longest match in the attachment's routing table, then the member of its group that carries this flow.
@@ -119,7 +207,7 @@ fn route<'t, F: Family, P: Packet, T: Tables>(
     attachment: &Attachment,
     tables: &'t T,
     trail: &mut Trail,
-) -> Result<&'t crate::abi::NextHop, DropReason> {
+) -> Result<&'t NextHop, DropReason> {
     trail.group = fib::longest_match::<F, T>(F::root(attachment), datagram.destination, tables);
     if trail.group == 0 {
         return Err(DropReason::NoRoute);

@@ -77,6 +77,8 @@ reasons! {
         NoHeadroom = 19, "no-headroom", "the driver gives XDP too little headroom: see `erdp check`";
         /// A map refers to a record that does not exist.
         BrokenReference = 20, "broken-reference", "a fault of ERDP itself: restart `erdp` and report it with `erdp show counters`";
+        /// The circuit's bucket has no room for a packet of this class (A1, A2).
+        Policed = 21, "policed", "the circuit is full: `erdp show policers` tells the class; buy bandwidth, or mark what matters";
     }
 }
 

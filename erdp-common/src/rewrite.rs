@@ -19,13 +19,19 @@ pub fn checksum_after(checksum: [u8; 2], old: u16, new: u16) -> [u8; 2] {
     (!(sum as u16)).to_be_bytes()
 }
 
-/// Lowers the hop limit and puts the next hop's layer 2 header in place of the old one, tags pushed or popped.
+/// Writes DSCP and ECN where they change, lowers the hop limit and puts the next hop's layer 2 header in place of the old one,
+/// tags pushed or popped.
 #[inline(always)]
 pub fn forward<F: Family, P: Packet>(
     packet: &mut P,
     link: &Link,
     next_hop: &NextHop,
+    traffic_class: (u8, u8),
 ) -> Result<(), DropReason> {
+    let (before, after) = traffic_class;
+    if before != after {
+        F::set_traffic_class(packet, link.payload_at, after).ok_or(DropReason::Truncated)?;
+    }
     F::decrement_hop_limit(packet, link.payload_at).ok_or(DropReason::Truncated)?;
     let grows = i32::from(next_hop.l2_len) + 2 - link.payload_at as i32;
     if grows != 0 {

@@ -1,6 +1,6 @@
 //! The maps as the stages see them: look-ups only, each answering `None` for a record that does not exist.
 
-use crate::abi::{Attachment, Group, NextHop, PeerKey, Port, Vlan};
+use crate::abi::{Attachment, Bucket, Group, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word};
 
 /// Read access to everything the controller has written.
 pub trait Tables {
@@ -20,4 +20,18 @@ pub trait Tables {
     fn link_is_alive(&self, link: u16) -> bool;
     /// Whether a configured BGP peer may speak from this address on this attachment.
     fn is_peer(&self, key: &PeerKey) -> bool;
+    /// What a circuit is limited to.
+    fn policer(&self, id: u16) -> Option<&Policer>;
+    /// The state of a policer.
+    fn bucket(&self, id: u16) -> Option<&Bucket>;
+    /// How a peering treats DSCP.
+    fn profile(&self, id: u16) -> Option<&QosProfile>;
+    /// The time in 2^-8 ns; it may be stale by a few milliseconds.
+    fn now(&self) -> u64;
+    /// An atomic load.
+    fn load(&self, word: &Word) -> u64;
+    /// An atomic compare-exchange; the answer is whether it has happened.
+    fn exchange(&self, word: &Word, old: u64, new: u64) -> bool;
+    /// Counts a policed packet, in IP bytes.
+    fn count_policed(&self, slot: u32, ip_bytes: u32);
 }

@@ -8,6 +8,8 @@
 //! A frame with a [`Trace`] in its metadata area is a question (`erdp explain`): it is answered there and not counted.
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the BPF target has no atomics in core but the intrinsics themselves")]
 #![expect(missing_docs, reason = "aya's attribute macros make functions without documentation")]
 
 mod losses;
@@ -17,10 +19,7 @@ mod packet;
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use aya_log_ebpf::info;
 use erdp_common::{
-    abi::{
-        NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT,
-        counter,
-    },
+    abi::{NeighbourWanted, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, counter},
     packet::Packet as _,
     pipeline::{self, Trail, Verdict},
     reason::DropReason,
@@ -38,9 +37,10 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 pub fn erdp(ctx: XdpContext) -> u32 {
     let mut frame = Frame::new(&ctx);
     let len = frame.len() as u64;
-    let mut trail = Trail::default();
+    let mut trail = Trail { is_question: frame.is_question(), ..Trail::default() };
     let verdict = pipeline::process(&mut frame, ctx.ingress_ifindex() as u32, &Maps, &mut trail);
-    if frame.has_metadata() && answer(&mut frame, verdict, &trail) {
+    if trail.is_question {
+        answer(&mut frame, verdict, &trail);
         return action(verdict);
     }
     maps::count(counter::received(trail.attachment), len);
@@ -83,29 +83,25 @@ fn dropped(ctx: &XdpContext, reason: DropReason, len: u64, trail: &Trail) {
     }
 }
 
-/// Writes the answer when the metadata is a question; the answer is whether it was one.
+/// Writes the answer in place of the question.
 #[inline(always)]
-fn answer(frame: &mut Frame<'_>, verdict: Verdict, trail: &Trail) -> bool {
+fn answer(frame: &mut Frame<'_>, verdict: Verdict, trail: &Trail) {
     let (verdict, reason) = match verdict {
         Verdict::Transmit(_) => (VERDICT_TRANSMIT, 0),
         Verdict::Punt(kind) => (VERDICT_PUNT, kind as u8),
         Verdict::Drop(reason) => (VERDICT_DROP, reason as u8),
     };
-    frame.metadata().is_some_and(|trace: &mut Trace| {
-        let asked = trace.magic == TRACE_MAGIC;
-        if asked {
-            *trace = Trace {
-                magic: TRACE_ANSWERED,
-                verdict,
-                reason,
-                attachment: trail.attachment,
-                group: trail.group,
-                next_hop: trail.next_hop,
-                _pad: 0,
-            };
-        }
-        asked
-    })
+    if let Some(trace) = frame.metadata::<Trace>() {
+        *trace = Trace {
+            magic: TRACE_ANSWERED,
+            verdict,
+            reason,
+            attachment: trail.attachment,
+            group: trail.group,
+            next_hop: trail.next_hop,
+            _pad: 0,
+        };
+    }
 }
 
 #[cfg(not(test))]

@@ -1,17 +1,23 @@
 //! The maps: their definitions, and the stages' view of them. The only place of this program where map values are touched.
 
-use core::ptr::read_volatile;
+use core::{
+    intrinsics::{AtomicOrdering, atomic_cxchg},
+    ptr::read_volatile,
+};
 
 use aya_ebpf::{
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
     maps::{Array, DevMap, HashMap, PerCpuArray, RingBuf},
 };
 use erdp_common::{
     abi::{
-        Attachment, Count, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_IFINDEX, MAX_LINKS, MAX_NEXT_HOPS,
-        MAX_PEERS, MAX_VLAN_BLOCKS, NeighbourWanted, NextHop, PeerKey, Port, Vlan, counter,
+        Attachment, Bucket, Count, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_IFINDEX, MAX_LINKS, MAX_NEXT_HOPS,
+        MAX_PEERS, MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, NeighbourWanted, NextHop, PeerKey, Policer,
+        Port, QosProfile, Vlan, Word, counter,
     },
     fib::BLOCK_ENTRIES,
+    policer::TIME_FRACTION_BITS,
     tables::Tables,
 };
 
@@ -40,6 +46,20 @@ static FIB_BLOCKS: Array<[u32; BLOCK_ENTRIES]> = Array::with_max_entries(1024, M
 static TX_PORTS: DevMap = DevMap::with_max_entries(MAX_ATTACHMENTS, 0);
 #[map]
 static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(counter::SLOTS, 0);
+#[map]
+static POLICERS: Array<Policer> = Array::with_max_entries(MAX_POLICERS, 0);
+#[map]
+static BUCKETS: Array<Bucket> = Array::with_max_entries(MAX_POLICERS, 0);
+#[map]
+static PROFILES: Array<QosProfile> = Array::with_max_entries(MAX_PROFILES, 0);
+#[map]
+static POLICED: PerCpuArray<Count> = PerCpuArray::with_max_entries(counter::POLICED_SLOTS, 0);
+/// This CPU's clock: see [`clock`].
+#[map]
+static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
+/// The virtual clock of tests, in 2^-8 ns.
+#[map]
+static VIRTUAL_CLOCK: Array<u64> = Array::with_max_entries(1, 0);
 /// Frames redirected on this CPU that no loss tracepoint has spoken of yet.
 #[map]
 static UNSENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
@@ -50,6 +70,22 @@ static NEIGHBOURS_WANTED: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
 /// Set by the controller at load time: log drops through aya-log.
 #[unsafe(no_mangle)]
 static LOG_DROPS: u8 = 0;
+
+/// Set by a test at load time: time is what [`VIRTUAL_CLOCK`] says.
+#[unsafe(no_mangle)]
+static CLOCK_IS_VIRTUAL: u8 = 0;
+
+/// A cached reading of the monotonic clock.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Clock {
+    /// In 2^-8 ns.
+    now: u64,
+    /// When it was read, by the kernel's tick.
+    jiffies: u64,
+    /// Packets that have used it.
+    uses: u64,
+}
 
 /// The maps of this program as the stages read them.
 pub struct Maps;
@@ -94,6 +130,68 @@ impl Tables for Maps {
         // SAFETY: the value is not dereferenced.
         unsafe { PEERS.get(*key) }.is_some()
     }
+    #[inline(always)]
+    fn policer(&self, id: u16) -> Option<&Policer> {
+        POLICERS.get(u32::from(id))
+    }
+    #[inline(always)]
+    fn bucket(&self, id: u16) -> Option<&Bucket> {
+        BUCKETS.get(u32::from(id))
+    }
+    #[inline(always)]
+    fn profile(&self, id: u16) -> Option<&QosProfile> {
+        PROFILES.get(u32::from(id))
+    }
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: a global that the loader sets before the program exists.
+        if (unsafe { read_volatile(&raw const CLOCK_IS_VIRTUAL) }) != 0 {
+            return VIRTUAL_CLOCK.get(0).copied().unwrap_or(0);
+        }
+        clock()
+    }
+    #[inline(always)]
+    fn load(&self, word: &Word) -> u64 {
+        // SAFETY: a map value; aligned 64-bit loads are atomic where BPF runs.
+        unsafe { read_volatile(word.as_ptr()) }
+    }
+    #[inline(always)]
+    fn exchange(&self, word: &Word, old: u64, new: u64) -> bool {
+        // SAFETY: a map value, aligned; BPF_CMPXCHG (Linux 5.12).
+        unsafe {
+            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(
+                word.as_ptr(),
+                old,
+                new,
+            )
+            .1
+        }
+    }
+    #[inline(always)]
+    fn count_policed(&self, slot: u32, ip_bytes: u32) {
+        add(POLICED.get_ptr_mut(slot), 1, u64::from(ip_bytes));
+    }
+}
+
+/// Reading the clock costs more than most stages, so a CPU reads it once for 16 packets, or when the tick has moved: it is
+/// stale by less than a tick (4 ms at 250 Hz), which every tolerance of the policer exceeds.
+#[inline(always)]
+fn clock() -> u64 {
+    const USES_MAX: u64 = 16;
+    // SAFETY: helpers without arguments.
+    let read = || unsafe { bpf_ktime_get_ns() } << TIME_FRACTION_BITS;
+    let Some(clock) = CLOCK.get_ptr_mut(0) else {
+        return read();
+    };
+    // SAFETY: a helper without arguments; a value of a per-CPU map, whose only writer this CPU is while the program runs.
+    unsafe {
+        let jiffies = bpf_jiffies64();
+        if (*clock).jiffies != jiffies || (*clock).uses >= USES_MAX {
+            *clock = Clock { now: read(), jiffies, uses: 0 };
+        }
+        (*clock).uses += 1;
+        (*clock).now
+    }
 }
 
 /// Counts a frame. A failed look-up loses the count and never changes a verdict.
@@ -105,7 +203,12 @@ pub fn count(slot: u32, bytes: u64) {
 /// Counts several frames at once.
 #[inline(always)]
 pub fn count_many(slot: u32, packets: u64, bytes: u64) {
-    if let Some(count) = COUNTERS.get_ptr_mut(slot) {
+    add(COUNTERS.get_ptr_mut(slot), packets, bytes);
+}
+
+#[inline(always)]
+fn add(count: Option<*mut Count>, packets: u64, bytes: u64) {
+    if let Some(count) = count {
         // SAFETY: a value of a per-CPU map: this CPU is its only writer while the program runs.
         unsafe {
             (*count).packets += packets;

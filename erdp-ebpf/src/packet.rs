@@ -4,7 +4,10 @@
 //! front is moved, and a variable offset gives each window a bound of its own.
 
 use aya_ebpf::{helpers::bpf_xdp_adjust_head, programs::XdpContext};
-use erdp_common::packet::{OFFSET_MAX, Packet, WINDOW_MIN, Window};
+use erdp_common::{
+    abi::{TRACE_MAGIC, Trace},
+    packet::{OFFSET_MAX, Packet, WINDOW_MIN, Window},
+};
 
 /// The frame of an XDP context.
 pub struct Frame<'c> {
@@ -18,10 +21,11 @@ impl<'c> Frame<'c> {
         Self { ctx }
     }
 
-    /// Drivers leave the metadata area empty: one comparison tells.
+    /// Whether the metadata area holds a question. Drivers leave it empty: one comparison tells.
     #[inline(always)]
-    pub fn has_metadata(&self) -> bool {
+    pub fn is_question(&mut self) -> bool {
         self.ctx.metadata() < self.ctx.data()
+            && self.metadata::<Trace>().is_some_and(|trace| trace.magic == TRACE_MAGIC)
     }
 
     /// The start of the metadata area.

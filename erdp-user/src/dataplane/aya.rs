@@ -44,6 +44,10 @@ unsafe impl Pod for Raw<abi::Group> {}
 // SAFETY: as above.
 unsafe impl Pod for Raw<abi::PeerKey> {}
 // SAFETY: as above.
+unsafe impl Pod for Raw<abi::Policer> {}
+// SAFETY: as above.
+unsafe impl Pod for Raw<abi::QosProfile> {}
+// SAFETY: as above.
 unsafe impl Pod for Raw<Count> {}
 
 /// How the program is loaded.
@@ -63,6 +67,9 @@ pub struct AyaDataplane {
     next_hops: Array<MapData, Raw<abi::NextHop>>,
     groups: Array<MapData, Raw<abi::Group>>,
     links: Array<MapData, u64>,
+    policers: Array<MapData, Raw<abi::Policer>>,
+    profiles: Array<MapData, Raw<abi::QosProfile>>,
+    policed: PerCpuArray<MapData, Raw<Count>>,
     peers: HashMap<MapData, Raw<abi::PeerKey>, u32>,
     tx_ports: DevMap<MapData>,
     counters: PerCpuArray<MapData, Raw<Count>>,
@@ -94,6 +101,9 @@ impl AyaDataplane {
             next_hops: typed(&mut ebpf, "NEXT_HOPS")?,
             groups: typed(&mut ebpf, "GROUPS")?,
             links: typed(&mut ebpf, "LINKS")?,
+            policers: typed(&mut ebpf, "POLICERS")?,
+            profiles: typed(&mut ebpf, "PROFILES")?,
+            policed: typed(&mut ebpf, "POLICED")?,
             peers: typed(&mut ebpf, "PEERS")?,
             tx_ports: typed(&mut ebpf, "TX_PORTS")?,
             counters: typed(&mut ebpf, "COUNTERS")?,
@@ -178,6 +188,8 @@ impl Dataplane for AyaDataplane {
             Record::NextHop(id, record) => ("NEXT_HOPS", self.next_hops.set(u32::from(*id), Raw(*record), 0)),
             Record::Group(id, record) => ("GROUPS", self.groups.set(*id, Raw(*record), 0)),
             Record::Link(id, alive) => ("LINKS", self.links.set(u32::from(*id), u64::from(*alive), 0)),
+            Record::Policer(id, record) => ("POLICERS", self.policers.set(u32::from(*id), Raw(*record), 0)),
+            Record::Profile(id, record) => ("PROFILES", self.profiles.set(u32::from(*id), Raw(*record), 0)),
             Record::Peer(key, true) => ("PEERS", self.peers.insert(Raw(*key), 1, 0)),
             Record::Peer(key, false) => ("PEERS", gone_is_fine(self.peers.remove(&Raw(*key)))),
         };

@@ -46,6 +46,8 @@ impl Dataplane for MemoryDataplane {
             Record::NextHop(id, record) => tables.next_hops[usize::from(*id)] = *record,
             Record::Group(id, record) => tables.groups[*id as usize] = *record,
             Record::Link(id, alive) => tables.links[usize::from(*id)] = u64::from(*alive),
+            Record::Policer(id, record) => tables.policers[usize::from(*id)] = *record,
+            Record::Profile(id, record) => tables.profiles[usize::from(*id)] = *record,
             Record::Peer(key, true) => drop(tables.peers.insert(*key)),
             Record::Peer(key, false) => drop(tables.peers.remove(key)),
         });
@@ -63,7 +65,7 @@ impl Dataplane for MemoryDataplane {
 
     fn ask(&self, ifindex: u32, frame: &[u8]) -> Result<Answer, DataplaneError> {
         let mut frame = Frame::new(frame);
-        let mut trail = Trail::default();
+        let mut trail = Trail { is_question: true, ..Trail::default() };
         let verdict = self.with_tables(|tables| process(&mut frame, ifindex, tables, &mut trail));
         let (verdict, reason) = match verdict {
             Verdict::Transmit(_) => (VERDICT_TRANSMIT, 0),

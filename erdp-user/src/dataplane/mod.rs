@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 
 use erdp_common::{
     abi::{
-        Attachment, Count, Group, NextHop, PeerKey, Port, Trace, VERDICT_DROP, VERDICT_PUNT,
-        VERDICT_TRANSMIT, Vlan, counter,
+        Attachment, Count, Group, NextHop, PeerKey, Policer, Port, QosProfile, Trace, VERDICT_DROP,
+        VERDICT_PUNT, VERDICT_TRANSMIT, Vlan, counter,
     },
     fib::build::Store,
     reason::{DropReason, PuntKind},
@@ -42,6 +42,10 @@ pub enum Record {
     Group(u32, Group),
     /// Liveness of a link: the one word of a failover.
     Link(u16, bool),
+    /// What a circuit is limited to; its bucket is left as it is.
+    Policer(u16, Policer),
+    /// How a peering treats DSCP.
+    Profile(u16, QosProfile),
     /// A BGP peer that may (or may no longer) speak to this router.
     Peer(PeerKey, bool),
 }

@@ -419,6 +419,8 @@ impl Forwarding {
         record.attachment = facts.id.0;
         record.link = self.topology.link_of(facts.ifindex).unwrap_or(0);
         record.mtu = link.mtu;
+        record.policer = facts.policer_out;
+        record.profile = facts.profile;
         if facts.is_msee {
             record.flags |= NEXT_HOP_MSEE;
         }

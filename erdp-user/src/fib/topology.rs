@@ -31,6 +31,12 @@ pub struct AttachmentFacts {
     pub enabled: bool,
     /// Same-side forwarding is allowed (C2).
     pub hairpin: bool,
+    /// Policer of what comes in from the MSEE; 0: none.
+    pub policer_in: u16,
+    /// Policer of what leaves towards the MSEE; 0: none.
+    pub policer_out: u16,
+    /// QoS profile of its peering; 0: none.
+    pub profile: u16,
     /// VLAN identifiers, outer first.
     pub tags: [Option<u16>; 2],
     /// Our IPv4 address.
@@ -58,6 +64,8 @@ impl AttachmentFacts {
             local4: self.local4.map_or([0; 4], |address| address.octets()),
             local6: self.local6.map_or([0; 16], |address| address.octets()),
             link_local6: self.link_local6.map_or([0; 16], |address| address.octets()),
+            policer: self.policer_in,
+            profile: self.profile,
         }
     }
 }

@@ -84,6 +84,8 @@ impl Edge {
                     local4: [198, 18, id as u8, 1],
                     local6,
                     link_local6,
+                    policer: 0,
+                    profile: 0,
                 },
             ))?;
             dataplane.write(&Record::TxPort(id, ifindex))?;
@@ -126,8 +128,10 @@ impl Edge {
             }
             let l2_len = 12 + 4 * tags.len() as u8;
             let link = if id == 7 { 9 } else { attachment };
-            dataplane
-                .write(&Record::NextHop(id, NextHop { flags, attachment, link, mtu, l2_len, _pad: 0, l2 }))?;
+            dataplane.write(&Record::NextHop(
+                id,
+                NextHop { flags, attachment, link, mtu, l2_len, l2, ..NextHop::default() },
+            ))?;
         }
         for link in 1..=5 {
             dataplane.write(&Record::Link(link, true))?;
