@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use super::*;
+use super::{intern::SWEEP_MIN, *};
 use crate::bgp::{AsPath, Asn, Community, Origin, RawAttribute, Seconds};
 use crate::config::{Config, PeeringKind};
 
