@@ -23,36 +23,16 @@ pub(super) fn circuit(
     let name = circuit_name(&raw.name)?;
     let key = |suffix: &str| format!("circuit.{name}.{suffix}");
     if let Some(public) = &raw.public {
-        return Err(Fault::new(
-            public.span(),
-            key("public"),
-            "public peering was retired by Microsoft (2024-03-31)",
-            "use [circuit.microsoft], which took over its services",
-        ));
+        let reason = "public peering was retired by Microsoft (2024-03-31)";
+        let remedy = "use [circuit.microsoft], which took over its services";
+        return Err(Fault::new(public.span(), key("public"), reason, remedy));
     }
-    let bandwidth = value(&raw.bandwidth, &key("bandwidth"), |text| BitsPerSecond::parse(text))?;
-    if !bandwidth.is_sold() {
-        ledger.warn(
-            raw.bandwidth.span(),
-            key("bandwidth"),
-            format!("Microsoft sells no circuit of {bandwidth}"),
-            "compare with the circuit's page: 50, 100, 200, 500M, 1, 2, 5, 10G, or 40, 100G on Direct (10M: legacy)",
-        );
-    }
-    let s_vlan = optional(raw.s_vlan.as_ref(), &key("s-vlan"), |number| VlanId::parse(*number))?;
-    let primary = link(raw.primary.as_ref(), &at, &key("primary"))?;
-    let secondary = link(raw.secondary.as_ref(), &at, &key("secondary"))?;
-    if let (Link::Box { .. }, Link::Box { .. }) = (&primary, &secondary) {
-        let at = raw.secondary.as_ref().map_or(at, Spanned::span);
-        let reason = "both links end on another box, so this box has no part in the circuit";
-        return Err(Fault::new(at, key("secondary"), reason, "make one of them { local = INTERFACE }"));
-    }
-    let sku = optional(raw.sku.as_ref(), &key("sku"), |text| sku(text))?.unwrap_or_default();
+    let [primary, secondary] = links(raw, at, &key)?;
     let mut circuit = Circuit {
         name: name.clone(),
-        bandwidth,
-        sku,
-        s_vlan,
+        bandwidth: bandwidth(&raw.bandwidth, key("bandwidth"), ledger)?,
+        sku: optional(raw.sku.as_ref(), &key("sku"), |text| sku(text))?.unwrap_or_default(),
+        s_vlan: optional(raw.s_vlan.as_ref(), &key("s-vlan"), |number| VlanId::parse(*number))?,
         enabled: word(raw.admin.as_ref(), &key("admin"), ["enabled", "disabled"])?,
         hairpin: !word(raw.hairpin.as_ref(), &key("hairpin"), ["deny", "allow"])?,
         primary,
@@ -60,25 +40,41 @@ pub(super) fn circuit(
         private: None,
         microsoft: None,
     };
-    let peerings = [(PeeringKind::Private, &raw.private), (PeeringKind::Microsoft, &raw.microsoft)];
-    for (kind, raw) in peerings {
-        let Some(raw) = raw else { continue };
-        let peering = peering(raw, kind, &circuit, ours, ledger)?;
-        match kind {
-            PeeringKind::Private => circuit.private = Some(peering),
-            PeeringKind::Microsoft => circuit.microsoft = Some(peering),
-        }
-    }
-    if circuit.private.is_none() && circuit.microsoft.is_none() {
+    let mut peering = |kind, raw: &Option<_>| {
+        raw.as_ref().map(|raw| peering(raw, kind, &circuit, ours, ledger)).transpose()
+    };
+    let private = peering(PeeringKind::Private, &raw.private)?;
+    let microsoft = peering(PeeringKind::Microsoft, &raw.microsoft)?;
+    if private.is_none() && microsoft.is_none() {
         let reason = "the circuit has no peering, so it carries nothing";
-        return Err(Fault::new(
-            raw.name.span(),
-            key("private"),
-            reason,
-            "add [circuit.private] or [circuit.microsoft]",
-        ));
+        let remedy = "add [circuit.private] or [circuit.microsoft]";
+        return Err(Fault::new(raw.name.span(), key("private"), reason, remedy));
     }
+    (circuit.private, circuit.microsoft) = (private, microsoft);
     Ok(circuit)
+}
+
+fn bandwidth(raw: &Spanned<String>, key: String, ledger: &mut Ledger) -> Result<BitsPerSecond, Fault> {
+    let bandwidth = value(raw, &key, |text| BitsPerSecond::parse(text))?;
+    if !bandwidth.is_sold() {
+        let reason = format!("Microsoft sells no circuit of {bandwidth}");
+        let remedy =
+            "use what was bought: 50, 100, 200, 500M, 1, 2, 5, 10G, on Direct also 40, 100G (10M: legacy)";
+        ledger.warn(raw.span(), key, reason, remedy);
+    }
+    Ok(bandwidth)
+}
+
+/// The two links, at least one of them here.
+fn links(raw: &RawCircuit, at: Range<usize>, key: &dyn Fn(&str) -> String) -> Result<[Link; 2], Fault> {
+    let primary = link(raw.primary.as_ref(), &at, &key("primary"))?;
+    let secondary = link(raw.secondary.as_ref(), &at, &key("secondary"))?;
+    if let (Link::Box { .. }, Link::Box { .. }) = (&primary, &secondary) {
+        let at = raw.secondary.as_ref().map_or(at, Spanned::span);
+        let reason = "both links end on another box, so this box has no part in the circuit";
+        return Err(Fault::new(at, key("secondary"), reason, "make one of them { local = INTERFACE }"));
+    }
+    Ok([primary, secondary])
 }
 
 /// A circuit's name is half of `circuit/peering` and a label of metrics.
@@ -134,14 +130,6 @@ fn peering(
             ledger.tags(interface, tags, raw.vlan.as_ref().map_or(at.clone(), Spanned::span), key("vlan"));
         }
     }
-    let peer_asn =
-        optional(raw.peer_asn.as_ref(), &key("peer-asn"), |number| asn(*number, AsnOf::Microsoft))?;
-    if let (Some(asn), Some(raw)) = (peer_asn, &raw.peer_asn)
-        && asn != MICROSOFT_ASN
-    {
-        let reason = format!("an MSEE is in AS12076, never in {asn}");
-        ledger.warn(raw.span(), key("peer-asn"), reason, "leave it out unless the peer is a stand-in");
-    }
     let ipv4 = optional_pair::<30>(raw.ipv4.as_ref(), &key("ipv4"))?;
     let ipv6 = optional_pair::<126>(raw.ipv6.as_ref(), &key("ipv6"))?;
     if ipv4.is_none() && ipv6.is_none() {
@@ -158,7 +146,7 @@ fn peering(
     }
     Ok(Peering {
         vlan,
-        peer_asn: peer_asn.unwrap_or(MICROSOFT_ASN),
+        peer_asn: peer_asn(raw.peer_asn.as_ref(), key("peer-asn"), ledger)?,
         hold: hold_time(raw.hold.as_ref(), key("hold"), ledger)?,
         md5: optional(raw.md5.as_ref(), &key("md5"), |text| md5(text))?,
         passive: raw.passive,
@@ -166,6 +154,16 @@ fn peering(
         ipv4,
         ipv6,
     })
+}
+
+fn peer_asn(raw: Option<&Spanned<i64>>, key: String, ledger: &mut Ledger) -> Result<Asn, Fault> {
+    let Some(raw) = raw else { return Ok(MICROSOFT_ASN) };
+    let asn = value(raw, &key, |number| asn(*number, AsnOf::Microsoft))?;
+    if asn != MICROSOFT_ASN {
+        let reason = format!("an MSEE is in AS12076, never in {asn}");
+        ledger.warn(raw.span(), key, reason, "leave it out unless the peer is a stand-in");
+    }
+    Ok(asn)
 }
 
 /// Notes the subnets of both links, those of the other box as well: they are as much in use as ours.
