@@ -52,6 +52,10 @@ impl AdjRibOut {
         }
     }
 
+    pub fn is_up(&self) -> bool {
+        !self.families.is_empty()
+    }
+
     pub fn is_due(&self) -> bool {
         !self.due.is_empty() || !self.initial.is_empty()
     }

@@ -158,7 +158,11 @@ impl Rib {
     }
 
     /// What a peer says. Prefixes withdrawn and announced in one message are announced (RFC 4271 section 4.3).
+    /// From a peer that is not up it is nothing: nobody would ever withdraw it.
     pub fn update(&mut self, peer: PeerId, update: Update) {
+        if !self.adj_out.get(usize::from(peer.0)).is_some_and(AdjRibOut::is_up) {
+            return;
+        }
         for prefix in update.withdrawn {
             let removed =
                 self.adj_in.get_mut(usize::from(peer.0)).is_some_and(|adj_in| adj_in.remove(prefix));

@@ -375,6 +375,15 @@ fn a_path_that_went_through_microsoft_is_not_offered_to_an_msee() {
 }
 
 #[test]
+fn a_peer_that_is_down_has_nothing_to_say() {
+    let mut rib = rib();
+    rib.peer_down(A1);
+    announce(&mut rib, A1, "20.0.0.0/8");
+    assert_eq!(changes(&mut rib), []);
+    assert_eq!(rib.peer_counts(A1), PeerCounts::default());
+}
+
+#[test]
 fn well_known_communities_keep_a_route_at_home() {
     for community in [0xFFFF_FF01, 0xFFFF_FF02, 0xFFFF_FF03] {
         let mut rib = rib();
