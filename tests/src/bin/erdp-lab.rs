@@ -173,6 +173,8 @@ fn down() -> Result<ExitCode> {
             thread::sleep(Duration::from_millis(20));
         }
         println!("lab {lab} is down");
+        // Only there once a lab has been up; gone already is as good.
+        let _gone = fs::remove_file(LOG);
     }
     for name in cleanup::sweep() {
         println!("removed {name}, left by a dead lab");
