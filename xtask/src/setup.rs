@@ -59,7 +59,19 @@ pub fn ensure(needs: &[Need]) -> Result<Facts> {
             Step::CargoTool(tool) => install_tool(tool)?,
         }
     }
-    Ok(Facts::gather())
+    let facts = Facts::gather();
+    let missing = still_missing(needs, &facts);
+    if !missing.is_empty() {
+        bail!(
+            "installed, but still not found: {}. Is cargo's folder of programs (~/.cargo/bin, or $CARGO_HOME/bin) in PATH?",
+            missing.join(", ")
+        );
+    }
+    Ok(facts)
+}
+
+fn still_missing(needs: &[Need], facts: &Facts) -> Vec<String> {
+    plan(needs, facts).pieces.into_iter().filter(|piece| !piece.there).map(|piece| piece.name).collect()
 }
 
 fn print(plan: &Plan) {

@@ -11,7 +11,7 @@ mod facts;
 pub mod preflight;
 pub mod sysctl;
 
-use std::{io, net::IpAddr};
+use std::{io, net::IpAddr, os::fd::AsRawFd};
 
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::{
@@ -30,7 +30,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 /// Events on their way to the controller; when it is full the listener waits and the kernel's own buffer fills.
 const EVENTS_MAX: usize = 1_024;
 /// Receive buffer of the listener in bytes: the default loses events when thousands of neighbours change at once.
-const RECEIVE_BUFFER: usize = 8 << 20;
+const RECEIVE_BUFFER: libc::c_int = 8 << 20;
 
 /// A change, or a fact of a dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,10 +120,9 @@ impl Kernel {
             MulticastGroup::Ipv6Ifaddr,
         ];
         let (mut listening, _, mut messages) = new_multicast_connection(&groups)?;
-        let socket = listening.socket_mut().socket_mut();
         // Without CAP_NET_ADMIN over the machine the ordinary limit has to do: a lost event only costs a dump.
-        if socket.set_rx_buf_sz(RECEIVE_BUFFER).is_err() {
-            tracing::debug!("netlink receive buffer stays at its default");
+        if let Err(error) = force_receive_buffer(listening.socket_mut().socket_mut(), RECEIVE_BUFFER) {
+            tracing::debug!(%error, "netlink receive buffer stays at its default");
         }
         let (asking, handle, _) = new_connection()?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
@@ -237,6 +236,21 @@ impl Drop for Kernel {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// SO_RCVBUFFORCE: SO_RCVBUF would be cut to net.core.rmem_max, 208 KiB unless someone has raised it.
+fn force_receive_buffer(socket: &impl AsRawFd, bytes: libc::c_int) -> io::Result<()> {
+    // SAFETY: the socket is open, and the option's value is an int that is read only.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUFFORCE,
+            (&raw const bytes).cast(),
+            size_of_val(&bytes) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn request_failed(what: String, error: rtnetlink::Error) -> KernelError {

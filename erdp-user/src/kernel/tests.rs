@@ -142,3 +142,14 @@ fn sysctls_are_set_and_put_back() {
         assert!(error.contains("missing"), "{error}");
     });
 }
+
+#[test]
+fn the_listener_may_have_more_unread_events_than_the_ordinary_limit() {
+    in_namespace(|| async {
+        let (mut listening, _, _) = new_multicast_connection(&[MulticastGroup::Link]).expect("netlink");
+        let socket = listening.socket_mut().socket_mut();
+        force_receive_buffer(socket, RECEIVE_BUFFER).expect("root may");
+        // The kernel doubles the value for its own bookkeeping (socket(7)).
+        assert_eq!(socket.get_rx_buf_sz().expect("a size"), 2 * RECEIVE_BUFFER as usize);
+    });
+}

@@ -1,13 +1,12 @@
 //! What one peer announced on its present session. Refused routes stay, each with its reasons, so that an operator can
 //! be told why a route is not used.
 
-use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::policy::Refusal;
+use super::{Map, policy::Refusal};
 use crate::bgp::PathAttributes;
 use crate::config::DomainId;
 
@@ -31,13 +30,13 @@ impl Route {
 pub(super) struct AdjRibIn {
     /// The peer's BGP identifier, of which the lower is preferred.
     pub router_id: Ipv4Addr,
-    routes: HashMap<IpNet, Route>,
+    routes: Map<IpNet, Route>,
     refused: usize,
 }
 
 impl Default for AdjRibIn {
     fn default() -> Self {
-        AdjRibIn { router_id: Ipv4Addr::UNSPECIFIED, routes: HashMap::new(), refused: 0 }
+        AdjRibIn { router_id: Ipv4Addr::UNSPECIFIED, routes: Map::default(), refused: 0 }
     }
 }
 

@@ -1,12 +1,12 @@
 //! What one peer has been told on its present session, and how the difference to what it should know is packed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::policy::exported;
 use super::topology::RibPeer;
+use super::{Map, Set, policy::exported};
 use crate::bgp::{Family, PathAttributes, Update};
 
 /// Adj-RIB-Out (RFC 4271 section 3.2). It keeps attributes as they were received from elsewhere, which are shared by all
@@ -15,11 +15,11 @@ use crate::bgp::{Family, PathAttributes, Update};
 pub(super) struct AdjRibOut {
     /// Empty while the session is down.
     families: BTreeSet<Family>,
-    told: HashMap<IpNet, Arc<PathAttributes>>,
+    told: Map<IpNet, Arc<PathAttributes>>,
     /// Prefixes about which the peer may have to be told something else.
-    due: HashSet<IpNet>,
+    due: Set<IpNet>,
     /// Those of `due` that it asked to be told again, different or not.
-    again: HashSet<IpNet>,
+    again: Set<IpNet>,
     /// Families whose first table is not complete yet.
     initial: BTreeSet<Family>,
 }
@@ -30,7 +30,7 @@ impl AdjRibOut {
         self.families = families.into_iter().collect();
         self.initial = self.families.clone();
         self.due = due.filter(|prefix| self.families.contains(&Family::of(prefix))).collect();
-        self.told = HashMap::new();
+        self.told = Map::default();
     }
 
     /// The session is over.
@@ -50,6 +50,10 @@ impl AdjRibOut {
         if self.families.contains(&Family::of(&prefix)) {
             self.due.insert(prefix);
         }
+    }
+
+    pub fn is_up(&self) -> bool {
+        !self.families.is_empty()
     }
 
     pub fn is_due(&self) -> bool {
@@ -104,7 +108,7 @@ impl AdjRibOut {
 #[derive(Default)]
 struct Packing {
     withdrawn: BTreeMap<Family, Vec<IpNet>>,
-    announced: HashMap<(Family, Arc<PathAttributes>), Vec<IpNet>>,
+    announced: Map<(Family, Arc<PathAttributes>), Vec<IpNet>>,
 }
 
 impl Packing {
@@ -123,7 +127,7 @@ impl Packing {
             updates.push(Update { withdrawn, ..Update::default() });
         }
         // Sets that differ only in what is not exported (MED) become one.
-        let mut groups: HashMap<(Family, PathAttributes), Vec<IpNet>> = HashMap::new();
+        let mut groups: Map<(Family, PathAttributes), Vec<IpNet>> = Map::default();
         for ((family, attributes), prefixes) in self.announced {
             let Some(next_hop) = peer.next_hop_self(family) else { continue };
             groups.entry((family, exported(&attributes, peer, next_hop))).or_default().extend(prefixes);

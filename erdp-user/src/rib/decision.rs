@@ -80,6 +80,9 @@ pub(super) enum Outcome {
 /// The outcome of each candidate, in their order.
 pub(super) fn decide(candidates: &[Candidate]) -> Vec<Outcome> {
     let mut outcomes = vec![Outcome::Best; candidates.len()];
+    if candidates.len() < 2 {
+        return outcomes;
+    }
     for rule in &EQUAL_COST_RULES {
         eliminate(candidates, &mut outcomes, rule, Outcome::Lost);
     }
@@ -89,25 +92,22 @@ pub(super) fn decide(candidates: &[Candidate]) -> Vec<Outcome> {
     outcomes
 }
 
-/// Gives every survivor that another survivor beats its outcome.
+/// Gives every survivor that another survivor beats its outcome. The order does not matter: a rule is transitive among
+/// the paths that it compares, so who is beaten is beaten by one that stays as well.
 fn eliminate(
     candidates: &[Candidate],
     outcomes: &mut [Outcome],
     rule: &'static Rule,
     out: fn(&'static Rule) -> Outcome,
 ) {
-    let survivors: Vec<&Candidate> = candidates
-        .iter()
-        .zip(outcomes.iter())
-        .filter(|(_, outcome)| **outcome == Outcome::Best)
-        .map(|(candidate, _)| candidate)
-        .collect();
-    if survivors.len() < 2 {
-        return;
-    }
-    for (candidate, outcome) in candidates.iter().zip(outcomes.iter_mut()) {
-        let is_beaten = || survivors.iter().any(|other| (rule.compare)(other, candidate) == Ordering::Less);
-        if *outcome == Outcome::Best && is_beaten() {
+    for (index, candidate) in candidates.iter().enumerate() {
+        let mut survivors =
+            candidates.iter().zip(outcomes.iter()).filter(|(_, outcome)| **outcome == Outcome::Best);
+        let is_beaten = survivors.any(|(other, _)| (rule.compare)(other, candidate) == Ordering::Less);
+        if let Some(outcome) = outcomes.get_mut(index)
+            && is_beaten
+            && *outcome == Outcome::Best
+        {
             *outcome = out(rule);
         }
     }

@@ -8,6 +8,7 @@
 //! - `bogons`: prefixes that have no business on Microsoft peering.
 //! - `decision`: the ordered rules that rank the paths to a prefix.
 //! - `adj_out`: [`AdjRibOut`], what one peer has been told, and how differences are packed.
+//! - `intern`: one copy of what many routes have in common.
 //! - `view`: what operators see.
 //!
 //! # A route's way
@@ -24,6 +25,7 @@ mod adj_in;
 mod adj_out;
 pub mod bogons;
 mod decision;
+mod intern;
 mod policy;
 mod topology;
 mod view;
@@ -34,6 +36,7 @@ mod model;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -49,6 +52,11 @@ use crate::config::{DomainId, Side};
 use adj_in::AdjRibIn;
 use adj_out::AdjRibOut;
 use decision::{Candidate, Outcome};
+use intern::Interner;
+
+/// Maps and sets of prefixes. Their order is never seen: what is handed out is sorted.
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+type Set<K> = HashSet<K, foldhash::fast::RandomState>;
 
 /// One of the equally good paths to a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -69,7 +77,7 @@ pub struct FibChange {
     /// The prefix.
     pub prefix: IpNet,
     /// All paths, ordered by peer; all on one side; none: the prefix is gone.
-    pub paths: Vec<FibPath>,
+    pub paths: Arc<[FibPath]>,
 }
 
 /// What is believed about one prefix in one domain.
@@ -79,18 +87,18 @@ struct LocRoute {
     best: PeerId,
     /// Its attributes as received.
     attributes: Arc<PathAttributes>,
-    /// All paths that packets take, ordered by peer.
-    paths: Vec<FibPath>,
+    /// All paths that packets take, ordered by peer; one copy for all prefixes that have the same.
+    paths: Arc<[FibPath]>,
 }
 
 /// The table of one domain.
 #[derive(Default)]
 struct LocRib {
-    routes: HashMap<IpNet, LocRoute>,
+    routes: Map<IpNet, LocRoute>,
     /// Prefixes to be decided again.
-    undecided: HashSet<IpNet>,
+    undecided: Set<IpNet>,
     /// Prefixes decided since the last hand-out, with the paths that were handed out then.
-    handed_out: HashMap<IpNet, Vec<FibPath>>,
+    handed_out: Map<IpNet, Option<Arc<[FibPath]>>>,
 }
 
 /// The whole base. Peers and domains are those of the configuration, by index.
@@ -99,14 +107,9 @@ pub struct Rib {
     adj_in: Vec<AdjRibIn>,
     adj_out: Vec<AdjRibOut>,
     loc: Vec<LocRib>,
-    /// One copy of each set of attributes; those that nobody else holds are dropped from time to time.
-    attributes: HashSet<Arc<PathAttributes>>,
-    /// Size of `attributes` at which it is swept next.
-    sweep_at: usize,
+    attributes: Interner<PathAttributes>,
+    paths: Interner<[FibPath]>,
 }
-
-/// Sets of attributes below which sweeping is not worth while.
-const SWEEP_MIN: usize = 4_096;
 
 impl Rib {
     /// An empty base: all peers down.
@@ -115,8 +118,8 @@ impl Rib {
             adj_in: config.peers.iter().map(|_| AdjRibIn::default()).collect(),
             adj_out: config.peers.iter().map(|_| AdjRibOut::default()).collect(),
             loc: config.domains.iter().map(|_| LocRib::default()).collect(),
-            attributes: HashSet::new(),
-            sweep_at: SWEEP_MIN,
+            attributes: Interner::default(),
+            paths: Interner::default(),
             config,
         }
     }
@@ -152,11 +155,14 @@ impl Rib {
         for prefix in gone {
             self.mark(peer, prefix);
         }
-        self.sweep();
     }
 
     /// What a peer says. Prefixes withdrawn and announced in one message are announced (RFC 4271 section 4.3).
+    /// From a peer that is not up it is nothing: nobody would ever withdraw it.
     pub fn update(&mut self, peer: PeerId, update: Update) {
+        if !self.adj_out.get(usize::from(peer.0)).is_some_and(AdjRibOut::is_up) {
+            return;
+        }
         for prefix in update.withdrawn {
             let removed =
                 self.adj_in.get_mut(usize::from(peer.0)).is_some_and(|adj_in| adj_in.remove(prefix));
@@ -165,7 +171,7 @@ impl Rib {
             }
         }
         let Some(attributes) = update.attributes else { return };
-        let attributes = self.intern(attributes);
+        let attributes = self.attributes.shared(attributes);
         for prefix in update.announced {
             let Some(rib_peer) = self.config.peer(peer) else { return };
             let refusals = policy::import(&self.config, rib_peer, prefix, &attributes);
@@ -189,10 +195,10 @@ impl Rib {
         let mut changes = Vec::new();
         for (index, loc) in self.loc.iter_mut().enumerate() {
             let Some(domain) = self.config.domains.get(index).map(|domain| domain.id) else { continue };
-            for (prefix, before) in loc.handed_out.drain() {
-                let paths = loc.routes.get(&prefix).map(|route| route.paths.as_slice()).unwrap_or_default();
-                if paths != before {
-                    changes.push(FibChange { domain, prefix, paths: paths.to_vec() });
+            for (prefix, before) in mem::take(&mut loc.handed_out) {
+                let now = loc.routes.get(&prefix).map(|route| &route.paths);
+                if now != before.as_ref() {
+                    changes.push(FibChange { domain, prefix, paths: now.cloned().unwrap_or_default() });
                 }
             }
         }
@@ -243,7 +249,7 @@ impl Rib {
         for index in 0..self.loc.len() {
             let Some(domain) = self.config.domains.get(index).map(|domain| domain.id) else { continue };
             let Some(loc) = self.loc.get_mut(index) else { continue };
-            for prefix in std::mem::take(&mut loc.undecided) {
+            for prefix in mem::take(&mut loc.undecided) {
                 self.decide_prefix(domain, prefix);
             }
         }
@@ -252,42 +258,53 @@ impl Rib {
     fn decide_prefix(&mut self, domain: DomainId, prefix: IpNet) {
         let decided = self.best(domain, prefix);
         let Some(loc) = self.loc.get_mut(usize::from(domain.0)) else { return };
-        let before = match decided.clone() {
+        let known = loc.routes.get(&prefix);
+        if known == decided.as_ref() {
+            return;
+        }
+        let told = |route: Option<&LocRoute>| route.map(|route| (route.best, route.attributes.clone()));
+        let (before, now) = (told(known), told(decided.as_ref()));
+        let paths = known.map(|route| route.paths.clone());
+        loc.handed_out.entry(prefix).or_insert(paths);
+        match decided {
             Some(route) => loc.routes.insert(prefix, route),
             None => loc.routes.remove(&prefix),
         };
-        if before == decided {
-            return;
+        if before != now {
+            let side = |best: Option<(PeerId, _)>| self.config.peer(best?.0).map(|peer| peer.side.is_msee());
+            let sides = [side(before), side(now)];
+            self.mark_outgoing(domain, prefix, sides);
         }
-        let paths_before = before.as_ref().map(|route| route.paths.clone()).unwrap_or_default();
-        loc.handed_out.entry(prefix).or_insert(paths_before);
-        let best =
-            |route: &Option<LocRoute>| route.as_ref().map(|route| (route.best, route.attributes.clone()));
-        if best(&before) == best(&decided) {
-            return;
-        }
+    }
+
+    /// A best path of these sides (Microsoft's: `true`) came or went: those on the other side may have to be told.
+    fn mark_outgoing(&mut self, domain: DomainId, prefix: IpNet, sides: [Option<bool>; 2]) {
         for peer in self.config.peers.iter().filter(|peer| peer.domains.contains(&domain)) {
-            if let Some(out) = self.adj_out.get_mut(usize::from(peer.id.0)) {
+            let is_concerned = sides.contains(&Some(!peer.side.is_msee()));
+            if let Some(out) = self.adj_out.get_mut(usize::from(peer.id.0))
+                && is_concerned
+            {
                 out.mark(prefix);
             }
         }
     }
 
-    fn best(&self, domain: DomainId, prefix: IpNet) -> Option<LocRoute> {
+    fn best(&mut self, domain: DomainId, prefix: IpNet) -> Option<LocRoute> {
         let candidates = self.candidates(domain, prefix);
         let outcomes = decision::decide(&candidates);
-        let mut best = None;
-        let mut paths = Vec::new();
-        for (candidate, outcome) in candidates.iter().zip(outcomes) {
-            if outcome == Outcome::Best {
-                best = Some(*candidate);
-            }
-            if matches!(outcome, Outcome::Best | Outcome::Multipath(_)) {
-                let (peer, side) = (candidate.peer.id, candidate.peer.side);
-                paths.push(FibPath { peer, next_hop: candidate.attributes.next_hop, side });
-            }
-        }
-        best.map(|best| LocRoute { best: best.peer.id, attributes: best.attributes.clone(), paths })
+        let best = candidates.iter().zip(&outcomes).find(|(_, outcome)| **outcome == Outcome::Best)?.0;
+        let (best, attributes) = (best.peer.id, best.attributes.clone());
+        let used = candidates
+            .iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Best | Outcome::Multipath(_)))
+            .map(|(candidate, _)| FibPath {
+                peer: candidate.peer.id,
+                next_hop: candidate.attributes.next_hop,
+                side: candidate.peer.side,
+            });
+        let paths: Vec<FibPath> = used.collect();
+        Some(LocRoute { best, attributes, paths: self.paths.shared_slice(&paths) })
     }
 
     /// The paths of a domain to a prefix that policy lets in, ordered by peer.
@@ -300,23 +317,6 @@ impl Rib {
             Some(Candidate { peer, router_id: adj_in.router_id, attributes: &route.attributes })
         };
         peers.iter().filter_map(candidate).collect()
-    }
-
-    fn intern(&mut self, attributes: Arc<PathAttributes>) -> Arc<PathAttributes> {
-        if let Some(known) = self.attributes.get(&attributes) {
-            return known.clone();
-        }
-        self.sweep();
-        self.attributes.insert(attributes.clone());
-        attributes
-    }
-
-    /// Drops sets of attributes that no route has any more, whenever their number has doubled: linear in all, over time.
-    fn sweep(&mut self) {
-        if self.attributes.len() >= self.sweep_at {
-            self.attributes.retain(|attributes| Arc::strong_count(attributes) > 1);
-            self.sweep_at = SWEEP_MIN.max(self.attributes.len() * 2);
-        }
     }
 
     /// The families of a peer's session; none while it is down.

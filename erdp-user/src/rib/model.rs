@@ -270,9 +270,9 @@ impl Run {
         for change in self.rib.take_fib_changes() {
             let key = (change.domain, change.prefix);
             let before = self.fib.remove(&key).unwrap_or_default();
-            assert_ne!(before, change.paths, "{key:?} has not changed");
+            assert_ne!(*before, *change.paths, "{key:?} has not changed");
             if !change.paths.is_empty() {
-                self.fib.insert(key, change.paths);
+                self.fib.insert(key, change.paths.to_vec());
             }
         }
         assert_eq!(self.fib, self.model.fib());

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use super::*;
+use super::{intern::SWEEP_MIN, *};
 use crate::bgp::{AsPath, Asn, Community, Origin, RawAttribute, Seconds};
 use crate::config::{Config, PeeringKind};
 
@@ -372,6 +372,15 @@ fn a_path_that_went_through_microsoft_is_not_offered_to_an_msee() {
     announce_with(&mut rib, CE0, "20.0.0.0/8", |a| a.as_path = AsPath::sequence([65020, 12076]));
     assert_eq!(told(&mut rib, A1), Vec::<String>::new());
     assert_eq!(changes(&mut rib).len(), 2, "it is used all the same");
+}
+
+#[test]
+fn a_peer_that_is_down_has_nothing_to_say() {
+    let mut rib = rib();
+    rib.peer_down(A1);
+    announce(&mut rib, A1, "20.0.0.0/8");
+    assert_eq!(changes(&mut rib), []);
+    assert_eq!(rib.peer_counts(A1), PeerCounts::default());
 }
 
 #[test]

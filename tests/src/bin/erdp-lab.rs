@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use erdp_tests::{
+    edge,
     lab::{cleanup, plan},
     run::{self, Running},
 };
@@ -103,7 +104,8 @@ fn explain_lab(lab: &str) {
     for short in plan::NAMESPACES {
         println!("  ip netns exec {lab}-{short} bash    (or: cargo xtask lab enter {short})");
     }
-    println!("  erdp show sessions --control /run/{lab}/erdp.sock");
+    let erdp = edge::binary().map_or_else(|_| "erdp".to_owned(), |path| path.to_string_lossy().into_owned());
+    println!("  {erdp} show sessions --control /run/{lab}/erdp.sock");
     println!("  birdc -s /run/{lab}/ce/bird.ctl    (also msee2, azure)");
     println!("  vtysh --vty_socket /run/{lab}/msee1");
 }
@@ -173,6 +175,8 @@ fn down() -> Result<ExitCode> {
             thread::sleep(Duration::from_millis(20));
         }
         println!("lab {lab} is down");
+        // Only there once a lab has been up; gone already is as good.
+        let _gone = fs::remove_file(LOG);
     }
     for name in cleanup::sweep() {
         println!("removed {name}, left by a dead lab");

@@ -46,8 +46,13 @@ pub struct Lab {
     _folder_guard: Guard,
 }
 
-/// Takes the first tests' labs of one program apart: `erdp1234`, `erdp1234.1`, ...
-static LABS: AtomicU32 = AtomicU32::new(0);
+/// A name for a lab that no other has, now or in another program: `erdp1234`, `erdp1234.1`, ... by the owner's process id.
+pub fn new_name() -> String {
+    static LABS: AtomicU32 = AtomicU32::new(0);
+    let number = LABS.fetch_add(1, Ordering::Relaxed);
+    let suffix = if number == 0 { String::new() } else { format!(".{number}") };
+    format!("erdp{}{suffix}", std_process::id())
+}
 
 impl Lab {
     /// Brings up namespaces, links, addresses and routers; the routers begin to speak. The edge is left empty.
@@ -62,9 +67,7 @@ impl Lab {
         if !swept.is_empty() {
             tell(&format!("removed what a dead lab had left: {}", swept.join(" ")));
         }
-        let number = LABS.fetch_add(1, Ordering::Relaxed);
-        let suffix = if number == 0 { String::new() } else { format!(".{number}") };
-        let name = format!("erdp{}{suffix}", std_process::id());
+        let name = new_name();
         let (folder, guard) = cleanup::owned_folder(&name)?;
         let announced = Announced::table();
         let mut lab = Lab {

@@ -1,0 +1,163 @@
+//! An `[[attachment]]` table and the customer's routers in it.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::super::cross::Ledger;
+use super::super::error::Fault;
+use super::super::plan::DomainId;
+use super::super::raw::{RawAttachment, RawPeer};
+use super::super::values::{AsnOf, VlanId, Why, asn};
+use super::super::{CeAttachment, CePeer};
+use super::subnet::interface_address;
+use super::{hold_time, interface_name, md5, optional, tags, value};
+use crate::bgp::{Asn, Family};
+
+pub(super) fn attachment(
+    raw: &RawAttachment,
+    names: &[String],
+    ours: Asn,
+    ledger: &mut Ledger,
+) -> Result<CeAttachment, Fault> {
+    let interface = interface_name(&raw.interface, "attachment.interface")?;
+    let at = raw.interface.span();
+    let key = |suffix: &str| format!("attachment.{interface}.{suffix}");
+    let vlan = optional(raw.vlan.as_ref(), &key("vlan"), |number| VlanId::parse(*number))?;
+    let s_vlan = optional(raw.s_vlan.as_ref(), &key("s-vlan"), |number| VlanId::parse(*number))?;
+    let tags = tags(s_vlan, vlan, &at, &key("vlan"))?;
+    ledger.tags(&interface, tags, at.clone(), key("interface"));
+    let domains = domain_ids(&raw.peerings, names, &key("peerings"))?;
+    let mut addresses = Vec::new();
+    for (raw, name, is_ipv4) in [(&raw.ipv4, "ipv4", true), (&raw.ipv6, "ipv6", false)] {
+        let Some(raw) = raw else { continue };
+        let net = value(raw, &key(name), |text| interface_address(text, is_ipv4))?;
+        ledger.subnet(net.trunc(), raw.span(), key(name));
+        addresses.push(net);
+    }
+    if addresses.is_empty() {
+        let reason = "the attachment has no address, so nothing can be routed through it";
+        return Err(Fault::new(at, key("ipv4"), reason, "add ipv4, ipv6 or both"));
+    }
+    let mut peers: Vec<CePeer> = Vec::new();
+    for table in &raw.peers {
+        let peer = ce_peer(table.get_ref(), &addresses, ours, &key("peers"), ledger)?;
+        if peers.iter().any(|earlier| earlier.address == peer.address) {
+            let reason = format!("{} is listed twice", peer.address);
+            return Err(Fault::new(
+                table.get_ref().address.span(),
+                key("peers.address"),
+                reason,
+                "remove one",
+            ));
+        }
+        peers.push(peer);
+    }
+    Ok(CeAttachment { interface, tags, domains, addresses, peers })
+}
+
+fn domain_ids(
+    raw: &Spanned<Vec<Spanned<String>>>,
+    names: &[String],
+    key: &str,
+) -> Result<Vec<DomainId>, Fault> {
+    let mut ids = Vec::new();
+    for wanted in raw.get_ref() {
+        let index = names.iter().position(|name| name == wanted.get_ref());
+        let id = index.and_then(|index| u16::try_from(index).ok()).map(DomainId).ok_or_else(|| {
+            let reason = format!("there is no peering `{}`", wanted.get_ref());
+            Fault::new(wanted.span(), key, reason, format!("use one of: {}", names.join(", ")))
+        })?;
+        if ids.contains(&id) {
+            let reason = format!("`{}` is listed twice", wanted.get_ref());
+            return Err(Fault::new(wanted.span(), key, reason, "remove one"));
+        }
+        ids.push(id);
+    }
+    if ids.is_empty() {
+        let reason = "the attachment may use no peering, so it would reach nothing";
+        return Err(Fault::new(
+            raw.span(),
+            key,
+            reason,
+            format!("list at least one of: {}", names.join(", ")),
+        ));
+    }
+    Ok(ids)
+}
+
+fn ce_peer(
+    raw: &RawPeer,
+    addresses: &[IpNet],
+    ours: Asn,
+    key: &str,
+    ledger: &mut Ledger,
+) -> Result<CePeer, Fault> {
+    let key = |suffix: &str| format!("{key}.{suffix}");
+    let address = value(&raw.address, &key("address"), |text| {
+        text.parse::<IpAddr>().map_err(|_| {
+            (format!("`{text}` is not an IP address"), "write the peer's address without a length".to_owned())
+        })
+    })?;
+    let local = value(&raw.address, &key("address"), |_| local_for(address, addresses))?;
+    let peer_asn = value(&raw.asn, &key("asn"), |number| asn(*number, AsnOf::Customer))?;
+    if peer_asn == ours {
+        let reason = format!("{peer_asn} is our own AS, and customers' routers are external peers");
+        return Err(Fault::new(raw.asn.span(), key("asn"), reason, "give the router an AS of its own"));
+    }
+    Ok(CePeer {
+        address,
+        local,
+        asn: peer_asn,
+        hold: hold_time(raw.hold.as_ref(), key("hold"), ledger)?,
+        md5: optional(raw.md5.as_ref(), &key("md5"), |text| md5(text))?,
+        passive: raw.passive,
+        families: families(raw, address, addresses, &key("families"))?,
+    })
+}
+
+/// Our address in the peer's subnet.
+fn local_for(peer: IpAddr, addresses: &[IpNet]) -> Result<IpAddr, Why> {
+    let subnets = || addresses.iter().map(IpNet::to_string).collect::<Vec<_>>().join(" and ");
+    let net = addresses.iter().find(|net| net.contains(&peer)).ok_or_else(|| {
+        (format!("{peer} is in none of our subnets here ({})", subnets()), "correct one of them".to_owned())
+    })?;
+    if net.addr() == peer {
+        return Err((format!("{peer} is our own address"), "write the peer's address".to_owned()));
+    }
+    let is_pair = net.prefix_len() + 1 == net.max_prefix_len();
+    if !is_pair && (peer == net.network() || (peer.is_ipv4() && peer == net.broadcast())) {
+        return Err((
+            format!("{peer} is the network or broadcast address of {net}"),
+            "write a host's".to_owned(),
+        ));
+    }
+    Ok(net.addr())
+}
+
+/// The families of a session: those listed, or that of the peer's address.
+fn families(raw: &RawPeer, peer: IpAddr, addresses: &[IpNet], key: &str) -> Result<Vec<Family>, Fault> {
+    let Some(list) = raw.families.as_ref().filter(|list| !list.get_ref().is_empty()) else {
+        return Ok(vec![if peer.is_ipv4() { Family::Ipv4Unicast } else { Family::Ipv6Unicast }]);
+    };
+    let mut families = Vec::new();
+    for word in list.get_ref() {
+        let family = value(word, key, |text| match text.as_str() {
+            "ipv4" => Ok(Family::Ipv4Unicast),
+            "ipv6" => Ok(Family::Ipv6Unicast),
+            _ => Err((format!("`{text}` is not a family"), "use \"ipv4\" or \"ipv6\"".to_owned())),
+        })?;
+        let is_ours = |net: &IpNet| net.addr().is_ipv4() == (family == Family::Ipv4Unicast);
+        if !addresses.iter().any(is_ours) {
+            let reason =
+                format!("we have no {} address here to be the next hop of its routes", word.get_ref());
+            let remedy = format!("add {} to the attachment", word.get_ref());
+            return Err(Fault::new(word.span(), key, reason, remedy));
+        }
+        if !families.contains(&family) {
+            families.push(family);
+        }
+    }
+    Ok(families)
+}

@@ -1,0 +1,184 @@
+//! A `[[circuit]]` table and the peerings in it.
+
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::super::cross::Ledger;
+use super::super::error::Fault;
+use super::super::plan::LinkRole;
+use super::super::raw::{RawCircuit, RawLink, RawPeering};
+use super::super::values::{AsnOf, BitsPerSecond, VlanId, Why, asn, is_private_asn};
+use super::super::{Circuit, Link, LinkPair, MICROSOFT_ASN, Peering, PeeringKind, Sku};
+use super::subnet::optional_pair;
+use super::{hold_time, interface_name, md5, optional, tags, value, word};
+use crate::bgp::Asn;
+
+pub(super) fn circuit(
+    raw: &RawCircuit,
+    at: Range<usize>,
+    ours: Asn,
+    ledger: &mut Ledger,
+) -> Result<Circuit, Fault> {
+    let name = circuit_name(&raw.name)?;
+    let key = |suffix: &str| format!("circuit.{name}.{suffix}");
+    if let Some(public) = &raw.public {
+        let reason = "public peering was retired by Microsoft (2024-03-31)";
+        let remedy = "use [circuit.microsoft], which took over its services";
+        return Err(Fault::new(public.span(), key("public"), reason, remedy));
+    }
+    let [primary, secondary] = links(raw, at, &key)?;
+    let mut circuit = Circuit {
+        name: name.clone(),
+        bandwidth: bandwidth(&raw.bandwidth, key("bandwidth"), ledger)?,
+        sku: optional(raw.sku.as_ref(), &key("sku"), |text| sku(text))?.unwrap_or_default(),
+        s_vlan: optional(raw.s_vlan.as_ref(), &key("s-vlan"), |number| VlanId::parse(*number))?,
+        enabled: word(raw.admin.as_ref(), &key("admin"), ["enabled", "disabled"])?,
+        hairpin: !word(raw.hairpin.as_ref(), &key("hairpin"), ["deny", "allow"])?,
+        primary,
+        secondary,
+        private: None,
+        microsoft: None,
+    };
+    let mut peering = |kind, raw: &Option<_>| {
+        raw.as_ref().map(|raw| peering(raw, kind, &circuit, ours, ledger)).transpose()
+    };
+    let private = peering(PeeringKind::Private, &raw.private)?;
+    let microsoft = peering(PeeringKind::Microsoft, &raw.microsoft)?;
+    if private.is_none() && microsoft.is_none() {
+        let reason = "the circuit has no peering, so it carries nothing";
+        let remedy = "add [circuit.private] or [circuit.microsoft]";
+        return Err(Fault::new(raw.name.span(), key("private"), reason, remedy));
+    }
+    (circuit.private, circuit.microsoft) = (private, microsoft);
+    Ok(circuit)
+}
+
+fn bandwidth(raw: &Spanned<String>, key: String, ledger: &mut Ledger) -> Result<BitsPerSecond, Fault> {
+    let bandwidth = value(raw, &key, |text| BitsPerSecond::parse(text))?;
+    if !bandwidth.is_sold() {
+        let reason = format!("Microsoft sells no circuit of {bandwidth}");
+        let remedy =
+            "use what was bought: 50, 100, 200, 500M, 1, 2, 5, 10G, on Direct also 40, 100G (10M: legacy)";
+        ledger.warn(raw.span(), key, reason, remedy);
+    }
+    Ok(bandwidth)
+}
+
+/// The two links, at least one of them here.
+fn links(raw: &RawCircuit, at: Range<usize>, key: &dyn Fn(&str) -> String) -> Result<[Link; 2], Fault> {
+    let primary = link(raw.primary.as_ref(), &at, &key("primary"))?;
+    let secondary = link(raw.secondary.as_ref(), &at, &key("secondary"))?;
+    if let (Link::Box { .. }, Link::Box { .. }) = (&primary, &secondary) {
+        let at = raw.secondary.as_ref().map_or(at, Spanned::span);
+        let reason = "both links end on another box, so this box has no part in the circuit";
+        return Err(Fault::new(at, key("secondary"), reason, "make one of them { local = INTERFACE }"));
+    }
+    Ok([primary, secondary])
+}
+
+/// A circuit's name is half of `circuit/peering` and a label of metrics.
+fn circuit_name(raw: &Spanned<String>) -> Result<String, Fault> {
+    let name = raw.get_ref();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
+    if name.is_empty() || !name.chars().all(is_plain) {
+        let reason = format!("`{name}` is not a plain name");
+        return Err(Fault::new(raw.span(), "circuit.name", reason, "use letters, digits, `-`, `_` and `.`"));
+    }
+    Ok(name.clone())
+}
+
+fn sku(text: &str) -> Result<Sku, Why> {
+    match text {
+        "standard" => Ok(Sku::Standard),
+        "premium" => Ok(Sku::Premium),
+        "local" => Ok(Sku::Local),
+        _ => Err((format!("`{text}` is not a SKU"), "use \"standard\", \"premium\" or \"local\"".to_owned())),
+    }
+}
+
+fn link(raw: Option<&Spanned<RawLink>>, circuit_at: &Range<usize>, key: &str) -> Result<Link, Fault> {
+    let Some(raw) = raw else {
+        let reason = "the link is missing, and a circuit is two links (its SLA is void with one)";
+        let remedy = "add { local = INTERFACE }, or { box = NAME } if it ends on the other edge box";
+        return Err(Fault::new(circuit_at.clone(), key, reason, remedy));
+    };
+    match (&raw.get_ref().local, &raw.get_ref().r#box) {
+        (Some(interface), None) => Ok(Link::Local { interface: interface_name(interface, key)? }),
+        (None, Some(name)) => Ok(Link::Box { name: name.get_ref().clone() }),
+        _ => {
+            let reason = "a link ends in exactly one place";
+            Err(Fault::new(raw.span(), key, reason, "write either { local = INTERFACE } or { box = NAME }"))
+        }
+    }
+}
+
+fn peering(
+    raw: &Spanned<RawPeering>,
+    kind: PeeringKind,
+    circuit: &Circuit,
+    ours: Asn,
+    ledger: &mut Ledger,
+) -> Result<Peering, Fault> {
+    let (at, raw) = (raw.span(), raw.get_ref());
+    let name = format!("circuit.{}.{}", circuit.name, kind.as_str());
+    let key = |suffix: &str| format!("{name}.{suffix}");
+    let vlan = optional(raw.vlan.as_ref(), &key("vlan"), |number| VlanId::parse(*number))?;
+    let tags = tags(circuit.s_vlan, vlan, &at, &key("vlan"))?;
+    for link in [&circuit.primary, &circuit.secondary] {
+        if let Link::Local { interface } = link {
+            ledger.tags(interface, tags, raw.vlan.as_ref().map_or(at.clone(), Spanned::span), key("vlan"));
+        }
+    }
+    let ipv4 = optional_pair::<30>(raw.ipv4.as_ref(), &key("ipv4"))?;
+    let ipv6 = optional_pair::<126>(raw.ipv6.as_ref(), &key("ipv6"))?;
+    if ipv4.is_none() && ipv6.is_none() {
+        let reason = "the peering has no subnet, so there is no session";
+        return Err(Fault::new(at, key("ipv4"), reason, "add ipv4 (a /29), ipv6 (a /125) or both"));
+    }
+    let pairs = [(&raw.ipv4, ipv4), (&raw.ipv6, ipv6)];
+    for (raw, pair) in pairs.iter().filter_map(|(raw, pair)| Some((raw.as_ref()?, pair.as_ref()?))) {
+        note_pair(raw.span(), pair, kind, &name, ledger);
+    }
+    if kind == PeeringKind::Microsoft && is_private_asn(ours) {
+        let reason = format!("our {ours} is private, and Microsoft strips private ASNs on this peering");
+        ledger.warn(at, name.clone(), reason, "use a registered AS to be seen in paths");
+    }
+    Ok(Peering {
+        vlan,
+        peer_asn: peer_asn(raw.peer_asn.as_ref(), key("peer-asn"), ledger)?,
+        hold: hold_time(raw.hold.as_ref(), key("hold"), ledger)?,
+        md5: optional(raw.md5.as_ref(), &key("md5"), |text| md5(text))?,
+        passive: raw.passive,
+        forced_tunnel: raw.forced_tunnel,
+        ipv4,
+        ipv6,
+    })
+}
+
+fn peer_asn(raw: Option<&Spanned<i64>>, key: String, ledger: &mut Ledger) -> Result<Asn, Fault> {
+    let Some(raw) = raw else { return Ok(MICROSOFT_ASN) };
+    let asn = value(raw, &key, |number| asn(*number, AsnOf::Microsoft))?;
+    if asn != MICROSOFT_ASN {
+        let reason = format!("an MSEE is in AS12076, never in {asn}");
+        ledger.warn(raw.span(), key, reason, "leave it out unless the peer is a stand-in");
+    }
+    Ok(asn)
+}
+
+/// Notes the subnets of both links, those of the other box as well: they are as much in use as ours.
+fn note_pair(at: Range<usize>, pair: &LinkPair, kind: PeeringKind, name: &str, ledger: &mut Ledger) {
+    for (role, link) in [(LinkRole::Primary, pair.primary), (LinkRole::Secondary, pair.secondary)] {
+        ledger.subnet(link.subnet, at.clone(), format!("{name} ({})", role.as_str()));
+        if kind == PeeringKind::Microsoft && crate::rib::bogons::is_bogon(link.subnet) {
+            let reason =
+                format!("{} is not public, and Microsoft peering is set up on public addresses", link.subnet);
+            ledger.warn(
+                at.clone(),
+                name.to_owned(),
+                reason,
+                "use addresses registered to you or to your provider",
+            );
+        }
+    }
+}
