@@ -23,6 +23,7 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use erdp_common::policer::BurstPolicy;
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -65,6 +66,14 @@ pub struct Circuit {
     pub enabled: bool,
     /// Whether what came in on one side may leave on the same side (requirement C2).
     pub hairpin: bool,
+    /// What a burst to twice the bandwidth means (requirement A2).
+    pub burst: BurstPolicy,
+    /// How long such a burst may last after idleness, in milliseconds.
+    pub credit_ms: u64,
+    /// Whether the bandwidth is of bytes on the wire (with preamble, header, tags and gap) rather than of IP bytes.
+    pub counts_wire_bytes: bool,
+    /// Whether ECN-capable packets are marked before any is dropped.
+    pub ecn: bool,
     /// The link to the primary MSEE.
     pub primary: Link,
     /// The link to the secondary MSEE.
@@ -154,6 +163,8 @@ impl PeeringKind {
 pub struct Peering {
     /// The C-tag that names the peering on its links.
     pub vlan: Option<VlanId>,
+    /// Whether unmarked Teams traffic is classified by its client ports (rules F).
+    pub classify_ports: bool,
     /// Microsoft's autonomous system; anything but [`MICROSOFT_ASN`] is warned about.
     pub peer_asn: Asn,
     /// The hold time that we offer.

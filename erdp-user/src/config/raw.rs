@@ -28,6 +28,11 @@ pub(super) struct RawCircuit {
     pub s_vlan: Option<Spanned<i64>>,
     pub admin: Option<Spanned<String>>,
     pub hairpin: Option<Spanned<String>>,
+    pub burst: Option<Spanned<String>>,
+    pub credit_ms: Option<Spanned<i64>>,
+    pub count: Option<Spanned<String>>,
+    #[serde(default)]
+    pub ecn: bool,
     pub primary: Option<Spanned<RawLink>>,
     pub secondary: Option<Spanned<RawLink>>,
     pub private: Option<Spanned<RawPeering>>,
@@ -47,6 +52,8 @@ pub(super) struct RawLink {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawPeering {
     pub vlan: Option<Spanned<i64>>,
+    #[serde(default)]
+    pub classify_ports: bool,
     pub ipv4: Option<Spanned<OneOrTwo>>,
     pub ipv6: Option<Spanned<OneOrTwo>>,
     pub peer_asn: Option<Spanned<i64>>,

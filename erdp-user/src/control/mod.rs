@@ -41,6 +41,8 @@ pub enum Topic {
     Links,
     /// The packet path's counters.
     Counters,
+    /// What each circuit's policers let through, by class; bytes are IP bytes.
+    Policers,
 }
 
 /// Packets to ask about: one for each destination.

@@ -25,6 +25,11 @@ impl Controller {
             Request::Show(Topic::Refused) => Ok(self.show_refused()),
             Request::Show(Topic::Links) => Ok(self.show_links()),
             Request::Show(Topic::Counters) => self.show_counters(),
+            Request::Show(Topic::Policers) => {
+                Ok(super::limits::show(&self.config, |policer, class, passage| {
+                    self.dataplane.policed(erdp_common::abi::counter::policed(policer, class, passage))
+                }))
+            }
             Request::Explain(question) => self.explain(question),
         };
         result.map_or_else(Reply::Error, Reply::Ok)

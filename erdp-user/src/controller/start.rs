@@ -14,7 +14,7 @@ use std::{
 use ipnet::IpNet;
 use tokio::{net::TcpStream, sync::mpsc};
 
-use super::{Controller, Inputs, fib_id};
+use super::{Controller, Inputs, fib_id, limits};
 use crate::{
     bgp::{PeerConfig, PeerEvent, listen, peer::Peer},
     config::{Config, ConfigError},
@@ -137,6 +137,9 @@ async fn serve(
         tracing::warn!(%error, "drops are not logged");
     }
     let wanted = dataplane.take_wanted().map_err(StartError::Ring)?;
+    for record in limits::records(&config) {
+        dataplane.write(&record)?;
+    }
     let mut forwarding = Forwarding::new(topology, &mut dataplane)?;
     forwarding.connect(0, &mut dataplane)?;
     let peers = config.peers();
@@ -242,6 +245,7 @@ fn topology(config: &Config, facts: &[KernelEvent]) -> Result<Topology, StartErr
     let domains = config.domains();
     let mut list = Vec::new();
     for attachment in config.attachments() {
+        let limits = limits::of(config, &attachment);
         let Some(link) = links.get(attachment.interface.as_str()) else {
             let there = links.keys().copied().collect::<Vec<_>>();
             return Err(StartError::Refused(vec![preflight::missing_interface(
@@ -271,6 +275,9 @@ fn topology(config: &Config, facts: &[KernelEvent]) -> Result<Topology, StartErr
             // A CE attachment works as long as one of its circuits does; a disabled circuit has no routes to offer.
             enabled: circuits().any(|circuit| circuit.enabled),
             hairpin: circuits().all(|circuit| circuit.hairpin),
+            policer_in: limits.inbound,
+            policer_out: limits.outbound,
+            profile: limits.profile,
             tags: [tags.next(), tags.next()],
             local4,
             local6,

@@ -145,6 +145,15 @@ impl AyaDataplane {
         }
     }
 
+    /// Packets and IP bytes of a slot of the policers' counters, all CPUs.
+    pub fn policed(&self, slot: u32) -> Tally {
+        let mut sum = Tally::default();
+        if let Ok(cpus) = self.policed.get(&slot, 0) {
+            cpus.iter().for_each(|cpu| sum += cpu.0.into());
+        }
+        sum
+    }
+
     /// Whether the tracepoints that tell losses after a redirect are attached.
     pub fn counts_losses(&self) -> bool {
         self.losses_counted

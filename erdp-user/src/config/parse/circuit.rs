@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use erdp_common::policer::BurstPolicy;
 use toml::Spanned;
 
 use super::super::cross::Ledger;
@@ -13,6 +14,9 @@ use super::super::{Circuit, Link, LinkPair, MICROSOFT_ASN, Peering, PeeringKind,
 use super::subnet::optional_pair;
 use super::{hold_time, interface_name, md5, optional, tags, value, word};
 use crate::bgp::Asn;
+
+/// One second at the bandwidth (requirement A2).
+const DEFAULT_CREDIT_MS: u64 = 1_000;
 
 pub(super) fn circuit(
     raw: &RawCircuit,
@@ -35,6 +39,11 @@ pub(super) fn circuit(
         s_vlan: optional(raw.s_vlan.as_ref(), &key("s-vlan"), |number| VlanId::parse(*number))?,
         enabled: word(raw.admin.as_ref(), &key("admin"), ["enabled", "disabled"])?,
         hairpin: !word(raw.hairpin.as_ref(), &key("hairpin"), ["deny", "allow"])?,
+        burst: optional(raw.burst.as_ref(), &key("burst"), |text| burst(text))?.unwrap_or_default(),
+        credit_ms: optional(raw.credit_ms.as_ref(), &key("credit-ms"), |millis| credit(*millis))?
+            .unwrap_or(DEFAULT_CREDIT_MS),
+        counts_wire_bytes: !word(raw.count.as_ref(), &key("count"), ["ip", "wire"])?,
+        ecn: raw.ecn,
         primary,
         secondary,
         private: None,
@@ -97,6 +106,25 @@ fn sku(text: &str) -> Result<Sku, Why> {
     }
 }
 
+fn burst(text: &str) -> Result<BurstPolicy, Why> {
+    match text {
+        "peak-2x" => Ok(BurstPolicy::Peak2x),
+        "dual-link" => Ok(BurstPolicy::DualLink),
+        "headroom-20" => Ok(BurstPolicy::Headroom20),
+        _ => Err((
+            format!("`{text}` is not a burst policy"),
+            "use \"peak-2x\", \"dual-link\" or \"headroom-20\"".to_owned(),
+        )),
+    }
+}
+
+/// The policer's clock may be a tick old, and its words hold at most 64 s.
+fn credit(millis: i64) -> Result<u64, Why> {
+    u64::try_from(millis).ok().filter(|millis| (20..=30_000).contains(millis)).ok_or_else(|| {
+        (format!("{millis} ms is not between 20 and 30000"), "leave it out for 1000".to_owned())
+    })
+}
+
 fn link(raw: Option<&Spanned<RawLink>>, circuit_at: &Range<usize>, key: &str) -> Result<Link, Fault> {
     let Some(raw) = raw else {
         let reason = "the link is missing, and a circuit is two links (its SLA is void with one)";
@@ -146,6 +174,7 @@ fn peering(
     }
     Ok(Peering {
         vlan,
+        classify_ports: raw.classify_ports,
         peer_asn: peer_asn(raw.peer_asn.as_ref(), key("peer-asn"), ledger)?,
         hold: hold_time(raw.hold.as_ref(), key("hold"), ledger)?,
         md5: optional(raw.md5.as_ref(), &key("md5"), |text| md5(text))?,

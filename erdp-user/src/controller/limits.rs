@@ -1,0 +1,135 @@
+//! Policers and QoS profiles of the circuits: identifiers, names and records (rules A1, A2, F).
+//!
+//! Each circuit has four policers: inbound and outbound of its two links. Under `peak-2x` both links of a direction share the
+//! primary's, so that the circuit is one bucket however its flows are spread.
+
+use erdp_common::{
+    abi::QosProfile,
+    classify::Class,
+    policer::{BurstPolicy, Passage, Rates},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    config::{Attachment, Circuit, Config, LinkRole, PeeringKind, Side},
+    dataplane::{Record, Tally},
+};
+
+/// What of a circuit's policing an attachment has; zeros on the customer's side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Policer of what comes in.
+    pub inbound: u16,
+    /// Policer of what leaves.
+    pub outbound: u16,
+    /// QoS profile.
+    pub profile: u16,
+}
+
+/// Towards Microsoft, or from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Inbound = 0,
+    Outbound = 1,
+}
+
+const PRIVATE: u16 = 1;
+const MICROSOFT: u16 = 2;
+const MICROSOFT_BY_PORTS: u16 = 3;
+/// Preamble and start (8), Ethernet header (14), FCS (4), gap (12): what a packet takes on the wire beside itself.
+const WIRE_OVERHEAD: u32 = 38;
+
+fn id(circuit: usize, role: LinkRole, direction: Direction, policy: BurstPolicy) -> u16 {
+    let link = match (policy, role) {
+        (BurstPolicy::Peak2x, _) | (_, LinkRole::Primary) => 0,
+        (_, LinkRole::Secondary) => 1,
+    };
+    1 + 4 * circuit as u16 + 2 * link + direction as u16
+}
+
+/// The limits of an attachment.
+pub fn of(config: &Config, attachment: &Attachment) -> Limits {
+    let domains = config.domains();
+    let domain = attachment.domains.first().and_then(|domain| domains.get(usize::from(domain.0)));
+    let (Side::Msee(role), Some(domain)) = (attachment.side, domain) else {
+        return Limits::default();
+    };
+    let Some(circuit) = config.circuits.get(domain.circuit) else {
+        return Limits::default();
+    };
+    let by_ports = circuit.peering(domain.kind).is_some_and(|peering| peering.classify_ports);
+    Limits {
+        inbound: id(domain.circuit, role, Direction::Inbound, circuit.burst),
+        outbound: id(domain.circuit, role, Direction::Outbound, circuit.burst),
+        profile: match (domain.kind, by_ports) {
+            (PeeringKind::Private, _) => PRIVATE,
+            (PeeringKind::Microsoft, false) => MICROSOFT,
+            (PeeringKind::Microsoft, true) => MICROSOFT_BY_PORTS,
+        },
+    }
+}
+
+/// The records of all circuits.
+pub fn records(config: &Config) -> Vec<Record> {
+    let mut records = vec![
+        Record::Profile(PRIVATE, QosProfile::private()),
+        Record::Profile(MICROSOFT, QosProfile::microsoft(false)),
+        Record::Profile(MICROSOFT_BY_PORTS, QosProfile::microsoft(true)),
+    ];
+    for (index, circuit) in config.circuits.iter().enumerate() {
+        let rates = Rates {
+            credit_ms: circuit.credit_ms,
+            overhead: overhead(circuit),
+            ecn: circuit.ecn,
+            ..Rates::new(circuit.bandwidth.0, circuit.burst)
+        };
+        match rates.policer() {
+            Ok(policer) => {
+                records.extend((0..4).map(|at| Record::Policer(1 + 4 * index as u16 + at, policer)));
+            }
+            Err(error) => tracing::warn!(circuit = circuit.name, %error, "not policed"),
+        }
+    }
+    records
+}
+
+/// A tag is four bytes.
+fn overhead(circuit: &Circuit) -> u32 {
+    let tagged = PeeringKind::ALL
+        .iter()
+        .filter_map(|kind| circuit.peering(*kind))
+        .any(|peering| peering.vlan.is_some());
+    let tags = u32::from(circuit.s_vlan.is_some()) + u32::from(tagged);
+    if circuit.counts_wire_bytes { WIRE_OVERHEAD + 4 * tags } else { 0 }
+}
+
+/// One row for each policer and class that has seen packets.
+pub fn show(config: &Config, tally: impl Fn(u16, Class, Passage) -> Tally) -> Value {
+    let mut rows = Vec::new();
+    for (index, circuit) in config.circuits.iter().enumerate() {
+        for role in LinkRole::ALL {
+            if role == LinkRole::Secondary && circuit.burst == BurstPolicy::Peak2x {
+                continue;
+            }
+            for (direction, name) in
+                [(Direction::Outbound, "to Microsoft"), (Direction::Inbound, "from Microsoft")]
+            {
+                let policer = id(index, role, direction, circuit.burst);
+                let links = if circuit.burst == BurstPolicy::Peak2x { "both" } else { role.as_str() };
+                for class in Class::ALL {
+                    let mut row = json!({
+                        "circuit": circuit.name, "links": links, "direction": name,
+                        "rate_bps": circuit.bandwidth.0, "class": class.label(),
+                    });
+                    for passage in Passage::ALL {
+                        let tally = tally(policer, class, passage);
+                        row[format!("{}_packets", passage.label())] = tally.packets.into();
+                        row[format!("{}_bytes", passage.label())] = tally.bytes.into();
+                    }
+                    rows.push(row);
+                }
+            }
+        }
+    }
+    rows.into()
+}
