@@ -158,3 +158,6 @@ fn add<T: Tables>(word: &Word, cost: u64, now: u64, tables: &T) {
 mod rates;
 #[cfg(any(feature = "std", test))]
 pub use rates::{BurstPolicy, RateError, Rates};
+
+#[cfg(test)]
+mod tests;

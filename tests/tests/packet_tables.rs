@@ -112,6 +112,16 @@ fn check(row: &Row, answer: &Answer) -> Result<()> {
             );
             check_frame(row, answer, tags)?;
         }
+        Expect::Marked(next_hop, traffic_class) => {
+            ensure!(answer.trace.next_hop == *next_hop, "expected next hop {next_hop}");
+            let ip = &answer.frame[14..];
+            let left = if ip[0] >> 4 == 6 { ip[0] << 4 | ip[1] >> 4 } else { ip[1] };
+            ensure!(left == *traffic_class, "left with {left:#04x}, expected {traffic_class:#04x}");
+            ensure!(
+                ip[0] >> 4 == 6 || ipv4_of(&answer.frame, 14).context("no IPv4 header")?.1,
+                "wrong header checksum"
+            );
+        }
         Expect::TransmitAny(next_hops) => {
             ensure!(next_hops.contains(&answer.trace.next_hop), "expected one of {next_hops:?}");
         }

@@ -69,8 +69,8 @@ pub fn of(config: &Config, attachment: &Attachment) -> Limits {
     }
 }
 
-/// The records of all circuits.
-pub fn records(config: &Config) -> Vec<Record> {
+/// The records of all circuits; the buckets begin at `now`.
+pub fn records(config: &Config, now: u64) -> Vec<Record> {
     let mut records = vec![
         Record::Profile(PRIVATE, QosProfile::private()),
         Record::Profile(MICROSOFT, QosProfile::microsoft(false)),
@@ -85,7 +85,10 @@ pub fn records(config: &Config) -> Vec<Record> {
         };
         match rates.policer() {
             Ok(policer) => {
-                records.extend((0..4).map(|at| Record::Policer(1 + 4 * index as u16 + at, policer)));
+                for id in (0..4).map(|at| 1 + 4 * index as u16 + at) {
+                    records.push(Record::Bucket(id, [now; 4]));
+                    records.push(Record::Policer(id, policer));
+                }
             }
             Err(error) => tracing::warn!(circuit = circuit.name, %error, "not policed"),
         }

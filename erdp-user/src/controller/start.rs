@@ -137,7 +137,7 @@ async fn serve(
         tracing::warn!(%error, "drops are not logged");
     }
     let wanted = dataplane.take_wanted().map_err(StartError::Ring)?;
-    for record in limits::records(&config) {
+    for record in limits::records(&config, dataplane.clock()) {
         dataplane.write(&record)?;
     }
     let mut forwarding = Forwarding::new(topology, &mut dataplane)?;

@@ -68,6 +68,7 @@ pub struct AyaDataplane {
     groups: Array<MapData, Raw<abi::Group>>,
     links: Array<MapData, u64>,
     policers: Array<MapData, Raw<abi::Policer>>,
+    buckets: Array<MapData, [u64; 4]>,
     profiles: Array<MapData, Raw<abi::QosProfile>>,
     policed: PerCpuArray<MapData, Raw<Count>>,
     peers: HashMap<MapData, Raw<abi::PeerKey>, u32>,
@@ -102,6 +103,7 @@ impl AyaDataplane {
             groups: typed(&mut ebpf, "GROUPS")?,
             links: typed(&mut ebpf, "LINKS")?,
             policers: typed(&mut ebpf, "POLICERS")?,
+            buckets: typed(&mut ebpf, "BUCKETS")?,
             profiles: typed(&mut ebpf, "PROFILES")?,
             policed: typed(&mut ebpf, "POLICED")?,
             peers: typed(&mut ebpf, "PEERS")?,
@@ -198,6 +200,7 @@ impl Dataplane for AyaDataplane {
             Record::Group(id, record) => ("GROUPS", self.groups.set(*id, Raw(*record), 0)),
             Record::Link(id, alive) => ("LINKS", self.links.set(u32::from(*id), u64::from(*alive), 0)),
             Record::Policer(id, record) => ("POLICERS", self.policers.set(u32::from(*id), Raw(*record), 0)),
+            Record::Bucket(id, words) => ("BUCKETS", self.buckets.set(u32::from(*id), *words, 0)),
             Record::Profile(id, record) => ("PROFILES", self.profiles.set(u32::from(*id), Raw(*record), 0)),
             Record::Peer(key, true) => ("PEERS", self.peers.insert(Raw(*key), 1, 0)),
             Record::Peer(key, false) => ("PEERS", gone_is_fine(self.peers.remove(&Raw(*key)))),
@@ -240,6 +243,13 @@ impl Dataplane for AyaDataplane {
             .filter(|trace| trace.magic == TRACE_ANSWERED)
             .ok_or_else(|| DataplaneError::Ask("the program has not answered the question".into()))?;
         Ok(Answer { trace, frame: output.split_off(size_of::<Trace>()) })
+    }
+
+    fn clock(&self) -> u64 {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: writes one timespec. CLOCK_MONOTONIC is what bpf_ktime_get_ns reads.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+        (now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64) << erdp_common::policer::TIME_FRACTION_BITS
     }
 
     fn attach(&mut self, interface: &str, ifindex: u32, mode: Mode) -> Result<(), DataplaneError> {

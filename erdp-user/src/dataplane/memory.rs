@@ -7,6 +7,7 @@ use erdp_common::{
     fib::build::Store,
     memory::{Frame, MemoryTables},
     pipeline::{Trail, Verdict, process},
+    tables::Tables as _,
 };
 
 use super::{Answer, Counters, Dataplane, DataplaneError, Mode, Record};
@@ -47,6 +48,13 @@ impl Dataplane for MemoryDataplane {
             Record::Group(id, record) => tables.groups[*id as usize] = *record,
             Record::Link(id, alive) => tables.links[usize::from(*id)] = u64::from(*alive),
             Record::Policer(id, record) => tables.policers[usize::from(*id)] = *record,
+            Record::Bucket(id, [sustained, peak, interactive, voice]) => {
+                let bucket = &tables.buckets[usize::from(*id)];
+                let words = [&bucket.sustained, &bucket.peak, &bucket.interactive, &bucket.voice];
+                for (word, value) in words.into_iter().zip([sustained, peak, interactive, voice]) {
+                    while !tables.exchange(word, tables.load(word), *value) {}
+                }
+            }
             Record::Profile(id, record) => tables.profiles[usize::from(*id)] = *record,
             Record::Peer(key, true) => drop(tables.peers.insert(*key)),
             Record::Peer(key, false) => drop(tables.peers.remove(key)),
@@ -75,6 +83,10 @@ impl Dataplane for MemoryDataplane {
         let Trail { attachment, group, next_hop, .. } = trail;
         let trace = Trace { magic: TRACE_ANSWERED, verdict, reason, attachment, group, next_hop, _pad: 0 };
         Ok(Answer { trace, frame: frame.bytes().to_vec() })
+    }
+
+    fn clock(&self) -> u64 {
+        self.with_tables(|tables| tables.now)
     }
 
     fn attach(&mut self, _interface: &str, ifindex: u32, _mode: Mode) -> Result<(), DataplaneError> {

@@ -44,6 +44,8 @@ pub enum Record {
     Link(u16, bool),
     /// What a circuit is limited to; its bucket is left as it is.
     Policer(u16, Policer),
+    /// The state of a policer: theoretical arrival times at the sustained and the peak rate, of interactive and of voice.
+    Bucket(u16, [u64; 4]),
     /// How a peering treats DSCP.
     Profile(u16, QosProfile),
     /// A BGP peer that may (or may no longer) speak to this router.
@@ -123,6 +125,8 @@ pub trait Dataplane: Send {
     fn counters(&self) -> Result<Counters, DataplaneError>;
     /// Asks the program what it would do with a frame that comes in on an interface: nothing is sent or counted.
     fn ask(&self, ifindex: u32, frame: &[u8]) -> Result<Answer, DataplaneError>;
+    /// The policers' time, in 2^-8 ns.
+    fn clock(&self) -> u64;
     /// Starts to receive on an interface.
     fn attach(&mut self, interface: &str, ifindex: u32, mode: Mode) -> Result<(), DataplaneError>;
 }

@@ -7,15 +7,20 @@
 //! | 3 | B | 10.200 | MSEE, of another domain | none: must not be reached |
 //! | 4 | C | none | CE | 198.18.10.0/24 connected, 198.18.64.0/18 and fd00:18:64::/48 behind the CE router |
 //! | 5 | C | 5 | CE, disabled | none |
+//!
+//! Next hops 8 to 10 leave by attachment 1 as on Microsoft peering: 8 (20.12.0.0/16, 2604::/32) classified by DSCP and ports;
+//! 9 (20.13.0.0/16) through a policer without room; 10 (20.14.0.0/16) through one that is near its limit and marks.
 
 use anyhow::{Context as _, Result};
 use erdp::dataplane::{Dataplane, Record};
 use erdp_common::{
     abi::{
         ATTACHMENT_ENABLED, ATTACHMENT_MSEE, Attachment, GROUP_BUCKETS, GROUP_DISCARD, GROUP_FORWARD,
-        GROUP_GLEAN, Group, L2_MAX, NEXT_HOP_MSEE, NEXT_HOP_RESOLVED, NextHop, PeerKey, Port, Vlan,
+        GROUP_GLEAN, Group, L2_MAX, NEXT_HOP_MSEE, NEXT_HOP_RESOLVED, NextHop, PeerKey, Policer, Port,
+        QosProfile, Vlan,
     },
     fib::build::{Fib, Prefix, Store},
+    policer::{BurstPolicy, Rates, TIME_FRACTION_BITS},
 };
 
 /// Interface indexes of the three ports.
@@ -60,6 +65,7 @@ impl Edge {
         let mut edge = Self { fib, table4, table6 };
         edge.attachments(dataplane, ports)?;
         edge.next_hops(dataplane)?;
+        policers(dataplane)?;
         edge.routes()?;
         Ok(edge)
     }
@@ -119,6 +125,9 @@ impl Edge {
             (5, 1, 1500, vec![], NEXT_HOP_MSEE),
             (6, 2, 1400, vec![tagged(100)], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
             (7, 2, 1500, vec![tagged(100)], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
+            (8, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
+            (9, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
+            (10, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
         ] {
             let mut l2 = [0; L2_MAX];
             l2[..6].copy_from_slice(&neighbour_mac(id));
@@ -130,7 +139,17 @@ impl Edge {
             let link = if id == 7 { 9 } else { attachment };
             dataplane.write(&Record::NextHop(
                 id,
-                NextHop { flags, attachment, link, mtu, l2_len, l2, ..NextHop::default() },
+                NextHop {
+                    flags,
+                    attachment,
+                    link,
+                    mtu,
+                    l2_len,
+                    l2,
+                    profile: u16::from(id >= 8),
+                    policer: if id > 8 { id - 8 } else { 0 },
+                    _pad: 0,
+                },
             ))?;
         }
         for link in 1..=5 {
@@ -146,6 +165,9 @@ impl Edge {
             (7, vec![7]),
             (8, vec![3]),
             (11, vec![7, 1]),
+            (12, vec![8]),
+            (13, vec![9]),
+            (14, vec![10]),
         ] {
             dataplane.write(&Record::Group(id, forward(&members)))?;
         }
@@ -166,6 +188,9 @@ impl Edge {
             ([20, 9, 0, 0], 16, 6),
             ([20, 10, 0, 0], 16, 10),
             ([20, 11, 0, 0], 16, 4_000),
+            ([20, 12, 0, 0], 16, 12),
+            ([20, 13, 0, 0], 16, 13),
+            ([20, 14, 0, 0], 16, 14),
             ([20, 1, 2, 128], 25, 3),
             ([20, 1, 2, 129], 32, 2),
             ([198, 18, 10, 0], 24, 9),
@@ -174,7 +199,9 @@ impl Edge {
         ] {
             self.insert(Prefix::v4(address, len), group, false)?;
         }
-        for (address, len, group) in [("2603::", 24, 1), ("2603:1::", 32, 2), ("fd00:18:64::", 48, 4)] {
+        for (address, len, group) in
+            [("2603::", 24, 1), ("2603:1::", 32, 2), ("2604::", 32, 12), ("fd00:18:64::", 48, 4)]
+        {
             let address: std::net::Ipv6Addr = address.parse()?;
             self.insert(Prefix::v6(address.octets(), len), group, true)?;
         }
@@ -185,6 +212,23 @@ impl Edge {
         let table = if v6 { &mut self.table6 } else { &mut self.table4 };
         self.fib.insert(table, prefix, group, 0).map_err(|full| anyhow::anyhow!("{full:?}"))
     }
+}
+
+/// Profile 1 is Microsoft peering's; policer 1 has no room for 30 s, policer 2 is near its limit and marks.
+fn policers(dataplane: &mut dyn Dataplane) -> Result<()> {
+    const MILLISECOND: u64 = 1_000_000 << TIME_FRACTION_BITS;
+    dataplane.write(&Record::Profile(1, QosProfile::microsoft(true)))?;
+    let rates = Rates { ecn: true, ..Rates::new(1_000_000_000, BurstPolicy::Peak2x) };
+    let policer = rates.policer().map_err(|error| anyhow::anyhow!("{error}"))?;
+    let now = dataplane.clock();
+    dataplane.write(&Record::Policer(1, policer))?;
+    dataplane.write(&Record::Bucket(1, [now + 30_000 * MILLISECOND, 0, 0, 0]))?;
+    // Seconds from now it must still be near the limit: the tolerance is an hour for this one.
+    let hour = 3_600_000 * MILLISECOND;
+    let slow = Policer { sustained_tolerance: [hour; 3], mark_margin: hour, ..policer };
+    dataplane.write(&Record::Policer(2, slow))?;
+    dataplane.write(&Record::Bucket(2, [now + 30_000 * MILLISECOND, 0, 0, 0]))?;
+    Ok(())
 }
 
 /// A group whose buckets are shared evenly.

@@ -14,6 +14,8 @@ pub enum Expect {
     Transmit(u16, Vec<u16>),
     /// It leaves through one of these next hops.
     TransmitAny(Vec<u16>),
+    /// It leaves through this next hop, untagged, with this DSCP and ECN.
+    Marked(u16, u8),
     /// The kernel gets it unchanged.
     Punt(PuntKind),
     /// It is dropped.
@@ -59,6 +61,7 @@ pub fn rows(ports: Ports) -> Vec<Row> {
     variable_offsets(ports, &mut rows);
     for_the_router(ports, &mut rows);
     discovery(ports, &mut rows);
+    classified_and_policed(ports, &mut rows);
     dropped(ports, &mut rows);
     malformed(ports, &mut rows);
     rows
@@ -389,6 +392,128 @@ fn discovery(ports: Ports, rows: &mut Vec<Row>) {
         ),
         row("router advertisement", ports.a, &[], IPV6, &nd("ff02::1", 134, 255), not_ours.clone()),
         row("redirect", ports.a, &[], IPV6, &nd("fe80::1", 137, 255), not_ours),
+    ]);
+}
+
+/// Rules F: codes towards Microsoft peering; A1 and A2: the bucket.
+fn classified_and_policed(ports: Ports, rows: &mut Vec<Row>) {
+    use Expect::{Drop, Marked};
+    let coded = |to: [u8; 4], code: u8, ecn: u8| {
+        Build::ipv4(CUSTOMER, to, 17, &Build::udp(4000, 5001, b"hello"), |header| {
+            header.dscp = etherparse::IpDscp::try_new(code).unwrap_or_default();
+            header.ecn = etherparse::IpEcn::try_new(ecn).unwrap_or_default();
+        })
+    };
+    let from_port = |port, protocol| {
+        Build::ipv4(CUSTOMER, [20, 12, 0, 9], protocol, &Build::udp(port, 5001, b"hello"), |_| {})
+    };
+    let coded6 = |code: u8| {
+        let mut packet =
+            Build::ipv6(v6("fd00:18:64::7"), v6("2604::9"), 17, 64, &Build::udp(4000, 5001, b"hello"));
+        packet[0] |= code >> 2;
+        packet[1] |= (code & 3) << 6 | 0x10;
+        packet
+    };
+    let microsoft = [20, 12, 0, 9];
+    rows.extend([
+        row(
+            "EF to Microsoft peering is kept",
+            ports.c,
+            &[],
+            IPV4,
+            &coded(microsoft, 46, 0),
+            Marked(8, 46 << 2),
+        ),
+        row(
+            "AF41 to Microsoft peering is kept, ECN too",
+            ports.c,
+            &[],
+            IPV4,
+            &coded(microsoft, 34, 1),
+            Marked(8, 34 << 2 | 1),
+        ),
+        row(
+            "CS6 to Microsoft peering becomes 0, ECN stays",
+            ports.c,
+            &[],
+            IPV4,
+            &coded(microsoft, 48, 2),
+            Marked(8, 2),
+        ),
+        row("AF31 to Microsoft peering becomes 0 in IPv6 too", ports.c, &[], IPV6, &coded6(26), Marked(8, 1)),
+        row(
+            "EF to Microsoft peering is kept in IPv6 too",
+            ports.c,
+            &[],
+            IPV6,
+            &coded6(46),
+            Marked(8, 46 << 2 | 1),
+        ),
+        row(
+            "unmarked Teams audio is marked EF by its port",
+            ports.c,
+            &[],
+            IPV4,
+            &from_port(50_019, 17),
+            Marked(8, 46 << 2),
+        ),
+        row(
+            "unmarked Teams video is marked AF41",
+            ports.c,
+            &[],
+            IPV4,
+            &from_port(50_020, 17),
+            Marked(8, 34 << 2),
+        ),
+        row(
+            "unmarked Teams sharing is marked AF21",
+            ports.c,
+            &[],
+            IPV4,
+            &from_port(50_059, 17),
+            Marked(8, 18 << 2),
+        ),
+        row("the next port is nobody's", ports.c, &[], IPV4, &from_port(50_060, 17), Marked(8, 0)),
+        row(
+            "TCP from a Teams port is not Teams media",
+            ports.c,
+            &[],
+            IPV4,
+            &from_port(50_019, 6),
+            Marked(8, 0),
+        ),
+        row(
+            "no room in the bucket",
+            ports.c,
+            &[],
+            IPV4,
+            &coded([20, 13, 0, 9], 0, 0),
+            Drop(DropReason::Policed),
+        ),
+        row(
+            "no room for voice either",
+            ports.c,
+            &[],
+            IPV4,
+            &coded([20, 13, 0, 9], 46, 0),
+            Drop(DropReason::Policed),
+        ),
+        row(
+            "near the limit an ECT packet is marked (RFC 3168)",
+            ports.c,
+            &[],
+            IPV4,
+            &coded([20, 14, 0, 9], 0, 2),
+            Marked(10, 3),
+        ),
+        row(
+            "near the limit a packet without ECT passes",
+            ports.c,
+            &[],
+            IPV4,
+            &coded([20, 14, 0, 9], 0, 0),
+            Marked(10, 0),
+        ),
     ]);
 }
 
