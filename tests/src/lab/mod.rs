@@ -132,12 +132,19 @@ impl Lab {
         for router in ["ce", "msee1", "msee2"] {
             self.namespace(router)?.forward(true)?;
         }
+        let edge = format!("{}-edge", self.name);
         for link in plan::LINKS {
             let (near, far) = (self.namespace(link.near.0)?, self.namespace(link.far.0)?);
             netns::connect((near, link.near.1), (far, link.far.1))?;
             for (near_address, far_address, length) in [link.ipv4, link.ipv6] {
-                near.address(link.near.1, &format!("{near_address}/{length}"))?;
-                far.address(link.far.1, &format!("{far_address}/{length}"))?;
+                for (namespace, interface, address) in
+                    [(near, link.near.1, near_address), (far, link.far.1, far_address)]
+                {
+                    // The edge's addresses follow from its configuration: erdp sets them.
+                    if namespace.name() != edge {
+                        namespace.address(interface, &format!("{address}/{length}"))?;
+                    }
+                }
             }
         }
         let azure = self.namespace("azure")?;
