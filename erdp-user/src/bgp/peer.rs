@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
     Action, Asn, ConnId, Counters, Loss, Moment, PeerCommand, PeerConfig, PeerEvent, PeerId, Session,
@@ -203,34 +203,42 @@ impl Driver {
         Moment(self.start.elapsed())
     }
 
-    /// Does what the session wants done.
+    /// Does what the session wants done; what comes of doing it (a write that fails) included.
     fn act(&mut self) {
-        while let Some(action) = self.session.poll_action() {
-            match action {
-                Action::Connect(id) => self.dial(id),
-                Action::Send(id, message) => {
-                    if let Some(link) = self.links.iter_mut().find(|link| link.id == id) {
-                        link.unwritten.extend_from_slice(&message);
-                    }
-                }
-                Action::Close(id) => self.close(id),
-                Action::Tell(event) => {
-                    log(&event);
-                    self.untold.push_back(event);
-                }
-                Action::Note(fault) => {
-                    debug!(peer = %self.session.config().remote, reaction = ?fault.reaction, "{fault}");
-                    self.status.send_modify(|(status, _)| status.last_fault = Some(fault.to_string()));
-                }
+        loop {
+            let mut idle = true;
+            while let Some(action) = self.session.poll_action() {
+                idle = false;
+                self.perform(action);
             }
-        }
-        for at in (0..self.links.len()).rev() {
-            self.write(at);
+            if idle {
+                break;
+            }
+            for at in (0..self.links.len()).rev() {
+                self.write(at);
+            }
         }
         while let Some(event) = self.untold.pop_front() {
             if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
                 self.untold.push_front(event);
                 break;
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Connect(id) => self.dial(id),
+            Action::Send(id, message) => {
+                if let Some(link) = self.links.iter_mut().find(|link| link.id == id) {
+                    link.unwritten.extend_from_slice(&message);
+                }
+            }
+            Action::Close(id) => self.close(id),
+            Action::Tell(event) => self.untold.push_back(event),
+            Action::Note(fault) => {
+                debug!(peer = %self.session.config().remote, reaction = ?fault.reaction, "{fault}");
+                self.status.send_modify(|(status, _)| status.last_fault = Some(fault.to_string()));
             }
         }
     }
@@ -478,16 +486,5 @@ fn loss(error: &io::Error, config: &PeerConfig) -> Loss {
     match error.kind() {
         io::ErrorKind::TimedOut => Loss::TimedOut,
         _ => Loss::Failed(socket::explain(error, config)),
-    }
-}
-
-fn log(event: &PeerEvent) {
-    match event {
-        PeerEvent::Established { peer, facts } => {
-            info!(%peer, asn = %facts.asn, hold = %facts.hold, families = ?facts.families, "session established");
-        }
-        PeerEvent::Down { peer, reason } => warn!(%peer, "{reason}"),
-        PeerEvent::Refresh { peer, family } => debug!(%peer, %family, "route refresh requested"),
-        PeerEvent::Update { .. } => {}
     }
 }

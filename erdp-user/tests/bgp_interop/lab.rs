@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
 /// Why the test cannot run here, if it cannot.
 pub fn missing() -> Option<&'static str> {
     if !nix::unistd::geteuid().is_root() {
@@ -75,6 +78,8 @@ impl Neighbour {
             };
             ip(&["addr", "add", &format!("{v4}/30"), "dev", device]);
             ip(&["addr", "add", &format!("{v6}/126"), "dev", device, "nodad"]);
+            let host = v4.octets()[3];
+            ip(&["addr", "add", &format!("fe80::{host}/64"), "dev", device, "nodad"]);
             ip(&["link", "set", device, "up"]);
             ip(&["link", "set", "lo", "up"]);
         }
@@ -137,8 +142,20 @@ impl Neighbour {
     }
 }
 
+impl Neighbour {
+    /// Sends a signal to the daemon that was started last.
+    pub fn signal(&self, signal: Signal) {
+        let daemon = self.daemons.last().unwrap();
+        nix::sys::signal::kill(Pid::from_raw(daemon.id().cast_signed()), signal).unwrap();
+    }
+}
+
 impl Drop for Neighbour {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.directory.join("daemon.log")).unwrap_or_default();
+            println!("{}: {log}", self.name);
+        }
         for daemon in self.daemons.iter_mut().rev() {
             let _ = daemon.kill();
             let _ = daemon.wait();

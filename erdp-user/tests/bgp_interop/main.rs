@@ -9,7 +9,7 @@ mod lab;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use erdp::bgp::{
     AsPath, Asn, Cease, Community, DownReason, Family, LargeCommunity, Listener, Origin, PathAttributes,
@@ -17,6 +17,7 @@ use erdp::bgp::{
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use lab::Neighbour;
+use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -353,4 +354,96 @@ fn check_bird(bird: &Neighbour) {
             );
         }
     }
+}
+
+/// Three sessions with one BIRD: without four-octet AS numbers, over link-local addresses, and with a key we do not have.
+fn difficult_bird(link: &Neighbour) -> String {
+    let session = |name: &str, theirs: &str, ours: &str, asn: u32, channel: &str, extra: &str| {
+        format!(
+            "protocol bgp {name} {{ local {theirs} as {BIRD}; neighbor {ours} as {asn}; hold time 3; keepalive time 1; \
+             connect delay time 1; connect retry time 1; error wait time 1,2; {extra} \
+             {channel} {{ import all; export where source = RTS_STATIC; }}; }}\n"
+        )
+    };
+    let (ours, theirs) = (link.ours, link.theirs);
+    let old = session("old", &theirs.0.to_string(), &ours.0.to_string(), SMALL, "ipv4", "enable as4 off;");
+    let local = session("near", "fe80::2", "fe80::1%up0", LARGE, "ipv6", "");
+    let keyed =
+        session("secret", &theirs.1.to_string(), &ours.1.to_string(), LARGE, "ipv6", "password \"x\";");
+    format!(
+        "router id 198.18.255.2;\nprotocol device {{ }}\n\
+         protocol static {{ ipv4; route 30.0.0.0/24 unreachable {{ bgp_path.prepend(4200000777); }}; }}\n\
+         protocol static {{ ipv6; route 2a01:30::/48 unreachable; }}\n{old}{local}{keyed}"
+    )
+}
+
+/// Ours towards the peer that knows two octets only, and towards the others.
+const SMALL: u32 = 65_009;
+const LARGE: u32 = 4_200_000_009;
+
+fn difficult_peers(link: &Neighbour) -> [PeerConfig; 3] {
+    let addresses: [(IpAddr, IpAddr); 3] = [
+        (link.ours.0.into(), link.theirs.0.into()),
+        ("fe80::1".parse().unwrap(), "fe80::2".parse().unwrap()),
+        (link.ours.1.into(), link.theirs.1.into()),
+    ];
+    let mut id = 0;
+    addresses.map(|(ours, theirs)| {
+        id += 1;
+        let router_id = Ipv4Addr::new(198, 18, 255, 9);
+        let asn = if ours.is_ipv4() { SMALL } else { LARGE };
+        PeerConfig {
+            hold: Seconds(3),
+            interface: Some(link.interface.clone()),
+            families: vec![if ours.is_ipv4() { Family::Ipv4Unicast } else { Family::Ipv6Unicast }],
+            ..PeerConfig::new(PeerId(id - 1), (Asn(asn), Asn(BIRD)), router_id, ours, theirs)
+        }
+    })
+}
+
+#[test]
+fn old_link_local_keyed_and_frozen_peers_are_each_met_as_they_are() {
+    in_lab(async {
+        let mut bird = Neighbour::new("odd", 12);
+        bird.start_bird(&difficult_bird(&bird));
+        let (events_in, mut events) = mpsc::channel(64);
+        let mut speaker = Speaker::start(bind(), events_in);
+        for config in difficult_peers(&bird) {
+            speaker.add(config).await;
+        }
+        let mut heard = Heard::default();
+        let (old, near, keyed) = (PeerId(0), PeerId(1), PeerId(2));
+        let met = |heard: &Heard| heard.routes.len() == 2 && heard.down.contains_key(&keyed);
+        heard.until(&mut events, "two sessions and the lack of one", met).await;
+        assert!(!heard.facts[&old].four_octet_asn && heard.facts[&near].four_octet_asn);
+        let path = |peer| heard.of(peer).values().next().unwrap().as_path.to_string();
+        assert_eq!((path(old), path(near)), ("65002 4200000777".to_owned(), "65002".to_owned()));
+        let why = &heard.down[&keyed];
+        assert!(matches!(why, DownReason::ConnectTimeout { .. }) && why.to_string().contains("MD5"), "{why}");
+
+        let as_path = AsPath::sequence([SMALL, 4_200_000_123]);
+        let attributes = PathAttributes { as_path, ..PathAttributes::originated(bird.ours.0.into()) };
+        let announced = vec!["40.0.0.0/24".parse().unwrap()];
+        let update = Update { announced, attributes: Some(Arc::new(attributes)), ..Update::default() };
+        let send = PeerCommand::Send { session: 1, update };
+        speaker.peer(old).unwrap().command(send).await.unwrap();
+        let merged = || bird.birdc("show route 40.0.0.0/24 all").contains("BGP.as_path: 65009 4200000123");
+        lab::until("our path, whole, at BIRD", merged);
+
+        bird.signal(Signal::SIGSTOP);
+        let expired = |heard: &Heard| [old, near].iter().all(|peer| heard.down.contains_key(peer));
+        heard.until(&mut events, "two expired hold times", expired).await;
+        assert!(
+            matches!(heard.down[&old], DownReason::HoldExpired { hold: Seconds(3), .. }),
+            "{:?}",
+            heard.down
+        );
+        assert!(heard.routes.is_empty());
+        bird.signal(Signal::SIGCONT);
+        let thawed = Instant::now();
+        heard.until(&mut events, "both sessions again", |heard| heard.routes.len() == 2).await;
+        assert!(thawed.elapsed() < Duration::from_secs(15), "{:?}", thawed.elapsed());
+        assert_eq!(heard.facts[&old].session, 2);
+        speaker.stop(Cease::PeerDeconfigured, "").await;
+    });
 }
