@@ -1,118 +1,182 @@
-//! Port 179: one listening socket for each address family, shared by all peers.
+//! Port 179: one task that accepts connections and hands each to the peer it belongs to.
 //!
-//! A connection goes to the peer with its source address; anybody else's is closed and counted. All MD5 keys are on the
-//! listening sockets, since the handshake is signed already.
+//! A connection belongs to a peer when it comes from the peer's address (and interface, for link-local ones) to our address of that
+//! session; all others are closed at once and counted. Peers are admitted and dismissed while it runs; their MD5 keys are set
+//! on every socket of their family before they are admitted.
 
-use std::{
-    collections::HashMap,
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::task::Poll;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
-    task::JoinHandle,
-};
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, warn};
 
-use super::{PORT, PeerConfig, socket};
+use super::{PeerConfig, socket};
 
-/// Connections refused because nobody with their address is configured.
-pub static STRANGERS: AtomicU64 = AtomicU64::new(0);
-
-/// Why nobody can connect to us.
+/// Why the BGP port cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Another BGP speaker runs.
+    /// Somebody else has the port.
     #[error(
-        "{0}: port {PORT} is taken by another BGP speaker; stop it (`ss -ltnp sport = :{PORT}` names it) or run erdp in a network namespace of its own"
+        "cannot listen on {} port {}: it is in use; stop the other BGP daemon (`ss -ltnp 'sport = :{}'` names it)",
+        .0.ip(), .0.port(), .0.port()
     )]
     Busy(SocketAddr),
-    /// The kernel refuses.
-    #[error("{address}: cannot listen: {error}; ports below 1024 need root or CAP_NET_BIND_SERVICE")]
-    Io {
+    /// The port is privileged.
+    #[error("cannot listen on {} port {}: no privilege; run as root or with CAP_NET_BIND_SERVICE", .0.ip(), .0.port())]
+    Privilege(SocketAddr),
+    /// The address is not ours.
+    #[error("cannot listen on {} port {}: no interface has that address; assign it first", .0.ip(), .0.port())]
+    NoAddress(SocketAddr),
+    /// Anything else.
+    #[error("cannot listen on {} port {}: {error}", .address.ip(), .address.port())]
+    Other {
         /// Where.
         address: SocketAddr,
-        /// The kernel's reason.
-        error: io::Error,
-    },
-    /// A key is too long, or the kernel has no TCP_MD5SIG.
-    #[error(
-        "peer {peer}: MD5 key: {error}; the kernel needs CONFIG_TCP_MD5SIG and the key at most 80 octets"
-    )]
-    Md5 {
-        /// The peer.
-        peer: IpAddr,
-        /// The kernel's reason.
+        /// What the system said.
         error: io::Error,
     },
 }
 
-/// The bound sockets, not yet serving: a busy port is known before the first session starts.
-pub struct Listeners(Vec<TcpListener>);
+/// Connections that were closed unheard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// From an address that is no peer's.
+    pub unknown_peer: u64,
+    /// From a peer to an address that is not the session's.
+    pub wrong_local: u64,
+    /// From a peer whose task has not taken the connections before.
+    pub peer_busy: u64,
+}
 
-/// Binds port 179 for the families of the peers and sets their MD5 keys.
-pub fn bind(peers: &[PeerConfig]) -> Result<Listeners, ListenError> {
-    let mut listeners = Vec::new();
-    for any in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
-        let of_family: Vec<&PeerConfig> =
-            peers.iter().filter(|peer| peer.remote.is_ipv4() == any.is_ipv4()).collect();
-        if of_family.is_empty() {
+/// The listening sockets, not yet served.
+#[derive(Debug)]
+pub struct Listener {
+    sockets: Vec<(SocketAddr, TcpListener)>,
+}
+
+/// Changes to who may connect.
+#[derive(Debug)]
+pub(super) enum Order {
+    Admit(Box<PeerConfig>, mpsc::Sender<TcpStream>),
+    Dismiss(Box<PeerConfig>),
+}
+
+impl Listener {
+    /// Listens on every address of `addresses`; must run inside a tokio runtime.
+    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, ListenError> {
+        let bind = |&address: &SocketAddr| match socket::listening_socket(address) {
+            Ok(socket) => Ok((address, socket)),
+            Err(error) => Err(match error.kind() {
+                io::ErrorKind::AddrInUse => ListenError::Busy(address),
+                io::ErrorKind::PermissionDenied => ListenError::Privilege(address),
+                io::ErrorKind::AddrNotAvailable => ListenError::NoAddress(address),
+                _ => ListenError::Other { address, error },
+            }),
+        };
+        Ok(Self { sockets: addresses.iter().map(bind).collect::<Result<_, _>>()? })
+    }
+
+    /// The addresses listened on, with the ports the system chose where port 0 was asked for.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().map(|(address, socket)| socket.local_addr().unwrap_or(*address)).collect()
+    }
+
+    /// Serves until all senders of `orders` are gone.
+    pub(super) async fn run(self, mut orders: mpsc::Receiver<Order>, refused: watch::Sender<Refused>) {
+        let mut admitted: Vec<(Box<PeerConfig>, mpsc::Sender<TcpStream>)> = Vec::new();
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Admit(config, peer)) => {
+                        self.set_key(&config, config.md5.as_deref().unwrap_or_default());
+                        admitted.push((config, peer));
+                    }
+                    Some(Order::Dismiss(config)) => {
+                        self.set_key(&config, "");
+                        admitted.retain(|(other, _)| other.id != config.id);
+                    }
+                    None => return,
+                },
+                (stream, from) = self.accept() => {
+                    if let Err(why) = hand_over(stream, from, &admitted) {
+                        debug!(%from, ?why, "connection refused");
+                        refused.send_modify(|refused| match why {
+                            Why::UnknownPeer => refused.unknown_peer += 1,
+                            Why::WrongLocal => refused.wrong_local += 1,
+                            Why::PeerBusy => refused.peer_busy += 1,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn set_key(&self, config: &PeerConfig, key: &str) {
+        for (address, socket) in
+            self.sockets.iter().filter(|(address, _)| address.is_ipv4() == config.remote.is_ipv4())
+        {
+            if let Err(error) = socket::set_md5(socket.as_fd(), config.remote, key) {
+                warn!(%address, peer = %config.remote, %error, "cannot set the MD5 key for connections from the peer");
+            }
+        }
+    }
+
+    /// The next connection on any socket. An error of accepting concerns that connection only, or passes (no descriptors).
+    async fn accept(&self) -> (TcpStream, SocketAddr) {
+        loop {
+            let outcome = std::future::poll_fn(|context| {
+                let ready = self.sockets.iter().find_map(|(_, socket)| match socket.poll_accept(context) {
+                    Poll::Ready(outcome) => Some(outcome),
+                    Poll::Pending => None,
+                });
+                ready.map_or(Poll::Pending, Poll::Ready)
+            });
+            match outcome.await {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    warn!(%error, "a BGP connection could not be accepted");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    UnknownPeer,
+    WrongLocal,
+    PeerBusy,
+}
+
+fn hand_over(
+    stream: TcpStream,
+    from: SocketAddr,
+    admitted: &[(Box<PeerConfig>, mpsc::Sender<TcpStream>)],
+) -> Result<(), Why> {
+    let to = stream.local_addr().map_err(|_| Why::WrongLocal)?.ip();
+    let mut why = Why::UnknownPeer;
+    for (config, peer) in admitted.iter().filter(|(config, _)| belongs(config, from)) {
+        if config.local != to {
+            why = Why::WrongLocal;
             continue;
         }
-        let address = SocketAddr::new(any, PORT);
-        let listener = open(address).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => ListenError::Busy(address),
-            _ => ListenError::Io { address, error },
-        })?;
-        for peer in of_family {
-            if let Some(key) = &peer.md5 {
-                socket::set_md5_key(&listener, peer.remote, key)
-                    .map_err(|error| ListenError::Md5 { peer: peer.remote, error })?;
-            }
+        return peer.try_send(stream).map_err(|_| Why::PeerBusy);
+    }
+    Err(why)
+}
+
+/// Whether a connection from `from` is this peer's; link-local addresses mean something only with their interface.
+fn belongs(config: &PeerConfig, from: SocketAddr) -> bool {
+    let scope_fits = match (from, config.remote) {
+        (SocketAddr::V6(from), IpAddr::V6(remote)) if remote.is_unicast_link_local() => {
+            socket::interface_index(config.interface.as_deref()).is_ok_and(|index| index == from.scope_id())
         }
-        listeners.push(listener);
-    }
-    Ok(Listeners(listeners))
-}
-
-impl Listeners {
-    /// Accepts from now on; each connection goes to its peer's channel.
-    pub fn serve(self, routes: &HashMap<IpAddr, mpsc::Sender<TcpStream>>) -> Vec<JoinHandle<()>> {
-        self.0.into_iter().map(|listener| tokio::spawn(accept(listener, routes.clone()))).collect()
-    }
-}
-
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(128)?;
-    TcpListener::from_std(socket.into())
-}
-
-async fn accept(listener: TcpListener, routes: HashMap<IpAddr, mpsc::Sender<TcpStream>>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, from)) => match routes.get(&from.ip()) {
-                // A peer whose driver is busy with an earlier connection gets another try from its own speaker.
-                Some(route) => drop(route.try_send(stream)),
-                None => {
-                    STRANGERS.fetch_add(1, Ordering::Relaxed);
-                    tracing::info!(%from, "BGP connection of a stranger closed");
-                }
-            },
-            Err(error) => {
-                tracing::warn!(%error, "accepting BGP connections");
-                // Out of file descriptors or memory: give others time to free some.
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
-        }
-    }
+        _ => true,
+    };
+    from.ip() == config.remote && scope_fits
 }

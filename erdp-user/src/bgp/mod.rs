@@ -1,60 +1,84 @@
 //! The embedded BGP speaker.
 //!
-//! # Files
-//! [`wire`]: bytes <-> messages, by rustbgpd-wire behind our own types. [`session`]: the pure machine of one peer (RFC 4271
-//! section 8, collision included), time is an argument. [`peer`]: the driver of one session, sockets and timers, no `if` about
-//! the protocol. [`listen`]: port 179, shared by all peers. [`socket`]: RFC 2385 keys on sockets.
+//! `attributes` the types a route is described with; `wire` bytes <-> messages; `notification` why a session ends, in the
+//! protocol's numbers and in an operator's sentence; `session` the pure machine of one peer (RFC 4271 section 8); `socket` the
+//! socket options; `listen` port 179; `peer` the task that drives one session; `speaker` all of them together.
 //!
-//! # A message's way
-//! in: socket -> `peer` -> `Session::handle_bytes` -> `wire` -> `Session` -> [`PeerEvent`] -> the controller.
-//! out: [`PeerCommand`] -> `peer` -> `Session::handle_send` -> `wire` -> bytes -> socket.
+//! A message's way in: `peer` reads bytes and hands them to its `session` with the time; `session` cuts messages, `wire`
+//! decodes them, the machine reacts, and what concerns others comes out as a [`PeerEvent`]. A route's way out: the RIB's
+//! [`Update`] arrives as [`PeerCommand::Send`], `session` checks that the peer is Established, `wire` packs it into messages of
+//! at most 4096 bytes, `peer` writes them.
 //!
-//! # What must never happen
-//! A byte string makes the daemon panic, or resets a session where RFC 7606 says treat-as-withdraw; a slow peer makes memory
-//! grow without bound (commands wait while a peer's backlog is full).
+//! Obeyed: RFC 4271 (BGP-4), 4760 (families), 5492 (capabilities), 6793 (four-octet AS numbers), 2918 (route refresh), 4724
+//! section 2 (End-of-RIB; nothing is promised about forwarding over a restart), 6286 (identifiers), 7606 (a bad UPDATE does not
+//! end a session), 7607 (AS 0), 9003 (shutdown text), 9687 (send hold timer), 9774 (no AS_SET), 2385 (TCP MD5), 5082 (GTSM).
 //!
-//! # RFCs
-//! 4271 (BGP-4), 4760 (multiprotocol; IPv4 and IPv6 unicast), 5492 (capabilities), 6793 (four-octet AS numbers), 6286 (BGP
-//! identifier), 7606 (revised error handling), 2918 (route refresh, answered), 9003 (shutdown communication), 2385 (MD5).
-//! Not met: 4271 section 8 DampPeerOscillations and the delayed OPEN (both optional); back-off after an error is ours.
+//! What must never happen: a received byte that panics; a malformed attribute that ends a session where RFC 7606 says
+//! treat-as-withdraw; a route sent before Established; a type of the codec outside `wire`; a clock or a socket below `peer`.
+//!
+//! Deliberate differences from RFC 4271: a failed TCP connect leads to Active and not to Idle, so that the peer's own attempt is
+//! welcome while ours waits (as every deployed speaker does); DelayOpen and the MAY-level damping are absent, a doubling
+//! wait of 1 to 30 seconds takes their place.
 
+mod attributes;
 pub mod listen;
-pub mod peer;
-pub mod session;
-pub mod socket;
+mod notification;
+mod peer;
+mod session;
+mod socket;
+mod speaker;
 pub mod wire;
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
-/// TCP port (RFC 4271 section 8).
+pub use attributes::{
+    Aggregator, AsPath, AsPathSegment, Asn, Community, LargeCommunity, Origin, PathAttributes, RawAttribute,
+    Update,
+};
+pub use listen::{ListenError, Listener, Refused};
+pub use notification::{Cease, DownReason, Notification};
+pub use peer::{PeerHandle, PeerStatus};
+pub use session::{Action, ConnId, Counters, Loss, Moment, Session, State};
+pub use speaker::Speaker;
+
+/// TCP port of BGP.
 pub const PORT: u16 = 179;
 
-/// An autonomous system number (RFC 6793: four octets).
+/// A peer's place in the controller's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Asn(pub u32);
+#[serde(transparent)]
+pub struct PeerId(pub u16);
 
-impl fmt::Display for Asn {
+impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "AS{}", self.0)
+        write!(f, "peer {}", self.0)
     }
 }
 
-/// Index of a peer in the controller's list.
+/// A time in whole seconds, as the OPEN message carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct PeerId(pub u16);
-
-/// A time in whole seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
 pub struct Seconds(pub u16);
 
-/// An address family with unicast routes (RFC 4760).
+impl Seconds {
+    /// The same as a [`Duration`].
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(self.0.into())
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} s", self.0)
+    }
+}
+
+/// An address family, always of unicast routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
@@ -67,255 +91,186 @@ pub enum Family {
 impl Family {
     /// The family of a prefix.
     pub fn of(prefix: &IpNet) -> Self {
-        match prefix {
-            IpNet::V4(_) => Self::Ipv4Unicast,
-            IpNet::V6(_) => Self::Ipv6Unicast,
-        }
+        Self::of_address(prefix.addr())
+    }
+
+    /// The family of an address.
+    pub fn of_address(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::Ipv4Unicast } else { Self::Ipv6Unicast }
     }
 }
 
-/// What a session is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ipv4Unicast => "IPv4 unicast",
+            Self::Ipv6Unicast => "IPv6 unicast",
+        })
+    }
+}
+
+/// Everything a session must know; checked by whoever wrote it (`config`), not again here.
+#[derive(Clone, PartialEq, Eq)]
 pub struct PeerConfig {
-    /// The peer's index.
+    /// Names the peer in every event.
     pub id: PeerId,
-    /// Our autonomous system.
+    /// Our AS.
     pub local_asn: Asn,
-    /// The peer's autonomous system.
+    /// The AS the peer must say it is.
     pub remote_asn: Asn,
-    /// Our BGP identifier.
+    /// Our BGP identifier; not zero.
     pub router_id: Ipv4Addr,
-    /// Our address.
+    /// Our address on the session; connections are bound to it, and it is the next hop of its family.
     pub local: IpAddr,
     /// The peer's address.
     pub remote: IpAddr,
-    /// The interface that the session is bound to; also the scope of a link-local address.
+    /// The interface sockets are bound to (SO_BINDTODEVICE); required for a link-local `remote`.
     pub interface: Option<String>,
-    /// The hold time that we offer.
+    /// Our proposal; the lower of the two wins. 0 (no keepalives) or at least 3.
     pub hold: Seconds,
-    /// Whether we only wait for the peer to connect.
+    /// Wait for the peer to connect instead of connecting.
     pub passive: bool,
-    /// The TCP MD5 key (RFC 2385).
+    /// The TCP MD5 key (RFC 2385), at most 80 bytes.
     pub md5: Option<String>,
-    /// The families that we offer.
+    /// Require that the peer's packets come with TTL 255 (RFC 5082); ours then carry 255, otherwise 1.
+    pub gtsm: bool,
+    /// The families to offer.
     pub families: Vec<Family>,
+    /// Next hop of what we send in the family that is not `local`'s: our address in that family on the same link. Without it
+    /// updates of that family must bring a next hop of that family themselves.
+    pub other_next_hop: Option<IpAddr>,
+    /// The peer's port: [`PORT`] except in tests.
+    pub port: u16,
 }
 
-/// ORIGIN (RFC 4271 section 5.1.1), most preferred first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Origin {
-    /// Interior to the originating AS.
-    Igp,
-    /// Learned by EGP.
-    Egp,
-    /// Learned by other means.
-    Incomplete,
-}
-
-/// One segment of an AS path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub enum AsPathSegment {
-    /// An unordered set: counts as one in the length (RFC 4271 section 9.1.2.2 a).
-    Set(Vec<Asn>),
-    /// An ordered sequence.
-    Sequence(Vec<Asn>),
-}
-
-impl AsPathSegment {
-    fn asns(&self) -> &[Asn] {
-        match self {
-            Self::Set(asns) | Self::Sequence(asns) => asns,
-        }
-    }
-}
-
-/// Longest sequence in one segment (RFC 4271 section 4.3: the count is one octet).
-const SEGMENT_MAX: usize = 255;
-
-/// AS_PATH.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
-pub struct AsPath {
-    /// The segments, nearest first.
-    pub segments: Vec<AsPathSegment>,
-}
-
-impl AsPath {
-    /// One sequence, nearest first.
-    pub fn sequence(asns: impl IntoIterator<Item = u32>) -> Self {
-        let asns: Vec<Asn> = asns.into_iter().map(Asn).collect();
-        Self { segments: if asns.is_empty() { vec![] } else { vec![AsPathSegment::Sequence(asns)] } }
-    }
-
-    /// Whether an AS is anywhere in the path.
-    pub fn contains(&self, asn: Asn) -> bool {
-        self.segments.iter().any(|segment| segment.asns().contains(&asn))
-    }
-
-    /// Length for the decision process: a set counts as one (RFC 4271 section 9.1.2.2 a).
-    pub fn len(&self) -> usize {
-        let len = |segment: &AsPathSegment| match segment {
-            AsPathSegment::Set(_) => 1,
-            AsPathSegment::Sequence(asns) => asns.len(),
-        };
-        self.segments.iter().map(len).sum()
-    }
-
-    /// True for a path that was originated by a peer in our own AS.
-    pub fn is_empty(&self) -> bool {
-        self.segments.is_empty()
-    }
-
-    /// The neighbouring AS: first of the first sequence (RFC 4271 section 9.1.2.2 c).
-    pub fn first(&self) -> Option<Asn> {
-        match self.segments.first()? {
-            AsPathSegment::Sequence(asns) => asns.first().copied(),
-            AsPathSegment::Set(_) => None,
+impl PeerConfig {
+    /// An active peer with hold 180 s, both families, no MD5 and no GTSM.
+    pub fn new(id: PeerId, asns: (Asn, Asn), router_id: Ipv4Addr, local: IpAddr, remote: IpAddr) -> Self {
+        Self {
+            id,
+            local_asn: asns.0,
+            remote_asn: asns.1,
+            router_id,
+            local,
+            remote,
+            interface: None,
+            hold: Seconds(180),
+            passive: false,
+            md5: None,
+            gtsm: false,
+            families: vec![Family::Ipv4Unicast, Family::Ipv6Unicast],
+            other_next_hop: None,
+            port: PORT,
         }
     }
 
-    /// The path with an AS in front (RFC 4271 section 5.1.2 b).
-    pub fn prepended(&self, asn: Asn) -> Self {
-        let mut path = self.clone();
-        match path.segments.first_mut() {
-            Some(AsPathSegment::Sequence(asns)) if asns.len() < SEGMENT_MAX => asns.insert(0, asn),
-            _ => path.segments.insert(0, AsPathSegment::Sequence(vec![asn])),
-        }
-        path
+    /// Whether the peer is in our own AS.
+    pub fn is_internal(&self) -> bool {
+        self.local_asn == self.remote_asn
     }
 }
 
-impl fmt::Display for AsPath {
+impl fmt::Debug for PeerConfig {
+    /// As derived, but the MD5 key never reaches a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let join = |asns: &[Asn]| asns.iter().map(|asn| asn.0.to_string()).collect::<Vec<_>>().join(" ");
-        let parts = self.segments.iter().map(|segment| match segment {
-            AsPathSegment::Set(asns) => format!("{{{}}}", join(asns)),
-            AsPathSegment::Sequence(asns) => join(asns),
-        });
-        f.write_str(&parts.collect::<Vec<_>>().join(" "))
+        f.debug_struct("PeerConfig")
+            .field("id", &self.id)
+            .field("local", &(self.local_asn, self.local))
+            .field("remote", &(self.remote_asn, self.remote, self.port))
+            .field("interface", &self.interface)
+            .field("hold", &self.hold)
+            .field("passive", &self.passive)
+            .field("md5", &self.md5.as_ref().map(|_| "..."))
+            .field("gtsm", &self.gtsm)
+            .field("families", &self.families)
+            .finish_non_exhaustive()
     }
 }
 
-/// A community (RFC 1997).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Community(pub u32);
-
-impl fmt::Display for Community {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.0 >> 16, self.0 & 0xffff)
-    }
-}
-
-/// A large community (RFC 8092).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct LargeCommunity(pub u32, pub u32, pub u32);
-
-/// An attribute that the speaker does not know, kept as bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct RawAttribute {
-    /// Flags as received.
-    pub flags: u8,
-    /// Type code.
-    pub code: u8,
-    /// Value.
-    pub value: Vec<u8>,
-}
-
-/// The attributes of a path, shared by all the prefixes that were announced with them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-pub struct PathAttributes {
-    /// ORIGIN.
-    pub origin: Origin,
-    /// AS_PATH.
-    pub as_path: AsPath,
-    /// NEXT_HOP, or the next hop of MP_REACH_NLRI.
-    pub next_hop: IpAddr,
-    /// MULTI_EXIT_DISC.
-    pub med: Option<u32>,
-    /// LOCAL_PREF.
-    pub local_pref: Option<u32>,
-    /// COMMUNITIES.
-    pub communities: Vec<Community>,
-    /// LARGE_COMMUNITIES.
-    pub large_communities: Vec<LargeCommunity>,
-    /// Transitive attributes that we pass on unread.
-    pub unknown_transitive: Vec<RawAttribute>,
-}
-
-/// What one UPDATE says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Update {
-    /// Prefixes that are gone.
-    pub withdrawn: Vec<IpNet>,
-    /// Prefixes that are announced with `attributes`.
-    pub announced: Vec<IpNet>,
-    /// The attributes of `announced`.
-    pub attributes: Option<Arc<PathAttributes>>,
-    /// End-of-RIB of a family (RFC 4724 section 2).
-    pub end_of_rib: Option<Family>,
-}
-
-/// What a session learned when it was established.
+/// What both sides agreed on when a session became Established.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SessionFacts {
+    /// Counts the sessions with this peer from 1: what was meant for one must not reach the next.
+    pub session: u64,
     /// The peer's BGP identifier.
     pub router_id: Ipv4Addr,
-    /// The families that both sides offered.
+    /// The peer's AS.
+    pub asn: Asn,
+    /// Families both sides offered; routes of others are neither sent nor accepted.
     pub families: Vec<Family>,
-    /// The negotiated hold time.
+    /// The negotiated hold time; 0 means that the session is kept without keepalives.
     pub hold: Seconds,
     /// Our address on the session.
     pub local: IpAddr,
+    /// Next hop for IPv4 routes we send, where we have an address for it.
+    pub next_hop_v4: Option<Ipv4Addr>,
+    /// Next hop for IPv6 routes we send, where we have an address for it.
+    pub next_hop_v6: Option<Ipv6Addr>,
+    /// Whether AS numbers travel in four octets; otherwise AS_TRANS and AS4_PATH are used.
+    pub four_octet_asn: bool,
+    /// Whether the peer answers a ROUTE-REFRESH.
+    pub route_refresh: bool,
+    /// Whether the peer will send End-of-RIB (it offered the graceful restart capability).
+    pub end_of_rib: bool,
 }
 
-/// Why a session is down: a sentence for operators, with the remedy where there is one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DownReason(pub String);
-
-impl fmt::Display for DownReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What a peer's driver tells the controller.
+/// What a peer's task tells the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerEvent {
-    /// The session is up.
+    /// The session is up; the whole table is to be sent now.
     Established {
-        /// Which.
+        /// Which peer.
         peer: PeerId,
-        /// What was negotiated.
+        /// What was agreed.
         facts: SessionFacts,
     },
-    /// An UPDATE.
+    /// Routes changed.
     Update {
-        /// Whose.
+        /// Which peer.
         peer: PeerId,
-        /// What it says.
+        /// The change.
         update: Update,
     },
-    /// The peer asks for our routes again (RFC 2918).
+    /// The peer asks for everything of a family again (RFC 2918).
     Refresh {
-        /// Who.
+        /// Which peer.
         peer: PeerId,
-        /// Of which family.
+        /// Which family.
         family: Family,
     },
-    /// The session, or an attempt at one, has ended. Only after `Established` does it end anything in the RIB.
+    /// The session, or an attempt at one, ended. Comes without a preceding `Established` when an attempt failed.
     Down {
-        /// Which.
+        /// Which peer.
         peer: PeerId,
-        /// Why.
+        /// Why, and what to do.
         reason: DownReason,
     },
 }
 
-/// What the controller tells a peer's driver.
-#[derive(Clone, Debug)]
+/// What the controller asks of a peer's task.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerCommand {
-    /// Send this; split into as many messages as it needs.
-    Send(Update),
-    /// End the session with Cease/2 (administrative shutdown) and this text; the driver ends.
-    Stop(String),
+    /// Send routes. Dropped, and counted, when the session they were meant for is no more: the next one gets the whole table.
+    Send {
+        /// The number of the session, from [`SessionFacts::session`].
+        session: u64,
+        /// The routes.
+        update: Update,
+    },
+    /// Do not wait for the next attempt: the link is back.
+    Hurry,
+    /// Ask the peer for all its routes of a family again; nothing happens if it cannot.
+    RequestRefresh(Family),
+    /// End the session with Cease/4 and this text, and connect again.
+    Reset {
+        /// Shown to the peer's operator (RFC 9003); may be empty.
+        text: String,
+    },
+    /// End the session with this Cease and end the task.
+    Stop {
+        /// Why.
+        cease: Cease,
+        /// Shown to the peer's operator where the Cease carries text (RFC 9003); may be empty.
+        text: String,
+    },
 }

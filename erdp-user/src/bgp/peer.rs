@@ -1,370 +1,490 @@
-//! The driver of one session: sockets and timers around [`Session`], no `if` about the protocol.
+//! The task that drives one session: sockets, clock and channels around [`Session`], and no decision about the protocol.
 //!
-//! Each connection has a reading and a writing task. What is to be written waits in a backlog here; while it is longer than
-//! [`BACKLOG_MAX`] messages no command of the controller is taken, so a slow peer holds back its own routes and nothing else.
+//! Bounds: the controller's routes wait in their channel while [`WRITE_AHEAD_BYTES`] are unwritten; when the controller does not take
+//! events, the peer is not read, and TCP holds it back. Orders (stop, reset) have a channel of their own, so that routes never delay them.
 
-use std::{
-    collections::VecDeque,
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::time::Duration;
 
 use serde::Serialize;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
-    sync::mpsc,
-    task::JoinHandle,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, Ready};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
 
 use super::{
-    PORT, PeerCommand, PeerConfig, PeerEvent,
-    session::{Action, Direction, Millis, Session},
-    socket,
+    Action, Asn, ConnId, Counters, Loss, Moment, PeerCommand, PeerConfig, PeerEvent, PeerId, Session,
+    SessionFacts, State, socket,
 };
 
-/// Messages that wait for a peer before commands do.
-const BACKLOG_MAX: usize = 1_024;
-/// Time for TCP to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time that a stopped session may take to get its last message out.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// Bytes that may wait for a slow peer before no more routes are taken for it.
+const WRITE_AHEAD_BYTES: usize = 256 * 1024;
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
+/// Route updates that may wait for the task.
+const ROUTES_QUEUED: usize = 64;
+/// Orders, and accepted connections, that may wait for the task.
+const ORDERS_QUEUED: usize = 8;
+/// How long a closed connection may take to deliver its last bytes.
+const LINGER: Duration = Duration::from_secs(1);
 
-/// What operators see of a session.
-#[derive(Clone, Debug, Default, Serialize)]
+/// What an operator sees of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PeerStatus {
-    /// RFC 4271's name of the state.
-    pub state: &'static str,
-    /// Seconds since it was established.
+    /// Which peer.
+    pub peer: PeerId,
+    /// Its address.
+    pub remote: IpAddr,
+    /// Its AS, as configured.
+    pub remote_asn: Asn,
+    /// The session's state.
+    pub state: State,
+    /// For how many seconds it is in that state.
+    pub state_secs: u64,
+    /// For how many seconds routes are exchanged; only when Established.
     pub uptime_s: Option<u64>,
-    /// Why it is, or was last, down.
+    /// What was agreed on; only while there is something.
+    pub facts: Option<SessionFacts>,
+    /// How much went over it.
+    pub counters: Counters,
+    /// The last failure, also of an attempt.
     pub last_error: Option<String>,
-    /// Messages received.
-    pub messages_in: u64,
-    /// Messages sent.
-    pub messages_out: u64,
-    /// Times it was established.
-    pub established: u64,
+    /// The last fault in an UPDATE that did not end the session.
+    pub last_fault: Option<String>,
 }
 
-/// A running session as the controller holds it.
-pub struct Peer {
-    /// Commands; it waits when the peer is slow.
-    pub commands: mpsc::Sender<PeerCommand>,
-    /// Where accepted connections go.
-    pub accepted: mpsc::Sender<TcpStream>,
-    status: Arc<Mutex<PeerStatus>>,
-    task: JoinHandle<()>,
+/// The controller's end of a peer's task.
+#[derive(Debug)]
+pub struct PeerHandle {
+    config: PeerConfig,
+    routes: mpsc::Sender<PeerCommand>,
+    orders: mpsc::Sender<PeerCommand>,
+    status: watch::Receiver<(PeerStatus, Instant)>,
 }
 
-impl Peer {
-    /// Starts a session; `events` is shared by all.
-    pub fn start(config: PeerConfig, events: mpsc::Sender<PeerEvent>, seed: u64) -> Self {
-        let (commands, commands_in) = mpsc::channel(64);
-        let (accepted, accepted_in) = mpsc::channel(2);
-        let status = Arc::new(Mutex::new(PeerStatus { state: "Idle", ..PeerStatus::default() }));
-        let driver = Driver {
-            session: Session::new(config, seed),
-            started: Instant::now(),
-            events,
-            status: status.clone(),
-            connecting: None,
-            outgoing: None,
-            incoming: None,
-        };
-        let task = tokio::spawn(driver.run(commands_in, accepted_in));
-        Self { commands, accepted, status, task }
+impl PeerHandle {
+    /// The configuration the peer runs with.
+    pub fn config(&self) -> &PeerConfig {
+        &self.config
     }
 
-    /// A snapshot.
+    /// The session as it is now.
     pub fn status(&self) -> PeerStatus {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let (mut status, since) = self.status.borrow().clone();
+        status.state_secs = since.elapsed().as_secs();
+        status.uptime_s = (status.state == State::Established).then_some(status.state_secs);
+        status
     }
 
-    /// Ends the session with Cease/2 and waits until it has been sent, at most [`FAREWELL`] and a little.
-    pub async fn stop(self, text: &str) {
-        // A full channel means a peer that does not read: the task is ended without a farewell.
-        if self.commands.try_send(PeerCommand::Stop(text.into())).is_ok() {
-            let _ = tokio::time::timeout(FAREWELL * 2, self.task).await;
-        } else {
-            self.task.abort();
-        }
+    /// Hands a command over if there is room, else gives it back. Never waits: the controller must not wait for a slow peer.
+    pub fn try_command(&self, command: PeerCommand) -> Result<(), PeerCommand> {
+        self.channel(&command).try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(command) | mpsc::error::TrySendError::Closed(command) => command,
+        })
+    }
+
+    /// Hands a command over, waiting for room; an error means that the task has ended.
+    pub async fn command(&self, command: PeerCommand) -> Result<(), PeerCommand> {
+        self.channel(&command).send(command).await.map_err(|error| error.0)
+    }
+
+    /// How many route updates [`Self::try_command`] would take now.
+    pub fn room(&self) -> usize {
+        self.routes.capacity()
+    }
+
+    fn channel(&self, command: &PeerCommand) -> &mpsc::Sender<PeerCommand> {
+        if matches!(command, PeerCommand::Send { .. }) { &self.routes } else { &self.orders }
     }
 }
 
-/// What the tasks of a connection report.
-enum Heard {
-    Bytes(Direction, u64, Vec<u8>),
-    Closed(Direction, u64, String),
+/// Starts nothing: the handle, where accepted connections go, and the future that is the task.
+pub(super) fn new(
+    config: PeerConfig,
+    events: mpsc::Sender<PeerEvent>,
+    seed: u64,
+) -> (PeerHandle, mpsc::Sender<TcpStream>, impl Future<Output = ()> + Send) {
+    let (routes_in, routes) = mpsc::channel(ROUTES_QUEUED);
+    let (orders_in, orders) = mpsc::channel(ORDERS_QUEUED);
+    let (accepted_in, accepted) = mpsc::channel(ORDERS_QUEUED);
+    let start = Instant::now();
+    let session = Session::new(config.clone(), seed);
+    let status = PeerStatus {
+        peer: config.id,
+        remote: config.remote,
+        remote_asn: config.remote_asn,
+        state: session.state(),
+        state_secs: 0,
+        uptime_s: None,
+        facts: None,
+        counters: session.counters(),
+        last_error: None,
+        last_fault: None,
+    };
+    let (status_in, status) = watch::channel((status, start));
+    let driver = Driver {
+        session,
+        start,
+        routes,
+        orders,
+        accepted,
+        events,
+        status: status_in,
+        links: Vec::new(),
+        dialling: None,
+        untold: VecDeque::new(),
+        lingering: JoinSet::new(),
+        stopping: false,
+        buffer: vec![0; READ_BYTES],
+    };
+    (PeerHandle { config, routes: routes_in, orders: orders_in, status }, accepted_in, driver.run())
 }
 
-/// A connection's tasks; dropping it ends them.
-struct Line {
-    number: u64,
-    writer: mpsc::Sender<Vec<u8>>,
-    backlog: VecDeque<Vec<u8>>,
-    reader: JoinHandle<()>,
+/// One TCP connection and what is not yet written to it.
+struct Link {
+    id: ConnId,
+    stream: TcpStream,
+    unwritten: Vec<u8>,
+    written: usize,
 }
 
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
-}
+type Dialling = (ConnId, Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>);
 
 struct Driver {
     session: Session,
-    started: Instant,
+    start: Instant,
+    routes: mpsc::Receiver<PeerCommand>,
+    orders: mpsc::Receiver<PeerCommand>,
+    accepted: mpsc::Receiver<TcpStream>,
     events: mpsc::Sender<PeerEvent>,
-    status: Arc<Mutex<PeerStatus>>,
-    connecting: Option<JoinHandle<io::Result<TcpStream>>>,
-    outgoing: Option<Line>,
-    incoming: Option<Line>,
+    status: watch::Sender<(PeerStatus, Instant)>,
+    /// At most two: the session's collision rules allow no more.
+    links: Vec<Link>,
+    dialling: Option<Dialling>,
+    untold: VecDeque<PeerEvent>,
+    lingering: JoinSet<()>,
+    stopping: bool,
+    buffer: Vec<u8>,
+}
+
+/// What woke the driver.
+enum Woken {
+    Link(usize, io::Result<Ready>),
+    Dialled(io::Result<TcpStream>),
+    Accepted(TcpStream),
+    Told,
+    Command(Option<PeerCommand>),
+    Time,
 }
 
 impl Driver {
-    async fn run(
-        mut self,
-        mut commands: mpsc::Receiver<PeerCommand>,
-        mut accepted: mpsc::Receiver<TcpStream>,
-    ) {
-        let (heard_in, mut heard) = mpsc::channel(64);
-        let mut lines = 0;
-        self.session.handle_start();
+    async fn run(mut self) {
+        self.session.handle_start(self.now());
         loop {
-            if self.perform().await.is_err() {
-                return; // the controller has gone
+            self.act();
+            if self.stopping {
+                break;
             }
             self.publish();
-            let deadline = self.session.poll_deadline();
-            let sleep = tokio::time::sleep_until(self.instant(deadline).into());
-            let backlog = self.lines().map(|line| line.backlog.len()).sum::<usize>();
-            tokio::select! {
-                Some(stream) = accepted.recv() => {
-                    lines += 1;
-                    self.connected(Direction::Incoming, stream, lines, &heard_in);
-                }
-                result = finished(&mut self.connecting), if self.connecting.is_some() => {
-                    self.connecting = None;
-                    match result {
-                        Ok(stream) => {
-                            lines += 1;
-                            self.connected(Direction::Outgoing, stream, lines, &heard_in);
-                        }
-                        Err(error) => self.session.handle_connect_failed(&error.to_string(), self.now()),
-                    }
-                }
-                Some(event) = heard.recv() => self.heard(event),
-                () = drained(self.outgoing.as_mut()) => {}
-                () = drained(self.incoming.as_mut()) => {}
-                command = commands.recv(), if backlog < BACKLOG_MAX => match command {
-                    Some(PeerCommand::Send(update)) => self.session.handle_send(&update),
-                    Some(PeerCommand::Stop(text)) => return self.farewell(&text).await,
-                    None => return self.farewell("the daemon stops").await,
-                },
-                () = sleep, if deadline.is_some() => self.session.handle_timeout(self.now()),
+            let woken = self.wait().await;
+            self.handle(woken);
+            self.check_time();
+        }
+        self.finish().await;
+    }
+
+    fn now(&self) -> Moment {
+        Moment(self.start.elapsed())
+    }
+
+    /// Does what the session wants done; what comes of doing it (a write that fails) included.
+    fn act(&mut self) {
+        loop {
+            let mut idle = true;
+            while let Some(action) = self.session.poll_action() {
+                idle = false;
+                self.perform(action);
+            }
+            if idle {
+                break;
+            }
+            for at in (0..self.links.len()).rev() {
+                self.write(at);
+            }
+        }
+        while let Some(event) = self.untold.pop_front() {
+            if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
+                self.untold.push_front(event);
+                break;
             }
         }
     }
 
-    /// Carries out what the session wants.
-    async fn perform(&mut self) -> Result<(), mpsc::error::SendError<PeerEvent>> {
-        while let Some(action) = self.session.poll_action() {
-            match action {
-                Action::Connect => {
-                    self.connecting = Some(tokio::spawn(connect(self.session.config().clone())))
-                }
-                Action::CancelConnect => {
-                    if let Some(attempt) = self.connecting.take() {
-                        attempt.abort();
-                    }
-                }
-                Action::Send(direction, bytes) => {
-                    if let Some(line) = self.line(direction) {
-                        line.backlog.push_back(bytes);
-                    }
-                }
-                Action::Close(direction) => self.close(direction),
-                Action::Tell(event) => self.events.send(event).await?,
-            }
-        }
-        Ok(())
-    }
-
-    fn connected(
-        &mut self,
-        direction: Direction,
-        stream: TcpStream,
-        number: u64,
-        heard: &mpsc::Sender<Heard>,
-    ) {
-        let local = stream.local_addr().map_or_else(|_| self.session.config().local, |address| address.ip());
-        if self.line(direction).is_some() {
-            return; // the session would close it anyhow; the earlier one is nearer to its goal
-        }
-        // Small messages must not wait for an acknowledgement (Nagle); a failure only costs time.
-        let _ = stream.set_nodelay(true);
-        let (mut read, mut write) = stream.into_split();
-        let (writer, mut to_write) = mpsc::channel::<Vec<u8>>(64);
-        let report = heard.clone();
-        let reader = tokio::spawn(async move {
-            let mut buffer = vec![0; 64 * 1024];
-            loop {
-                let event = match read.read(&mut buffer).await {
-                    Ok(0) => Heard::Closed(direction, number, "by the peer".into()),
-                    Ok(len) => Heard::Bytes(direction, number, buffer[..len].to_vec()),
-                    Err(error) => Heard::Closed(direction, number, error.to_string()),
-                };
-                let ends = matches!(event, Heard::Closed(..));
-                if report.send(event).await.is_err() || ends {
-                    return;
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Connect(id) => self.dial(id),
+            Action::Send(id, message) => {
+                if let Some(link) = self.links.iter_mut().find(|link| link.id == id) {
+                    link.unwritten.extend_from_slice(&message);
                 }
             }
-        });
-        tokio::spawn(async move {
-            while let Some(bytes) = to_write.recv().await {
-                if write.write_all(&bytes).await.is_err() {
-                    return; // the reader reports why
-                }
+            Action::Close(id) => self.close(id),
+            Action::Tell(event) => self.untold.push_back(event),
+            Action::Note(fault) => {
+                debug!(peer = %self.session.config().remote, reaction = ?fault.reaction, "{fault}");
+                self.status.send_modify(|(status, _)| status.last_fault = Some(fault.to_string()));
             }
-        });
-        *self.slot(direction) = Some(Line { number, writer, backlog: VecDeque::new(), reader });
-        self.session.handle_connected(direction, local, self.now());
-    }
-
-    fn heard(&mut self, event: Heard) {
-        let now = self.now();
-        let (Heard::Bytes(direction, number, _) | Heard::Closed(direction, number, _)) = &event;
-        let current = self.line(*direction).is_some_and(|line| line.number == *number);
-        match event {
-            Heard::Bytes(direction, _, bytes) if current => self.session.handle_bytes(direction, &bytes, now),
-            Heard::Closed(direction, _, reason) if current => {
-                *self.slot(direction) = None;
-                self.session.handle_closed(direction, &reason, now);
-            }
-            _ => {}
         }
     }
 
-    /// What was to be sent still goes out: the writing task ends when its channel is empty and closed.
-    fn close(&mut self, direction: Direction) {
-        if let Some(line) = self.slot(direction).take() {
-            let rest: Vec<u8> = line.backlog.iter().flatten().copied().collect();
-            let _ = line.writer.try_send(rest);
-        }
-    }
-
-    async fn farewell(mut self, text: &str) {
-        self.session.handle_stop(text);
-        let writers: Vec<mpsc::Sender<Vec<u8>>> = self.lines().map(|line| line.writer.clone()).collect();
-        let _ = self.perform().await;
-        self.publish();
-        for writer in writers {
-            // The channel closes when the writing task has written everything.
-            let capacity = writer.max_capacity();
-            let _ = tokio::time::timeout(FAREWELL, writer.reserve_many(capacity)).await;
-        }
-    }
-
-    fn publish(&self) {
-        let now = self.now();
-        let totals = self.session.totals();
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = PeerStatus {
-            state: self.session.state().label(),
-            uptime_s: self.session.established_at().map(|since| (now.0 - since.0) / 1000),
-            last_error: self.session.last_error().map(str::to_owned),
-            messages_in: totals.messages_in,
-            messages_out: totals.messages_out,
-            established: totals.established,
+    fn dial(&mut self, id: ConnId) {
+        let config = self.session.config();
+        let dialling =
+            socket::dialling_socket(config).and_then(|made| Ok((made, socket::remote_address(config)?)));
+        let future: Dialling = match dialling {
+            Ok((socket, remote)) => (id, Box::pin(socket.connect(remote))),
+            Err(error) => (id, Box::pin(std::future::ready(Err(error)))),
         };
+        self.dialling = Some(future);
     }
 
-    fn now(&self) -> Millis {
-        Millis(self.started.elapsed().as_millis() as u64)
-    }
-
-    /// Any time will do without a deadline: the branch is off then.
-    fn instant(&self, deadline: Option<Millis>) -> Instant {
-        self.started + Duration::from_millis(deadline.map_or(0, |at| at.0))
-    }
-
-    fn lines(&self) -> impl Iterator<Item = &Line> {
-        self.outgoing.iter().chain(&self.incoming)
-    }
-
-    fn line(&mut self, direction: Direction) -> Option<&mut Line> {
-        self.slot(direction).as_mut()
-    }
-
-    fn slot(&mut self, direction: Direction) -> &mut Option<Line> {
-        match direction {
-            Direction::Outgoing => &mut self.outgoing,
-            Direction::Incoming => &mut self.incoming,
+    /// Closes after the last bytes went out, or a second later: a NOTIFICATION should arrive.
+    fn close(&mut self, id: ConnId) {
+        self.dialling.take_if(|(dialling, _)| *dialling == id);
+        if let Some(at) = self.links.iter().position(|link| link.id == id) {
+            let mut link = self.links.swap_remove(at);
+            self.lingering.spawn(async move {
+                let farewell = async {
+                    link.stream.write_all(&link.unwritten[link.written..]).await?;
+                    link.stream.shutdown().await?;
+                    // Closing with unread bytes would send a reset, which can overtake what was written.
+                    while link.stream.read(&mut [0; 4096]).await? > 0 {}
+                    io::Result::Ok(())
+                };
+                // Whether the farewell arrives is the peer's luck; the session is over either way.
+                let _ = timeout(LINGER, farewell).await;
+            });
         }
+    }
+
+    fn publish(&mut self) {
+        let (session, since) = (&self.session, self.start + self.session.since().0);
+        self.status.send_modify(|(status, at)| {
+            *at = since;
+            status.counters = session.counters();
+            if status.state != session.state() {
+                status.state = session.state();
+                status.facts = session.facts().cloned();
+            }
+            if status.last_error.as_deref() != session.last_error() {
+                status.last_error = session.last_error().map(str::to_owned);
+            }
+        });
+    }
+
+    async fn wait(&mut self) -> Woken {
+        let reading = self.untold.is_empty();
+        let writable = self.links.iter().all(|link| link.unwritten.len() - link.written < WRITE_AHEAD_BYTES);
+        let deadline = self.session.poll_deadline().map(|at| self.start + at.0);
+        tokio::select! {
+            (at, ready) = ready(&self.links, reading) => Woken::Link(at, ready),
+            outcome = dialled(&mut self.dialling) => Woken::Dialled(outcome),
+            Some(stream) = self.accepted.recv() => Woken::Accepted(stream),
+            _ = self.events.reserve(), if !reading => Woken::Told,
+            command = self.orders.recv() => Woken::Command(command),
+            Some(command) = self.routes.recv(), if writable => Woken::Command(Some(command)),
+            Some(_) = self.lingering.join_next() => Woken::Told,
+            () = sleep_until(deadline) => Woken::Time,
+        }
+    }
+
+    fn handle(&mut self, woken: Woken) {
+        let now = self.now();
+        match woken {
+            Woken::Link(at, Ok(ready)) => {
+                if ready.is_writable() {
+                    self.write(at);
+                }
+                if ready.is_readable() || ready.is_read_closed() {
+                    self.read(at);
+                }
+            }
+            Woken::Link(at, Err(error)) => self.lost(at, &error),
+            Woken::Dialled(outcome) => self.dialled(outcome),
+            Woken::Accepted(stream) => match socket::prepare_accepted(&stream, self.session.config()) {
+                Ok(()) => {
+                    let id = self.session.handle_accepted(now);
+                    self.links.push(Link { id, stream, unwritten: Vec::new(), written: 0 });
+                }
+                Err(error) => debug!(%error, "an accepted connection was lost at once"),
+            },
+            Woken::Command(command) => self.obey(command),
+            Woken::Told | Woken::Time => {}
+        }
+    }
+
+    fn dialled(&mut self, outcome: io::Result<TcpStream>) {
+        let now = self.now();
+        let Some((id, _)) = self.dialling.take() else { return };
+        match outcome {
+            Ok(stream) => {
+                self.links.push(Link { id, stream, unwritten: Vec::new(), written: 0 });
+                self.session.handle_connected(now, id);
+            }
+            Err(error) => {
+                let loss = loss(&error, self.session.config());
+                self.session.handle_lost(now, id, loss);
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Option<PeerCommand>) {
+        let now = self.now();
+        match command {
+            Some(PeerCommand::Send { session, update }) => {
+                if let Err(error) = self.session.send(now, session, &update) {
+                    warn!(peer = %self.session.config().remote, %error, "routes were not sent");
+                }
+            }
+            Some(PeerCommand::RequestRefresh(family)) => {
+                if let Err(error) = self.session.request_refresh(family) {
+                    warn!(peer = %self.session.config().remote, %error, "route refresh was not requested");
+                }
+            }
+            Some(PeerCommand::Reset { text }) => self.session.handle_reset(now, &text),
+            Some(PeerCommand::Hurry) => self.session.handle_hurry(now),
+            Some(PeerCommand::Stop { cease, text }) => {
+                self.session.handle_stop(now, cease, &text);
+                self.stopping = true;
+                self.act();
+            }
+            // The controller is gone.
+            None => {
+                self.session.handle_stop(now, super::Cease::PeerDeconfigured, "");
+                self.stopping = true;
+                self.act();
+            }
+        }
+    }
+
+    /// Timers fire only after what had already arrived was read: a process that was stopped for a while must not mistake its own
+    /// absence for the peer's silence. The same holds when the controller kept us from reading.
+    fn check_time(&mut self) {
+        let due = |driver: &Self| driver.session.poll_deadline().is_some_and(|at| at <= driver.now());
+        if !due(self) {
+            return;
+        }
+        if self.untold.is_empty() {
+            for at in (0..self.links.len()).rev() {
+                self.read(at);
+            }
+        } else {
+            self.session.handle_deaf(self.now());
+        }
+        if due(self) {
+            self.session.handle_timeout(self.now());
+        }
+    }
+
+    fn read(&mut self, at: usize) {
+        let now = self.now();
+        let Some(link) = self.links.get(at) else { return };
+        match link.stream.try_read(&mut self.buffer) {
+            Ok(0) => self.lost(at, &io::Error::other("closed by the peer")),
+            Ok(count) => self.session.handle_bytes(now, link.id, &self.buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.lost(at, &error),
+        }
+    }
+
+    fn write(&mut self, at: usize) {
+        let now = self.now();
+        let Some(link) = self.links.get_mut(at) else { return };
+        while link.written < link.unwritten.len() {
+            match link.stream.try_write(&link.unwritten[link.written..]) {
+                Ok(count) => {
+                    link.written += count;
+                    self.session.handle_write_progress(link.id);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.session.handle_write_blocked(now, link.id);
+                }
+                Err(error) => return self.lost(at, &error),
+            }
+        }
+        link.unwritten.clear();
+        link.written = 0;
+    }
+
+    fn lost(&mut self, at: usize, error: &io::Error) {
+        // A reset may follow the reason for it: what the peer said before comes first.
+        let link = self.links.swap_remove(at);
+        while let Ok(count @ 1..) = link.stream.try_read(&mut self.buffer) {
+            self.session.handle_bytes(self.now(), link.id, &self.buffer[..count]);
+        }
+        let loss = loss(error, self.session.config());
+        self.session.handle_lost(self.now(), link.id, loss);
+    }
+
+    /// Says goodbye: last events, last bytes.
+    async fn finish(mut self) {
+        self.publish();
+        self.routes.close();
+        self.orders.close();
+        let tell = async {
+            while let Some(event) = self.untold.pop_front() {
+                if self.events.send(event).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let linger = async { while self.lingering.join_next().await.is_some() {} };
+        // A controller that takes no more events, or a peer that reads no more bytes, does not keep the task.
+        let _ = timeout(LINGER * 2, async { tokio::join!(tell, linger) }).await;
     }
 }
 
-async fn finished(attempt: &mut Option<JoinHandle<io::Result<TcpStream>>>) -> io::Result<TcpStream> {
-    match attempt {
-        Some(attempt) => attempt.await.unwrap_or_else(|error| Err(io::Error::other(error))),
+/// The first link that can be read, or written when something waits.
+async fn ready(links: &[Link], reading: bool) -> (usize, io::Result<Ready>) {
+    let one = async |at: usize| {
+        let waiting = links.get(at).map(|link| (link, link.written < link.unwritten.len()));
+        match waiting {
+            Some((link, true)) if reading => link.stream.ready(Interest::READABLE | Interest::WRITABLE).await,
+            Some((link, true)) => link.stream.ready(Interest::WRITABLE).await,
+            Some((link, false)) if reading => link.stream.ready(Interest::READABLE).await,
+            Some((_, false)) | None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ready = one(0) => (0, ready),
+        ready = one(1) => (1, ready),
+        ready = one(2) => (2, ready),
+    }
+}
+
+async fn dialled(dialling: &mut Option<Dialling>) -> io::Result<TcpStream> {
+    match dialling {
+        Some((_, future)) => future.await,
         None => std::future::pending().await,
     }
 }
 
-/// Moves the backlog's first message to the writing task; never ready without one.
-async fn drained(line: Option<&mut Line>) {
-    match line {
-        Some(line) if !line.backlog.is_empty() => {
-            if let Ok(permit) = line.writer.reserve().await
-                && let Some(bytes) = line.backlog.pop_front()
-            {
-                permit.send(bytes);
-            } else {
-                line.backlog.clear(); // the writing task has ended: the reader says why
-            }
-        }
-        _ => std::future::pending().await,
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
-async fn connect(config: PeerConfig) -> io::Result<TcpStream> {
-    let attempt = async {
-        let tcp = Socket::new(
-            Domain::for_address(SocketAddr::new(config.remote, PORT)),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
-        tcp.set_nonblocking(true)?;
-        if let Some(interface) = &config.interface {
-            tcp.bind_device(Some(interface.as_bytes()))?;
-        }
-        if let Some(key) = &config.md5 {
-            socket::set_md5_key(&tcp, config.remote, key)?;
-        }
-        tcp.bind(&with_scope(config.local, &config)?.into())?;
-        let mut remote = with_scope(config.remote, &config)?;
-        remote.set_port(PORT);
-        TcpSocket::from_std_stream(tcp.into()).connect(remote).await
-    };
-    match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
-        Ok(result) => result,
-        Err(_) => Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
-        )),
+fn loss(error: &io::Error, config: &PeerConfig) -> Loss {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Loss::TimedOut,
+        _ => Loss::Failed(socket::explain(error, config)),
     }
-}
-
-/// A link-local address needs its interface.
-fn with_scope(address: IpAddr, config: &PeerConfig) -> io::Result<SocketAddr> {
-    let mut end = SocketAddr::new(address, 0);
-    if let (SocketAddr::V6(v6), Some(interface)) = (&mut end, &config.interface)
-        && v6.ip().is_unicast_link_local()
-    {
-        v6.set_scope_id(socket::interface_index(interface)?);
-    }
-    Ok(end)
 }

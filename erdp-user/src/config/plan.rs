@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::{Circuit, Config, Link, PeeringKind, Tags};
-use crate::bgp::{Family, PeerConfig, PeerId};
+use crate::bgp::{Family, PORT, PeerConfig, PeerId};
 
 /// Index of a routing domain in [`Config::domains`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -225,6 +225,9 @@ impl Config {
             hold: peering.hold,
             passive: peering.passive,
             md5: peering.md5.clone(),
+            gtsm: false,
+            other_next_hop: other_family(attachment, link.ours),
+            port: PORT,
             families: vec![if link.ours.is_ipv4() { Family::Ipv4Unicast } else { Family::Ipv6Unicast }],
         };
         peering.addresses(role).map(session).collect()
@@ -245,10 +248,18 @@ impl Config {
             hold: peer.hold,
             passive: peer.passive,
             md5: peer.md5.clone(),
+            gtsm: false,
+            other_next_hop: other_family(attachment, peer.local),
+            port: PORT,
             families: peer.families.clone(),
         };
         peers.map(session).collect()
     }
+}
+
+/// Our address on the attachment in the family that `ours` is not of.
+fn other_family(attachment: &Attachment, ours: IpAddr) -> Option<IpAddr> {
+    attachment.addresses.iter().map(IpNet::addr).find(|address| address.is_ipv4() != ours.is_ipv4())
 }
 
 fn msee_attachment(

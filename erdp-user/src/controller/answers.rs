@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Controller, fib_id};
 use crate::{
+    bgp::Speaker,
     config::{Link, LinkRole, Side},
     control::{Explanation, Question, Reply, Request, Topic},
     dataplane::{self, Answer, Dataplane},
@@ -36,7 +37,7 @@ impl Controller {
     }
 
     fn show_sessions(&self) -> Value {
-        let row = |(peer, session): (&crate::config::Peer, &crate::bgp::peer::Peer)| {
+        let row = |(peer, session): (&crate::config::Peer, &crate::bgp::PeerHandle)| {
             let (status, counts) = (session.status(), self.rib.peer_counts(peer.session.id));
             json!({
                 "peer": peer.session.remote,
@@ -51,7 +52,7 @@ impl Controller {
                 "last_error": status.last_error,
             })
         };
-        self.peers.iter().zip(&self.sessions).map(row).collect()
+        self.peers.iter().zip(self.speaker.iter().flat_map(Speaker::peers)).map(row).collect()
     }
 
     fn show_routes(&self) -> Value {

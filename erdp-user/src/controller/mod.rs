@@ -27,7 +27,7 @@ use erdp_common::abi::NeighbourWanted;
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::MissedTickBehavior};
 
 use crate::{
-    bgp::{PeerCommand, PeerEvent, Update, peer::Peer},
+    bgp::{PeerCommand, PeerEvent, PeerHandle, Speaker, Update},
     config::{self, Config, Domain},
     control::server::Asked,
     dataplane::{Mode, aya::AyaDataplane},
@@ -49,9 +49,9 @@ pub struct Controller {
     domains: Vec<Domain>,
     attachments: Vec<config::Attachment>,
     peers: Vec<config::Peer>,
-    sessions: Vec<Peer>,
-    /// Updates that a peer's driver has not taken yet.
-    outboxes: Vec<VecDeque<Update>>,
+    /// From when port 179 is ours.
+    speaker: Option<Speaker>,
+    outboxes: Vec<Outbox>,
     rib: Rib,
     forwarding: Forwarding,
     dataplane: AyaDataplane,
@@ -60,6 +60,13 @@ pub struct Controller {
     mode: Mode,
     wanted: BTreeSet<(AttachmentId, IpAddr)>,
     started: Instant,
+}
+
+/// Updates that a peer's driver has not taken yet, and the session that they are meant for.
+#[derive(Clone, Default)]
+struct Outbox {
+    session: u64,
+    updates: VecDeque<Update>,
 }
 
 /// Where messages come from.
@@ -151,10 +158,22 @@ impl Controller {
         if before != Some(alive) {
             self.log_failure(|it| it.forwarding.link(ifindex, alive, &mut it.dataplane));
             tracing::info!(interface = link.name, alive, "link");
+            if alive {
+                self.hurry_sessions(&link.name);
+            }
         }
         let facts = LinkFacts { mac: link.mac, mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX) };
         self.log_failure(|it| it.forwarding.link_facts(ifindex, facts, &mut it.dataplane));
         self.links.insert(ifindex, link);
+    }
+
+    /// The sessions over an interface that is back need not wait for their next attempt.
+    fn hurry_sessions(&self, interface: &str) {
+        let over_it = |peer: &&PeerHandle| peer.config().interface.as_deref() == Some(interface);
+        for peer in self.speaker.iter().flat_map(Speaker::peers).filter(over_it) {
+            // A full channel of orders: the session has enough to do.
+            let _ = peer.try_command(PeerCommand::Hurry);
+        }
     }
 
     /// Everything again: events have been lost.
@@ -175,7 +194,7 @@ impl Controller {
             PeerEvent::Established { peer, facts } => {
                 let name = &self.peers[usize::from(peer.0)].name;
                 tracing::info!(peer = name, router_id = %facts.router_id, hold_s = facts.hold.0, "session established");
-                self.outboxes[usize::from(peer.0)].clear();
+                self.outboxes[usize::from(peer.0)] = Outbox { session: facts.session, ..Outbox::default() };
                 self.rib.peer_up(peer, &facts);
             }
             PeerEvent::Update { peer, update } => self.rib.update(peer, update),
@@ -183,7 +202,7 @@ impl Controller {
             PeerEvent::Down { peer, reason } => {
                 let name = &self.peers[usize::from(peer.0)].name;
                 tracing::warn!(peer = name, %reason, "session down");
-                self.outboxes[usize::from(peer.0)].clear();
+                self.outboxes[usize::from(peer.0)].updates.clear();
                 self.rib.peer_down(peer);
             }
         }
@@ -211,17 +230,18 @@ impl Controller {
 
     /// Each driver gets what it takes now; the rest waits, and in the RIB it is replaced by what is newer.
     fn send_updates(&mut self) {
-        for (peer, session) in self.peers.iter().zip(&self.sessions) {
-            let outbox = &mut self.outboxes[usize::from(peer.session.id.0)];
+        for peer in self.speaker.iter().flat_map(Speaker::peers) {
+            let id = peer.config().id;
+            let Outbox { session, updates } = &mut self.outboxes[usize::from(id.0)];
             loop {
-                if outbox.is_empty() {
-                    outbox.extend(self.rib.take_outgoing(peer.session.id));
+                if updates.is_empty() {
+                    updates.extend(self.rib.take_outgoing(id));
                 }
-                let Some(update) = outbox.pop_front() else { break };
-                if let Err(mpsc::error::TrySendError::Full(PeerCommand::Send(update))) =
-                    session.commands.try_send(PeerCommand::Send(update))
+                let Some(update) = updates.pop_front() else { break };
+                if let Err(PeerCommand::Send { update, .. }) =
+                    peer.try_command(PeerCommand::Send { session: *session, update })
                 {
-                    outbox.push_front(update);
+                    updates.push_front(update);
                     break;
                 }
             }

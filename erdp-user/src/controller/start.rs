@@ -6,17 +6,17 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use ipnet::IpNet;
-use tokio::{net::TcpStream, sync::mpsc};
+use tokio::sync::mpsc;
 
 use super::{Controller, Inputs, fib_id, limits};
 use crate::{
-    bgp::{PeerConfig, PeerEvent, listen, peer::Peer},
+    bgp::{Cease, ListenError, Listener, PORT, PeerEvent, Speaker},
     config::{Config, ConfigError},
     control::server::{ControlError, Server},
     dataplane::{
@@ -68,7 +68,7 @@ pub enum StartError {
     Fib(#[from] FibError),
     /// Port 179.
     #[error(transparent)]
-    Listen(#[from] listen::ListenError),
+    Listen(#[from] ListenError),
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -154,7 +154,7 @@ async fn serve(
     let mut controller = Controller {
         domains: config.domains(),
         attachments: config.attachments(),
-        sessions: Vec::new(),
+        speaker: None,
         outboxes: vec![Default::default(); peers.len()],
         rib: Rib::new(RibConfig::new(&config)),
         forwarding,
@@ -173,16 +173,16 @@ async fn serve(
     }
     controller.attach_ports(options.allow_generic)?;
     let (events, peer_events) = mpsc::channel(1_024);
-    controller.start_sessions(&events)?;
+    controller.start_sessions(events).await?;
     let (asked_in, asked) = mpsc::channel(32);
     tokio::spawn(server.serve(asked_in));
     tracing::info!(peers = controller.peers.len(), mode = ?controller.mode, "running");
     let mut inputs = Inputs { kernel: kernel_events, peers: peer_events, asked, wanted };
     controller.run(&mut inputs, signal()).await;
     tracing::info!("stopping");
-    let sessions = std::mem::take(&mut controller.sessions);
-    let stops = sessions.into_iter().map(|session| session.stop("erdp is stopped by its operator"));
-    futures_util::future::join_all(stops).await;
+    if let Some(speaker) = controller.speaker.take() {
+        speaker.stop(Cease::AdministrativeShutdown, "erdp is stopped by its operator").await;
+    }
     Ok(())
 }
 
@@ -215,20 +215,16 @@ impl Controller {
     }
 
     /// Port 179 first: a busy one stops the start before any peer hears of us.
-    fn start_sessions(&mut self, events: &mpsc::Sender<PeerEvent>) -> Result<(), StartError> {
-        let configs: Vec<PeerConfig> = self.peers.iter().map(|peer| peer.session.clone()).collect();
-        let listeners = listen::bind(&configs)?;
-        let seed = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| since.subsec_nanos());
-        let mut routes: HashMap<IpAddr, mpsc::Sender<TcpStream>> = HashMap::new();
-        for config in configs {
-            let (remote, number) = (config.remote, u64::from(config.id.0));
-            let session = Peer::start(config, events.clone(), u64::from(seed) << 16 | number);
-            routes.insert(remote, session.accepted.clone());
-            self.sessions.push(session);
+    async fn start_sessions(&mut self, events: mpsc::Sender<PeerEvent>) -> Result<(), StartError> {
+        let remotes = || self.peers.iter().map(|peer| peer.session.remote);
+        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let wanted = any.into_iter().filter(|any| remotes().any(|remote| remote.is_ipv4() == any.is_ipv4()));
+        let addresses: Vec<SocketAddr> = wanted.map(|any| (any, PORT).into()).collect();
+        let mut speaker = Speaker::start(Listener::bind(&addresses)?, events);
+        for peer in &self.peers {
+            speaker.add(peer.session.clone()).await;
         }
-        listeners.serve(&routes);
+        self.speaker = Some(speaker);
         Ok(())
     }
 }

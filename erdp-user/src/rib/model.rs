@@ -90,15 +90,13 @@ impl Path {
         };
         let elsewhere = IpAddr::from([203, 0, 113, 1]);
         let tail: &[u32] = [&[][..], &[1], &[2], &[65010], &[12076], &[3, 4]][self.tail];
+        let next_hop = [neighbour, ours, elsewhere, "fe80::1".parse().unwrap()][self.next_hop];
         PathAttributes {
             origin: [Origin::Igp, Origin::Incomplete][self.origin],
             as_path: AsPath::sequence(std::iter::once(peer.asn.0).chain(tail.iter().copied())),
-            next_hop: [neighbour, ours, elsewhere, "fe80::1".parse().unwrap()][self.next_hop],
             med: self.med,
-            local_pref: None,
             communities: vec![Community(self.community)],
-            large_communities: vec![],
-            unknown_transitive: vec![],
+            ..PathAttributes::originated(next_hop)
         }
     }
 }

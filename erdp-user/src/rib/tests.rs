@@ -68,6 +68,13 @@ pub(super) fn facts(peer: &RibPeer, families: &[Family]) -> SessionFacts {
         families: families.to_vec(),
         hold: Seconds(180),
         local: peer.addresses[0].addr(),
+        session: 1,
+        asn: peer.asn,
+        next_hop_v4: None,
+        next_hop_v6: None,
+        four_octet_asn: true,
+        route_refresh: true,
+        end_of_rib: true,
     }
 }
 
@@ -95,12 +102,7 @@ fn attributes(rib: &Rib, peer: PeerId, prefix: &str) -> PathAttributes {
     PathAttributes {
         origin: Origin::Igp,
         as_path: AsPath::sequence([peer.asn.0]),
-        next_hop,
-        med: None,
-        local_pref: None,
-        communities: vec![],
-        large_communities: vec![],
-        unknown_transitive: vec![],
+        ..PathAttributes::originated(next_hop)
     }
 }
 

@@ -1,0 +1,375 @@
+//! The state machine of one connection: RFC 4271 section 8.2.2, as one exhaustive match.
+//!
+//! ```text
+//!            Start, IdleHold                Connected              Open             Keepalive
+//!     Idle ------------------> Connect ------------------> OpenSent ---> OpenConfirm ---> Established
+//!      ^  \    (passive)         |  ^                          ^
+//!      |   \                     v  |                          |
+//!      |    `----------------> Active -------------------------'
+//!      |                     ConnectRetry           Connected (accepted)
+//!      `--- every fault, loss, expiry and stop; IdleHold leads out again, except after Stop
+//! ```
+//!
+//! The machine knows no time but what it is told, no socket but a number, and no other connection: that two can exist at once
+//! is the business of [`super::Session`].
+
+use std::time::Duration;
+
+use super::super::wire::{self, DecodedUpdate};
+use super::super::{Cease, DownReason, Family, Notification, PeerConfig};
+use super::open::{self, Agreed, Refusal};
+use super::time::{Backoff, Moment, Timer, Timers};
+use super::{ConnId, Loss, State};
+
+/// How long one TCP connect may take: the SYN and two repetitions of it.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// How long a connected peer may take for its OPEN. RFC 4271 section 8.2.2 suggests a large value, 4 minutes.
+const OPEN_WAIT: Duration = Duration::from_secs(240);
+/// The least send hold time, RFC 9687 section 4.
+const SEND_HOLD: Duration = Duration::from_secs(480);
+
+/// What can happen to a connection; the numbers are those of RFC 4271 section 8.1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// 1, 3: begin.
+    Start,
+    /// 2, 8: end, and stay down.
+    Stop(Notification),
+    /// End, and come back.
+    Reset(Notification),
+    /// 13.
+    IdleHoldExpired,
+    /// 9.
+    ConnectRetryExpired,
+    /// 10.
+    HoldExpired,
+    /// RFC 9687 section 4.
+    SendHoldExpired,
+    /// 11.
+    KeepaliveExpired,
+    /// 16, 17: the machine's connection is up.
+    Connected,
+    /// 18: it is not, or no more.
+    Lost(Loss),
+    /// 19: an acceptable OPEN.
+    Open(Box<Agreed>),
+    /// 21, 22, 28: a message that cannot be accepted.
+    Fault(Refusal),
+    /// 23: the other connection is kept.
+    CollisionLost,
+    /// 24, 25.
+    Notification(Notification),
+    /// 26.
+    Keepalive,
+    /// 27.
+    Update(DecodedUpdate),
+    /// RFC 2918; `None` is to be ignored.
+    RouteRefresh(Option<Family>),
+}
+
+/// What the machine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    Connect(ConnId),
+    Send(ConnId, Vec<u8>),
+    Close(ConnId),
+    Up(Box<Agreed>),
+    Update(DecodedUpdate),
+    Refresh(Family),
+    Down(DownReason),
+}
+
+/// What a step may look at and change besides the machine itself.
+pub(super) struct Env<'a> {
+    pub config: &'a PeerConfig,
+    pub now: Moment,
+    pub backoff: &'a mut Backoff,
+    pub ids: &'a mut u32,
+    pub effects: &'a mut Vec<Effect>,
+}
+
+impl Env<'_> {
+    pub(super) fn next_id(&mut self) -> ConnId {
+        *self.ids = self.ids.wrapping_add(1);
+        ConnId(*self.ids)
+    }
+}
+
+/// One connection, or the wish for one.
+#[derive(Clone, Debug)]
+pub(super) struct Machine {
+    pub state: State,
+    pub conn: Option<ConnId>,
+    /// We connected, the peer did not.
+    pub dialled: bool,
+    pub agreed: Option<Box<Agreed>>,
+    pub timers: Timers,
+    /// Received bytes that are not yet a whole message.
+    pub inbox: Vec<u8>,
+}
+
+impl Machine {
+    pub(super) fn new() -> Self {
+        Self {
+            state: State::Idle,
+            conn: None,
+            dialled: false,
+            agreed: None,
+            timers: Timers::default(),
+            inbox: Vec::new(),
+        }
+    }
+
+    /// A machine that waits for `Connected` on a connection the peer made.
+    pub(super) fn accepted(conn: ConnId) -> Self {
+        Self { state: State::Active, conn: Some(conn), ..Self::new() }
+    }
+
+    /// Reacts to one event.
+    pub(super) fn step(&mut self, event: Event, env: &mut Env<'_>) {
+        use Event::*;
+        use State::*;
+        match (self.state, event) {
+            (Idle, Start | IdleHoldExpired) => self.begin(env),
+            (Idle, Stop(_)) => self.timers.clear(),
+            // Section 8.2.2: in Idle connections are refused.
+            (Idle, Connected) => self.drop_connection(env),
+            (Idle, Reset(_) | ConnectRetryExpired | HoldExpired | SendHoldExpired | KeepaliveExpired) => {}
+            (Idle, Lost(_) | Open(_) | Fault(_) | CollisionLost | Notification(_)) => {}
+            (Idle, Keepalive | Update(_) | RouteRefresh(_)) => {}
+
+            (Connect | Active, Connected) => self.introduce(env),
+            (Connect, ConnectRetryExpired) => {
+                env.effects.push(Effect::Down(unanswered(env.config)));
+                self.drop_connection(env);
+                self.begin(env);
+            }
+            (Active, ConnectRetryExpired) => self.begin(env),
+            (Connect, Lost(loss)) => self.wait_in_active(loss, env),
+            (Active, Lost(_)) => self.conn = None,
+            (Connect | Active, Stop(notification)) => self.stop(notification, env),
+            (Connect | Active, Start | Reset(_)) => {}
+            (Connect | Active, CollisionLost) => self.give_way(env),
+            // Nothing of this can reach a machine without a connection; section 8.2.2 says Idle, and so it is.
+            (Connect | Active, IdleHoldExpired | HoldExpired | SendHoldExpired | KeepaliveExpired) => {
+                self.retreat(env)
+            }
+            (Connect | Active, Open(_) | Fault(_) | Notification(_)) => self.retreat(env),
+            (Connect | Active, Keepalive | Update(_) | RouteRefresh(_)) => self.retreat(env),
+
+            (OpenSent, Open(agreed)) => self.confirm(agreed, env),
+            (OpenSent, Keepalive | Update(_) | RouteRefresh(_)) => self.unexpected(1, env),
+
+            (OpenConfirm, Keepalive) => self.establish(env),
+            (OpenConfirm, KeepaliveExpired) => self.send_keepalive(env),
+            (OpenConfirm, Open(_) | Update(_) | RouteRefresh(_)) => self.unexpected(2, env),
+
+            (Established, Keepalive) => self.restart_hold(env),
+            (Established, Update(update)) => {
+                self.restart_hold(env);
+                env.effects.push(Effect::Update(update));
+            }
+            (Established, RouteRefresh(family)) => {
+                self.restart_hold(env);
+                env.effects.extend(family.map(Effect::Refresh));
+            }
+            (Established, KeepaliveExpired) => self.send_keepalive(env),
+            (Established, Open(_)) => self.unexpected(3, env),
+
+            (OpenSent | OpenConfirm | Established, Start) => {}
+            (OpenSent | OpenConfirm | Established, Stop(notification)) => self.stop(notification, env),
+            (OpenSent | OpenConfirm | Established, Reset(notification)) => self.reset(notification, env),
+            (OpenSent | OpenConfirm | Established, HoldExpired) => self.hold_expired(env),
+            (OpenSent | OpenConfirm | Established, SendHoldExpired) => self.send_hold_expired(env),
+            (OpenSent | OpenConfirm | Established, Lost(loss)) => self.lost(&loss, env),
+            (OpenSent | OpenConfirm | Established, Fault(refusal)) => self.refuse(refusal, env),
+            (OpenSent | OpenConfirm | Established, CollisionLost) => self.give_way(env),
+            (OpenSent | OpenConfirm | Established, Notification(notification)) => {
+                self.notified(notification, env)
+            }
+            // These timers are stopped here, and one connection comes up once.
+            (OpenSent | OpenConfirm | Established, IdleHoldExpired | ConnectRetryExpired | Connected) => {}
+            (OpenSent, KeepaliveExpired) => {}
+        }
+    }
+
+    /// The hold time starts anew without a message: we did not listen, so silence proves nothing.
+    pub(super) fn restart_hold(&mut self, env: &mut Env<'_>) {
+        if let Some(agreed) = self.agreed.as_ref().filter(|agreed| agreed.facts.hold.0 > 0) {
+            self.timers.set(Timer::Hold, env.now + agreed.facts.hold.duration());
+        }
+    }
+
+    /// Sent something that shows we are alive: the next keepalive can wait (section 4.4).
+    pub(super) fn restart_keepalive(&mut self, env: &mut Env<'_>) {
+        if let Some(every) = self.agreed.as_ref().and_then(|agreed| agreed.keepalive) {
+            let every = env.backoff.jittered(every);
+            self.timers.set(Timer::Keepalive, env.now + every);
+        }
+    }
+
+    /// Bytes wait for a peer that does not read.
+    pub(super) fn write_blocked(&mut self, env: &mut Env<'_>) {
+        if self.timers.at(Timer::SendHold).is_none() {
+            let twice =
+                self.agreed.as_ref().map_or(Duration::ZERO, |agreed| agreed.facts.hold.duration() * 2);
+            self.timers.set(Timer::SendHold, env.now + twice.max(SEND_HOLD));
+        }
+    }
+
+    fn begin(&mut self, env: &mut Env<'_>) {
+        self.timers.clear();
+        if env.config.passive {
+            self.state = State::Active;
+            return;
+        }
+        let conn = env.next_id();
+        (self.state, self.conn, self.dialled) = (State::Connect, Some(conn), true);
+        self.timers.set(Timer::ConnectRetry, env.now + CONNECT_WAIT);
+        env.effects.push(Effect::Connect(conn));
+    }
+
+    fn wait_in_active(&mut self, loss: Loss, env: &mut Env<'_>) {
+        (self.state, self.conn) = (State::Active, None);
+        self.timers.set(Timer::ConnectRetry, env.backoff.next(env.now));
+        let (peer, local) = (env.config.remote, env.config.local);
+        env.effects.push(Effect::Down(match loss {
+            Loss::TimedOut => unanswered(env.config),
+            Loss::Failed(detail) => DownReason::ConnectFailed { peer, local, detail },
+        }));
+    }
+
+    fn introduce(&mut self, env: &mut Env<'_>) {
+        self.timers.clear();
+        self.state = State::OpenSent;
+        self.timers.set(Timer::Hold, env.now + OPEN_WAIT);
+        match wire::encode_open(&open::ours(env.config)) {
+            Ok(message) => self.send(message, env),
+            Err(error) => {
+                let notification = Notification::cease(Cease::ConfigurationChange, "");
+                self.refuse(Refusal { detail: format!("our own OPEN is {error}"), notification }, env);
+            }
+        }
+    }
+
+    fn confirm(&mut self, agreed: Box<Agreed>, env: &mut Env<'_>) {
+        self.state = State::OpenConfirm;
+        self.agreed = Some(agreed);
+        self.timers.stop(Timer::Hold);
+        self.restart_hold(env);
+        self.send_keepalive(env);
+    }
+
+    fn establish(&mut self, env: &mut Env<'_>) {
+        self.state = State::Established;
+        self.restart_hold(env);
+        env.backoff.established(env.now);
+        env.effects.extend(self.agreed.clone().map(Effect::Up));
+    }
+
+    fn send_keepalive(&mut self, env: &mut Env<'_>) {
+        self.send(wire::encode_keepalive(), env);
+        self.restart_keepalive(env);
+    }
+
+    fn unexpected(&mut self, subcode: u8, env: &mut Env<'_>) {
+        let notification = Notification::machine_error(subcode);
+        let detail = format!("{}: its implementation is at fault", notification.name());
+        self.refuse(Refusal { detail, notification }, env);
+    }
+
+    fn hold_expired(&mut self, env: &mut Env<'_>) {
+        self.send(wire::encode_notification(&Notification::hold_expired()), env);
+        let (peer, hold) = (env.config.remote, self.agreed.as_ref().map(|agreed| agreed.facts.hold));
+        self.fail(
+            match hold {
+                Some(hold) => DownReason::HoldExpired { peer, hold },
+                None => DownReason::ConnectionLost {
+                    peer,
+                    detail: format!(
+                        "no OPEN within {} s: is BGP configured for us there?",
+                        OPEN_WAIT.as_secs()
+                    ),
+                },
+            },
+            env,
+        );
+    }
+
+    fn send_hold_expired(&mut self, env: &mut Env<'_>) {
+        // RFC 9687 section 4: the NOTIFICATION is sent although it will hardly arrive.
+        self.send(wire::encode_notification(&Notification::new(8, 0)), env);
+        let peer = env.config.remote;
+        self.fail(DownReason::SendBlocked { peer, seconds: SEND_HOLD.as_secs() }, env);
+    }
+
+    fn lost(&mut self, loss: &Loss, env: &mut Env<'_>) {
+        let peer = env.config.remote;
+        let hint = if self.state == State::OpenSent { ": is BGP configured for us there?" } else { "" };
+        let detail = match loss {
+            Loss::TimedOut => format!("timed out{hint}"),
+            Loss::Failed(detail) => format!("{detail}{hint}"),
+        };
+        self.fail(DownReason::ConnectionLost { peer, detail }, env);
+    }
+
+    fn notified(&mut self, notification: Notification, env: &mut Env<'_>) {
+        self.fail(DownReason::Notified { peer: env.config.remote, notification }, env);
+    }
+
+    fn refuse(&mut self, refusal: Refusal, env: &mut Env<'_>) {
+        self.send(wire::encode_notification(&refusal.notification), env);
+        let Refusal { detail, notification } = refusal;
+        self.fail(DownReason::Refused { peer: env.config.remote, detail, notification }, env);
+    }
+
+    fn stop(&mut self, notification: Notification, env: &mut Env<'_>) {
+        if matches!(self.state, State::OpenSent | State::OpenConfirm | State::Established) {
+            self.send(wire::encode_notification(&notification), env);
+        }
+        self.drop_connection(env);
+        env.effects.push(Effect::Down(DownReason::Stopped(notification)));
+    }
+
+    fn reset(&mut self, notification: Notification, env: &mut Env<'_>) {
+        self.send(wire::encode_notification(&notification), env);
+        env.backoff.forget();
+        self.fail(DownReason::Stopped(notification), env);
+    }
+
+    fn give_way(&mut self, env: &mut Env<'_>) {
+        if matches!(self.state, State::OpenSent | State::OpenConfirm | State::Established) {
+            let notification = Notification::cease(Cease::CollisionResolution, "");
+            self.send(wire::encode_notification(&notification), env);
+        }
+        self.drop_connection(env);
+    }
+
+    /// To Idle, and out again after the next wait.
+    fn fail(&mut self, reason: DownReason, env: &mut Env<'_>) {
+        self.retreat(env);
+        env.effects.push(Effect::Down(reason));
+    }
+
+    fn retreat(&mut self, env: &mut Env<'_>) {
+        self.drop_connection(env);
+        self.timers.set(Timer::IdleHold, env.backoff.next(env.now));
+    }
+
+    /// To Idle with everything released.
+    fn drop_connection(&mut self, env: &mut Env<'_>) {
+        env.effects.extend(self.conn.take().map(Effect::Close));
+        self.state = State::Idle;
+        self.agreed = None;
+        self.timers.clear();
+        self.inbox.clear();
+    }
+
+    fn send(&self, message: Vec<u8>, env: &mut Env<'_>) {
+        env.effects.extend(self.conn.map(|conn| Effect::Send(conn, message)));
+    }
+}
+
+fn unanswered(config: &PeerConfig) -> DownReason {
+    DownReason::ConnectTimeout { peer: config.remote, local: config.local, md5: config.md5.is_some() }
+}

@@ -1,0 +1,357 @@
+//! UPDATE into [`Update`]s, and RFC 7606's reactions to what is wrong with one.
+//!
+//! A fault's reaction is applied here: a discarded attribute is simply absent, and routes treated as withdrawn appear in `withdrawn`,
+//! so that nobody downstream can forget it. RFC 4271 section 6.3, RFC 7606, RFC 4760, RFC 2545, RFC 6793, RFC 4724 section 2.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use codec::attribute::{MpReachNlri, MpUnreachNlri, PathAttribute};
+use codec::nlri::{Ipv4NlriEntry, NlriEntry, Prefix};
+use codec::update::ParsedUpdate;
+use codec::validate::{ErrorDisposition, UpdateValidationOptions, validate_update_attributes_with_context};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rustbgpd_wire as codec;
+
+use super::{Context, DecodedUpdate, Reaction, WireError, family_from_codec};
+use crate::bgp::{
+    Aggregator, AsPath, AsPathSegment, Asn, Community, Family, LargeCommunity, Notification, Origin,
+    PathAttributes, RawAttribute, Update,
+};
+
+/// Decodes the body of an UPDATE; an error always ends the session.
+pub(super) fn decode(raw: &codec::UpdateMessage, context: &Context) -> Result<DecodedUpdate, WireError> {
+    let (attributes, foreign) = without_foreign_families(&raw.path_attributes, &context.families);
+    let mut faults: Vec<WireError> = foreign.into_iter().map(ignored).collect();
+    if attributes.is_empty() && !faults.is_empty() && raw.nlri.is_empty() && raw.withdrawn_routes.is_empty() {
+        return Ok(DecodedUpdate { updates: Vec::new(), faults });
+    }
+    let raw = codec::UpdateMessage { path_attributes: attributes.into(), ..raw.clone() };
+    let parsed = raw
+        .parse_revised(context.four_octet_asn, context.internal, false, &[])
+        .map_err(|error| WireError::from_codec(&error))?;
+    let mut update = parsed.update;
+    if let Some(family) = end_of_rib(&raw, &update, !parsed.malformed.is_empty()) {
+        let marker = Update { end_of_rib: Some(family), ..Update::default() };
+        let updates = if context.families.contains(&family) { vec![marker] } else { Vec::new() };
+        return Ok(DecodedUpdate { updates, faults });
+    }
+    prefer_link_local(&mut update.attributes);
+    faults.extend(parsed.malformed.iter().map(|bad| fault(bad.type_code, bad.disposition, &bad.error)));
+    if !faults.iter().any(|fault| fault.reaction == Reaction::TreatAsWithdraw) {
+        // Otherwise what it misses is what was just left out.
+        faults.extend(validate(&update, context));
+    }
+    settle(update, context, faults)
+}
+
+/// Decides between reset and treat-as-withdraw, then builds the updates.
+fn settle(
+    update: ParsedUpdate,
+    context: &Context,
+    faults: Vec<WireError>,
+) -> Result<DecodedUpdate, WireError> {
+    if let Some(reset) = faults.iter().find(|fault| matches!(fault.reaction, Reaction::Reset(_))) {
+        return Err(reset.clone());
+    }
+    let worst = faults.iter().find(|fault| fault.reaction == Reaction::TreatAsWithdraw);
+    let reachable = !update.announced.is_empty() || mp_reach(&update.attributes).is_some();
+    let only_unreach = matches!(update.attributes.as_slice(), [PathAttribute::MpUnreachNlri(_)]);
+    if let Some(fault) = worst.filter(|_| !reachable && !only_unreach) {
+        // RFC 7606 section 5.2: no routes are seen beside a bad attribute, so they may be what was not understood.
+        let detail = format!("{fault}, in an UPDATE that names no reachable route");
+        return Err(WireError::reset(detail, Notification::new(3, 1)));
+    }
+    let withdrawing = worst.is_some();
+    Ok(assemble(update, context, withdrawing, faults))
+}
+
+/// Leaves out MP attributes of families that were not agreed on, unread: RFC 4760 section 7 allows to ignore them, and so the
+/// codec's decoders of a dozen families are out of a peer's reach. Framing faults are left in for the codec to judge.
+fn without_foreign_families(attributes: &[u8], families: &[Family]) -> (Vec<u8>, Vec<(u16, u8)>) {
+    const EXTENDED_LENGTH: u8 = 0x10;
+    let (mut kept, mut foreign, mut rest) = (Vec::with_capacity(attributes.len()), Vec::new(), attributes);
+    while let [flags, code, tail @ ..] = rest {
+        let length = match tail {
+            [high, low, ..] if flags & EXTENDED_LENGTH != 0 => {
+                4 + usize::from(u16::from_be_bytes([*high, *low]))
+            }
+            [length, ..] if flags & EXTENDED_LENGTH == 0 => 3 + usize::from(*length),
+            _ => break,
+        };
+        let Some((attribute, after)) = rest.split_at_checked(length) else { break };
+        let value = &attribute[if flags & EXTENDED_LENGTH == 0 { 3 } else { 4 }..];
+        match (code, value) {
+            (14 | 15, [high, low, safi, ..]) if !agreed([*high, *low], *safi, families) => {
+                foreign.push((u16::from_be_bytes([*high, *low]), *safi));
+            }
+            _ => kept.extend_from_slice(attribute),
+        }
+        rest = after;
+    }
+    kept.extend_from_slice(rest);
+    (kept, foreign)
+}
+
+fn agreed(afi: [u8; 2], safi: u8, families: &[Family]) -> bool {
+    match (afi, safi) {
+        ([0, 1], 1) => families.contains(&Family::Ipv4Unicast),
+        ([0, 2], 1) => families.contains(&Family::Ipv6Unicast),
+        _ => false,
+    }
+}
+
+fn ignored((afi, safi): (u16, u8)) -> WireError {
+    let detail =
+        format!("routes of AFI {afi} SAFI {safi}, which was not agreed on, are ignored (RFC 4760 section 7)");
+    WireError { detail, reaction: Reaction::DiscardAttribute }
+}
+
+/// RFC 4724 section 2: an empty UPDATE for IPv4, an empty MP_UNREACH_NLRI and nothing else for other families.
+fn end_of_rib(raw: &codec::UpdateMessage, update: &ParsedUpdate, malformed: bool) -> Option<Family> {
+    if malformed || !update.withdrawn.is_empty() || !update.announced.is_empty() {
+        return None;
+    }
+    match update.attributes.as_slice() {
+        [] if raw.path_attributes.is_empty() => Some(Family::Ipv4Unicast),
+        [PathAttribute::MpUnreachNlri(mp)] if mp.withdrawn.is_empty() => family_from_codec(mp.afi, mp.safi),
+        _ => None,
+    }
+}
+
+/// Some speakers put an unspecified address where a link has no global one (RFC 2545 section 3 allows the link-local beside it).
+fn prefer_link_local(attributes: &mut [PathAttribute]) {
+    for attribute in attributes {
+        if let PathAttribute::MpReachNlri(mp) = attribute
+            && let (IpAddr::V6(Ipv6Addr::UNSPECIFIED), Some(link_local)) =
+                (mp.next_hop, mp.link_local_next_hop)
+        {
+            mp.next_hop = IpAddr::V6(link_local);
+        }
+    }
+}
+
+fn validate(update: &ParsedUpdate, context: &Context) -> Option<WireError> {
+    let body = !update.announced.is_empty();
+    let reachable = body || mp_reach(&update.attributes).is_some();
+    let mut options = UpdateValidationOptions::default();
+    options.link_local_next_hop = true;
+    let error = validate_update_attributes_with_context(
+        &update.attributes,
+        reachable,
+        body,
+        !context.internal,
+        options,
+    )
+    .err()?;
+    let name = Notification::new(3, error.error.subcode);
+    let detail = format!("attribute {}: {}", error.type_code, name.name());
+    let notification = Notification { data: error.error.data, ..name };
+    Some(WireError { detail, reaction: reaction(error.error.disposition, notification) })
+}
+
+fn fault(code: u8, disposition: ErrorDisposition, error: &codec::DecodeError) -> WireError {
+    let (main, subcode, data) = error.to_notification();
+    let notification = Notification { code: main.as_u8(), subcode, data: data.to_vec() };
+    WireError { detail: format!("attribute {code}: {error}"), reaction: reaction(disposition, notification) }
+}
+
+fn reaction(disposition: ErrorDisposition, notification: Notification) -> Reaction {
+    match disposition {
+        ErrorDisposition::AttributeDiscard => Reaction::DiscardAttribute,
+        ErrorDisposition::TreatAsWithdraw => Reaction::TreatAsWithdraw,
+        ErrorDisposition::SessionReset => Reaction::Reset(notification),
+    }
+}
+
+fn mp_reach(attributes: &[PathAttribute]) -> Option<&MpReachNlri> {
+    attributes.iter().find_map(|attribute| match attribute {
+        PathAttribute::MpReachNlri(mp) => Some(&**mp),
+        _ => None,
+    })
+}
+
+fn mp_unreach(attributes: &[PathAttribute]) -> Option<&MpUnreachNlri> {
+    attributes.iter().find_map(|attribute| match attribute {
+        PathAttribute::MpUnreachNlri(mp) => Some(&**mp),
+        _ => None,
+    })
+}
+
+/// Puts the routes of both families together, each with its own next hop.
+fn assemble(
+    update: ParsedUpdate,
+    context: &Context,
+    withdrawing: bool,
+    mut faults: Vec<WireError>,
+) -> DecodedUpdate {
+    let shared = shared_attributes(&update.attributes, context.internal);
+    let body_hop = update.attributes.iter().find_map(|attribute| match attribute {
+        PathAttribute::NextHop(address) => Some(IpAddr::V4(*address)),
+        _ => None,
+    });
+    let mut classic = Reach { next_hop: body_hop, ..Reach::default() };
+    classic.withdrawn.extend(update.withdrawn.iter().filter_map(from_ipv4_entry));
+    classic.announced.extend(update.announced.iter().filter_map(from_ipv4_entry));
+    let mut multi = Reach::default();
+    if let Some(mp) = mp_unreach(&update.attributes) {
+        multi.withdrawn.extend(mp.withdrawn.iter().filter_map(from_entry));
+    }
+    if let Some(mp) = mp_reach(&update.attributes) {
+        multi.next_hop = Some(mp.next_hop);
+        multi.announced.extend(mp.announced.iter().filter_map(from_entry));
+    }
+    let mut updates = Vec::new();
+    for reach in [classic, multi] {
+        updates.extend(reach.into_update(&shared, context, withdrawing, &mut faults));
+    }
+    DecodedUpdate { updates, faults }
+}
+
+/// The routes of one half of a message, the classic fields or the MP attributes.
+#[derive(Default)]
+struct Reach {
+    withdrawn: Vec<IpNet>,
+    announced: Vec<IpNet>,
+    next_hop: Option<IpAddr>,
+}
+
+impl Reach {
+    fn into_update(
+        mut self,
+        shared: &PathAttributes,
+        context: &Context,
+        withdrawing: bool,
+        faults: &mut Vec<WireError>,
+    ) -> Option<Update> {
+        let agreed = |prefix: &IpNet| context.families.contains(&Family::of(prefix));
+        let named = self.withdrawn.len() + self.announced.len();
+        self.withdrawn.retain(agreed);
+        self.announced.retain(agreed);
+        if self.withdrawn.len() + self.announced.len() < named {
+            let detail =
+                "routes of a family that was not agreed on are ignored (RFC 4760 section 7)".to_owned();
+            faults.push(WireError { detail, reaction: Reaction::DiscardAttribute });
+        }
+        if self.withdrawn.is_empty() && self.announced.is_empty() {
+            return None;
+        }
+        if !withdrawing && !self.announced.is_empty() {
+            match self.usable_next_hop(context) {
+                Ok(next_hop) => {
+                    let attributes = PathAttributes { next_hop, ..shared.clone() };
+                    let (withdrawn, announced) = (self.withdrawn, self.announced);
+                    return Some(Update {
+                        withdrawn,
+                        announced,
+                        attributes: Some(Arc::new(attributes)),
+                        end_of_rib: None,
+                    });
+                }
+                Err(detail) => faults.push(WireError { detail, reaction: Reaction::TreatAsWithdraw }),
+            }
+        }
+        self.withdrawn.append(&mut self.announced);
+        Some(Update { withdrawn: self.withdrawn, ..Update::default() })
+    }
+
+    /// The next hop, if packets could be sent there at all.
+    fn usable_next_hop(&self, context: &Context) -> Result<IpAddr, String> {
+        let next_hop = self.next_hop.ok_or("routes without a next hop")?;
+        if context.own.contains(&next_hop) {
+            return Err(format!("next hop {next_hop} is our own address (RFC 4271 section 6.3)"));
+        }
+        if let IpAddr::V6(address) = next_hop
+            && address.to_ipv4_mapped().is_some()
+        {
+            return Err(format!("next hop {address} is no IPv6 address: give the peer's interface one"));
+        }
+        match self.announced.iter().find(|prefix| prefix.addr().is_ipv4() != next_hop.is_ipv4()) {
+            Some(prefix) => Err(format!(
+                "{prefix} has next hop {next_hop} of the other family (RFC 8950 was not offered)"
+            )),
+            None => Ok(next_hop),
+        }
+    }
+}
+
+fn from_ipv4_entry(entry: &Ipv4NlriEntry) -> Option<IpNet> {
+    Ipv4Net::new(entry.prefix.addr, entry.prefix.len).ok().map(IpNet::V4)
+}
+
+fn from_entry(entry: &NlriEntry) -> Option<IpNet> {
+    match entry.prefix {
+        Prefix::V4(prefix) => Ipv4Net::new(prefix.addr, prefix.len).ok().map(IpNet::V4),
+        Prefix::V6(prefix) => Ipv6Net::new(prefix.addr, prefix.len).ok().map(IpNet::V6),
+    }
+}
+
+/// What both halves share; the next hop is filled in by each.
+fn shared_attributes(attributes: &[PathAttribute], internal: bool) -> PathAttributes {
+    let mut shared = PathAttributes::originated(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    for attribute in attributes {
+        match attribute {
+            PathAttribute::Origin(origin) => shared.origin = from_origin(*origin),
+            PathAttribute::AsPath(path) => shared.as_path = from_as_path(path),
+            PathAttribute::Med(med) => shared.med = Some(*med),
+            // RFC 4271 section 5.1.5: from an external peer it is ignored.
+            PathAttribute::LocalPref(preference) => shared.local_pref = internal.then_some(*preference),
+            PathAttribute::AtomicAggregate => shared.atomic_aggregate = true,
+            PathAttribute::Aggregator(aggregator) => {
+                let codec::attribute::Aggregator { asn, router_id, .. } = *aggregator;
+                shared.aggregator = Some(Aggregator { asn: Asn(asn), router_id });
+            }
+            PathAttribute::Communities(values) | PathAttribute::CommunitiesPartial(values) => {
+                shared.communities = values.iter().copied().map(Community).collect();
+            }
+            PathAttribute::ExtendedCommunities(values)
+            | PathAttribute::ExtendedCommunitiesPartial(values) => {
+                shared.extended_communities = values.iter().map(|value| value.as_u64()).collect();
+            }
+            PathAttribute::LargeCommunities(values) | PathAttribute::LargeCommunitiesPartial(values) => {
+                shared.large_communities = values.iter().map(from_large).collect();
+            }
+            PathAttribute::NextHop(_) | PathAttribute::MpReachNlri(_) | PathAttribute::MpUnreachNlri(_) => {}
+            other => shared.unknown_transitive.extend(carried(other)),
+        }
+    }
+    shared
+}
+
+fn from_origin(origin: codec::attribute::Origin) -> Origin {
+    match origin {
+        codec::attribute::Origin::Igp => Origin::Igp,
+        codec::attribute::Origin::Egp => Origin::Egp,
+        codec::attribute::Origin::Incomplete => Origin::Incomplete,
+    }
+}
+
+fn from_as_path(path: &codec::attribute::AsPath) -> AsPath {
+    let asns = |numbers: &[u32]| numbers.iter().copied().map(Asn).collect();
+    let segments = path.segments.iter().map(|segment| match segment {
+        codec::attribute::AsPathSegment::AsSequence(numbers) => AsPathSegment::Sequence(asns(numbers)),
+        codec::attribute::AsPathSegment::AsSet(numbers) => AsPathSegment::Set(asns(numbers)),
+    });
+    AsPath { segments: segments.collect() }
+}
+
+fn from_large(value: &codec::attribute::LargeCommunity) -> LargeCommunity {
+    LargeCommunity(value.global_admin, value.local_data1, value.local_data2)
+}
+
+/// An attribute we do not read, if it is one to pass on: optional and transitive (RFC 4271 section 5).
+fn carried(attribute: &PathAttribute) -> Option<RawAttribute> {
+    const OPTIONAL_TRANSITIVE: u8 = 0xc0;
+    const EXTENDED_LENGTH: u8 = 0x10;
+    let mut bytes = Vec::new();
+    codec::attribute::encode_path_attributes(std::slice::from_ref(attribute), &mut bytes, true, false)
+        .ok()?;
+    let (&[flags, code], rest) = bytes.split_first_chunk::<2>()?;
+    let length_bytes = if flags & EXTENDED_LENGTH == 0 { 1 } else { 2 };
+    let value = rest.get(length_bytes..)?.to_vec();
+    (flags & OPTIONAL_TRANSITIVE == OPTIONAL_TRANSITIVE).then_some(RawAttribute {
+        flags: flags & !EXTENDED_LENGTH,
+        code,
+        value,
+    })
+}
