@@ -27,5 +27,7 @@ pub mod pipeline;
 pub mod policer;
 pub mod rewrite;
 
+pub mod account;
+
 #[cfg(any(feature = "std", test))]
 pub mod memory;
