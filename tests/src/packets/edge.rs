@@ -147,7 +147,7 @@ impl Edge {
                     l2_len,
                     l2,
                     profile: u16::from(id >= 8),
-                    policer: if id > 8 { id - 8 } else { 0 },
+                    policer: u16::saturating_sub(id, 8),
                     _pad: 0,
                 },
             ))?;
