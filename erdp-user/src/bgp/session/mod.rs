@@ -94,7 +94,7 @@ pub struct Counters {
     pub announced_out: u64,
     /// Prefixes sent as withdrawn.
     pub withdrawn_out: u64,
-    /// Faults in UPDATEs that did not end the session.
+    /// Faults in UPDATE messages that did not end the session.
     pub faults_in: u64,
     /// Updates that could not be sent: not Established, or not encodable.
     pub unsent: u64,
