@@ -25,5 +25,7 @@ pub mod local;
 pub mod pipeline;
 pub mod rewrite;
 
+pub mod account;
+
 #[cfg(any(feature = "std", test))]
 pub mod memory;

@@ -19,8 +19,8 @@ use aya_log_ebpf::info;
 use erdp_common::{
     abi::{
         NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT,
-        counter,
     },
+    account::account,
     packet::Packet as _,
     pipeline::{self, Trail, Verdict},
     reason::DropReason,
@@ -43,13 +43,10 @@ pub fn erdp(ctx: XdpContext) -> u32 {
     if frame.has_metadata() && answer(&mut frame, verdict, &trail) {
         return action(verdict);
     }
-    maps::count(counter::received(trail.attachment), len);
+    account(verdict, &trail, len, &frame, maps::count);
     match verdict {
-        Verdict::Transmit(attachment) => {
-            maps::count(counter::redirected(attachment), frame.len() as u64);
-            maps::expect_sent();
-        }
-        Verdict::Punt(kind) => maps::count(counter::PUNT + kind as u32, len),
+        Verdict::Transmit(_) => maps::expect_sent(),
+        Verdict::Punt(_) => {}
         Verdict::Drop(reason) => dropped(&ctx, reason, len, &trail),
     }
     action(verdict)
@@ -67,7 +64,6 @@ fn action(verdict: Verdict) -> u32 {
 
 #[inline(always)]
 fn dropped(ctx: &XdpContext, reason: DropReason, len: u64, trail: &Trail) {
-    maps::count(counter::DROP + reason as u32, len);
     if trail.wanted_on != 0 {
         maps::want(&NeighbourWanted { attachment: u32::from(trail.wanted_on), address: trail.wanted });
     }

@@ -1,20 +1,24 @@
-//! The in-memory backend: the stages of the XDP program over tables in plain memory, for tests of the controller.
+//! The in-memory backend: the stages of the XDP program over tables in plain memory, for tests of the controller and
+//! for the differential test, which holds the loaded program against it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use erdp_common::{
-    abi::{TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT},
+    abi::{TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, counter},
+    account::account,
     fib::build::Store,
     memory::{Frame, MemoryTables},
+    packet::Packet as _,
     pipeline::{Trail, Verdict, process},
 };
 
-use super::{Answer, Counters, Dataplane, DataplaneError, Mode, Record};
+use super::{Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally};
 
 /// Tables shared between the dataplane and the store it has handed out.
 #[derive(Clone, Debug)]
 pub struct MemoryDataplane {
     tables: Arc<Mutex<MemoryTables>>,
+    counts: Arc<Mutex<Vec<Tally>>>,
     store_taken: bool,
     /// Interfaces that were attached, in order.
     pub attached: Vec<u32>,
@@ -25,6 +29,7 @@ impl MemoryDataplane {
     pub fn new(blocks: u32) -> Self {
         Self {
             tables: Arc::new(Mutex::new(MemoryTables::new(blocks))),
+            counts: Arc::new(Mutex::new(vec![Tally::default(); counter::SLOTS as usize])),
             store_taken: false,
             attached: Vec::new(),
         }
@@ -33,6 +38,21 @@ impl MemoryDataplane {
     /// Reads the tables.
     pub fn with_tables<R>(&self, read: impl FnOnce(&mut MemoryTables) -> R) -> R {
         read(&mut self.tables.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A frame comes in on an interface and is counted; the answer is its end and what would leave.
+    pub fn run(&self, ifindex: u32, frame: &[u8]) -> (Verdict, Frame) {
+        let mut frame = Frame::new(frame);
+        let (came, mut trail) = (frame.len() as u64, Trail::default());
+        let verdict = self.with_tables(|tables| process(&mut frame, ifindex, tables, &mut trail));
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        account(verdict, &trail, came, &frame, |slot, bytes| {
+            if let Some(count) = counts.get_mut(slot as usize) {
+                *count += Tally { packets: 1, bytes };
+            }
+        });
+        drop(counts);
+        (verdict, frame)
     }
 }
 
@@ -58,7 +78,7 @@ impl Dataplane for MemoryDataplane {
     }
 
     fn counters(&self) -> Result<Counters, DataplaneError> {
-        Ok(Counters::default())
+        Ok(Counters::read(&self.counts.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn ask(&self, ifindex: u32, frame: &[u8]) -> Result<Answer, DataplaneError> {
