@@ -26,6 +26,19 @@ static OBJECT: &[u8] = ::aya::include_bytes_aligned!(env!("ERDP_BPF_OBJECT"));
 /// Room for a question and its answer: the longest single-buffer frame, tags that are pushed, the trace.
 const FRAME_MAX: usize = 4096;
 
+/// Room for frames going into and coming out of the program, to be used again and again.
+#[derive(Debug)]
+pub struct Buffers {
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self { input: Vec::with_capacity(FRAME_MAX), output: vec![0; FRAME_MAX] }
+    }
+}
+
 /// A record of the ABI as aya wants it.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
@@ -154,6 +167,56 @@ impl AyaDataplane {
         Ok(result.duration)
     }
 
+    /// Runs the program once on a frame that counts as received on an interface; nothing is sent. What leaves is in
+    /// `buffers`, with the XDP action that the program has returned.
+    pub fn run<'b>(
+        &self,
+        ifindex: u32,
+        frame: &[u8],
+        buffers: &'b mut Buffers,
+    ) -> Result<(u32, &'b [u8]), DataplaneError> {
+        let context = context(0, frame.len(), ifindex);
+        self.exchange(&context, frame, &mut buffers.output)
+            .map(|(action, len)| (action, &buffers.output[..len]))
+    }
+
+    /// As [`Dataplane::ask`], without an allocation: the frame as it would leave is in `buffers`.
+    pub fn ask_with<'b>(
+        &self,
+        ifindex: u32,
+        frame: &[u8],
+        buffers: &'b mut Buffers,
+    ) -> Result<(Trace, &'b [u8]), DataplaneError> {
+        buffers.input.clear();
+        buffers.input.extend_from_slice(&trace_bytes(Trace { magic: TRACE_MAGIC, ..Trace::default() }));
+        buffers.input.extend_from_slice(frame);
+        let context = context(size_of::<Trace>(), buffers.input.len(), ifindex);
+        let (_, len) = self.exchange(&context, &buffers.input, &mut buffers.output)?;
+        let output = &buffers.output[..len];
+        let trace = read_trace(output)
+            .filter(|trace| trace.magic == TRACE_ANSWERED)
+            .ok_or_else(|| DataplaneError::Ask("the program has not answered the question".into()))?;
+        Ok((trace, &output[size_of::<Trace>()..]))
+    }
+
+    /// One BPF_PROG_TEST_RUN: the action, and how many bytes of `output` are the frame afterwards.
+    fn exchange(
+        &self,
+        context: &[u8],
+        input: &[u8],
+        output: &mut [u8],
+    ) -> Result<(u32, usize), DataplaneError> {
+        let room = output.len();
+        let options = TestRunOptions {
+            data_in: Some(input),
+            data_out: Some(output),
+            ctx_in: Some(context),
+            ..Default::default()
+        };
+        let result = self.program()?.test_run(options).map_err(|error| DataplaneError::Ask(chain(&error)))?;
+        Ok((result.return_value, room.min(result.data_size_out as usize)))
+    }
+
     fn program(&self) -> Result<&Xdp, DataplaneError> {
         let program = self.ebpf.program("erdp").ok_or_else(|| missing("erdp"))?;
         program.try_into().map_err(|error| DataplaneError::Load(chain(&error)))
@@ -203,22 +266,9 @@ impl Dataplane for AyaDataplane {
     }
 
     fn ask(&self, ifindex: u32, frame: &[u8]) -> Result<Answer, DataplaneError> {
-        let mut input = trace_bytes(Trace { magic: TRACE_MAGIC, ..Trace::default() }).to_vec();
-        input.extend_from_slice(frame);
-        let context = context(size_of::<Trace>(), input.len(), ifindex);
-        let mut output = vec![0; FRAME_MAX];
-        let options = TestRunOptions {
-            data_in: Some(&input),
-            data_out: Some(&mut output),
-            ctx_in: Some(&context),
-            ..Default::default()
-        };
-        let result = self.program()?.test_run(options).map_err(|error| DataplaneError::Ask(chain(&error)))?;
-        output.truncate(result.data_size_out as usize);
-        let trace = read_trace(&output)
-            .filter(|trace| trace.magic == TRACE_ANSWERED)
-            .ok_or_else(|| DataplaneError::Ask("the program has not answered the question".into()))?;
-        Ok(Answer { trace, frame: output.split_off(size_of::<Trace>()) })
+        let mut buffers = Buffers::default();
+        self.ask_with(ifindex, frame, &mut buffers)
+            .map(|(trace, frame)| Answer { trace, frame: frame.to_vec() })
     }
 
     fn attach(&mut self, interface: &str, ifindex: u32, mode: Mode) -> Result<(), DataplaneError> {
@@ -243,8 +293,12 @@ fn watched<T: AsRawFd>(ring: T) -> io::Result<AsyncFd<T>> {
 
 /// `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex. With metadata, `data` is
 /// its length (Linux 5.14, net/bpf/test_run.c).
-fn context(metadata: usize, len: usize, ifindex: u32) -> Vec<u8> {
-    [metadata as u32, len as u32, 0, ifindex, 0, 0].iter().flat_map(|word| word.to_ne_bytes()).collect()
+fn context(metadata: usize, len: usize, ifindex: u32) -> [u8; 24] {
+    let mut context = [0; 24];
+    context[..4].copy_from_slice(&(metadata as u32).to_ne_bytes());
+    context[4..8].copy_from_slice(&(len as u32).to_ne_bytes());
+    context[12..16].copy_from_slice(&ifindex.to_ne_bytes());
+    context
 }
 
 fn trace_bytes(trace: Trace) -> [u8; size_of::<Trace>()] {
