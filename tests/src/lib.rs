@@ -1,10 +1,12 @@
 //! The lab and the tests that need it.
 //!
-//! [`packets`] are tables of frames for the pipeline on the host and in the kernel. [`lab`] brings up network namespaces with
+//! [`packets`] are tables of frames for the pipeline on the host and in the kernel; [`differential`] holds both against each
+//! other with frames by the million. [`lab`] brings up network namespaces with
 //! real routers, [`edge`] is erdp in the middle of them, [`traffic`] goes through it, [`checks`] says what must hold, and [`run`]
 //! is all of it in order.
 
 pub mod checks;
+pub mod differential;
 pub mod edge;
 pub mod lab;
 pub mod packets;

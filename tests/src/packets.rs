@@ -6,7 +6,9 @@
 mod edge;
 mod frames;
 mod rows;
+mod stand;
 
 pub use edge::{Edge, Ports, forward, neighbour_mac, our_mac};
 pub use frames::{Build, Tagging, ipv4_of};
 pub use rows::{Expect, Row, rows};
+pub use stand::{in_network_namespace, is_root, veth_ports};

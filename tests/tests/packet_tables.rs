@@ -1,6 +1,6 @@
 //! Every row of the packet tables on the host's pipeline and in the kernel's loaded program (BPF_PROG_TEST_RUN).
 
-use std::{collections::BTreeSet, process::Command, thread};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use erdp::dataplane::{
@@ -9,7 +9,9 @@ use erdp::dataplane::{
     memory::MemoryDataplane,
 };
 use erdp_common::reason::DropReason;
-use erdp_tests::packets::{Edge, Expect, Ports, Row, ipv4_of, neighbour_mac, rows};
+use erdp_tests::packets::{
+    Edge, Expect, Ports, Row, in_network_namespace, ipv4_of, is_root, neighbour_mac, rows, veth_ports,
+};
 
 const HOST_PORTS: Ports = Ports { a: 11, b: 12, c: 13 };
 
@@ -143,36 +145,4 @@ fn check_frame(row: &Row, answer: &Answer, tags: &[u16]) -> Result<()> {
         ensure!(header.time_to_live == came[8] - 1, "TTL is {}", header.time_to_live);
     }
     Ok(())
-}
-
-fn is_root() -> bool {
-    // SAFETY: no arguments, no memory.
-    unsafe { libc::geteuid() == 0 }
-}
-
-/// Runs on a thread of its own in a new network namespace, which ends with the thread.
-fn in_network_namespace(run: impl FnOnce() -> Result<()> + Send) -> Result<()> {
-    thread::scope(|scope| {
-        let result = scope.spawn(|| {
-            // SAFETY: affects this thread only.
-            let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-            ensure!(result == 0, "unshare: {}", std::io::Error::last_os_error());
-            run()
-        });
-        result.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-fn veth_ports() -> Result<Ports> {
-    let mut indexes = Vec::new();
-    for name in ["pa", "pb", "pc"] {
-        let peer = format!("{name}x");
-        let status =
-            Command::new("ip").args(["link", "add", name, "type", "veth", "peer", "name", &peer]).status()?;
-        ensure!(status.success(), "ip link add {name} failed");
-        let name = std::ffi::CString::new(name)?;
-        // SAFETY: a NUL-terminated name.
-        indexes.push(unsafe { libc::if_nametoindex(name.as_ptr()) });
-    }
-    Ok(Ports { a: indexes[0], b: indexes[1], c: indexes[2] })
 }

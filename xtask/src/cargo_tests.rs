@@ -119,12 +119,13 @@ fn package(id: &str) -> Option<&str> {
 }
 
 impl Program {
-    /// Runs it; its output goes to the terminal. `arguments` are libtest's; `long` asks property tests for more cases.
+    /// Runs it; its output goes to the terminal. `arguments` are libtest's; `long` asks property and
+    /// differential tests for more cases.
     pub fn run(&self, arguments: &[&str], long: bool) -> Result<Tally> {
         let mut command = Command::new(&self.executable);
         command.args(arguments).current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         if long {
-            command.env("PROPTEST_CASES", "2560");
+            command.env("PROPTEST_CASES", "2560").env("ERDP_TEST_FULL", "1");
         }
         tally(&mut command)
     }

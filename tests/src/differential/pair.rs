@@ -1,0 +1,167 @@
+//! One edge, twice: in the kernel and on the host.
+
+use std::fmt;
+
+use anyhow::{Result, ensure};
+use erdp::dataplane::{
+    Counters, Dataplane as _,
+    aya::{AyaDataplane, Buffers, LoadOptions},
+    memory::MemoryDataplane,
+};
+use erdp_common::{abi::Trace, pipeline::Verdict};
+
+use crate::packets::{Edge, Ports};
+
+/// Shorter frames are refused by the kernel's test run (ETH_HLEN; net/bpf/test_run.c, Linux 6.18).
+pub const FRAME_MIN: usize = 14;
+/// Longer frames do not fit one page together with headroom, tailroom and the question's metadata.
+pub const FRAME_MAX: usize = 3_400;
+
+/// The loaded program and the host's stages with the same records.
+pub struct Pair {
+    kernel: AyaDataplane,
+    host: MemoryDataplane,
+    _edges: [Edge; 2],
+    buffers: Buffers,
+}
+
+/// What became of a frame.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Both did this.
+    Same(Trace),
+    /// They did not do the same.
+    Different(Box<Difference>),
+    /// Below [`FRAME_MIN`]: not asked.
+    TooShort,
+    /// Above [`FRAME_MAX`]: not asked.
+    TooLong,
+}
+
+/// A frame for which kernel and host differ.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// Interface it came in on.
+    pub ifindex: u32,
+    /// The frame.
+    pub frame: Vec<u8>,
+    /// In what they differ.
+    pub what: String,
+}
+
+impl Pair {
+    /// Loads the program and builds the edge in both.
+    pub fn new(ports: Ports) -> Result<Self> {
+        const BLOCKS: u32 = 2048;
+        let mut kernel = AyaDataplane::load(LoadOptions { fib_blocks: BLOCKS, log_drops: false })?;
+        let mut host = MemoryDataplane::new(BLOCKS);
+        let _edges = [Edge::build(&mut kernel, ports)?, Edge::build(&mut host, ports)?];
+        Ok(Self { kernel, host, _edges, buffers: Buffers::default() })
+    }
+
+    /// Puts a frame to both, as a question and as traffic.
+    pub fn compare(&mut self, ifindex: u32, frame: &[u8]) -> Result<Outcome> {
+        if frame.len() < FRAME_MIN {
+            return Ok(Outcome::TooShort);
+        }
+        if frame.len() > FRAME_MAX {
+            return Ok(Outcome::TooLong);
+        }
+        let host = self.host.ask(ifindex, frame)?;
+        let (trace, bytes) = self.kernel.ask_with(ifindex, frame, &mut self.buffers)?;
+        let mut what = None;
+        if trace != host.trace {
+            what = Some(format!("the question's answer: kernel {trace:?}, host {:?}", host.trace));
+        } else if bytes != host.frame {
+            what = Some(bytes_differ("the question's frame", bytes, &host.frame));
+        }
+        let (verdict, left) = self.host.run(ifindex, frame);
+        let (action, bytes) = self.kernel.run(ifindex, frame, &mut self.buffers)?;
+        if action != xdp_action(verdict) {
+            what.get_or_insert_with(|| format!("the XDP action: kernel {action}, host {verdict:?}"));
+        } else if bytes != left.bytes() {
+            what.get_or_insert_with(|| bytes_differ("the frame that leaves", bytes, left.bytes()));
+        }
+        Ok(match what {
+            None => Outcome::Same(trace),
+            Some(what) => Outcome::Different(Box::new(Difference { ifindex, frame: frame.to_vec(), what })),
+        })
+    }
+
+    /// The smallest frame, by cutting and zeroing, for which they still differ.
+    pub fn shrink(&mut self, difference: Difference) -> Result<Difference> {
+        let mut best = difference;
+        let mut step = best.frame.len();
+        while step > 0 {
+            let mut at = 0;
+            while at < best.frame.len() {
+                let end = (at + step).min(best.frame.len());
+                let mut cut = best.frame.clone();
+                cut.drain(at..end);
+                let mut zeroed = best.frame.clone();
+                zeroed[at..end].fill(0);
+                let smaller = self.still(best.ifindex, &cut)?;
+                let plainer = match smaller {
+                    None if zeroed != best.frame => self.still(best.ifindex, &zeroed)?,
+                    other => other,
+                };
+                at = if let Some(found) = plainer {
+                    let shorter = found.frame.len() < best.frame.len();
+                    best = found;
+                    if shorter { at } else { end }
+                } else {
+                    end
+                };
+            }
+            step /= 2;
+        }
+        Ok(best)
+    }
+
+    fn still(&mut self, ifindex: u32, frame: &[u8]) -> Result<Option<Difference>> {
+        Ok(match self.compare(ifindex, frame)? {
+            Outcome::Different(difference) => Some(*difference),
+            _ => None,
+        })
+    }
+
+    /// Compares all counters, and checks that every frame received has ended in exactly one of them.
+    pub fn compare_counters(&self) -> Result<Counters> {
+        let (kernel, host) = (self.kernel.counters()?, self.host.counters()?);
+        // The loss tracepoints see the whole machine, and a test run's redirects are never flushed: not comparable here.
+        let kernel = Counters { transmit_lost: host.transmit_lost, ..kernel };
+        ensure!(kernel == host, "the counters differ:\nkernel {kernel:?}\nhost   {host:?}");
+        ensure!(kernel.unexplained() == 0, "{} frames without a verdict's counter", kernel.unexplained());
+        Ok(kernel)
+    }
+}
+
+/// `enum xdp_action` (linux/bpf.h) of a verdict.
+fn xdp_action(verdict: Verdict) -> u32 {
+    match verdict {
+        Verdict::Drop(_) => 1,
+        Verdict::Punt(_) => 2,
+        Verdict::Transmit(_) => 4,
+    }
+}
+
+fn bytes_differ(what: &str, kernel: &[u8], host: &[u8]) -> String {
+    format!("{what}:\nkernel {}\nhost   {}", hex(kernel), hex(host))
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "interface {}, {} bytes: {}\nframe  {}",
+            self.ifindex,
+            self.frame.len(),
+            self.what,
+            hex(&self.frame)
+        )
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,144 @@
+//! The loaded program against the host's stages: random and damaged frames, and every capture under `ERDP_DATA`.
+//!
+//! `ERDP_TEST_FULL=1` (`cargo xtask test --full`) makes it three million frames; `ERDP_TEST_SEED` chooses others than the usual ones.
+
+use std::{env, path::Path, thread, time::Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use erdp_tests::{
+    differential::{Difference, Generator, Histogram, Outcome, Pair, captures},
+    packets::{Ports, in_network_namespace, is_root, rows, veth_ports},
+};
+
+/// Frames of the everyday run, and of the full one; both workers together.
+const SLICE: u64 = 500_000;
+const FULL: u64 = 3_000_000;
+/// One for each of the two CPUs that a small machine has.
+const WORKERS: u64 = 2;
+const SEED: u64 = 0x4552_4450;
+
+#[test]
+fn random_and_damaged_frames_have_the_same_verdict_bytes_and_counters_in_kernel_and_host() -> Result<()> {
+    if !is_root() {
+        println!("SKIP: loading an XDP program needs root");
+        return Ok(());
+    }
+    let seed =
+        env::var("ERDP_TEST_SEED").ok().map_or(Ok(SEED), |text| text.parse()).context("ERDP_TEST_SEED")?;
+    let frames = if env::var_os("ERDP_TEST_FULL").is_some() { FULL } else { SLICE };
+    let started = Instant::now();
+    let mut reached = Histogram::default();
+    thread::scope(|scope| -> Result<()> {
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|worker| scope.spawn(move || random_frames(seed.wrapping_add(worker), frames / WORKERS)))
+            .collect();
+        for worker in workers {
+            reached.add(&worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(())
+    })?;
+    println!("\nseed {seed}, {:.1} s: {reached}", started.elapsed().as_secs_f32());
+    let by_rows = in_network_namespace(|| {
+        let ports = veth_ports()?;
+        let mut pair = Pair::new(ports)?;
+        let mut reached = Histogram::default();
+        for row in rows(ports) {
+            compare(&mut pair, row.ifindex, &row.frame, &mut reached).context(row.name)?;
+        }
+        Ok(reached)
+    })?;
+    let blind = reached.lacks(&by_rows);
+    ensure!(
+        blind.is_empty(),
+        "the packet tables reach {blind:?}, the generator does not: it has become blind"
+    );
+    Ok(())
+}
+
+fn random_frames(seed: u64, frames: u64) -> Result<Histogram> {
+    in_network_namespace(|| {
+        let ports = veth_ports()?;
+        let mut pair = Pair::new(ports)?;
+        let mut generator = Generator::new(seed, ports);
+        let mut reached = Histogram::default();
+        for number in 0..frames {
+            let sample = generator.sample();
+            compare(&mut pair, sample.ifindex, &sample.frame, &mut reached)
+                .with_context(|| format!("frame {number} of seed {seed}"))?;
+        }
+        let counters = pair.compare_counters()?;
+        ensure!(
+            counters.rx.packets == reached.compared,
+            "{} counted, {} sent",
+            counters.rx.packets,
+            reached.compared
+        );
+        Ok(reached)
+    })
+}
+
+#[test]
+fn captured_packets_have_the_same_verdict_bytes_and_counters_in_kernel_and_host() -> Result<()> {
+    let Some(data) = env::var_os("ERDP_DATA") else {
+        println!("not run: ERDP_DATA is not set");
+        return Ok(());
+    };
+    if !is_root() {
+        println!("SKIP: loading an XDP program needs root");
+        return Ok(());
+    }
+    let folder = Path::new(&data).join("pcaps");
+    let files = captures::files(&folder)?;
+    ensure!(!files.is_empty(), "{} has no captures", folder.display());
+    in_network_namespace(|| {
+        let ports = veth_ports()?;
+        let mut pair = Pair::new(ports)?;
+        let mut reached = Histogram::default();
+        let (mut packets, mut other_links, mut broken) = (0, 0, Vec::new());
+        for file in &files {
+            let capture = captures::read(file)?;
+            packets += capture.frames.len();
+            other_links += capture.other_links;
+            if let Some(why) = capture.broken {
+                broken.push(format!("{}: {why}", file.display()));
+            }
+            for (number, frame) in capture.frames.iter().enumerate() {
+                captured(&mut pair, ports, frame, &mut reached)
+                    .with_context(|| format!("packet {number} of {}", file.display()))?;
+            }
+        }
+        pair.compare_counters()?;
+        println!(
+            "\n{} captures, {packets} Ethernet packets ({other_links} of other link types), {} files end early: {reached}",
+            files.len(),
+            broken.len()
+        );
+        broken.iter().for_each(|why| println!("  {why}"));
+        ensure!(reached.compared > 0, "no packet of any capture was compared");
+        Ok(())
+    })
+}
+
+/// On all three ports: as it is, and with the destination that makes it transit traffic there.
+fn captured(pair: &mut Pair, ports: Ports, frame: &[u8], reached: &mut Histogram) -> Result<()> {
+    for (ifindex, tag, to_customer) in
+        [(ports.a, None, true), (ports.b, Some(100), true), (ports.c, None, false)]
+    {
+        compare(pair, ifindex, frame, reached)?;
+        if let Some(routed) = captures::routed(frame, tag, to_customer) {
+            compare(pair, ifindex, &routed, reached)?;
+        }
+    }
+    Ok(())
+}
+
+fn compare(pair: &mut Pair, ifindex: u32, frame: &[u8], reached: &mut Histogram) -> Result<()> {
+    let outcome = pair.compare(ifindex, frame)?;
+    reached.note(&outcome);
+    if let Outcome::Different(difference) = outcome {
+        let whole: Difference = *difference;
+        let smallest = pair.shrink(whole.clone())?;
+        bail!("kernel and host differ\nas it was: {whole}\nsmallest: {smallest}");
+    }
+    Ok(())
+}
