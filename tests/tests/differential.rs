@@ -5,9 +5,11 @@
 use std::{env, path::Path, thread, time::Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use erdp::dataplane::Record;
+use erdp_common::abi::{NEXT_HOP_RESOLVED, NextHop, PeerKey, Vlan};
 use erdp_tests::{
     differential::{Difference, Generator, Histogram, Outcome, Pair, captures},
-    packets::{Ports, in_network_namespace, is_root, rows, veth_ports},
+    packets::{Ports, forward, in_network_namespace, is_root, rows, veth_ports},
 };
 
 /// Frames of the everyday run, and of the full one; both workers together.
@@ -141,4 +143,68 @@ fn compare(pair: &mut Pair, ifindex: u32, frame: &[u8], reached: &mut Histogram)
         bail!("kernel and host differ\nas it was: {whole}\nsmallest: {smallest}");
     }
     Ok(())
+}
+
+#[test]
+fn a_difference_in_any_one_record_is_found_and_made_small() -> Result<()> {
+    if !is_root() {
+        println!("SKIP: loading an XDP program needs root");
+        return Ok(());
+    }
+    const ENOUGH: usize = 10_000;
+    // Another MAC address shows in the bytes only; the others move counters too.
+    let customer = NextHop {
+        flags: NEXT_HOP_RESOLVED,
+        attachment: 4,
+        link: 4,
+        mtu: 1500,
+        l2_len: 12,
+        ..NextHop::default()
+    };
+    let peer = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 198, 18, 1, 2];
+    let planted = [
+        ("a link is dead", Record::Link(1, false)),
+        ("a neighbour has another MAC address", Record::NextHop(4, customer)),
+        ("a group leads elsewhere", Record::Group(2, forward(&[2]))),
+        ("a tag is unknown", Record::Vlan(1, 100, Vlan::default())),
+        ("a peer is unknown", Record::Peer(PeerKey { attachment: 1, address: peer }, false)),
+    ];
+    for (name, record) in planted {
+        let (whole, smallest, counters) = in_network_namespace(|| {
+            let ports = veth_ports()?;
+            let mut pair = Pair::new(ports)?;
+            pair.plant(&record)?;
+            let mut generator = Generator::new(SEED, ports);
+            let mut first = None;
+            for _ in 0..ENOUGH {
+                let sample = generator.sample();
+                if let Outcome::Different(difference) = pair.compare(sample.ifindex, &sample.frame)? {
+                    first.get_or_insert(*difference);
+                }
+            }
+            let counters = pair.compare_counters();
+            let whole = first.with_context(|| format!("{name}: not found"))?;
+            Ok((whole.frame.clone(), pair.shrink(whole)?, counters))
+        })?;
+        ensure!(smallest.frame.len() <= whole.len(), "{name}: grew from {} bytes", whole.len());
+        ensure!(set_bytes(&smallest.frame) < set_bytes(&whole), "{name}: not made plainer: {smallest}");
+        let moves_no_counter = matches!(record, Record::NextHop(..));
+        ensure!(counters.is_ok() == moves_no_counter, "{name}: the counters say otherwise: {counters:?}");
+    }
+    Ok(())
+}
+
+fn set_bytes(frame: &[u8]) -> usize {
+    frame.iter().filter(|byte| **byte != 0).count()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_frames() {
+    let ports = Ports { a: 1, b: 2, c: 3 };
+    let frames = |seed| {
+        let mut generator = Generator::new(seed, ports);
+        (0..500).map(|_| generator.sample()).collect::<Vec<_>>()
+    };
+    assert_eq!(frames(1), frames(1));
+    assert_ne!(frames(1), frames(2));
 }

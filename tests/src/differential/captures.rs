@@ -51,16 +51,20 @@ pub fn read(path: &Path) -> Result<Capture> {
     file.read_to_end(&mut bytes)?;
     let mut capture = Capture::default();
     if bytes.starts_with(&[0x1f, 0x8b]) {
-        let mut unpacked = Vec::new();
-        if let Err(error) = MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut unpacked) {
-            capture.broken = Some(format!("gzip: {error}"));
-        }
-        bytes = unpacked;
+        bytes = gunzip(bytes, &mut capture);
     }
     if let Err(error) = blocks(&bytes, &mut capture) {
         capture.broken = Some(error.to_string());
     }
     Ok(capture)
+}
+
+fn gunzip(packed: Vec<u8>, capture: &mut Capture) -> Vec<u8> {
+    let mut unpacked = Vec::new();
+    if let Err(error) = MultiGzDecoder::new(packed.as_slice()).read_to_end(&mut unpacked) {
+        capture.broken = Some(format!("gzip: {error}"));
+    }
+    unpacked
 }
 
 /// The frame with its IP destination (and only that) in a prefix that the edge of the packet tables routes, behind the tag of
@@ -141,5 +145,98 @@ impl Capture {
         } else {
             self.other_links += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::{Compression, write::GzEncoder};
+
+    use super::{Capture, blocks, gunzip, routed};
+
+    const FRAME: [u8; 15] = [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 8, 0, 0x45];
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    /// A file of draft-ietf-opsawg-pcap: header, then each packet with its own.
+    fn pcap(link: u32, packets: usize) -> Vec<u8> {
+        let mut file = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, link]);
+        for _ in 0..packets {
+            file.extend(words(&[0, 0, FRAME.len() as u32, FRAME.len() as u32]));
+            file.extend(FRAME);
+        }
+        file
+    }
+
+    /// A section, an Ethernet interface, one of another type, and a packet on each (draft-ietf-opsawg-pcapng).
+    fn pcapng() -> Vec<u8> {
+        let mut file = words(&[0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28]);
+        for link in [1, 101] {
+            file.extend(words(&[1, 20, link, 65_535, 20]));
+        }
+        for interface in [0, 1] {
+            file.extend(words(&[6, 48, interface, 0, 0, FRAME.len() as u32, FRAME.len() as u32]));
+            file.extend(FRAME);
+            file.push(0); // padding to four bytes
+            file.extend(words(&[48]));
+        }
+        file
+    }
+
+    fn read(bytes: &[u8]) -> Capture {
+        let mut capture = Capture::default();
+        let ended = blocks(bytes, &mut capture);
+        capture.broken = ended.err().map(|error| error.to_string());
+        capture
+    }
+
+    #[test]
+    fn both_formats_give_their_ethernet_frames_without_padding() {
+        for (file, frames, other_links) in [(pcap(1, 3), 3, 0), (pcap(101, 2), 0, 2), (pcapng(), 1, 1)] {
+            let capture = read(&file);
+            assert_eq!(capture.frames, vec![FRAME.to_vec(); frames]);
+            assert_eq!((capture.other_links, capture.broken), (other_links, None));
+        }
+    }
+
+    #[test]
+    fn a_file_that_ends_early_gives_what_it_has_and_says_so() {
+        for (file, cut, frames) in
+            [(pcap(1, 2), 1, 1), (pcap(1, 2), 40, 0), ([pcapng(), pcapng()].concat(), 60, 1)]
+        {
+            let capture = read(&file[..file.len() - cut]);
+            assert_eq!(capture.frames.len(), frames, "{cut} bytes less");
+            assert!(capture.broken.is_some(), "{cut} bytes less: not said");
+        }
+    }
+
+    #[test]
+    fn gzip_is_unpacked() {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(&pcap(1, 1)).unwrap();
+        let packed = packed.finish().unwrap();
+        let mut capture = Capture::default();
+        assert_eq!(gunzip(packed.clone(), &mut capture), pcap(1, 1));
+        assert_eq!(capture.broken, None);
+        gunzip(packed[..packed.len() - 9].to_vec(), &mut capture);
+        assert!(capture.broken.is_some());
+    }
+
+    #[test]
+    fn a_routed_frame_has_only_its_destination_and_tags_changed() {
+        let mut tagged = FRAME[..12].to_vec();
+        tagged.extend([0x88, 0xa8, 0, 7, 8, 0]);
+        tagged.extend([0x45; 20]);
+        let routed = routed(&tagged, Some(100), false).unwrap();
+        let mut expected = FRAME[..12].to_vec();
+        expected.extend([0x81, 0, 0, 100, 8, 0]);
+        expected.extend([0x45; 16]);
+        expected.extend([20, 1, 0, 9]);
+        assert_eq!(routed, expected);
+        assert_eq!(super::routed(&tagged[..20], None, true), None);
     }
 }

@@ -6,7 +6,7 @@ use super::{damage, grammar};
 use crate::packets::{Ports, rows};
 
 /// A frame and where it comes in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// Interface index.
     pub ifindex: u32,

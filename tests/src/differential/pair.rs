@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::{Result, ensure};
 use erdp::dataplane::{
-    Counters, Dataplane as _,
+    Counters, Dataplane as _, Record,
     aya::{AyaDataplane, Buffers, LoadOptions},
     memory::MemoryDataplane,
 };
@@ -57,6 +57,11 @@ impl Pair {
         let mut host = MemoryDataplane::new(BLOCKS);
         let _edges = [Edge::build(&mut kernel, ports)?, Edge::build(&mut host, ports)?];
         Ok(Self { kernel, host, _edges, buffers: Buffers::default() })
+    }
+
+    /// Writes a record on the host's side only: a difference that must be found, to test the test.
+    pub fn plant(&mut self, record: &Record) -> Result<()> {
+        Ok(self.host.write(record)?)
     }
 
     /// Puts a frame to both, as a question and as traffic.
