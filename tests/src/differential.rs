@@ -1,7 +1,7 @@
 //! The differential test: the program that ships, loaded in the kernel, against the same stages on the host.
 //!
 //! [`Pair`] is one edge of the packet tables built twice. Each frame is put to both as a question (verdict, trace and bytes must
-//! agree) and then sent as traffic (action, bytes and, at the end, every counter must agree). Frames come from [`Generator`]
+//! agree) and then sent as traffic (action, bytes, wanted neighbour and, at the end, every counter must agree). Frames come from [`Generator`]
 //! (a grammar of packets, and damage done to them) or from [`captures`]. [`Histogram`] says what has been reached, so that a
 //! generator that has become blind is noticed. A difference is [shrunk](Pair::shrink) before it is shown.
 //!

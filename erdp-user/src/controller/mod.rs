@@ -23,14 +23,16 @@ use std::{
 };
 
 use ::aya::maps::{MapData, RingBuf};
-use erdp_common::abi::NeighbourWanted;
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::MissedTickBehavior};
 
 use crate::{
     bgp::{PeerCommand, PeerEvent, PeerHandle, Speaker, Update},
     config::{self, Config, Domain},
     control::server::Asked,
-    dataplane::{Mode, aya::AyaDataplane},
+    dataplane::{
+        Mode,
+        aya::{AyaDataplane, neighbour_wanted},
+    },
     fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Target, Wish},
     kernel::{Kernel, KernelEvent, Link},
     rib::Rib,
@@ -264,12 +266,10 @@ impl Controller {
     /// Takes the neighbours that packets have asked for; the kernel is asked for each once a tick.
     fn take_wanted(&mut self, ring: &mut RingBuf<MapData>) {
         while let Some(item) = ring.next() {
-            let Ok(bytes) = <[u8; size_of::<NeighbourWanted>()]>::try_from(&item[..]) else { continue };
-            let (attachment, address) = bytes.split_at(4);
-            let Ok(attachment) = attachment.try_into().map(u32::from_ne_bytes) else { continue };
-            let Ok(address) = <[u8; 16]>::try_from(address).map(std::net::Ipv6Addr::from) else { continue };
+            let Some(wanted) = neighbour_wanted(&item) else { continue };
             if self.wanted.len() < WANTED_MAX {
-                self.wanted.insert((AttachmentId(attachment as u16), IpAddr::V6(address).to_canonical()));
+                let address = IpAddr::V6(wanted.address.into()).to_canonical();
+                self.wanted.insert((AttachmentId(wanted.attachment as u16), address));
             }
         }
     }

@@ -11,7 +11,7 @@ use ::aya::{
     programs::{TracePoint, Xdp, XdpMode, xdp::XdpLinkId},
 };
 use erdp_common::{
-    abi::{self, Count, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
+    abi::{self, Count, NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
     fib::build::Store,
 };
 
@@ -135,6 +135,11 @@ impl AyaDataplane {
     /// The ring of neighbours that packets have asked for; handed out once. Needs a tokio runtime.
     pub fn take_wanted(&mut self) -> io::Result<AsyncFd<RingBuf<MapData>>> {
         watched(self.wanted.take().ok_or_else(|| io::Error::other("handed out already"))?)
+    }
+
+    /// The next neighbour that a packet has asked for, unless the ring has been handed out.
+    pub fn next_wanted(&mut self) -> Option<NeighbourWanted> {
+        self.wanted.as_mut()?.next().and_then(|item| neighbour_wanted(&item))
     }
 
     /// Passes the program's log (aya-log) on to `log`, for as long as the runtime lives.
@@ -313,6 +318,12 @@ impl Dataplane for AyaDataplane {
         self.attached.insert(interface.into(), link);
         Ok(())
     }
+}
+
+/// A record of the ring of neighbours that packets have asked for.
+pub fn neighbour_wanted(record: &[u8]) -> Option<NeighbourWanted> {
+    let (attachment, address) = record.split_first_chunk()?;
+    Some(NeighbourWanted { attachment: u32::from_ne_bytes(*attachment), address: address.try_into().ok()? })
 }
 
 /// A ring buffer as tokio waits for it.

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use erdp_common::{
-    abi::{TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, counter},
+    abi::{NeighbourWanted, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, counter},
     account::account,
     fib::build::Store,
     memory::{Frame, MemoryTables},
@@ -41,8 +41,8 @@ impl MemoryDataplane {
         read(&mut self.tables.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A frame comes in on an interface and is counted; the answer is its end and what would leave.
-    pub fn run(&self, ifindex: u32, frame: &[u8]) -> (Verdict, Frame) {
+    /// A frame comes in on an interface and is counted.
+    pub fn run(&self, ifindex: u32, frame: &[u8]) -> Ran {
         let mut frame = Frame::new(frame);
         let (came, mut trail) = (frame.len() as u64, Trail::default());
         let verdict = self.with_tables(|tables| process(&mut frame, ifindex, tables, &mut trail));
@@ -52,9 +52,21 @@ impl MemoryDataplane {
                 *count += Tally { packets: 1, bytes };
             }
         });
-        drop(counts);
-        (verdict, frame)
+        let wanted = (trail.wanted_on != 0)
+            .then(|| NeighbourWanted { attachment: u32::from(trail.wanted_on), address: trail.wanted });
+        Ran { verdict, frame, wanted }
     }
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// Its end.
+    pub verdict: Verdict,
+    /// As it would leave.
+    pub frame: Frame,
+    /// The neighbour that it asks for.
+    pub wanted: Option<NeighbourWanted>,
 }
 
 impl Dataplane for MemoryDataplane {

@@ -122,7 +122,10 @@ impl Capture {
     /// Takes the packet of a block; `links` are the link types of the file's interfaces so far.
     fn block(&mut self, block: &PcapBlockOwned<'_>, links: &mut Vec<Linktype>) {
         match block {
-            PcapBlockOwned::LegacyHeader(header) => *links = vec![header.network],
+            PcapBlockOwned::LegacyHeader(header) => {
+                // The upper four bits tell the length of the frame check sequence (draft-ietf-opsawg-pcap section 4).
+                *links = vec![Linktype(header.network.0 & 0x0fff_ffff)];
+            }
             PcapBlockOwned::Legacy(packet) => self.packet(links.first(), packet.data, packet.caplen),
             PcapBlockOwned::NG(Block::SectionHeader(_)) => links.clear(),
             PcapBlockOwned::NG(Block::InterfaceDescription(interface)) => links.push(interface.linktype),
@@ -196,7 +199,9 @@ mod tests {
 
     #[test]
     fn both_formats_give_their_ethernet_frames_without_padding() {
-        for (file, frames, other_links) in [(pcap(1, 3), 3, 0), (pcap(101, 2), 0, 2), (pcapng(), 1, 1)] {
+        for (file, frames, other_links) in
+            [(pcap(1, 3), 3, 0), (pcap(0x3000_0001, 1), 1, 0), (pcap(101, 2), 0, 2), (pcapng(), 1, 1)]
+        {
             let capture = read(&file);
             assert_eq!(capture.frames, vec![FRAME.to_vec(); frames]);
             assert_eq!((capture.other_links, capture.broken), (other_links, None));

@@ -80,12 +80,17 @@ impl Pair {
         } else if bytes != host.frame {
             what = Some(bytes_differ("the question's frame", bytes, &host.frame));
         }
-        let (verdict, left) = self.host.run(ifindex, frame);
+        let ran = self.host.run(ifindex, frame);
         let (action, bytes) = self.kernel.run(ifindex, frame, &mut self.buffers)?;
-        if action != xdp_action(verdict) {
-            what.get_or_insert_with(|| format!("the XDP action: kernel {action}, host {verdict:?}"));
-        } else if bytes != left.bytes() {
-            what.get_or_insert_with(|| bytes_differ("the frame that leaves", bytes, left.bytes()));
+        let wanted = self.kernel.next_wanted();
+        if action != xdp_action(ran.verdict) {
+            what.get_or_insert_with(|| format!("the XDP action: kernel {action}, host {:?}", ran.verdict));
+        } else if bytes != ran.frame.bytes() {
+            what.get_or_insert_with(|| bytes_differ("the frame that leaves", bytes, ran.frame.bytes()));
+        } else if wanted != ran.wanted {
+            what.get_or_insert_with(|| {
+                format!("the wanted neighbour: kernel {wanted:?}, host {:?}", ran.wanted)
+            });
         }
         Ok(match what {
             None => Outcome::Same(trace),

@@ -1,24 +1,26 @@
 //! Where the program is loaded for the packet tables: a network namespace with three interfaces, gone with its thread.
 
-use std::{ffi::CString, io, process::Command, thread};
+use std::{process::Command, thread};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    net::if_::if_nametoindex,
+    sched::{CloneFlags, unshare},
+    unistd::geteuid,
+};
 
 use super::Ports;
 
 /// Loading an XDP program needs root.
 pub fn is_root() -> bool {
-    // SAFETY: no arguments, no memory.
-    unsafe { libc::geteuid() == 0 }
+    geteuid().is_root()
 }
 
 /// Runs on a thread of its own in a new network namespace, which ends with the thread.
 pub fn in_network_namespace<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         let result = scope.spawn(|| {
-            // SAFETY: affects this thread only.
-            let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
-            ensure!(result == 0, "unshare: {}", io::Error::last_os_error());
+            unshare(CloneFlags::CLONE_NEWNET).context("unshare")?; // of this thread only
             run()
         });
         result.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -33,9 +35,7 @@ pub fn veth_ports() -> Result<Ports> {
         let status =
             Command::new("ip").args(["link", "add", name, "type", "veth", "peer", "name", &peer]).status()?;
         ensure!(status.success(), "ip link add {name} failed");
-        let name = CString::new(name)?;
-        // SAFETY: a NUL-terminated name.
-        indexes.push(unsafe { libc::if_nametoindex(name.as_ptr()) });
+        indexes.push(if_nametoindex(name)?);
     }
     Ok(Ports { a: indexes[0], b: indexes[1], c: indexes[2] })
 }
