@@ -1,6 +1,6 @@
 //! `erdp`: the ExpressRoute edge router's daemon and its operator's commands.
 
-use std::{net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, net::IpAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
@@ -127,7 +127,8 @@ fn report(result: Result<()>) -> ExitCode {
 
 fn run(options: Options) -> ExitCode {
     let filter = EnvFilter::try_from_env("ERDP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     // Before any other thread: the mount is seen by the threads that this one starts. Not there: said when it is missed.
     if let Err(error) = tracefs::ensure_mounted() {
         tracing::debug!(%error, "tracefs is not mounted");

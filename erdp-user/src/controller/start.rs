@@ -11,13 +11,17 @@ use std::{
     time::Instant,
 };
 
+use erdp_common::abi::PeerKey;
 use ipnet::IpNet;
-use tokio::sync::mpsc;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
 
 use super::{Controller, Inputs, fib_id, limits};
 use crate::{
     bgp::{Cease, ListenError, Listener, PORT, PeerEvent, Speaker},
-    config::{Config, ConfigError},
+    config::{Attachment, Config, ConfigError, DomainId, VlanId},
     control::server::{ControlError, Server},
     dataplane::{
         Dataplane, DataplaneError, Mode, Record,
@@ -72,6 +76,9 @@ pub enum StartError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// Signal handlers.
+    #[error("catching signals: {0}")]
+    Signal(std::io::Error),
     /// The event loop.
     #[error("the ring of wanted neighbours: {0}")]
     Ring(std::io::Error),
@@ -87,36 +94,43 @@ impl StartError {
     }
 }
 
-/// Checks the configuration and the machine; changes nothing.
+/// Checks the configuration and the machine; changes nothing. The answer is what the operator should know.
 pub fn check(path: &Path, allow_generic: bool) -> Result<Vec<String>, StartError> {
+    checked(path, allow_generic).map(|(_, warnings)| warnings)
+}
+
+fn checked(path: &Path, allow_generic: bool) -> Result<(Config, Vec<String>), StartError> {
     let (config, warnings) = Config::load(path)?;
     let findings = preflight::check(&config, &preflight::Machine::read(&config), allow_generic);
     let (refusals, others): (Vec<_>, Vec<_>) = findings.into_iter().partition(Finding::refuses);
     if !refusals.is_empty() {
         return Err(StartError::Refused(refusals));
     }
-    Ok(warnings.iter().map(ToString::to_string).chain(others.iter().map(ToString::to_string)).collect())
+    let warnings = warnings.iter().map(ToString::to_string).chain(others.iter().map(ToString::to_string));
+    Ok((config, warnings.collect()))
 }
 
 /// Runs the router until a signal.
 pub async fn run(options: Options) -> Result<(), StartError> {
-    for warning in check(&options.config, options.allow_generic)? {
+    let stop = Signals::catch()?;
+    let (config, warnings) = checked(&options.config, options.allow_generic)?;
+    for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let (config, _) = Config::load(&options.config)?;
     let server = Server::bind(&options.control)?;
     let (kernel, kernel_events) = Kernel::open()?;
-    let facts = kernel.dump().await?;
-    let topology = topology(&config, &facts)?;
+    let topology = topology(&config, &kernel.dump().await?)?;
     let interfaces: Vec<&str> = topology.interfaces().into_values().collect();
     let sysctls = Sysctls::set(&interfaces)?;
     for (name, before) in sysctls.changed() {
         tracing::info!(name, before, "sysctl changed");
     }
     let added = add_addresses(&config, &kernel, &topology).await?;
-    let result = serve(&options, config, server, kernel, kernel_events, topology).await;
-    let (kernel, _) = Kernel::open()?;
-    remove_addresses(&kernel, &added).await;
+    let result = serve(&options, config, server, (kernel, kernel_events), topology, stop).await;
+    match Kernel::open() {
+        Ok((kernel, _)) => remove_addresses(&kernel, &added).await,
+        Err(error) => tracing::warn!(%error, "our addresses stay"),
+    }
     result
 }
 
@@ -125,48 +139,14 @@ async fn serve(
     options: &Options,
     config: Config,
     server: Server,
-    kernel: Kernel,
-    kernel_events: mpsc::Receiver<KernelEvent>,
+    kernel: (Kernel, mpsc::Receiver<KernelEvent>),
     topology: Topology,
+    stop: Signals,
 ) -> Result<(), StartError> {
-    let load = LoadOptions { fib_blocks: config.fib_blocks, log_drops: options.log_drops };
-    let mut dataplane = AyaDataplane::load(load)?;
-    if options.log_drops
-        && let Err(error) = dataplane.forward_log()
-    {
-        tracing::warn!(%error, "drops are not logged");
-    }
+    let (kernel, kernel_events) = kernel;
+    let mut dataplane = load(options, &config)?;
     let wanted = dataplane.take_wanted().map_err(StartError::Ring)?;
-    for record in limits::records(&config, dataplane.clock()) {
-        dataplane.write(&record)?;
-    }
-    let mut forwarding = Forwarding::new(topology, &mut dataplane)?;
-    forwarding.connect(0, &mut dataplane)?;
-    let peers = config.peers();
-    for peer in &peers {
-        let address = match peer.session.remote {
-            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-            IpAddr::V6(address) => address.octets(),
-        };
-        let attachment = u32::from(fib_id(peer.attachment).0);
-        dataplane.write(&Record::Peer(erdp_common::abi::PeerKey { attachment, address }, true))?;
-    }
-    let mut controller = Controller {
-        domains: config.domains(),
-        attachments: config.attachments(),
-        speaker: None,
-        outboxes: vec![Default::default(); peers.len()],
-        rib: Rib::new(RibConfig::new(&config)),
-        forwarding,
-        dataplane,
-        links: HashMap::new(),
-        mode: Mode::Native,
-        wanted: Default::default(),
-        started: Instant::now(),
-        kernel,
-        peers,
-        config,
-    };
+    let mut controller = Controller::new(config, kernel, dataplane, topology)?;
     // Subscribed before, dumped now: nothing falls between. Next hops are complete before the first packet.
     for fact in controller.kernel.dump().await? {
         controller.on_kernel(fact).await;
@@ -178,7 +158,7 @@ async fn serve(
     tokio::spawn(server.serve(asked_in));
     tracing::info!(peers = controller.peers.len(), mode = ?controller.mode, "running");
     let mut inputs = Inputs { kernel: kernel_events, peers: peer_events, asked, wanted };
-    controller.run(&mut inputs, signal()).await;
+    controller.run(&mut inputs, stop.wait()).await;
     tracing::info!("stopping");
     if let Some(speaker) = controller.speaker.take() {
         speaker.stop(Cease::AdministrativeShutdown, "erdp is stopped by its operator").await;
@@ -186,7 +166,59 @@ async fn serve(
     Ok(())
 }
 
+/// The program with the circuits' policers in place.
+fn load(options: &Options, config: &Config) -> Result<AyaDataplane, StartError> {
+    let load = LoadOptions { fib_blocks: config.fib_blocks, log_drops: options.log_drops };
+    let mut dataplane = AyaDataplane::load(load)?;
+    if options.log_drops
+        && let Err(error) = dataplane.forward_log()
+    {
+        tracing::warn!(%error, "drops are not logged");
+    }
+    for record in limits::records(config, dataplane.clock()) {
+        dataplane.write(&record)?;
+    }
+    Ok(dataplane)
+}
+
 impl Controller {
+    /// Everything written that does not depend on the kernel's facts or on peers: attachments, connected subnets, who may speak
+    /// BGP.
+    fn new(
+        config: Config,
+        kernel: Kernel,
+        mut dataplane: AyaDataplane,
+        topology: Topology,
+    ) -> Result<Self, StartError> {
+        let mut forwarding = Forwarding::new(topology, &mut dataplane)?;
+        forwarding.connect(0, &mut dataplane)?;
+        let peers = config.peers();
+        for peer in &peers {
+            let address = match peer.session.remote {
+                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                IpAddr::V6(address) => address.octets(),
+            };
+            let attachment = u32::from(fib_id(peer.attachment).0);
+            dataplane.write(&Record::Peer(PeerKey { attachment, address }, true))?;
+        }
+        Ok(Self {
+            domains: config.domains(),
+            attachments: config.attachments(),
+            speaker: None,
+            outboxes: vec![Default::default(); peers.len()],
+            rib: Rib::new(RibConfig::new(&config)),
+            forwarding,
+            dataplane,
+            links: HashMap::new(),
+            mode: Mode::Native,
+            wanted: Default::default(),
+            started: Instant::now(),
+            kernel,
+            peers,
+            config,
+        })
+    }
+
     /// Native first; generic only when it is allowed, and then on all ports alike: a redirect between the two modes is slow.
     fn attach_ports(&mut self, allow_generic: bool) -> Result<(), StartError> {
         let interfaces: Vec<(u32, String)> = self
@@ -238,51 +270,48 @@ fn topology(config: &Config, facts: &[KernelEvent]) -> Result<Topology, StartErr
             _ => None,
         })
         .collect();
+    let list = config.attachments().into_iter().map(|attachment| {
+        let link = links.get(attachment.interface.as_str()).ok_or_else(|| {
+            let there: Vec<&str> = links.keys().copied().collect();
+            StartError::Refused(vec![preflight::missing_interface(&attachment.interface, &there)])
+        })?;
+        Ok(attachment_facts(config, &attachment, link.ifindex))
+    });
+    Ok(Topology::new(list.collect::<Result<_, StartError>>()?))
+}
+
+fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> AttachmentFacts {
     let domains = config.domains();
-    let mut list = Vec::new();
-    for attachment in config.attachments() {
-        let limits = limits::of(config, &attachment);
-        let Some(link) = links.get(attachment.interface.as_str()) else {
-            let there = links.keys().copied().collect::<Vec<_>>();
-            return Err(StartError::Refused(vec![preflight::missing_interface(
-                &attachment.interface,
-                &there,
-            )]));
-        };
-        let circuits = || {
-            let of =
-                |id: &crate::config::DomainId| domains.get(usize::from(id.0)).map(|domain| domain.circuit);
-            attachment.domains.iter().filter_map(of).filter_map(|index| config.circuits.get(index))
-        };
-        let mut tags = attachment.tags.iter().map(crate::config::VlanId::as_u16);
-        let (mut local4, mut local6) = (None, None);
-        for net in &attachment.addresses {
-            match net {
-                IpNet::V4(net) => local4 = Some(net.addr()),
-                IpNet::V6(net) => local6 = Some(net.addr()),
-            }
+    let circuit = |id: &DomainId| config.circuits.get(domains.get(usize::from(id.0))?.circuit);
+    let circuits: Vec<_> = attachment.domains.iter().filter_map(circuit).collect();
+    let limits = limits::of(config, attachment);
+    let mut tags = attachment.tags.iter().map(VlanId::as_u16);
+    let (mut local4, mut local6) = (None, None);
+    for net in &attachment.addresses {
+        match net {
+            IpNet::V4(net) => local4 = Some(net.addr()),
+            IpNet::V6(net) => local6 = Some(net.addr()),
         }
-        list.push(AttachmentFacts {
-            id: fib_id(attachment.id),
-            name: attachment.name.clone(),
-            interface: attachment.interface.clone(),
-            ifindex: link.ifindex,
-            is_msee: attachment.side.is_msee(),
-            // A CE attachment works as long as one of its circuits does; a disabled circuit has no routes to offer.
-            enabled: circuits().any(|circuit| circuit.enabled),
-            hairpin: circuits().all(|circuit| circuit.hairpin),
-            policer_in: limits.inbound,
-            policer_out: limits.outbound,
-            profile: limits.profile,
-            tags: [tags.next(), tags.next()],
-            local4,
-            local6,
-            link_local6: None,
-            subnets: attachment.addresses.iter().map(IpNet::trunc).collect(),
-            domains: attachment.domains.iter().map(|id| usize::from(id.0)).collect(),
-        });
     }
-    Ok(Topology::new(list))
+    AttachmentFacts {
+        id: fib_id(attachment.id),
+        name: attachment.name.clone(),
+        interface: attachment.interface.clone(),
+        ifindex,
+        is_msee: attachment.side.is_msee(),
+        // A CE attachment works as long as one of its circuits does; a disabled circuit has no routes to offer.
+        enabled: circuits.iter().any(|circuit| circuit.enabled),
+        hairpin: circuits.iter().all(|circuit| circuit.hairpin),
+        policer_in: limits.inbound,
+        policer_out: limits.outbound,
+        profile: limits.profile,
+        tags: [tags.next(), tags.next()],
+        local4,
+        local6,
+        link_local6: None,
+        subnets: attachment.addresses.iter().map(IpNet::trunc).collect(),
+        domains: attachment.domains.iter().map(|id| usize::from(id.0)).collect(),
+    }
 }
 
 /// Adds our addresses where they are not yet; the answer is what was added.
@@ -319,18 +348,25 @@ async fn remove_addresses(kernel: &Kernel, added: &[(u32, IpNet)]) {
     }
 }
 
-/// SIGINT, SIGTERM or SIGHUP. Without a handler for one, the others do.
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let wait = |kind| async move {
-        match signal(kind) {
-            Ok(mut stream) => drop(stream.recv().await),
-            Err(_) => std::future::pending().await,
+/// SIGINT, SIGTERM and SIGHUP, caught from the start: one that comes while things are set up still has them undone.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn catch() -> Result<Self, StartError> {
+        let catch = |kind| signal(kind).map_err(StartError::Signal);
+        Ok(Self([
+            catch(SignalKind::interrupt())?,
+            catch(SignalKind::terminate())?,
+            catch(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn wait(mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
-    };
-    tokio::select! {
-        () = wait(SignalKind::interrupt()) => {}
-        () = wait(SignalKind::terminate()) => {}
-        () = wait(SignalKind::hangup()) => {}
     }
 }
