@@ -129,7 +129,8 @@ async fn serve(
     kernel_events: mpsc::Receiver<KernelEvent>,
     topology: Topology,
 ) -> Result<(), StartError> {
-    let load = LoadOptions { fib_blocks: config.fib_blocks, log_drops: options.log_drops };
+    let load =
+        LoadOptions { fib_blocks: config.fib_blocks, log_drops: options.log_drops, virtual_clock: false };
     let mut dataplane = AyaDataplane::load(load)?;
     if options.log_drops
         && let Err(error) = dataplane.forward_log()
