@@ -5,6 +5,8 @@
 //! (a grammar of packets, and damage done to them) or from [`captures`]. [`Histogram`] says what has been reached, so that a
 //! generator that has become blind is noticed. A difference is [shrunk](Pair::shrink) before it is shown.
 //!
+//! [`policed`] adds time: both sides get policers and one virtual clock, and each bucket must agree to the unit.
+//!
 //! What cannot be asked is counted, not hidden: frames shorter than an Ethernet header, which the kernel's test run refuses, and
 //! frames beyond one buffer.
 
@@ -14,6 +16,7 @@ mod generator;
 mod grammar;
 mod histogram;
 mod pair;
+pub mod policed;
 
 pub use generator::{Generator, Sample};
 pub use histogram::Histogram;

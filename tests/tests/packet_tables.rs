@@ -30,7 +30,7 @@ fn every_row_holds_in_the_kernel_and_nothing_of_it_is_counted() -> Result<()> {
     }
     in_network_namespace(|| {
         let ports = veth_ports()?;
-        let mut dataplane = AyaDataplane::load(LoadOptions { fib_blocks: 2048, log_drops: false })?;
+        let mut dataplane = AyaDataplane::load(LoadOptions { fib_blocks: 2048, ..LoadOptions::default() })?;
         let _edge = Edge::build(&mut dataplane, ports)?;
         check_all(&dataplane, ports)?;
         ensure!(dataplane.counters()?.rx.packets == 0, "questions were counted: {:?}", dataplane.counters()?);
@@ -46,7 +46,7 @@ fn host_and_kernel_give_the_same_bytes_for_every_row() -> Result<()> {
     }
     in_network_namespace(|| {
         let ports = veth_ports()?;
-        let mut kernel = AyaDataplane::load(LoadOptions { fib_blocks: 2048, log_drops: false })?;
+        let mut kernel = AyaDataplane::load(LoadOptions { fib_blocks: 2048, ..LoadOptions::default() })?;
         let _kernel_edge = Edge::build(&mut kernel, ports)?;
         let mut host = MemoryDataplane::new(2048);
         let _host_edge = Edge::build(&mut host, ports)?;

@@ -168,7 +168,8 @@ async fn serve(
 
 /// The program with the circuits' policers in place.
 fn load(options: &Options, config: &Config) -> Result<AyaDataplane, StartError> {
-    let load = LoadOptions { fib_blocks: config.fib_blocks, log_drops: options.log_drops };
+    let load =
+        LoadOptions { fib_blocks: config.fib_blocks, log_drops: options.log_drops, virtual_clock: false };
     let mut dataplane = AyaDataplane::load(load)?;
     if options.log_drops
         && let Err(error) = dataplane.forward_log()

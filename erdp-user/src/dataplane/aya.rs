@@ -3,12 +3,16 @@
 //! The object was built by `cargo xtask build` and is part of this binary. Everything is released when this value is
 //! dropped or the process ends: links detach, maps vanish, nothing is pinned.
 
-use std::{collections::HashMap as StdHashMap, io, os::fd::AsRawFd};
+use std::{
+    collections::{BTreeMap, HashMap as StdHashMap},
+    io,
+    os::fd::AsRawFd,
+};
 
 use ::aya::{
     Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
     maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{TracePoint, Xdp, XdpMode, xdp::XdpLinkId},
+    programs::{Program, TracePoint, Xdp, XdpMode, xdp::XdpLinkId},
 };
 use erdp_common::{
     abi::{self, Count, NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
@@ -64,12 +68,14 @@ unsafe impl Pod for Raw<abi::QosProfile> {}
 unsafe impl Pod for Raw<Count> {}
 
 /// How the program is loaded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions {
     /// Blocks of the forwarding trie, 1 KiB each, all routing domains and both families together.
     pub fib_blocks: u32,
     /// Log drops through aya-log.
     pub log_drops: bool,
+    /// The policers' time stands still but for [`AyaDataplane::set_clock`]: for tests.
+    pub virtual_clock: bool,
 }
 
 /// The loaded program and its maps.
@@ -84,6 +90,7 @@ pub struct AyaDataplane {
     buckets: Array<MapData, [u64; 4]>,
     profiles: Array<MapData, Raw<abi::QosProfile>>,
     policed: PerCpuArray<MapData, Raw<Count>>,
+    virtual_clock: Option<Array<MapData, u64>>,
     peers: HashMap<MapData, Raw<abi::PeerKey>, u32>,
     tx_ports: DevMap<MapData>,
     counters: PerCpuArray<MapData, Raw<Count>>,
@@ -99,9 +106,11 @@ impl AyaDataplane {
     pub fn load(options: LoadOptions) -> Result<Self, DataplaneError> {
         let xmit = ["sent", "drops"].map(|field| tracefs::field_offset("xdp_devmap_xmit", field));
         let log_drops = u8::from(options.log_drops);
+        let clock_is_virtual = u8::from(options.virtual_clock);
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("FIB_BLOCKS", options.fib_blocks)
             .override_global("LOG_DROPS", &log_drops, true)
+            .override_global("CLOCK_IS_VIRTUAL", &clock_is_virtual, true)
             .override_global("XMIT_OFFSETS", &xmit, true)
             .load(OBJECT)
             .map_err(|error| DataplaneError::Load(chain(&error)))?;
@@ -119,6 +128,7 @@ impl AyaDataplane {
             buckets: typed(&mut ebpf, "BUCKETS")?,
             profiles: typed(&mut ebpf, "PROFILES")?,
             policed: typed(&mut ebpf, "POLICED")?,
+            virtual_clock: options.virtual_clock.then(|| typed(&mut ebpf, "VIRTUAL_CLOCK")).transpose()?,
             peers: typed(&mut ebpf, "PEERS")?,
             tx_ports: typed(&mut ebpf, "TX_PORTS")?,
             counters: typed(&mut ebpf, "COUNTERS")?,
@@ -168,10 +178,39 @@ impl AyaDataplane {
     /// Packets and IP bytes of a slot of the policers' counters, all CPUs.
     pub fn policed(&self, slot: u32) -> Tally {
         let mut sum = Tally::default();
-        if let Ok(cpus) = self.policed.get(&slot, 0) {
-            cpus.iter().for_each(|cpu| sum += cpu.0.into());
-        }
+        self.policed_by_cpu(slot).into_iter().for_each(|cpu| sum += cpu);
         sum
+    }
+
+    /// As [`Self::policed`], each CPU by itself.
+    pub fn policed_by_cpu(&self, slot: u32) -> Vec<Tally> {
+        self.policed
+            .get(&slot, 0)
+            .map_or_else(|_| Vec::new(), |cpus| cpus.iter().map(|cpu| cpu.0.into()).collect())
+    }
+
+    /// The words of a policer's bucket, in the order of [`Record::Bucket`].
+    pub fn bucket(&self, id: u16) -> Result<[u64; 4], DataplaneError> {
+        let words = self.buckets.get(&u32::from(id), 0);
+        words.map_err(|error| DataplaneError::Map { map: "BUCKETS", reason: chain(&error) })
+    }
+
+    /// Sets the policers' time, in 2^-8 ns, if it was loaded with a virtual clock.
+    pub fn set_clock(&mut self, now: u64) -> Result<(), DataplaneError> {
+        let map = "VIRTUAL_CLOCK";
+        let clock = self.virtual_clock.as_mut().ok_or_else(|| DataplaneError::Map {
+            map,
+            reason: "the program was loaded with the kernel's clock".into(),
+        })?;
+        clock.set(0, now, 0).map_err(|error| DataplaneError::Map { map, reason: chain(&error) })
+    }
+
+    /// How many instructions the verifier has walked for each program of the object, by its name; `None`: it is not loaded,
+    /// or this kernel does not tell (it does from Linux 5.16 on).
+    pub fn verified_instructions(&self) -> BTreeMap<String, Option<u32>> {
+        let walked =
+            |program: &Program| program.info().ok().and_then(|info| info.verified_instruction_count());
+        self.ebpf.programs().map(|(name, program)| (name.to_owned(), walked(program))).collect()
     }
 
     /// Whether the tracepoints that tell losses after a redirect are attached.
@@ -301,6 +340,9 @@ impl Dataplane for AyaDataplane {
     }
 
     fn clock(&self) -> u64 {
+        if let Some(clock) = &self.virtual_clock {
+            return clock.get(&0, 0).unwrap_or_default();
+        }
         let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: writes one timespec. CLOCK_MONOTONIC is what bpf_ktime_get_ns reads.
         unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };

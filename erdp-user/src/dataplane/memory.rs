@@ -1,10 +1,12 @@
 //! The in-memory backend: the stages of the XDP program over tables in plain memory, for tests of the controller and
 //! for the differential test, which holds the loaded program against it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
 
 use erdp_common::{
-    abi::{NeighbourWanted, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, counter},
+    abi::{
+        Bucket, NeighbourWanted, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, counter,
+    },
     account::account,
     fib::build::Store,
     memory::{Frame, MemoryTables},
@@ -39,6 +41,27 @@ impl MemoryDataplane {
     /// Reads the tables.
     pub fn with_tables<R>(&self, read: impl FnOnce(&mut MemoryTables) -> R) -> R {
         read(&mut self.tables.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sets the policers' time, in 2^-8 ns.
+    pub fn set_clock(&self, now: u64) {
+        self.with_tables(|tables| tables.now = now);
+    }
+
+    /// The words of a policer's bucket, in the order of [`Record::Bucket`].
+    pub fn bucket(&self, id: u16) -> [u64; 4] {
+        self.with_tables(|tables| {
+            let Bucket { sustained, peak, interactive, voice } = &tables.buckets[usize::from(id)];
+            [sustained, peak, interactive, voice].map(|word| tables.load(word))
+        })
+    }
+
+    /// Packets and IP bytes of a slot of the policers' counters.
+    pub fn policed(&self, slot: u32) -> Tally {
+        self.with_tables(|tables| {
+            let [packets, bytes] = &tables.policed[slot as usize];
+            Tally { packets: packets.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }
+        })
     }
 
     /// A frame comes in on an interface and is counted.

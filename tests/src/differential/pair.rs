@@ -8,7 +8,12 @@ use erdp::dataplane::{
     aya::{AyaDataplane, Buffers, LoadOptions},
     memory::MemoryDataplane,
 };
-use erdp_common::{abi::Trace, pipeline::Verdict};
+use erdp_common::{
+    abi::{Attachment, MAX_POLICERS, Trace, counter},
+    classify::Class,
+    pipeline::Verdict,
+    policer::Passage,
+};
 
 use crate::packets::{Edge, Ports};
 
@@ -16,6 +21,9 @@ use crate::packets::{Edge, Ports};
 pub const FRAME_MIN: usize = 14;
 /// Longer frames do not fit one page together with headroom, tailroom and the question's metadata.
 pub const FRAME_MAX: usize = 3_400;
+
+/// Blocks of the forwarding trie.
+const BLOCKS: u32 = 2048;
 
 /// The loaded program and the host's stages with the same records.
 pub struct Pair {
@@ -52,11 +60,37 @@ pub struct Difference {
 impl Pair {
     /// Loads the program and builds the edge in both.
     pub fn new(ports: Ports) -> Result<Self> {
-        const BLOCKS: u32 = 2048;
-        let mut kernel = AyaDataplane::load(LoadOptions { fib_blocks: BLOCKS, log_drops: false })?;
+        let kernel = AyaDataplane::load(LoadOptions { fib_blocks: BLOCKS, ..LoadOptions::default() })?;
+        Self::build(kernel, ports)
+    }
+
+    /// As [`Self::new`], but the time of both is what [`Self::set_clock`] says, `now` to begin with.
+    pub fn in_virtual_time(ports: Ports, now: u64) -> Result<Self> {
+        let options = LoadOptions { fib_blocks: BLOCKS, virtual_clock: true, ..LoadOptions::default() };
+        let mut kernel = AyaDataplane::load(options)?;
+        kernel.set_clock(now)?;
+        let mut pair = Self::build(kernel, ports)?;
+        pair.set_clock(now)?;
+        Ok(pair)
+    }
+
+    fn build(mut kernel: AyaDataplane, ports: Ports) -> Result<Self> {
         let mut host = MemoryDataplane::new(BLOCKS);
+        host.set_clock(kernel.clock());
         let _edges = [Edge::build(&mut kernel, ports)?, Edge::build(&mut host, ports)?];
         Ok(Self { kernel, host, _edges, buffers: Buffers::default() })
+    }
+
+    /// Sets the time of both, in 2^-8 ns.
+    pub fn set_clock(&mut self, now: u64) -> Result<()> {
+        self.host.set_clock(now);
+        Ok(self.kernel.set_clock(now)?)
+    }
+
+    /// Writes a record on both sides.
+    pub fn write(&mut self, record: &Record) -> Result<()> {
+        self.kernel.write(record)?;
+        Ok(self.host.write(record)?)
     }
 
     /// Writes a record on the host's side only: a difference that must be found, to test the test.
@@ -133,6 +167,33 @@ impl Pair {
             Outcome::Different(difference) => Some(*difference),
             _ => None,
         })
+    }
+
+    /// An attachment's record.
+    pub fn attachment(&self, id: u16) -> Attachment {
+        self.host.with_tables(|tables| tables.attachments[usize::from(id)])
+    }
+
+    /// Compares every bucket to the unit of time, and what every policer has counted.
+    pub fn compare_policers(&self) -> Result<()> {
+        for id in 0..MAX_POLICERS as u16 {
+            let (kernel, host) = (self.kernel.bucket(id)?, self.host.bucket(id));
+            ensure!(kernel == host, "bucket {id} differs:\nkernel {kernel:?}\nhost   {host:?}");
+            for class in Class::ALL {
+                for passage in Passage::ALL {
+                    let slot = counter::policed(id, class, passage);
+                    let (kernel, host) = (self.kernel.policed(slot), self.host.policed(slot));
+                    let what = (class.label(), passage.label());
+                    ensure!(kernel == host, "policer {id}, {what:?}: kernel {kernel:?}, host {host:?}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Packets of a class that took this passage through a policer.
+    pub fn policed(&self, id: u16, class: Class, passage: Passage) -> u64 {
+        self.kernel.policed(counter::policed(id, class, passage)).packets
     }
 
     /// Compares all counters, and checks that every frame received has ended in exactly one of them.

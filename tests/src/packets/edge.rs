@@ -222,12 +222,12 @@ fn policers(dataplane: &mut dyn Dataplane) -> Result<()> {
     let policer = rates.policer().map_err(|error| anyhow::anyhow!("{error}"))?;
     let now = dataplane.clock();
     dataplane.write(&Record::Policer(1, policer))?;
-    dataplane.write(&Record::Bucket(1, [now + 30_000 * MILLISECOND, 0, 0, 0]))?;
+    dataplane.write(&Record::Bucket(1, [now.wrapping_add(30_000 * MILLISECOND), 0, 0, 0]))?;
     // Seconds from now it must still be near the limit: the tolerance is an hour for this one.
     let hour = 3_600_000 * MILLISECOND;
     let slow = Policer { sustained_tolerance: [hour; 3], mark_margin: hour, ..policer };
     dataplane.write(&Record::Policer(2, slow))?;
-    dataplane.write(&Record::Bucket(2, [now + 30_000 * MILLISECOND, 0, 0, 0]))?;
+    dataplane.write(&Record::Bucket(2, [now.wrapping_add(30_000 * MILLISECOND), 0, 0, 0]))?;
     Ok(())
 }
 
