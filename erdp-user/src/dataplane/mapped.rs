@@ -21,6 +21,8 @@ pub struct MappedBlocks {
 
 // SAFETY: the mapping belongs to this value alone and its words are atomics.
 unsafe impl Send for MappedBlocks {}
+// SAFETY: as above; what is shared can only load.
+unsafe impl Sync for MappedBlocks {}
 
 impl MappedBlocks {
     /// Maps `blocks` blocks of the array behind `map`.
