@@ -13,6 +13,7 @@
 extern crate std;
 
 pub mod abi;
+pub mod bench;
 pub mod packet;
 pub mod reason;
 pub mod tables;

@@ -13,7 +13,7 @@ use crate::{
     },
     classify::{self, Class, Marking},
     family::{Datagram, Family, V4, V6},
-    fib, group,
+    group,
     link::{self, Link},
     local,
     packet::Packet,
@@ -208,7 +208,7 @@ fn route<'t, F: Family, P: Packet, T: Tables>(
     tables: &'t T,
     trail: &mut Trail,
 ) -> Result<&'t NextHop, DropReason> {
-    trail.group = fib::longest_match::<F, T>(F::root(attachment), datagram.destination, tables);
+    trail.group = tables.longest_match::<F>(F::root(attachment), datagram.destination);
     if trail.group == 0 {
         return Err(DropReason::NoRoute);
     }

@@ -1,6 +1,10 @@
 //! The maps as the stages see them: look-ups only, each answering `None` for a record that does not exist.
 
-use crate::abi::{Attachment, Bucket, Group, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word};
+use crate::{
+    abi::{Attachment, Bucket, Group, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word},
+    family::{Address, Family},
+    fib,
+};
 
 /// Read access to everything the controller has written.
 pub trait Tables {
@@ -12,6 +16,16 @@ pub trait Tables {
     fn attachment(&self, id: u16) -> Option<&Attachment>;
     /// An entry of the forwarding trie.
     fn fib_entry(&self, block: u32, slot: u8) -> Option<u32>;
+    /// The group of the longest prefix that covers `destination` in the table whose root starts at block `root`; 0: none.
+    ///
+    /// Provided, so that the benchmark can put another map under the same stages and compare; nothing else overrides it.
+    #[inline(always)]
+    fn longest_match<F: Family>(&self, root: u32, destination: Address) -> u32
+    where
+        Self: Sized,
+    {
+        fib::longest_match::<F, Self>(root, destination, self)
+    }
     /// What a route leads to.
     fn group(&self, id: u32) -> Option<&Group>;
     /// A neighbour.

@@ -12,6 +12,8 @@
 #![expect(internal_features, reason = "the BPF target has no atomics in core but the intrinsics themselves")]
 #![expect(missing_docs, reason = "aya's attribute macros make functions without documentation")]
 
+#[cfg(feature = "bench")]
+mod bench;
 mod losses;
 mod maps;
 mod packet;

@@ -112,6 +112,16 @@ impl Tables for Maps {
         // SAFETY: a map value of this map; volatile, because the controller stores to it at any time through its mapping.
         Some(unsafe { read_volatile(entry) })
     }
+    /// The benchmark's object is this program over the kernel's LPM trie, and differs in nothing else.
+    #[cfg(feature = "bench")]
+    #[inline(always)]
+    fn longest_match<F: erdp_common::family::Family>(
+        &self,
+        _root: u32,
+        destination: erdp_common::family::Address,
+    ) -> u32 {
+        crate::bench::lpm::<F>(destination)
+    }
     #[inline(always)]
     fn group(&self, id: u32) -> Option<&Group> {
         GROUPS.get(id)

@@ -59,9 +59,18 @@ pub fn erdp() -> Result<PathBuf> {
 /// Builds the BPF object and puts it where erdp-user's build script finds it.
 pub fn bpf_object() -> Result<()> {
     let facts = setup::ensure(&[Need::Bpf])?;
-    must(bpf_cargo(&facts, "build").args(["--release"]))?;
+    must(bpf_cargo(&facts, "build").args(["--release", "--target-dir", "target/bpf-build"]))?;
     let built = root().join("target/bpf-build").join(BPF_TARGET).join("release/erdp-ebpf");
     copy_if_changed(&built, &root().join("target/bpf/erdp-ebpf"))
+}
+
+/// Builds the benchmark's object (the contestants, and the program over another map) and returns where it is; it has a target
+/// folder of its own, so that neither build throws away the other's work.
+pub fn bench_object() -> Result<PathBuf> {
+    let facts = setup::ensure(&[Need::Bpf])?;
+    let folder = "target/bpf-bench";
+    must(bpf_cargo(&facts, "build").args(["--release", "--features", "bench", "--target-dir", folder]))?;
+    Ok(root().join(folder).join(BPF_TARGET).join("release/erdp-ebpf"))
 }
 
 /// A cargo that compiles erdp-ebpf for BPF by `verb` (build or clippy).
@@ -85,7 +94,6 @@ pub fn bpf_cargo(facts: &Facts, verb: &str) -> Command {
     cargo.env_remove("RUSTUP_TOOLCHAIN");
     cargo.env("CARGO_ENCODED_RUSTFLAGS", BPF_RUSTFLAGS.join("\x1f"));
     cargo.arg(verb).args(["--package", "erdp-ebpf", "-Z", "build-std=core", "--target", BPF_TARGET]);
-    cargo.args(["--target-dir", "target/bpf-build"]);
     cargo
 }
 

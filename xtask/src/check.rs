@@ -47,7 +47,18 @@ fn commands(facts: &Facts) -> Vec<(&'static str, Command)> {
     let mut host = cargo();
     host.args(["clippy", "--all-targets", "--", "-D", "warnings"]);
     let mut bpf = build::bpf_cargo(facts, "clippy");
-    bpf.args(["--release", "--", "-D", "warnings"]);
+    bpf.args(["--release", "--target-dir", "target/bpf-build", "--", "-D", "warnings"]);
+    let mut bench = build::bpf_cargo(facts, "clippy");
+    bench.args([
+        "--release",
+        "--features",
+        "bench",
+        "--target-dir",
+        "target/bpf-bench",
+        "--",
+        "-D",
+        "warnings",
+    ]);
     // Advisories are not asked for: their database is fetched over the network at run time, and a check of the tree must
     // give the same answer without one.
     let mut deny = cargo();
@@ -56,6 +67,7 @@ fn commands(facts: &Facts) -> Vec<(&'static str, Command)> {
         ("format", format),
         ("clippy, host crates", host),
         ("clippy, BPF crate", bpf),
+        ("clippy, BPF crate with the benchmark", bench),
         ("cargo deny: licences, bans, sources", deny),
         ("typos", command("typos")),
     ]

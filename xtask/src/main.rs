@@ -1,10 +1,11 @@
 //! `cargo xtask`: one door for everything that is done with this repository.
 //!
-//! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`]); a verb first makes sure that the pieces
+//! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`], [`bench`]); a verb first makes sure that the pieces
 //! of the machine it needs are there ([`pieces`] knows them, [`setup`] installs them) and then does its work by calling the
 //! ordinary tools. xtask depends on none of the other crates, so that it builds in seconds on a fresh clone and can install
 //! what the others need.
 
+mod bench;
 mod build;
 mod cargo_tests;
 mod check;
@@ -44,6 +45,9 @@ enum Verb {
     /// Bring the lab up without ERDP's checks and leave it up; tell about it; enter it; take it down
     #[command(subcommand)]
     Lab(lab::Verb),
+    /// Measure the packet path; prints and writes JSON, judges nothing
+    #[command(subcommand)]
+    Bench(bench::Verb),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Run(options) => run::run(&options),
         Verb::Lab(verb) => lab::run(&verb),
+        Verb::Bench(verb) => bench::run(&verb),
     };
     match done {
         Ok(code) => code,

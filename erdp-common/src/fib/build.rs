@@ -4,7 +4,12 @@
 //! and reused only after [`GRACE_NS`], which is far longer than any XDP program can run, so that a look-up in flight never
 //! reads a block with another meaning. Prefix lengths of the leaves live only here, on the host side. Time is an argument.
 
-use std::{boxed::Box, collections::BTreeMap, collections::VecDeque, vec::Vec};
+use std::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    vec,
+    vec::Vec,
+};
 
 use super::{BLOCK_ENTRIES, CHILD, ROOT_BLOCKS};
 
@@ -37,17 +42,20 @@ impl<S: Store + ?Sized> Store for Box<S> {
 /// A prefix of either family, left-aligned in 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {
-    /// Prefix length; before `bits`, so that prefixes sort by length first.
+    /// Prefix length; before the bits, so that prefixes sort by length first.
     len: u8,
-    /// Bits, left-aligned, zero beyond `len`.
-    bits: u128,
+    /// Bits 0 to 63; zero beyond `len`. Two words, because a table keeps millions of prefixes and `u128` would align to 16.
+    high: u64,
+    /// Bits 64 to 127.
+    low: u64,
 }
 
 impl Prefix {
     /// Host bits are cleared; `len` is cut to 128.
     pub fn new(bits: u128, len: u8) -> Self {
         let len = len.min(128);
-        Self { len, bits: bits & mask(len) }
+        let bits = bits & mask(len);
+        Self { len, high: (bits >> 64) as u64, low: bits as u64 }
     }
 
     /// From an IPv4 prefix.
@@ -61,7 +69,16 @@ impl Prefix {
     }
 
     fn cut(self, len: u8) -> Self {
-        Self::new(self.bits, len)
+        Self::new(self.bits(), len)
+    }
+
+    /// Its first 16 bits.
+    fn bucket(self) -> usize {
+        (self.high >> 48) as usize
+    }
+
+    fn bits(self) -> u128 {
+        u128::from(self.high) << 64 | u128::from(self.low)
     }
 }
 
@@ -82,7 +99,12 @@ pub struct PoolFull {
 #[derive(Debug)]
 pub struct Table {
     root: u32,
-    routes: BTreeMap<Prefix, u32>,
+    /// The routes by their first 16 bits: small maps, so that routes in no order are kept nearly as fast as those in order.
+    routes: Vec<BTreeMap<Prefix, u32>>,
+    /// Number of routes.
+    len: usize,
+    /// How many routes each prefix length has: a cover is only looked for where there is one.
+    by_length: [u32; 129],
 }
 
 impl Table {
@@ -93,23 +115,41 @@ impl Table {
 
     /// Number of routes.
     pub fn len(&self) -> usize {
-        self.routes.len()
+        self.len
     }
 
     /// True without any route.
     pub fn is_empty(&self) -> bool {
-        self.routes.is_empty()
+        self.len == 0
     }
 
-    /// Every route and its group.
+    /// Every route and its group, in no order.
     pub fn routes(&self) -> impl Iterator<Item = (Prefix, u32)> + '_ {
-        self.routes.iter().map(|(prefix, group)| (*prefix, *group))
+        self.routes.iter().flatten().map(|(prefix, group)| (*prefix, *group))
+    }
+
+    fn keep(&mut self, prefix: Prefix, group: u32) {
+        if self.routes[prefix.bucket()].insert(prefix, group).is_none() {
+            self.len += 1;
+            self.by_length[usize::from(prefix.len)] += 1;
+        }
+    }
+
+    fn forget(&mut self, prefix: Prefix) -> bool {
+        let was_there = self.routes[prefix.bucket()].remove(&prefix).is_some();
+        self.len -= usize::from(was_there);
+        self.by_length[usize::from(prefix.len)] -= u32::from(was_there);
+        was_there
     }
 
     fn cover(&self, prefix: Prefix) -> (u32, u8) {
         (0..prefix.len)
             .rev()
-            .find_map(|len| self.routes.get(&prefix.cut(len)).map(|group| (*group, len)))
+            .filter(|len| self.by_length[usize::from(*len)] > 0)
+            .find_map(|len| {
+                let cover = prefix.cut(len);
+                self.routes[cover.bucket()].get(&cover).map(|group| (*group, len))
+            })
             .unwrap_or((0, 0))
     }
 }
@@ -162,7 +202,7 @@ impl<S: Store> Fib<S> {
             let block = self.extend();
             self.fill(block, 0, 0);
         }
-        Ok(Table { root, routes: BTreeMap::new() })
+        Ok(Table { root, routes: vec![BTreeMap::new(); 1 << 16], len: 0, by_length: [0; 129] })
     }
 
     /// Adds or replaces a route; `group` is neither 0 nor has the [`CHILD`] bit.
@@ -178,8 +218,8 @@ impl<S: Store> Fib<S> {
         if needed > self.available(now_ns) {
             return Err(PoolFull { needed, capacity: self.store.capacity() });
         }
-        table.routes.insert(prefix, group);
-        let mut block = table.root + first_byte(prefix.bits, 0);
+        table.keep(prefix, group);
+        let mut block = table.root + first_byte(prefix.bits(), 0);
         let mut level = 16;
         if prefix.len < 8 {
             for at in 0..(1u32 << (8 - prefix.len)) {
@@ -188,7 +228,7 @@ impl<S: Store> Fib<S> {
             return Ok(());
         }
         while prefix.len > level {
-            let slot = first_byte(prefix.bits, level - 8) as u8;
+            let slot = first_byte(prefix.bits(), level - 8) as u8;
             block = self.child(block, slot);
             level += 8;
         }
@@ -199,11 +239,11 @@ impl<S: Store> Fib<S> {
 
     /// Removes a route; the answer is whether it was there.
     pub fn remove(&mut self, table: &mut Table, prefix: Prefix, now_ns: u64) -> bool {
-        if table.routes.remove(&prefix).is_none() {
+        if !table.forget(prefix) {
             return false;
         }
         let cover = table.cover(prefix);
-        let mut block = table.root + first_byte(prefix.bits, 0);
+        let mut block = table.root + first_byte(prefix.bits(), 0);
         if prefix.len < 8 {
             for at in 0..(1u32 << (8 - prefix.len)) {
                 self.paint(block + at, 0, 255, &|length| length == prefix.len, cover);
@@ -213,7 +253,7 @@ impl<S: Store> Fib<S> {
         let mut path = Vec::with_capacity(16);
         let mut level = 16;
         while prefix.len > level {
-            let slot = first_byte(prefix.bits, level - 8) as u8;
+            let slot = first_byte(prefix.bits(), level - 8) as u8;
             let entry = self.store.entry(block, slot);
             path.push(Step { block, slot });
             block = entry & !CHILD;
@@ -272,10 +312,10 @@ impl<S: Store> Fib<S> {
     }
 
     fn missing_levels(&self, table: &Table, prefix: Prefix) -> u32 {
-        let mut block = table.root + first_byte(prefix.bits, 0);
+        let mut block = table.root + first_byte(prefix.bits(), 0);
         let mut level = 16;
         while prefix.len > level {
-            let entry = self.store.entry(block, first_byte(prefix.bits, level - 8) as u8);
+            let entry = self.store.entry(block, first_byte(prefix.bits(), level - 8) as u8);
             if entry & CHILD == 0 {
                 return u32::from((prefix.len - level).div_ceil(8));
             }
@@ -317,6 +357,6 @@ fn first_byte(bits: u128, from: u8) -> u32 {
 
 /// The slots that a prefix covers in the block that ends at `level`.
 fn slots(prefix: Prefix, level: u8) -> (u8, u8) {
-    let first = first_byte(prefix.bits, level - 8) as u8;
+    let first = first_byte(prefix.bits(), level - 8) as u8;
     (first, first | (0xffu16 >> (8 - (level - prefix.len)).min(8)) as u8)
 }

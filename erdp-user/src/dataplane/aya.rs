@@ -104,6 +104,11 @@ pub struct AyaDataplane {
 impl AyaDataplane {
     /// Loads and verifies the program; attaches nothing yet.
     pub fn load(options: LoadOptions) -> Result<Self, DataplaneError> {
+        Self::load_object(OBJECT, options)
+    }
+
+    /// As [`Self::load`], from another object with the same maps: the benchmark's.
+    pub fn load_object(object: &[u8], options: LoadOptions) -> Result<Self, DataplaneError> {
         let xmit = ["sent", "drops"].map(|field| tracefs::field_offset("xdp_devmap_xmit", field));
         let log_drops = u8::from(options.log_drops);
         let clock_is_virtual = u8::from(options.virtual_clock);
@@ -112,7 +117,7 @@ impl AyaDataplane {
             .override_global("LOG_DROPS", &log_drops, true)
             .override_global("CLOCK_IS_VIRTUAL", &clock_is_virtual, true)
             .override_global("XMIT_OFFSETS", &xmit, true)
-            .load(OBJECT)
+            .load(object)
             .map_err(|error| DataplaneError::Load(chain(&error)))?;
         xdp(&mut ebpf)?.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
         let losses_counted = xmit[0] >= 0 && attach_losses(&mut ebpf)?;
@@ -282,7 +287,13 @@ impl AyaDataplane {
         Ok((result.return_value, room.min(result.data_size_out as usize)))
     }
 
-    fn program(&self) -> Result<&Xdp, DataplaneError> {
+    /// The loaded object: the benchmark's has programs and maps that are none of this type's business.
+    pub fn object_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// The loaded XDP program.
+    pub fn program(&self) -> Result<&Xdp, DataplaneError> {
         let program = self.ebpf.program("erdp").ok_or_else(|| missing("erdp"))?;
         program.try_into().map_err(|error| DataplaneError::Load(chain(&error)))
     }

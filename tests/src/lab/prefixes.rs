@@ -22,7 +22,7 @@ pub const FROM_CE: usize = 400;
 
 /// Shares of the lengths in a public IPv4 table, in tenths of a percent; what is missing to 1000 goes to the longest ones, as
 /// private peerings carry host routes.
-const LENGTHS_IPV4: &[(u8, u32)] = &[
+pub(crate) const LENGTHS_IPV4: &[(u8, u32)] = &[
     (8, 1),
     (9, 1),
     (10, 1),
@@ -49,7 +49,7 @@ const LENGTHS_IPV4: &[(u8, u32)] = &[
     (31, 2),
     (32, 4),
 ];
-const LENGTHS_IPV6: &[(u8, u32)] = &[
+pub(crate) const LENGTHS_IPV6: &[(u8, u32)] = &[
     (19, 1),
     (20, 4),
     (21, 1),
@@ -150,10 +150,10 @@ pub struct Announced {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -161,11 +161,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    fn length(&mut self, shares: &[(u8, u32)]) -> u8 {
+    pub(crate) fn length(&mut self, shares: &[(u8, u32)]) -> u8 {
         let total: u32 = shares.iter().map(|row| row.1).sum();
         let mut at = u32::try_from(self.below(u64::from(total))).unwrap_or(0);
         for &(length, share) in shares {
@@ -204,7 +204,7 @@ impl Announced {
     }
 }
 
-fn special() -> Vec<IpNet> {
+pub(crate) fn special() -> Vec<IpNet> {
     SPECIAL_IPV4.iter().chain(SPECIAL_IPV6).filter_map(|text| text.parse().ok()).collect()
 }
 
@@ -243,16 +243,16 @@ fn fill(
     }
 }
 
-fn overlaps(prefix: &IpNet, special: &[IpNet]) -> bool {
+pub(crate) fn overlaps(prefix: &IpNet, special: &[IpNet]) -> bool {
     special.iter().any(|other| other.contains(prefix) || prefix.contains(other))
 }
 
-fn random_ipv4(random: &mut Random, length: u8) -> Option<IpNet> {
+pub(crate) fn random_ipv4(random: &mut Random, length: u8) -> Option<IpNet> {
     let address = Ipv4Addr::from(random.next() as u32);
     Ipv4Net::new(address, length).ok().map(|net| net.trunc().into())
 }
 
-fn random_ipv6(random: &mut Random, length: u8) -> Option<IpNet> {
+pub(crate) fn random_ipv6(random: &mut Random, length: u8) -> Option<IpNet> {
     let (low, high) = GIVEN_IPV6[random.below(GIVEN_IPV6.len() as u64) as usize];
     let first = low + random.below(u64::from(high - low) + 1) as u16;
     let bits = (u128::from(random.next()) << 64) | u128::from(random.next());
@@ -261,7 +261,7 @@ fn random_ipv6(random: &mut Random, length: u8) -> Option<IpNet> {
 }
 
 /// A prefix of `length` inside `parent`.
-fn inside(parent: IpNet, length: u8, random: &mut Random) -> Option<IpNet> {
+pub(crate) fn inside(parent: IpNet, length: u8, random: &mut Random) -> Option<IpNet> {
     match parent {
         IpNet::V4(parent) => {
             let host = random.next() as u32 & !u32::from(parent.netmask());

@@ -1,0 +1,49 @@
+//! `cargo xtask bench`: measurements that are printed and written as JSON, and never a test: a shared machine's timing proves
+//! nothing about the code's correctness.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    build,
+    command::{command, is_root},
+    pieces::Need,
+    run::become_program,
+    setup,
+};
+
+/// What to measure.
+#[derive(clap::Subcommand)]
+pub enum Verb {
+    /// The packet path against an empty program, a bare redirect, bpf_fib_lookup and LPM_TRIE; loading and memory of the tables
+    Dataplane {
+        /// Write the results as JSON too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Fewer rounds and no table above 100,000 routes
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+/// The verb.
+pub fn run(verb: &Verb) -> Result<ExitCode> {
+    let Verb::Dataplane { json, quick } = verb;
+    if !is_root() {
+        bail!(
+            "`bench` makes network namespaces and loads BPF programs, which needs root: run `sudo -E cargo xtask bench dataplane`"
+        );
+    }
+    setup::ensure(&[Need::Lab])?;
+    let object = build::bench_object()?;
+    let mut bench = command(build::erdp()?.with_file_name("erdp-bench"));
+    bench.arg("--object").arg(object);
+    if let Some(json) = json {
+        bench.arg("--json").arg(std::path::absolute(json).context("no current folder")?);
+    }
+    if *quick {
+        bench.arg("--quick");
+    }
+    become_program(bench)
+}
