@@ -3,8 +3,9 @@
 //! [`packets`] are tables of frames for the pipeline on the host and in the kernel; [`differential`] holds both against each
 //! other with frames by the million. [`lab`] brings up network namespaces with
 //! real routers, [`edge`] is erdp in the middle of them, [`traffic`] goes through it, [`checks`] says what must hold, and [`run`]
-//! is all of it in order.
+//! is all of it in order. [`budget`] is how much work the kernel's verifier may have with the programs.
 
+pub mod budget;
 pub mod checks;
 pub mod differential;
 pub mod edge;
