@@ -3,9 +3,11 @@
 //! [`packets`] are tables of frames for the pipeline on the host and in the kernel; [`differential`] holds both against each
 //! other with frames by the million. [`lab`] brings up network namespaces with
 //! real routers, [`edge`] is erdp in the middle of them, [`traffic`] goes through it, [`checks`] says what must hold, and [`run`]
-//! is all of it in order. [`bench`] measures and judges nothing.
+//! is all of it in order. [`bench`] measures and judges nothing; [`budget`] is how much work the kernel's verifier may have with
+//! the programs.
 
 pub mod bench;
+pub mod budget;
 pub mod checks;
 pub mod differential;
 pub mod edge;

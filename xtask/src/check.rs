@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     build,
-    command::{cargo, command, must, output},
+    command::{cargo, command, is_root, must, output},
     facts::Facts,
     layout,
     pieces::Need,
@@ -32,6 +32,11 @@ pub fn run() -> Result<ExitCode> {
     if let Err(error) = layout() {
         println!("{error:#}");
         failed.push("layout");
+    }
+    println!("== verifier budget");
+    if let Err(error) = verifier_budget() {
+        println!("{error:#}");
+        failed.push("verifier budget");
     }
     if failed.is_empty() {
         println!("check: all well");
@@ -71,6 +76,15 @@ fn commands(facts: &Facts) -> Vec<(&'static str, Command)> {
         ("cargo deny: licences, bans, sources", deny),
         ("typos", command("typos")),
     ]
+}
+
+/// What the verifier walks is known only to a kernel that has loaded the object.
+fn verifier_budget() -> Result<()> {
+    if !is_root() {
+        println!("not checked: loading the BPF object needs root (`sudo -E cargo xtask check`)");
+        return Ok(());
+    }
+    must(&mut command(build::erdp()?.with_file_name("erdp-verifier-budget")))
 }
 
 fn layout() -> Result<()> {

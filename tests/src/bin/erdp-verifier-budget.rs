@@ -1,0 +1,23 @@
+//! `erdp-verifier-budget`: loads the BPF object, attaches it nowhere, and holds what the verifier has walked against the budget.
+//!
+//! Started by `cargo xtask check` as root. Exit codes: 0 within the budget, 1 not, or not to be told.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use erdp::dataplane::aya::{AyaDataplane, LoadOptions};
+use erdp_tests::budget::Budget;
+
+fn main() -> Result<ExitCode> {
+    let budget = Budget::read()?;
+    let options = LoadOptions { fib_blocks: 1_024, ..LoadOptions::default() };
+    let walked = AyaDataplane::load(options).context("loading the BPF object")?.verified_instructions();
+    for (program, count) in &walked {
+        let count = count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+        let most = budget.programs.get(program).map_or_else(|| "none".to_owned(), u32::to_string);
+        println!("{program:<20} {count:>8} instructions walked, budget {most}");
+    }
+    let findings = budget.findings(&walked);
+    findings.iter().for_each(|finding| println!("{finding}"));
+    Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
