@@ -27,7 +27,7 @@ pub const COST_FRACTION_BITS: u32 = 24;
 /// A TAT further ahead than this (64 s) is none: the bucket has been idle for half of the clock's range.
 const AHEAD_MAX: u64 = (64 * 1_000_000_000) << TIME_FRACTION_BITS;
 /// Attempts at a compare-exchange; each failure means that another CPU has succeeded.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 4;
 
 /// How a packet got through.
 #[repr(u8)]
