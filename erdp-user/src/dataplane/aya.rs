@@ -223,20 +223,6 @@ impl AyaDataplane {
         self.losses_counted
     }
 
-    /// Runs the program `repeat` times on a frame in the kernel; the answer is the time of one run.
-    pub fn time(
-        &self,
-        ifindex: u32,
-        frame: &[u8],
-        repeat: u32,
-    ) -> Result<std::time::Duration, DataplaneError> {
-        let context = context(0, frame.len(), ifindex);
-        let options =
-            TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), repeat, ..Default::default() };
-        let result = self.program()?.test_run(options).map_err(|error| DataplaneError::Ask(chain(&error)))?;
-        Ok(result.duration)
-    }
-
     /// Runs the program once on a frame that counts as received on an interface; nothing is sent. What leaves is in
     /// `buffers`, with the XDP action that the program has returned.
     pub fn run<'b>(

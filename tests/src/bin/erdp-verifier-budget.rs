@@ -9,6 +9,8 @@ use erdp::dataplane::aya::{AyaDataplane, LoadOptions};
 use erdp_tests::budget::Budget;
 
 fn main() -> Result<ExitCode> {
+    // The loss tracepoints are loaded only where their formats can be read; this process has no other thread yet.
+    erdp::dataplane::tracefs::ensure_mounted().context("mounting tracefs for this process")?;
     let budget = Budget::read()?;
     let options = LoadOptions { fib_blocks: 1_024, ..LoadOptions::default() };
     let walked = AyaDataplane::load(options).context("loading the BPF object")?.verified_instructions();
