@@ -3,8 +3,10 @@
 //! `repr(C)`, explicit padding, no `bool`, `enum` or `usize`; sizes are asserted beside the types. Change one and
 //! [`ABI_VERSION`] goes up. Identifiers (attachment, next hop, group, link) start at 1: 0 means "none".
 
+use core::cell::Cell;
+
 /// Version of all records below and of the map layout; the program and the controller must agree.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Interfaces are looked up by their index directly; one with a higher index is refused at start.
 pub const MAX_IFINDEX: u32 = 65_535;
@@ -165,11 +167,14 @@ pub struct Policer {
     pub burst_from: u64,
     /// ECT packets are marked when the tolerance is nearer than this; 0: never.
     pub mark_margin: u64,
-    /// Bytes that are charged beside those of the IP packet.
+    /// Bytes that are charged beside those of the IP packet; at most [`OVERHEAD_MAX`].
     pub overhead: u32,
-    /// Explicit padding.
-    pub _pad: u32,
+    /// Bytes that a CPU pays for at once, to pass the next packets without asking the bucket; 0: each packet by itself.
+    pub ahead: u32,
 }
+
+/// Largest overhead of a packet.
+pub const OVERHEAD_MAX: u32 = 1 << 16;
 
 /// A 64-bit word that CPUs share; backends access it by atomic operations only.
 #[repr(transparent)]
@@ -198,6 +203,23 @@ pub struct Bucket {
     pub interactive: Word,
     /// Of voice.
     pub voice: Word,
+}
+
+/// What one CPU may still pass of one class without asking the policer's bucket, and what it has passed; see
+/// [`crate::policer`]. A meter belongs to one CPU, hence cells and no atomics.
+#[repr(C)]
+#[derive(Clone, Debug, Default)]
+pub struct Meter {
+    /// The kernel's tick in which the bucket was asked last.
+    pub tick: Cell<u64>,
+    /// Bytes that have been paid for and not been used.
+    pub paid: Cell<u32>,
+    /// Bytes that are charged beside those of the IP packet.
+    pub overhead: Cell<u16>,
+    /// Number of the [`crate::policer::Passage`] that the bucket has answered.
+    pub passage: Cell<u16>,
+    /// Packets and IP bytes by passage.
+    pub counts: [[Cell<u64>; 2]; 4],
 }
 
 /// A range of UDP ports of the Teams client.
@@ -277,16 +299,12 @@ pub mod counter {
     /// Number of slots.
     pub const SLOTS: u32 = ATTACHMENTS + 2 * super::MAX_ATTACHMENTS;
 
-    /// Slots of the map of policed packets: for each policer 16, class by passage.
-    pub const POLICED_SLOTS: u32 = 16 * super::MAX_POLICERS;
+    /// Slots of the map of meters: one for each class of each policer.
+    pub const METERS: u32 = 3 * super::MAX_POLICERS;
 
-    /// Slot of a class's packets that took this passage through a policer; bytes are IP bytes.
-    pub const fn policed(
-        policer: u16,
-        class: crate::classify::Class,
-        passage: crate::policer::Passage,
-    ) -> u32 {
-        16 * policer as u32 + 4 * class as u32 + passage as u32
+    /// Slot of a class's meter of a policer.
+    pub const fn meter(policer: u16, class: crate::classify::Class) -> u32 {
+        3 * policer as u32 + class as u32
     }
 
     /// Slot of frames received on an attachment (0: no attachment).
@@ -332,13 +350,15 @@ pub const VERDICT_PUNT: u8 = 2;
 pub const VERDICT_DROP: u8 = 3;
 
 /// A destination on one of our wires that has no neighbour entry: the controller asks the kernel to resolve it.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NeighbourWanted {
+    /// The address, IPv4 as `::ffff:a.b.c.d`; first, because the program writes it in whole words.
+    pub address: [u8; 16],
     /// The attachment on whose wire it is.
     pub attachment: u32,
-    /// The address, IPv4 as `::ffff:a.b.c.d`.
-    pub address: [u8; 16],
+    /// Explicit padding to 24 bytes.
+    pub _pad: u32,
 }
 
 const _: () = {
@@ -348,10 +368,11 @@ const _: () = {
     assert!(size_of::<NextHop>() == 36);
     assert!(size_of::<Policer>() == 112);
     assert!(size_of::<Bucket>() == 32);
+    assert!(size_of::<Meter>() == 80);
     assert!(size_of::<QosProfile>() == 148);
     assert!(size_of::<Group>() == 84);
     assert!(size_of::<PeerKey>() == 20);
     assert!(size_of::<Count>() == 16);
     assert!(size_of::<Trace>() == 16);
-    assert!(size_of::<NeighbourWanted>() == 20);
+    assert!(size_of::<NeighbourWanted>() == 24);
 };

@@ -8,10 +8,12 @@ use std::{collections::HashMap, collections::HashSet, sync::Arc, vec, vec::Vec};
 use crate::{
     abi::{
         Attachment, Bucket, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_LINKS, MAX_NEXT_HOPS, MAX_POLICERS,
-        MAX_PROFILES, MAX_VLAN_BLOCKS, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word, counter,
+        MAX_PROFILES, MAX_VLAN_BLOCKS, Meter, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word, counter,
     },
+    classify::Class,
     fib::{BLOCK_ENTRIES, build::Store},
     packet::{OFFSET_MAX, Packet, Window},
+    policer::TICK_SHIFT,
     tables::Tables,
 };
 
@@ -102,8 +104,8 @@ pub struct MemoryTables {
     pub profiles: Vec<QosProfile>,
     /// The virtual clock, in 2^-8 ns.
     pub now: u64,
-    /// Policed packets and IP bytes by slot.
-    pub policed: Arc<[[AtomicU64; 2]]>,
+    /// Meters of the one CPU there is, by [`counter::meter`].
+    pub meters: Vec<Meter>,
 }
 
 impl MemoryTables {
@@ -122,7 +124,7 @@ impl MemoryTables {
             buckets: (0..MAX_POLICERS).map(|_| Bucket::default()).collect(),
             profiles: vec![QosProfile::transparent(); MAX_PROFILES as usize],
             now: 0,
-            policed: (0..counter::POLICED_SLOTS).map(|_| Default::default()).collect(),
+            meters: vec![Meter::default(); counter::METERS as usize],
         }
     }
 }
@@ -170,11 +172,11 @@ impl Tables for MemoryTables {
     fn exchange(&self, word: &Word, old: u64, new: u64) -> bool {
         atomic(word).compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
-    fn count_policed(&self, slot: u32, ip_bytes: u32) {
-        if let Some([packets, bytes]) = self.policed.get(slot as usize) {
-            packets.fetch_add(1, Ordering::Relaxed);
-            bytes.fetch_add(u64::from(ip_bytes), Ordering::Relaxed);
-        }
+    fn meter(&self, policer: u16, class: Class) -> Option<&Meter> {
+        self.meters.get(counter::meter(policer, class) as usize)
+    }
+    fn tick(&self) -> u64 {
+        self.now >> TICK_SHIFT
     }
 }
 

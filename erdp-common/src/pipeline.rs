@@ -9,7 +9,7 @@ use network_types::eth::EtherType;
 use crate::{
     abi::{
         ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, Attachment, GROUP_DISCARD, GROUP_FORWARD,
-        GROUP_GLEAN, NEXT_HOP_MSEE, NextHop, counter,
+        GROUP_GLEAN, Meter, NEXT_HOP_MSEE, NeighbourWanted, NextHop,
     },
     classify::{self, Class, Marking},
     family::{Datagram, Family, V4, V6},
@@ -37,18 +37,31 @@ pub enum Verdict {
 /// How the verdict came about: what counters, events and `erdp explain` need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trail {
-    /// Ingress attachment; 0: none.
-    pub attachment: u16,
+    /// The destination to ask for: its bytes as two words in this machine's order, see [`Trail::neighbour_wanted`].
+    pub wanted: [u64; 2],
     /// Group of the longest match; 0: none.
     pub group: u32,
+    /// Ingress attachment; 0: none.
+    pub attachment: u16,
     /// Chosen next hop; 0: none.
     pub next_hop: u16,
     /// With `NeighbourUnresolved` on a connected subnet: the attachment where the destination is to be asked for.
     pub wanted_on: u16,
-    /// The destination to ask for.
-    pub wanted: [u8; 16],
     /// Set by the caller: the packet is a question, so nothing is charged or counted.
     pub is_question: bool,
+}
+
+impl Trail {
+    /// The neighbour to ask for, if any.
+    #[inline(always)]
+    pub fn neighbour_wanted(&self) -> Option<NeighbourWanted> {
+        let [first, second] = self.wanted.map(u64::to_ne_bytes);
+        let [a, b, c, d, e, f, g, h] = first;
+        let [i, j, k, l, m, n, o, p] = second;
+        let address = [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p];
+        let attachment = u32::from(self.wanted_on);
+        (attachment != 0).then_some(NeighbourWanted { address, attachment, _pad: 0 })
+    }
 }
 
 /// Decides about one frame and rewrites it when it is to be transmitted.
@@ -140,7 +153,7 @@ fn classify_for<P: Packet, T: Tables>(
     Ok(Marking { class: marking.class, dscp: if to_microsoft { marking.dscp } else { kept } })
 }
 
-/// Asks the policers of both ends, 0 being none, and charges both or neither; the answer is the ECN field to leave with.
+/// Asks the policers of both ends, 0 being none, and takes from both or neither; the answer is the ECN field to leave with.
 #[inline(always)]
 fn police<T: Tables>(
     datagram: &Datagram,
@@ -149,44 +162,54 @@ fn police<T: Tables>(
     tables: &T,
     trail: &Trail,
 ) -> Result<u8, DropReason> {
-    let mut ecn = datagram.traffic_class & ECN_MASK;
+    let ecn = datagram.traffic_class & ECN_MASK;
     let [inbound, outbound] = policers;
-    if inbound | outbound == 0 {
-        return Ok(ecn);
+    if trail.is_question {
+        let marked = ask(inbound, class, tables)? | ask(outbound, class, tables)?;
+        return Ok(if marked && is_ect(ecn) { ECN_CE } else { ecn });
     }
-    let now = tables.now();
+    let inbound = admit(inbound, class, datagram.len, tables)?;
+    let outbound = admit(outbound, class, datagram.len, tables)?;
     let mut marked = false;
-    for id in policers {
-        if id == 0 {
-            continue;
-        }
+    if let Some(meter) = inbound {
+        marked |= meter.pass(datagram.len, is_ect(ecn));
+    }
+    if let Some(meter) = outbound {
+        marked |= meter.pass(datagram.len, is_ect(ecn));
+    }
+    Ok(if marked { ECN_CE } else { ecn })
+}
+
+/// The meter that covers the packet, by asking the bucket if need be; `None` without a policer.
+#[inline(always)]
+fn admit<T: Tables>(id: u16, class: Class, len: u32, tables: &T) -> Result<Option<&Meter>, DropReason> {
+    if id == 0 {
+        return Ok(None);
+    }
+    let meter = tables.meter(id, class).ok_or(DropReason::BrokenReference)?;
+    if !meter.covers(len, tables.tick()) {
         let policer = tables.policer(id).ok_or(DropReason::BrokenReference)?;
         let bucket = tables.bucket(id).ok_or(DropReason::BrokenReference)?;
-        let passage = policer::judge(bucket, policer, class, now, tables);
-        let passage = if passage == Passage::Marked && !is_ect(ecn) { Passage::Burst } else { passage };
-        marked |= passage == Passage::Marked;
-        if !trail.is_question {
-            tables.count_policed(counter::policed(id, class, passage), datagram.len);
-        }
-        if passage == Passage::Dropped {
+        if !policer::refill(meter, bucket, policer, class, len, tables) {
+            meter.count(Passage::Dropped as u16, len);
             return Err(DropReason::Policed);
         }
     }
-    if marked {
-        ecn = ECN_CE;
+    Ok(Some(meter))
+}
+
+/// What the bucket would say: whether a packet that gets through is to be marked.
+#[inline(always)]
+fn ask<T: Tables>(id: u16, class: Class, tables: &T) -> Result<bool, DropReason> {
+    if id == 0 {
+        return Ok(false);
     }
-    if trail.is_question {
-        return Ok(ecn);
+    let policer = tables.policer(id).ok_or(DropReason::BrokenReference)?;
+    let bucket = tables.bucket(id).ok_or(DropReason::BrokenReference)?;
+    match policer::judge(bucket, policer, class, tables.now(), tables) {
+        Passage::Dropped => Err(DropReason::Policed),
+        passage => Ok(passage == Passage::Marked),
     }
-    for id in policers {
-        if id != 0
-            && let Some(policer) = tables.policer(id)
-            && let Some(bucket) = tables.bucket(id)
-        {
-            policer::charge(bucket, policer, class, datagram.len, now, tables);
-        }
-    }
-    Ok(ecn)
 }
 
 /// The ECN field (RFC 3168 section 5).
@@ -221,7 +244,9 @@ fn route<'t, F: Family, P: Packet, T: Tables>(
         }
         GROUP_GLEAN => {
             trail.wanted_on = found.attachment;
-            trail.wanted = F::key(datagram.destination);
+            let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = F::key(datagram.destination);
+            let first = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+            trail.wanted = [first, u64::from_ne_bytes([i, j, k, l, m, n, o, p])];
             Err(DropReason::NeighbourUnresolved)
         }
         GROUP_DISCARD => Err(DropReason::DiscardRoute),

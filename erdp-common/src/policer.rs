@@ -12,10 +12,17 @@
 //!
 //! Classes differ only in tolerance: best effort is dropped first, then interactive, voice last. What is dropped charges
 //! nothing. Time is counted in 2^-8 ns, because whole nanoseconds err by percents for 64-byte packets at 100 Gb/s; it wraps after
-//! 833 days, and comparisons are signed differences. `now` may be stale by less than any tolerance (a clock cached per CPU).
+//! 833 days, and comparisons are signed differences.
+//!
+//! # Meters
+//! Asking the bucket costs a reading of the clock and two or three compare-exchanges on words that all CPUs want. So a CPU pays
+//! for a tenth of a millisecond's bytes at once (at low rates that is less than a packet, and it pays for each by itself) and
+//! passes packets of that class on what it has paid, for the rest of the kernel's tick: its [`Meter`]. What is paid is never
+//! given back and never paid twice, so the rate is exact; what a CPU holds unused is at most [`AHEAD_BYTES_MAX`] and is used
+//! next time. The bucket's answer (conform, burst, marked) holds for all that was paid with it.
 
 use crate::{
-    abi::{Bucket, Policer, Word},
+    abi::{Bucket, Meter, Policer, Word},
     classify::Class,
     tables::Tables,
 };
@@ -26,6 +33,10 @@ pub const TIME_FRACTION_BITS: u32 = 8;
 pub const COST_FRACTION_BITS: u32 = 24;
 /// A TAT further ahead than this (64 s) is none: the bucket has been idle for half of the clock's range.
 const AHEAD_MAX: u64 = (64 * 1_000_000_000) << TIME_FRACTION_BITS;
+/// The virtual clock's tick is 2^30 units, 4 ms.
+pub const TICK_SHIFT: u32 = 30;
+/// Most bytes that a CPU pays for at once.
+pub const AHEAD_BYTES_MAX: u32 = 16 * 1024;
 /// Attempts at a compare-exchange; each failure means that another CPU has succeeded.
 const ATTEMPTS: u32 = 4;
 
@@ -58,6 +69,67 @@ impl Passage {
     }
 }
 
+impl Meter {
+    /// Whether a packet can pass on what has been paid for in this tick.
+    #[inline(always)]
+    pub fn covers(&self, ip_bytes: u32, tick: u64) -> bool {
+        self.tick.get() == tick && self.paid.get() >= self.price(ip_bytes)
+    }
+
+    /// Takes a packet that is covered, and counts it by the bucket's answer. The answer here is whether it is to be marked,
+    /// which only a transport that understands marks can be (`is_ect`).
+    #[inline(always)]
+    pub fn pass(&self, ip_bytes: u32, is_ect: bool) -> bool {
+        self.paid.set(self.paid.get().wrapping_sub(self.price(ip_bytes)));
+        let marked = self.passage.get() == Passage::Marked as u16;
+        let passage = if marked && !is_ect { Passage::Burst as u16 } else { self.passage.get() };
+        self.count(passage, ip_bytes);
+        marked && is_ect
+    }
+
+    /// Counts a packet.
+    #[inline(always)]
+    pub fn count(&self, passage: u16, ip_bytes: u32) {
+        if let Some([packets, bytes]) = self.counts.get(usize::from(passage)) {
+            packets.set(packets.get() + 1);
+            bytes.set(bytes.get() + u64::from(ip_bytes));
+        }
+    }
+
+    #[inline(always)]
+    fn price(&self, ip_bytes: u32) -> u32 {
+        ip_bytes + u32::from(self.overhead.get())
+    }
+}
+
+/// Pays for a packet and for those to come, if the bucket has room; the answer is whether it has.
+#[inline(always)]
+pub fn refill<T: Tables>(
+    meter: &Meter,
+    bucket: &Bucket,
+    policer: &Policer,
+    class: Class,
+    ip_bytes: u32,
+    tables: &T,
+) -> bool {
+    let now = tables.now();
+    let passage = judge(bucket, policer, class, now, tables);
+    if passage == Passage::Dropped {
+        return false;
+    }
+    meter.tick.set(tables.tick());
+    meter.passage.set(passage as u16);
+    meter.overhead.set(policer.overhead as u16);
+    let price = meter.price(ip_bytes);
+    let paid = meter.paid.get();
+    if paid < price {
+        let bytes = (price - paid).max(policer.ahead);
+        charge(bucket, policer, class, bytes, now, tables);
+        meter.paid.set(paid + bytes);
+    }
+    true
+}
+
 /// Judges a packet against a bucket without charging it.
 #[inline(always)]
 pub fn judge<T: Tables>(bucket: &Bucket, policer: &Policer, class: Class, now: u64, tables: &T) -> Passage {
@@ -81,18 +153,10 @@ pub fn judge<T: Tables>(bucket: &Bucket, policer: &Policer, class: Class, now: u
     }
 }
 
-/// Charges a packet that was let through.
+/// Charges bytes that are let through, overhead included.
 #[inline(always)]
-pub fn charge<T: Tables>(
-    bucket: &Bucket,
-    policer: &Policer,
-    class: Class,
-    ip_bytes: u32,
-    now: u64,
-    tables: &T,
-) {
-    let bytes = u64::from(ip_bytes + policer.overhead);
-    let cost = |per_byte: u64| (bytes * per_byte) >> (COST_FRACTION_BITS - TIME_FRACTION_BITS);
+fn charge<T: Tables>(bucket: &Bucket, policer: &Policer, class: Class, bytes: u32, now: u64, tables: &T) {
+    let cost = |per_byte: u64| (u64::from(bytes) * per_byte) >> (COST_FRACTION_BITS - TIME_FRACTION_BITS);
     add(&bucket.sustained, cost(policer.sustained_cost), now, tables);
     if policer.peak_cost != 0 {
         add(&bucket.peak, cost(policer.peak_cost), now, tables);

@@ -41,12 +41,15 @@ pub fn forward<F: Family, P: Packet>(
         .ok_or(DropReason::Truncated)
 }
 
-/// Each length is its own straight code with fixed offsets.
+/// Each length is its own straight code with fixed offsets, in pieces that are one or two machine words: longer arrays would be
+/// copied byte by byte in BPF.
 #[inline(always)]
 fn write_l2<P: Packet>(packet: &mut P, l2: &[u8; L2_MAX], len: u8, ether_type: [u8; 2]) -> Option<()> {
-    let (addresses, tags) = l2.split_first_chunk::<12>()?;
+    let (first, rest) = l2.split_first_chunk::<8>()?;
+    let (second, tags) = rest.split_first_chunk::<4>()?;
     let (outer, inner) = tags.split_first_chunk::<4>()?;
-    packet.write(0, *addresses)?;
+    packet.write(0, *first)?;
+    packet.write(8, *second)?;
     match len {
         12 => packet.write(12, ether_type),
         16 => {

@@ -1,7 +1,8 @@
 //! The maps as the stages see them: look-ups only, each answering `None` for a record that does not exist.
 
 use crate::{
-    abi::{Attachment, Bucket, Group, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word},
+    abi::{Attachment, Bucket, Group, Meter, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word},
+    classify::Class,
     family::{Address, Family},
     fib,
 };
@@ -40,12 +41,14 @@ pub trait Tables {
     fn bucket(&self, id: u16) -> Option<&Bucket>;
     /// How a peering treats DSCP.
     fn profile(&self, id: u16) -> Option<&QosProfile>;
-    /// The time in 2^-8 ns; it may be stale by a few milliseconds.
+    /// This CPU's meter of a class of a policer.
+    fn meter(&self, policer: u16, class: Class) -> Option<&Meter>;
+    /// The time in 2^-8 ns.
     fn now(&self) -> u64;
+    /// A coarse clock that costs nothing to read: it moves every few milliseconds.
+    fn tick(&self) -> u64;
     /// An atomic load.
     fn load(&self, word: &Word) -> u64;
     /// An atomic compare-exchange; the answer is whether it has happened.
     fn exchange(&self, word: &Word, old: u64, new: u64) -> bool;
-    /// Counts a policed packet, in IP bytes.
-    fn count_policed(&self, slot: u32, ip_bytes: u32);
 }

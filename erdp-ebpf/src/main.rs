@@ -18,10 +18,12 @@ mod losses;
 mod maps;
 mod packet;
 
+use core::hint::black_box;
+
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use aya_log_ebpf::info;
 use erdp_common::{
-    abi::{NeighbourWanted, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT},
+    abi::{TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT},
     account::account,
     packet::Packet as _,
     pipeline::{self, Trail, Verdict},
@@ -37,20 +39,32 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 /// The router: every port of the edge runs this program.
 #[xdp]
+#[inline(always)]
 pub fn erdp(ctx: XdpContext) -> u32 {
     let mut frame = Frame::new(&ctx);
     let len = frame.len() as u64;
-    let mut trail = Trail { is_question: frame.is_question(), ..Trail::default() };
-    let verdict = pipeline::process(&mut frame, ctx.ingress_ifindex() as u32, &Maps, &mut trail);
+    // Opaque twice: taken apart into registers, every field would be set anew on every way out; known to be zero, it would be
+    // cleared by a call of memset.
+    let zero = black_box(0);
+    let mut trail = Trail {
+        wanted: [zero; 2],
+        group: zero as u32,
+        attachment: zero as u16,
+        next_hop: zero as u16,
+        wanted_on: zero as u16,
+        is_question: frame.is_question(),
+    };
+    let trail = black_box(&mut trail);
+    let verdict = pipeline::process(&mut frame, ctx.ingress_ifindex() as u32, &Maps, trail);
     if trail.is_question {
-        answer(&mut frame, verdict, &trail);
+        answer(&mut frame, verdict, trail);
         return action(verdict);
     }
-    account(verdict, &trail, len, &frame, maps::count);
+    account(verdict, trail, len, &frame, maps::count);
     match verdict {
         Verdict::Transmit(_) => maps::expect_sent(),
         Verdict::Punt(_) => {}
-        Verdict::Drop(reason) => dropped(&ctx, reason, len, &trail),
+        Verdict::Drop(reason) => dropped(&ctx, reason, len, trail),
     }
     action(verdict)
 }
@@ -67,8 +81,8 @@ fn action(verdict: Verdict) -> u32 {
 
 #[inline(always)]
 fn dropped(ctx: &XdpContext, reason: DropReason, len: u64, trail: &Trail) {
-    if trail.wanted_on != 0 {
-        maps::want(&NeighbourWanted { attachment: u32::from(trail.wanted_on), address: trail.wanted });
+    if let Some(neighbour) = trail.neighbour_wanted() {
+        maps::want(&neighbour);
     }
     if maps::logs_drops() {
         info!(

@@ -13,11 +13,12 @@ use aya_ebpf::{
 use erdp_common::{
     abi::{
         Attachment, Bucket, Count, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_IFINDEX, MAX_LINKS, MAX_NEXT_HOPS,
-        MAX_PEERS, MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, NeighbourWanted, NextHop, PeerKey, Policer,
+        MAX_PEERS, MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter, NeighbourWanted, NextHop, PeerKey, Policer,
         Port, QosProfile, Vlan, Word, counter,
     },
+    classify::Class,
     fib::BLOCK_ENTRIES,
-    policer::TIME_FRACTION_BITS,
+    policer::{TICK_SHIFT, TIME_FRACTION_BITS},
     tables::Tables,
 };
 
@@ -52,11 +53,10 @@ static POLICERS: Array<Policer> = Array::with_max_entries(MAX_POLICERS, 0);
 static BUCKETS: Array<Bucket> = Array::with_max_entries(MAX_POLICERS, 0);
 #[map]
 static PROFILES: Array<QosProfile> = Array::with_max_entries(MAX_PROFILES, 0);
+/// [`Meter`]s, as plain words: cells may not be in a static.
 #[map]
-static POLICED: PerCpuArray<Count> = PerCpuArray::with_max_entries(counter::POLICED_SLOTS, 0);
-/// This CPU's clock: see [`clock`].
-#[map]
-static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
+static METERS: PerCpuArray<[u64; size_of::<Meter>() / 8]> =
+    PerCpuArray::with_max_entries(counter::METERS, 0);
 /// The virtual clock of tests, in 2^-8 ns.
 #[map]
 static VIRTUAL_CLOCK: Array<u64> = Array::with_max_entries(1, 0);
@@ -74,18 +74,6 @@ static LOG_DROPS: u8 = 0;
 /// Set by a test at load time: time is what [`VIRTUAL_CLOCK`] says.
 #[unsafe(no_mangle)]
 static CLOCK_IS_VIRTUAL: u8 = 0;
-
-/// A cached reading of the monotonic clock.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Clock {
-    /// In 2^-8 ns.
-    now: u64,
-    /// When it was read, by the kernel's tick.
-    jiffies: u64,
-    /// Packets that have used it.
-    uses: u64,
-}
 
 /// The maps of this program as the stages read them.
 pub struct Maps;
@@ -153,12 +141,27 @@ impl Tables for Maps {
         PROFILES.get(u32::from(id))
     }
     #[inline(always)]
+    fn meter(&self, policer: u16, class: Class) -> Option<&Meter> {
+        let words = METERS.get_ptr_mut(counter::meter(policer, class))?;
+        // SAFETY: a value of a per-CPU map: this CPU is its only user while the program runs; size and alignment are a Meter's.
+        Some(unsafe { &*words.cast::<Meter>() })
+    }
+    #[inline(always)]
     fn now(&self) -> u64 {
-        // SAFETY: a global that the loader sets before the program exists.
-        if (unsafe { read_volatile(&raw const CLOCK_IS_VIRTUAL) }) != 0 {
-            return VIRTUAL_CLOCK.get(0).copied().unwrap_or(0);
+        match virtual_clock() {
+            Some(now) => now,
+            // SAFETY: a helper without arguments.
+            None => (unsafe { bpf_ktime_get_ns() }) << TIME_FRACTION_BITS,
         }
-        clock()
+    }
+    /// The kernel's jiffies (1 to 10 ms).
+    #[inline(always)]
+    fn tick(&self) -> u64 {
+        match virtual_clock() {
+            Some(now) => now >> TICK_SHIFT,
+            // SAFETY: a helper without arguments.
+            None => unsafe { bpf_jiffies64() },
+        }
     }
     #[inline(always)]
     fn load(&self, word: &Word) -> u64 {
@@ -177,31 +180,16 @@ impl Tables for Maps {
             .1
         }
     }
-    #[inline(always)]
-    fn count_policed(&self, slot: u32, ip_bytes: u32) {
-        add(POLICED.get_ptr_mut(slot), 1, u64::from(ip_bytes));
-    }
 }
 
-/// Reading the clock costs more than most stages, so a CPU reads it once for 16 packets, or when the tick has moved: it is
-/// stale by less than a tick (4 ms at 250 Hz), which every tolerance of the policer exceeds.
+/// The time of tests, if there is one.
 #[inline(always)]
-fn clock() -> u64 {
-    const USES_MAX: u64 = 16;
-    // SAFETY: helpers without arguments.
-    let read = || unsafe { bpf_ktime_get_ns() } << TIME_FRACTION_BITS;
-    let Some(clock) = CLOCK.get_ptr_mut(0) else {
-        return read();
-    };
-    // SAFETY: a helper without arguments; a value of a per-CPU map, whose only writer this CPU is while the program runs.
-    unsafe {
-        let jiffies = bpf_jiffies64();
-        if (*clock).jiffies != jiffies || (*clock).uses >= USES_MAX {
-            *clock = Clock { now: read(), jiffies, uses: 0 };
-        }
-        (*clock).uses += 1;
-        (*clock).now
+fn virtual_clock() -> Option<u64> {
+    // SAFETY: a global that the loader sets before the program exists.
+    if (unsafe { read_volatile(&raw const CLOCK_IS_VIRTUAL) }) == 0 {
+        return None;
     }
+    Some(VIRTUAL_CLOCK.get(0).copied().unwrap_or(0))
 }
 
 /// Counts a frame. A failed look-up loses the count and never changes a verdict.

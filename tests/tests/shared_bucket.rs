@@ -11,7 +11,7 @@ use erdp::dataplane::{
     aya::{AyaDataplane, Buffers, LoadOptions},
 };
 use erdp_common::{
-    abi::{NEXT_HOP_MSEE, NEXT_HOP_RESOLVED, NextHop, Policer, counter},
+    abi::{NEXT_HOP_MSEE, NEXT_HOP_RESOLVED, NextHop, Policer},
     classify::Class,
     policer::{COST_FRACTION_BITS, Passage, TIME_FRACTION_BITS},
 };
@@ -27,7 +27,13 @@ const ID: u16 = 9;
 const BYTE_NS: u64 = 80;
 const IP_BYTES: u64 = 100;
 /// Time of one packet.
-const COST: u64 = (IP_BYTES * BYTE_NS) << TIME_FRACTION_BITS;
+const COST: u64 = bytes_cost(IP_BYTES);
+/// Packets that a CPU pays for at once.
+const AHEAD: u64 = 16;
+
+const fn bytes_cost(bytes: u64) -> u64 {
+    (bytes * BYTE_NS) << TIME_FRACTION_BITS
+}
 /// The credit. A stall of this machine for most of it would be another test's matter.
 const LIMIT: u64 = 60 * SECOND;
 
@@ -60,6 +66,7 @@ fn police(dataplane: &mut AyaDataplane) -> Result<()> {
         sustained_cost: BYTE_NS << COST_FRACTION_BITS,
         sustained_tolerance: [LIMIT; 3],
         burst_from: LIMIT,
+        ahead: (AHEAD * IP_BYTES) as u32,
         ..Policer::default()
     };
     dataplane.write(&Record::Policer(ID, policer))?;
@@ -89,14 +96,14 @@ fn every_packet_is_charged(dataplane: &mut AyaDataplane, ports: Ports, cpus: &[u
     let busy = by_cpu(dataplane).into_iter().filter(|cpu| cpu.packets > 0).count();
     ensure!(busy == cpus.len(), "packets were counted on {busy} CPUs");
     let advance = dataplane.bucket(ID)?[0] - before;
-    let uncharged = uncharged(passed.packets, advance)?;
-    println!("\n{sent} packets on credit from {busy} CPUs, {uncharged} uncharged");
+    let uncharged = uncharged(passed.packets * COST + bytes_cost(held(dataplane)), advance)?;
+    println!("\n{sent} packets on credit from {busy} CPUs, {uncharged} payments missing");
     Ok(())
 }
 
 /// Without credit: what goes through in a while is what that while has refilled.
 fn the_rate_holds(dataplane: &mut AyaDataplane, ports: Ports, cpus: &[usize]) -> Result<()> {
-    let (already, start) = (passed(dataplane), dataplane.clock());
+    let (already, had, start) = (passed(dataplane), held(dataplane), dataplane.clock());
     let before = start + LIMIT;
     dataplane.write(&Record::Bucket(ID, [before, 0, 0, 0]))?;
     let shared = &*dataplane;
@@ -106,37 +113,39 @@ fn the_rate_holds(dataplane: &mut AyaDataplane, ports: Ports, cpus: &[usize]) ->
         }
         Ok(())
     })?;
-    // Then one CPU until it is refused: that is when the bucket holds all that time has given until then. A CPU may use a
-    // cached clock for 16 packets; the drop that counts is one that has read it after `full`.
+    // Then one CPU until it is refused: that is when the bucket holds all that time has given until then.
     let full = dataplane.clock();
     let mut send = sender();
-    for _ in 0..17 {
-        send(shared, ports)?;
-    }
     while send(shared, ports)? != XDP_DROP {}
     let end = dataplane.clock();
     let packets = passed(dataplane).packets - already.packets;
     let advance = dataplane.bucket(ID)?[0] - before;
-    let uncharged = uncharged(packets, advance)?;
-    // CPUs that have judged at once exceed the limit by a packet each.
-    let most = end - start + COST * cpus.len() as u64;
+    let due = packets * COST + bytes_cost(held(dataplane)) - bytes_cost(had);
+    let uncharged = uncharged(due, advance)?;
+    // CPUs that have judged at once exceed the limit by what each of them pays for at once.
+    let most = end - start + AHEAD * COST * cpus.len() as u64;
     ensure!(advance <= most, "charged {advance}, time has given {most}: the rate is exceeded");
     ensure!(advance >= full - start, "charged {advance} while time has given {}", full - start);
-    let dropped = dataplane.policed(counter::policed(ID, Class::Default, Passage::Dropped)).packets;
+    let dropped = dataplane.policed(ID, Class::Default)[Passage::Dropped as usize].packets;
     ensure!(dropped > 0, "nothing was dropped");
     let took = Duration::from_nanos((end - start) >> TIME_FRACTION_BITS);
-    println!("{packets} packets at the rate in {took:?}, {dropped} dropped, {uncharged} uncharged");
+    println!("{packets} packets at the rate in {took:?}, {dropped} dropped, {uncharged} payments missing");
     Ok(())
 }
 
-/// Packets that went through without a charge: possible when the other CPU has won eight times in a row, whose one win takes longer
-/// than a retry here, so hardly ever.
-fn uncharged(packets: u64, advance: u64) -> Result<u64> {
-    let due = packets * COST;
-    let missing = due.checked_sub(advance).context("more was charged than went through")?;
-    ensure!(missing.is_multiple_of(COST), "a packet was charged in part: {missing} of {COST} are missing");
-    ensure!(missing / COST <= 2, "{} of {packets} packets went uncharged", missing / COST);
-    Ok(missing / COST)
+/// Payments that were not made: possible when the other CPU has won as often as one tries, whose one win takes longer than a retry
+/// here, so hardly ever.
+fn uncharged(due: u64, advance: u64) -> Result<u64> {
+    let missing = due.checked_sub(advance).context("more was charged than went through or is held")?;
+    let payment = AHEAD * COST;
+    ensure!(missing.is_multiple_of(payment), "a payment was made in part: {missing} of {payment} are missing");
+    ensure!(missing / payment <= 2, "{} payments were not made", missing / payment);
+    Ok(missing / payment)
+}
+
+/// Bytes that CPUs have paid for and not used.
+fn held(dataplane: &AyaDataplane) -> u64 {
+    dataplane.meters(ID, Class::Default).iter().map(|meter| u64::from(meter.paid)).sum()
 }
 
 const XDP_DROP: u32 = 1;
@@ -181,13 +190,12 @@ fn frame() -> Vec<u8> {
 
 /// What has gone through, by CPU.
 fn by_cpu(dataplane: &AyaDataplane) -> Vec<Tally> {
-    let mut cpus = Vec::new();
-    for passage in [Passage::Conform, Passage::Burst, Passage::Marked] {
-        let counts = dataplane.policed_by_cpu(counter::policed(ID, Class::Default, passage));
-        cpus.resize(counts.len().max(cpus.len()), Tally::default());
-        cpus.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-    }
-    cpus
+    let passed = |counts: [Tally; 4]| {
+        let mut sum = Tally::default();
+        counts[..Passage::Dropped as usize].iter().for_each(|count| sum += *count);
+        sum
+    };
+    dataplane.meters(ID, Class::Default).into_iter().map(|meter| passed(meter.counts)).collect()
 }
 
 fn passed(dataplane: &AyaDataplane) -> Tally {

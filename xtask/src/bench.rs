@@ -24,12 +24,15 @@ pub enum Verb {
         /// Fewer rounds and no table above 100,000 routes
         #[arg(long)]
         quick: bool,
+        /// Only one IPv4 table, of this many routes
+        #[arg(long, value_name = "ROUTES")]
+        size: Option<usize>,
     },
 }
 
 /// The verb.
 pub fn run(verb: &Verb) -> Result<ExitCode> {
-    let Verb::Dataplane { json, quick } = verb;
+    let Verb::Dataplane { json, quick, size } = verb;
     if !is_root() {
         bail!(
             "`bench` makes network namespaces and loads BPF programs, which needs root: run `sudo -E cargo xtask bench dataplane`"
@@ -44,6 +47,9 @@ pub fn run(verb: &Verb) -> Result<ExitCode> {
     }
     if *quick {
         bench.arg("--quick");
+    }
+    if let Some(size) = size {
+        bench.arg("--size").arg(size.to_string());
     }
     become_program(bench)
 }

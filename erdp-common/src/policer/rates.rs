@@ -1,13 +1,15 @@
 //! From a bandwidth to the numbers of a [`Policer`]: host side, exact integer arithmetic.
 
-use crate::abi::{Policer, PortRange, QosProfile};
+use crate::abi::{OVERHEAD_MAX, Policer, PortRange, QosProfile};
 
-use super::{COST_FRACTION_BITS, TIME_FRACTION_BITS};
+use super::{AHEAD_BYTES_MAX, COST_FRACTION_BITS, TIME_FRACTION_BITS};
 use crate::classify::Class;
 
 const SECOND_NS: u128 = 1_000_000_000;
-/// Tolerance of the peak rate and of class shares: far above the staleness of a cached clock (a jiffy, 4 ms at 250 Hz).
+/// Tolerance of the peak rate and of class shares, in milliseconds.
 const SHORT_MS: u64 = 20;
+/// How much time at the sustained rate a CPU pays for at once: a hundredth of what best effort may be ahead without credit.
+const AHEAD_US: u128 = 100;
 
 /// What "burst up to twice the bandwidth" means (rule A2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,26 +69,27 @@ impl Rates {
         let peak = matches!(self.policy, BurstPolicy::Peak2x).then_some(rate * 2);
         let short = millis(SHORT_MS);
         // Without a peak there is nothing to burst to: the credit is only what smooths TCP.
-        let credit = if peak.is_some() { millis(self.credit_ms).max(short) } else { short };
+        let credit = if peak.is_some() { millis(self.credit_ms).max(short / 2) } else { short / 2 };
+        let ahead = sustained * AHEAD_US / 8_000_000;
         Ok(Policer {
             sustained_cost: cost(sustained),
             peak_cost: peak.map_or(0, cost),
             interactive_cost: cost(rate * u128::from(self.interactive_percent.clamp(1, 100)) / 100),
             voice_cost: cost(rate * u128::from(self.voice_percent.clamp(1, 100)) / 100),
             sustained_tolerance: by_class(credit, short),
-            peak_tolerance: by_class(short, short),
+            peak_tolerance: by_class(short / 2, short),
             share_tolerance: short / 4,
             burst_from: short / 4,
             mark_margin: if self.ecn { short / 4 } else { 0 },
-            overhead: self.overhead,
-            _pad: 0,
+            overhead: self.overhead.min(OVERHEAD_MAX - 1),
+            ahead: u32::try_from(ahead).unwrap_or(u32::MAX).min(AHEAD_BYTES_MAX),
         })
     }
 }
 
-/// Best effort leaves half of the short tolerance to the others, interactive a quarter to voice.
-fn by_class(whole: u64, short: u64) -> [u64; 3] {
-    [whole - short / 2, whole - short / 4, whole]
+/// Best effort has the credit; interactive and voice may go beyond it by a quarter and a half of the short tolerance.
+fn by_class(credit: u64, short: u64) -> [u64; 3] {
+    [credit, credit + short / 4, credit + short / 2]
 }
 
 /// Time of a byte in 2^-24 ns, rounded to nearest: exact to 2 parts in 10^6 at 400 Gb/s.

@@ -27,9 +27,7 @@ impl Controller {
             Request::Show(Topic::Links) => Ok(self.show_links()),
             Request::Show(Topic::Counters) => self.show_counters(),
             Request::Show(Topic::Policers) => {
-                Ok(super::limits::show(&self.config, |policer, class, passage| {
-                    self.dataplane.policed(erdp_common::abi::counter::policed(policer, class, passage))
-                }))
+                Ok(super::limits::show(&self.config, |policer, class| self.dataplane.policed(policer, class)))
             }
             Request::Explain(question) => self.explain(question),
         };

@@ -107,7 +107,7 @@ fn overhead(circuit: &Circuit) -> u32 {
 }
 
 /// One row for each policer and class that has seen packets.
-pub fn show(config: &Config, tally: impl Fn(u16, Class, Passage) -> Tally) -> Value {
+pub fn show(config: &Config, tally: impl Fn(u16, Class) -> [Tally; 4]) -> Value {
     let mut rows = Vec::new();
     for (index, circuit) in config.circuits.iter().enumerate() {
         for role in LinkRole::ALL {
@@ -124,8 +124,7 @@ pub fn show(config: &Config, tally: impl Fn(u16, Class, Passage) -> Tally) -> Va
                         "circuit": circuit.name, "links": links, "direction": name,
                         "rate_bps": circuit.bandwidth.0, "class": class.label(),
                     });
-                    for passage in Passage::ALL {
-                        let tally = tally(policer, class, passage);
+                    for (passage, tally) in Passage::ALL.into_iter().zip(tally(policer, class)) {
                         row[format!("{}_packets", passage.label())] = tally.packets.into();
                         row[format!("{}_bytes", passage.label())] = tally.bytes.into();
                     }

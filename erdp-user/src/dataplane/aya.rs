@@ -16,6 +16,7 @@ use ::aya::{
 };
 use erdp_common::{
     abi::{self, Count, NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
+    classify::Class,
     fib::build::Store,
 };
 
@@ -78,6 +79,24 @@ pub struct LoadOptions {
     pub virtual_clock: bool,
 }
 
+/// What a CPU's [`abi::Meter`] holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MeterState {
+    /// Bytes that have been paid for and not been used, overhead included.
+    pub paid: u32,
+    /// Packets and IP bytes by passage.
+    pub counts: [Tally; 4],
+}
+
+impl MeterState {
+    /// The record's words: tick; paid, overhead and passage; four pairs.
+    fn read([_, paid, a, b, c, d, e, f, g, h]: [u64; size_of::<abi::Meter>() / 8]) -> Self {
+        let counts = [[a, b], [c, d], [e, f], [g, h]].map(|[packets, bytes]| Tally { packets, bytes });
+        let [a, b, c, d, ..] = paid.to_ne_bytes();
+        Self { paid: u32::from_ne_bytes([a, b, c, d]), counts }
+    }
+}
+
 /// The loaded program and its maps.
 pub struct AyaDataplane {
     ports: Array<MapData, Raw<abi::Port>>,
@@ -89,7 +108,7 @@ pub struct AyaDataplane {
     policers: Array<MapData, Raw<abi::Policer>>,
     buckets: Array<MapData, [u64; 4]>,
     profiles: Array<MapData, Raw<abi::QosProfile>>,
-    policed: PerCpuArray<MapData, Raw<Count>>,
+    meters: PerCpuArray<MapData, [u64; 10]>,
     virtual_clock: Option<Array<MapData, u64>>,
     peers: HashMap<MapData, Raw<abi::PeerKey>, u32>,
     tx_ports: DevMap<MapData>,
@@ -132,7 +151,7 @@ impl AyaDataplane {
             policers: typed(&mut ebpf, "POLICERS")?,
             buckets: typed(&mut ebpf, "BUCKETS")?,
             profiles: typed(&mut ebpf, "PROFILES")?,
-            policed: typed(&mut ebpf, "POLICED")?,
+            meters: typed(&mut ebpf, "METERS")?,
             virtual_clock: options.virtual_clock.then(|| typed(&mut ebpf, "VIRTUAL_CLOCK")).transpose()?,
             peers: typed(&mut ebpf, "PEERS")?,
             tx_ports: typed(&mut ebpf, "TX_PORTS")?,
@@ -180,18 +199,19 @@ impl AyaDataplane {
         }
     }
 
-    /// Packets and IP bytes of a slot of the policers' counters, all CPUs.
-    pub fn policed(&self, slot: u32) -> Tally {
-        let mut sum = Tally::default();
-        self.policed_by_cpu(slot).into_iter().for_each(|cpu| sum += cpu);
+    /// A policer's packets and IP bytes of a class by passage, all CPUs.
+    pub fn policed(&self, id: u16, class: Class) -> [Tally; 4] {
+        let mut sum = [Tally::default(); 4];
+        for meter in self.meters(id, class) {
+            sum.iter_mut().zip(meter.counts).for_each(|(sum, count)| *sum += count);
+        }
         sum
     }
 
-    /// As [`Self::policed`], each CPU by itself.
-    pub fn policed_by_cpu(&self, slot: u32) -> Vec<Tally> {
-        self.policed
-            .get(&slot, 0)
-            .map_or_else(|_| Vec::new(), |cpus| cpus.iter().map(|cpu| cpu.0.into()).collect())
+    /// The meters of a class of a policer, one for each CPU.
+    pub fn meters(&self, id: u16, class: Class) -> Vec<MeterState> {
+        let cpus = self.meters.get(&counter::meter(id, class), 0);
+        cpus.map_or_else(|_| Vec::new(), |cpus| cpus.iter().map(|words| MeterState::read(*words)).collect())
     }
 
     /// The words of a policer's bucket, in the order of [`Record::Bucket`].
@@ -361,8 +381,9 @@ impl Dataplane for AyaDataplane {
 
 /// A record of the ring of neighbours that packets have asked for.
 pub fn neighbour_wanted(record: &[u8]) -> Option<NeighbourWanted> {
-    let (attachment, address) = record.split_first_chunk()?;
-    Some(NeighbourWanted { attachment: u32::from_ne_bytes(*attachment), address: address.try_into().ok()? })
+    let (address, rest) = record.split_first_chunk()?;
+    let attachment = u32::from_ne_bytes(*rest.first_chunk()?);
+    Some(NeighbourWanted { address: *address, attachment, _pad: 0 })
 }
 
 /// A ring buffer as tokio waits for it.

@@ -1,13 +1,14 @@
 //! The in-memory backend: the stages of the XDP program over tables in plain memory, for tests of the controller and
 //! for the differential test, which holds the loaded program against it.
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use erdp_common::{
     abi::{
         Bucket, NeighbourWanted, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, counter,
     },
     account::account,
+    classify::Class,
     fib::build::Store,
     memory::{Frame, MemoryTables},
     packet::Packet as _,
@@ -56,11 +57,11 @@ impl MemoryDataplane {
         })
     }
 
-    /// Packets and IP bytes of a slot of the policers' counters.
-    pub fn policed(&self, slot: u32) -> Tally {
+    /// A policer's packets and IP bytes of a class, by passage.
+    pub fn policed(&self, id: u16, class: Class) -> [Tally; 4] {
         self.with_tables(|tables| {
-            let [packets, bytes] = &tables.policed[slot as usize];
-            Tally { packets: packets.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }
+            let counts = tables.meter(id, class).map(|meter| meter.counts.clone()).unwrap_or_default();
+            counts.map(|[packets, bytes]| Tally { packets: packets.get(), bytes: bytes.get() })
         })
     }
 
@@ -75,9 +76,7 @@ impl MemoryDataplane {
                 *count += Tally { packets: 1, bytes };
             }
         });
-        let wanted = (trail.wanted_on != 0)
-            .then(|| NeighbourWanted { attachment: u32::from(trail.wanted_on), address: trail.wanted });
-        Ran { verdict, frame, wanted }
+        Ran { verdict, frame, wanted: trail.neighbour_wanted() }
     }
 }
 

@@ -32,11 +32,18 @@ const FIB_BLOCKS: u32 = 160_000;
 /// Who forwards.
 const FORWARDERS: [&str; 4] = ["bench_redirect", "bench_fib_lookup", "erdp over LPM_TRIE", "erdp"];
 
-/// Measures everything, printing as it goes.
-pub fn run(object: &Path, quick: bool) -> Result<Report> {
+/// Measures everything, printing as it goes; `size`: one IPv4 table of that many routes and nothing else.
+pub fn run(object: &Path, quick: bool, size: Option<usize>) -> Result<Report> {
     let object = read_object(object)?;
     let effort =
         if quick { Effort { rounds: 7, runs: 1 << 15 } } else { Effort { rounds: 21, runs: 1 << 16 } };
+    if let Some(size) = size {
+        let full = Routes::full(Version::V4)?;
+        let mut report = Report::new(effort, full.source);
+        report::head(&report);
+        at_size(&object, &full.sample(size), effort, &mut report)?;
+        return Ok(report);
+    }
     let (v4, v6) = (Routes::full(Version::V4)?, Routes::full(Version::V6)?);
     let mut report = Report::new(effort, v4.source);
     report::head(&report);

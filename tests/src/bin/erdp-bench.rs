@@ -18,11 +18,14 @@ struct Cli {
     /// Fewer rounds and no table above 100,000 routes
     #[arg(long)]
     quick: bool,
+    /// Only one IPv4 table, of this many routes
+    #[arg(long, value_name = "ROUTES")]
+    size: Option<usize>,
 }
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    let report = bench::run(&cli.object, cli.quick)?;
+    let report = bench::run(&cli.object, cli.quick, cli.size)?;
     if let Some(path) = &cli.json {
         let text = serde_json::to_string_pretty(&report)?;
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
