@@ -7,7 +7,10 @@ use std::{env, path::PathBuf, process::exit};
 fn main() {
     println!("cargo::rerun-if-env-changed=ERDP_BPF_OBJECT");
     let object = env::var_os("ERDP_BPF_OBJECT").map_or_else(
-        || PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("../target/bpf/erdp-ebpf"),
+        || {
+            PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default())
+                .join("../target/bpf/erdp-ebpf")
+        },
         PathBuf::from,
     );
     println!("cargo::rerun-if-changed={}", object.display());

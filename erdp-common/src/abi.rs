@@ -284,7 +284,23 @@ pub struct Count {
     pub bytes: u64,
 }
 
-/// Slots of the counter map.
+/// Everything that one CPU counts, in one record: one look-up for all of a packet's counters.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuCounters {
+    /// See [`counter`].
+    pub slots: [Count; counter::SLOTS as usize],
+    /// Frames redirected that no loss tracepoint has spoken of yet.
+    pub unsent: u64,
+}
+
+impl Default for CpuCounters {
+    fn default() -> Self {
+        Self { slots: [Count::default(); counter::SLOTS as usize], unsent: 0 }
+    }
+}
+
+/// Slots of [`CpuCounters`].
 pub mod counter {
     /// First slot of drop reasons.
     pub const DROP: u32 = 0;
@@ -373,6 +389,7 @@ const _: () = {
     assert!(size_of::<Group>() == 84);
     assert!(size_of::<PeerKey>() == 20);
     assert!(size_of::<Count>() == 16);
+    assert!(size_of::<CpuCounters>() == 16 * counter::SLOTS as usize + 8);
     assert!(size_of::<Trace>() == 16);
     assert!(size_of::<NeighbourWanted>() == 24);
 };

@@ -3,10 +3,29 @@
 //! Every frame moves exactly two slots, so that received = redirected + punted + dropped holds by construction.
 
 use crate::{
-    abi::counter,
+    abi::{CpuCounters, counter},
     packet::Packet,
     pipeline::{Trail, Verdict},
 };
+
+impl CpuCounters {
+    /// Adds frames and their bytes to a slot; a slot that does not exist loses them.
+    #[inline(always)]
+    pub fn add(&mut self, slot: u32, packets: u64, bytes: u64) {
+        if let Some(count) = self.slots.get_mut(slot as usize) {
+            count.packets += packets;
+            count.bytes += bytes;
+        }
+    }
+
+    /// A loss tracepoint has told of `frames` on this CPU: the answer is how many of them were ours.
+    #[inline(always)]
+    pub fn take_sent(&mut self, frames: u64) -> u64 {
+        let ours = self.unsent.min(frames);
+        self.unsent -= ours;
+        ours
+    }
+}
 
 /// Counts a frame that has been decided about. `came` is its length on arrival in bytes; `packet` is what leaves.
 #[inline(always)]
@@ -15,12 +34,15 @@ pub fn account<P: Packet>(
     trail: &Trail,
     came: u64,
     packet: &P,
-    mut count: impl FnMut(u32, u64),
+    counters: &mut CpuCounters,
 ) {
-    count(counter::received(trail.attachment), came);
+    counters.add(counter::received(trail.attachment), 1, came);
     match verdict {
-        Verdict::Transmit(attachment) => count(counter::redirected(attachment), packet.len() as u64),
-        Verdict::Punt(kind) => count(counter::PUNT + kind as u32, came),
-        Verdict::Drop(reason) => count(counter::DROP + reason as u32, came),
+        Verdict::Transmit(attachment) => {
+            counters.add(counter::redirected(attachment), 1, packet.len() as u64);
+            counters.unsent += 1;
+        }
+        Verdict::Punt(kind) => counters.add(counter::PUNT + kind as u32, 1, came),
+        Verdict::Drop(reason) => counters.add(counter::DROP + reason as u32, 1, came),
     }
 }

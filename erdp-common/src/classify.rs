@@ -5,7 +5,7 @@
 
 use network_types::ip::IpProto;
 
-use crate::{abi::QosProfile, family::Datagram, packet::Packet};
+use crate::{abi::QosProfile, family::Datagram};
 
 /// Traffic classes, least protected first.
 #[repr(u8)]
@@ -55,17 +55,12 @@ pub struct Marking {
 /// Classifies by DSCP; unmarked packets by ports where the profile has ranges: ours is the source port towards Microsoft
 /// and the destination port from there (Teams documents client source ports).
 #[inline(always)]
-pub fn classify<P: Packet>(
-    packet: &P,
-    datagram: &Datagram,
-    to_microsoft: bool,
-    profile: &QosProfile,
-) -> Marking {
+pub fn classify(datagram: &Datagram, to_microsoft: bool, profile: &QosProfile) -> Marking {
     let code = usize::from(datagram.traffic_class >> 2);
     let class = profile.class.get(code).copied().unwrap_or(0);
     let dscp = profile.dscp.get(code).copied().unwrap_or(0);
     if code == 0 && profile.ranges != 0 && datagram.protocol == IpProto::Udp as u8 && !datagram.is_fragment {
-        let port = client_port(packet, datagram, to_microsoft);
+        let port = client_port(datagram, to_microsoft);
         for range in &profile.ports {
             if port != 0 && port >= range.first && port <= range.last {
                 return Marking { class: Class::from_number(range.class), dscp: range.dscp };
@@ -77,8 +72,8 @@ pub fn classify<P: Packet>(
 
 /// 0: not there.
 #[inline(always)]
-fn client_port<P: Packet>(packet: &P, datagram: &Datagram, to_microsoft: bool) -> u16 {
-    let Some([a, b, c, d]) = datagram.transport_at.and_then(|at| packet.read::<[u8; 4]>(at)) else {
+fn client_port(datagram: &Datagram, to_microsoft: bool) -> u16 {
+    let Some([a, b, c, d]) = datagram.transport() else {
         return 0;
     };
     if to_microsoft { u16::from_be_bytes([a, b]) } else { u16::from_be_bytes([c, d]) }

@@ -32,8 +32,19 @@ pub struct Datagram {
     pub protocol: u8,
     /// Any fragment, the first one too: it is hashed on addresses only.
     pub is_fragment: bool,
-    /// Offset in the frame of the layer 4 header, if this packet has it and it is within the bounds.
-    pub transport_at: Option<usize>,
+    /// Whether this packet has a layer 4 header, and its first four bytes are within the bounds.
+    pub has_transport: bool,
+    /// These bytes (the ports, or type, code and checksum), else zeros. Two plain fields and no `Option`: across helper calls the
+    /// compiler copies the undefined payload of a `None`, which the verifier refuses.
+    pub transport: [u8; 4],
+}
+
+impl Datagram {
+    /// The first four bytes of the layer 4 header.
+    #[inline(always)]
+    pub fn transport(&self) -> Option<[u8; 4]> {
+        self.has_transport.then_some(self.transport)
+    }
 }
 
 /// An address of either family in host order, left-aligned in two words.
@@ -119,6 +130,7 @@ impl Family for V4 {
         }
         let fragment = u16::from_be_bytes(header.frags);
         let is_fragment = fragment & 0x3fff != 0; // more-fragments or an offset (RFC 791 section 3.1)
+        let transport = if fragment & 0x1fff == 0 { packet.read(at + header_len) } else { None };
         Ok(Datagram {
             source: Address::v4(header.src_addr),
             destination: Address::v4(header.dst_addr),
@@ -127,7 +139,8 @@ impl Family for V4 {
             traffic_class: header.tos,
             protocol: header.proto,
             is_fragment,
-            transport_at: (fragment & 0x1fff == 0).then_some(at + header_len),
+            has_transport: transport.is_some(),
+            transport: transport.unwrap_or_default(),
         })
     }
 
@@ -163,11 +176,7 @@ impl Family for V4 {
     fn decrement_hop_limit<P: Packet>(packet: &mut P, at: usize) -> Option<()> {
         const TTL_TO_CHECKSUM: usize = 8;
         let [ttl, protocol, sum_high, sum_low] = packet.read::<[u8; 4]>(at + TTL_TO_CHECKSUM)?;
-        let [sum_high, sum_low] = rewrite::checksum_after(
-            [sum_high, sum_low],
-            u16::from_be_bytes([ttl, protocol]),
-            u16::from_be_bytes([ttl - 1, protocol]),
-        );
+        let [sum_high, sum_low] = rewrite::checksum_after_decrement([sum_high, sum_low]);
         packet.write(at + TTL_TO_CHECKSUM, [ttl - 1, protocol, sum_high, sum_low])
     }
 
@@ -199,6 +208,7 @@ impl Family for V6 {
             return Err(DropReason::BadLength);
         }
         let walked = walk_extensions(packet, at + Ipv6Hdr::LEN, header.next_hdr);
+        let transport = if walked.transport_at == 0 { None } else { packet.read(walked.transport_at) };
         Ok(Datagram {
             source: Address::v6(header.src_addr),
             destination: Address::v6(header.dst_addr),
@@ -207,7 +217,8 @@ impl Family for V6 {
             traffic_class: (first << 4) | (second >> 4),
             protocol: walked.protocol,
             is_fragment: walked.is_fragment,
-            transport_at: walked.transport_at,
+            has_transport: transport.is_some(),
+            transport: transport.unwrap_or_default(),
         })
     }
 
@@ -260,7 +271,8 @@ impl Family for V6 {
 struct Walked {
     protocol: u8,
     is_fragment: bool,
-    transport_at: Option<usize>,
+    /// 0: none.
+    transport_at: usize,
 }
 
 const HOP_BY_HOP: u8 = 0;
@@ -273,7 +285,7 @@ const DESTINATION_OPTIONS: u8 = 60;
 #[inline(always)]
 fn walk_extensions<P: Packet>(packet: &P, first_at: usize, first: u8) -> Walked {
     let mut at = first_at;
-    let mut walked = Walked { protocol: first, is_fragment: false, transport_at: None };
+    let mut walked = Walked { protocol: first, is_fragment: false, transport_at: 0 };
     for _ in 0..EXTENSIONS_MAX {
         if !is_extension(walked.protocol) {
             break;
@@ -299,7 +311,7 @@ fn walk_extensions<P: Packet>(packet: &P, first_at: usize, first: u8) -> Walked 
         }
     }
     if !is_extension(walked.protocol) {
-        walked.transport_at = Some(at);
+        walked.transport_at = at;
     }
     walked
 }

@@ -7,18 +7,17 @@
 use crate::{
     abi::{GROUP_BUCKETS, GROUP_MEMBERS, Group, NEXT_HOP_RESOLVED, NextHop},
     family::{Address, Datagram},
-    packet::Packet,
     reason::DropReason,
     tables::Tables,
 };
 
 /// Hash of a flow: addresses, protocol and ports; addresses only for fragments, so that all of them take one way.
 #[inline(always)]
-pub fn flow_hash<P: Packet>(packet: &P, datagram: &Datagram) -> u32 {
+pub fn flow_hash(datagram: &Datagram) -> u32 {
     let mut hash = fold(datagram.source) ^ fold(datagram.destination).rotate_left(29);
     if !datagram.is_fragment
         && has_ports(datagram.protocol)
-        && let Some(ports) = datagram.transport_at.and_then(|at| packet.read::<[u8; 4]>(at))
+        && let Some(ports) = datagram.transport()
     {
         hash ^= (u64::from(u32::from_be_bytes(ports)) << 8) | u64::from(datagram.protocol);
     }

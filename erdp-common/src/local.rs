@@ -35,8 +35,7 @@ pub fn arp<P: Packet>(packet: &P, at: usize, attachment: &Attachment) -> Result<
 
 /// `Some` when the packet ends here: for the kernel, or dropped; `None` when it is to be forwarded.
 #[inline(always)]
-pub fn ip<F: Family, P: Packet, T: Tables>(
-    packet: &P,
+pub fn ip<F: Family, T: Tables>(
     datagram: &Datagram,
     attachment_id: u16,
     attachment: &Attachment,
@@ -46,14 +45,14 @@ pub fn ip<F: Family, P: Packet, T: Tables>(
     if !ours && F::is_forwardable(datagram.destination) {
         return None;
     }
-    if let Some(kind) = discovery::<F, P>(packet, datagram, ours, attachment) {
+    if let Some(kind) = discovery::<F>(datagram, ours, attachment) {
         return Some(kind);
     }
     Some(if !ours {
         Err(DropReason::NotUnicast)
-    } else if is_echo::<F, P>(packet, datagram) {
+    } else if is_echo::<F>(datagram) {
         Ok(PuntKind::Echo)
-    } else if is_bgp_of_peer::<F, P, T>(packet, datagram, attachment_id, tables) {
+    } else if is_bgp_of_peer::<F, T>(datagram, attachment_id, tables) {
         Ok(PuntKind::Bgp)
     } else {
         Err(DropReason::LocalNotAllowed)
@@ -62,8 +61,7 @@ pub fn ip<F: Family, P: Packet, T: Tables>(
 
 /// Neighbour discovery, types 133 to 137; `None` for anything else. RFC 4861 section 7.1: the hop limit must be 255.
 #[inline(always)]
-fn discovery<F: Family, P: Packet>(
-    packet: &P,
+fn discovery<F: Family>(
     datagram: &Datagram,
     ours: bool,
     attachment: &Attachment,
@@ -71,7 +69,7 @@ fn discovery<F: Family, P: Packet>(
     if F::BITS != 128 || datagram.protocol != F::ICMP {
         return None;
     }
-    let [kind, ..] = packet.read::<[u8; 4]>(datagram.transport_at?)?;
+    let [kind, ..] = datagram.transport()?;
     if !(133..=137).contains(&kind) {
         return None;
     }
@@ -97,8 +95,8 @@ fn is_solicited_node(group: Address, attachment: &Attachment) -> bool {
 }
 
 #[inline(always)]
-fn is_echo<F: Family, P: Packet>(packet: &P, datagram: &Datagram) -> bool {
-    let kind = datagram.transport_at.and_then(|at| packet.read::<[u8; 4]>(at));
+fn is_echo<F: Family>(datagram: &Datagram) -> bool {
+    let kind = datagram.transport();
     datagram.protocol == F::ICMP
         && !datagram.is_fragment
         && kind.is_some_and(|[kind, ..]| {
@@ -108,16 +106,11 @@ fn is_echo<F: Family, P: Packet>(packet: &P, datagram: &Datagram) -> bool {
 }
 
 #[inline(always)]
-fn is_bgp_of_peer<F: Family, P: Packet, T: Tables>(
-    packet: &P,
-    datagram: &Datagram,
-    attachment: u16,
-    tables: &T,
-) -> bool {
+fn is_bgp_of_peer<F: Family, T: Tables>(datagram: &Datagram, attachment: u16, tables: &T) -> bool {
     if datagram.protocol != IpProto::Tcp as u8 || datagram.is_fragment {
         return false;
     }
-    let Some([a, b, c, d]) = datagram.transport_at.and_then(|at| packet.read::<[u8; 4]>(at)) else {
+    let Some([a, b, c, d]) = datagram.transport() else {
         return false;
     };
     let is_bgp = u16::from_be_bytes([a, b]) == BGP_PORT || u16::from_be_bytes([c, d]) == BGP_PORT;

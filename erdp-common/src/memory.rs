@@ -8,7 +8,8 @@ use std::{collections::HashMap, collections::HashSet, sync::Arc, vec, vec::Vec};
 use crate::{
     abi::{
         Attachment, Bucket, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_LINKS, MAX_NEXT_HOPS, MAX_POLICERS,
-        MAX_PROFILES, MAX_VLAN_BLOCKS, Meter, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word, counter,
+        MAX_PROFILES, MAX_VLAN_BLOCKS, Meter, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word,
+        counter,
     },
     classify::Class,
     fib::{BLOCK_ENTRIES, build::Store},

@@ -107,13 +107,13 @@ fn ip<F: Family, P: Packet, T: Tables>(
     trail: &mut Trail,
 ) -> Result<Verdict, DropReason> {
     let datagram = F::parse(packet, link.payload_at)?;
-    if let Some(ends_here) = local::ip::<F, P, T>(packet, &datagram, trail.attachment, attachment, tables) {
+    if let Some(ends_here) = local::ip::<F, T>(&datagram, trail.attachment, attachment, tables) {
         return ends_here.map(Verdict::Punt);
     }
     if F::is_martian_source(datagram.source) {
         return Err(DropReason::MartianSource);
     }
-    let next_hop = route::<F, P, T>(packet, &datagram, attachment, tables, trail)?;
+    let next_hop = route::<F, T>(&datagram, attachment, tables, trail)?;
     let comes_from_msee = attachment.flags & ATTACHMENT_MSEE != 0;
     let goes_to_msee = next_hop.flags & NEXT_HOP_MSEE != 0;
     if comes_from_msee == goes_to_msee && attachment.flags & ATTACHMENT_HAIRPIN == 0 {
@@ -125,7 +125,7 @@ fn ip<F: Family, P: Packet, T: Tables>(
     if datagram.len > u32::from(next_hop.mtu) {
         return Err(DropReason::TooBig);
     }
-    let marking = classify_for(packet, &datagram, attachment, next_hop, tables)?;
+    let marking = classify_for(&datagram, attachment, next_hop, tables)?;
     let ecn = police(&datagram, marking.class, [attachment.policer, next_hop.policer], tables, trail)?;
     let marks = (datagram.traffic_class, (marking.dscp << 2) | ecn);
     rewrite::forward::<F, P>(packet, link, next_hop, marks)?;
@@ -135,8 +135,7 @@ fn ip<F: Family, P: Packet, T: Tables>(
 /// Class and DSCP by the profile of the peering that the packet leaves on or came from. Codes are rewritten towards Microsoft
 /// only (rules F): what comes from there is left as it is.
 #[inline(always)]
-fn classify_for<P: Packet, T: Tables>(
-    packet: &P,
+fn classify_for<T: Tables>(
     datagram: &Datagram,
     attachment: &Attachment,
     next_hop: &NextHop,
@@ -149,7 +148,7 @@ fn classify_for<P: Packet, T: Tables>(
         return Ok(Marking { class: Class::Default, dscp: kept });
     }
     let profile = tables.profile(id).ok_or(DropReason::BrokenReference)?;
-    let marking = classify::classify(packet, datagram, to_microsoft, profile);
+    let marking = classify::classify(datagram, to_microsoft, profile);
     Ok(Marking { class: marking.class, dscp: if to_microsoft { marking.dscp } else { kept } })
 }
 
@@ -224,8 +223,7 @@ fn is_ect(ecn: u8) -> bool {
 
 /// Longest match in the attachment's routing table, then the member of its group that carries this flow.
 #[inline(always)]
-fn route<'t, F: Family, P: Packet, T: Tables>(
-    packet: &P,
+fn route<'t, F: Family, T: Tables>(
     datagram: &Datagram,
     attachment: &Attachment,
     tables: &'t T,
@@ -238,7 +236,7 @@ fn route<'t, F: Family, P: Packet, T: Tables>(
     let found = tables.group(trail.group).ok_or(DropReason::BrokenReference)?;
     match found.kind {
         GROUP_FORWARD => {
-            let (id, next_hop) = group::pick(group::flow_hash(packet, datagram), found, tables)?;
+            let (id, next_hop) = group::pick(group::flow_hash(datagram), found, tables)?;
             trail.next_hop = id;
             Ok(next_hop)
         }

@@ -6,7 +6,7 @@ use crate::{
     abi::{L2_MAX, NextHop},
     family::Family,
     link::Link,
-    packet::Packet,
+    packet::{Packet, Window},
     reason::DropReason,
 };
 
@@ -17,6 +17,14 @@ pub fn checksum_after(checksum: [u8; 2], old: u16, new: u16) -> [u8; 2] {
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     (!(sum as u16)).to_be_bytes()
+}
+
+/// The IPv4 header checksum after the TTL has gone down by one: the word that holds it has lost 0x0100 (RFC 1624 section 4, as
+/// RFC 1141 has it; 0xffff does not become 0, which equation 3 would not make either).
+#[inline(always)]
+pub fn checksum_after_decrement(checksum: [u8; 2]) -> [u8; 2] {
+    let sum = u32::from(u16::from_be_bytes(checksum)) + 0x0100;
+    ((sum + u32::from(sum >= 0xffff)) as u16).to_be_bytes()
 }
 
 /// Writes DSCP and ECN where they change, lowers the hop limit and puts the next hop's layer 2 header in place of the old one,
@@ -41,32 +49,43 @@ pub fn forward<F: Family, P: Packet>(
         .ok_or(DropReason::Truncated)
 }
 
-/// Each length is its own straight code with fixed offsets, in pieces that are one or two machine words: longer arrays would be
-/// copied byte by byte in BPF.
+/// Each length is its own straight code with fixed offsets.
 #[inline(always)]
 fn write_l2<P: Packet>(packet: &mut P, l2: &[u8; L2_MAX], len: u8, ether_type: [u8; 2]) -> Option<()> {
     let (first, rest) = l2.split_first_chunk::<8>()?;
     let (second, tags) = rest.split_first_chunk::<4>()?;
     let (outer, inner) = tags.split_first_chunk::<4>()?;
-    packet.write(0, *first)?;
-    packet.write(8, *second)?;
+    let [a, b] = ether_type;
+    let [c, d, e, f] = *outer;
+    // Plain Ethernet: the ethertype is what would be the first tag's.
+    let third = if len == 12 { [a, b] } else { [c, d] };
+    packet.write(0, EthernetWords { first: *first, second: *second, third })?;
     match len {
-        12 => packet.write(12, ether_type),
-        16 => {
-            packet.write(12, *outer)?;
-            packet.write(16, ether_type)
-        }
+        12 => Some(()),
+        16 => packet.write(14, [e, f, a, b]),
         _ => {
-            packet.write(12, *outer)?;
+            packet.write(14, [e, f])?;
             packet.write(16, *inner.first_chunk::<4>()?)?;
             packet.write(20, ether_type)
         }
     }
 }
 
+/// An Ethernet header in pieces of machine words: a longer array would be copied byte by byte in BPF.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct EthernetWords {
+    first: [u8; 8],
+    second: [u8; 4],
+    third: [u8; 2],
+}
+
+// SAFETY: repr(C), bytes only.
+unsafe impl Window for EthernetWords {}
+
 #[cfg(test)]
 mod tests {
-    use super::checksum_after;
+    use super::{checksum_after, checksum_after_decrement};
     use proptest::prelude::*;
 
     /// RFC 1071 in its plainest form, the independent model.
@@ -76,6 +95,18 @@ mod tests {
             sum = (sum & 0xffff) + (sum >> 16);
         }
         !(sum as u16)
+    }
+
+    #[test]
+    fn a_lower_ttl_gives_the_same_checksum_as_the_general_rule_for_every_checksum() {
+        for (ttl, protocol) in [(1, 0), (2, 17), (64, 6), (128, 255), (255, 255)] {
+            let (before, after) =
+                (u16::from_be_bytes([ttl, protocol]), u16::from_be_bytes([ttl - 1, protocol]));
+            for sum in 0..=u16::MAX {
+                let general = checksum_after(sum.to_be_bytes(), before, after);
+                assert_eq!(checksum_after_decrement(sum.to_be_bytes()), general, "{sum:#x} {ttl} {protocol}");
+            }
+        }
     }
 
     proptest! {

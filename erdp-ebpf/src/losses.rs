@@ -22,10 +22,12 @@ static XMIT_OFFSETS: [i32; 2] = [-1, -1];
 pub fn erdp_xmit(ctx: TracePointContext) -> u32 {
     // SAFETY: a global that the loader sets before the program exists.
     let [sent, drops] = unsafe { read_volatile(&raw const XMIT_OFFSETS) };
-    if let (Some(sent), Some(drops)) = (field(&ctx, sent), field(&ctx, drops)) {
+    if let (Some(sent), Some(drops)) = (field(&ctx, sent), field(&ctx, drops))
+        && let Some(counters) = maps::counters()
+    {
         let drops = u64::from(drops);
-        if maps::take_sent(u64::from(sent) + drops) != 0 && drops > 0 {
-            maps::count_many(counter::TRANSMIT_LOST, drops, 0);
+        if counters.take_sent(u64::from(sent) + drops) != 0 && drops > 0 {
+            counters.add(counter::TRANSMIT_LOST, drops, 0);
         }
     }
     0
@@ -34,8 +36,10 @@ pub fn erdp_xmit(ctx: TracePointContext) -> u32 {
 /// Frames that the redirect itself refused.
 #[tracepoint]
 pub fn erdp_redirect_err(_ctx: TracePointContext) -> u32 {
-    if maps::take_sent(1) != 0 {
-        maps::count_many(counter::REDIRECT_FAILED, 1, 0);
+    if let Some(counters) = maps::counters()
+        && counters.take_sent(1) != 0
+    {
+        counters.add(counter::REDIRECT_FAILED, 1, 0);
     }
     0
 }

@@ -60,11 +60,11 @@ pub fn erdp(ctx: XdpContext) -> u32 {
         answer(&mut frame, verdict, trail);
         return action(verdict);
     }
-    account(verdict, trail, len, &frame, maps::count);
-    match verdict {
-        Verdict::Transmit(_) => maps::expect_sent(),
-        Verdict::Punt(_) => {}
-        Verdict::Drop(reason) => dropped(&ctx, reason, len, trail),
+    if let Some(counters) = maps::counters() {
+        account(verdict, trail, len, &frame, counters);
+    }
+    if let Verdict::Drop(reason) = verdict {
+        dropped(&ctx, reason, len, trail);
     }
     action(verdict)
 }

@@ -12,9 +12,9 @@ use aya_ebpf::{
 };
 use erdp_common::{
     abi::{
-        Attachment, Bucket, Count, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_IFINDEX, MAX_LINKS, MAX_NEXT_HOPS,
-        MAX_PEERS, MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter, NeighbourWanted, NextHop, PeerKey, Policer,
-        Port, QosProfile, Vlan, Word, counter,
+        Attachment, Bucket, CpuCounters, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_IFINDEX, MAX_LINKS,
+        MAX_NEXT_HOPS, MAX_PEERS, MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter, NeighbourWanted,
+        NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word, counter,
     },
     classify::Class,
     fib::BLOCK_ENTRIES,
@@ -46,7 +46,7 @@ static FIB_BLOCKS: Array<[u32; BLOCK_ENTRIES]> = Array::with_max_entries(1024, M
 #[map]
 static TX_PORTS: DevMap = DevMap::with_max_entries(MAX_ATTACHMENTS, 0);
 #[map]
-static COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(counter::SLOTS, 0);
+static COUNTERS: PerCpuArray<CpuCounters> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static POLICERS: Array<Policer> = Array::with_max_entries(MAX_POLICERS, 0);
 #[map]
@@ -55,14 +55,10 @@ static BUCKETS: Array<Bucket> = Array::with_max_entries(MAX_POLICERS, 0);
 static PROFILES: Array<QosProfile> = Array::with_max_entries(MAX_PROFILES, 0);
 /// [`Meter`]s, as plain words: cells may not be in a static.
 #[map]
-static METERS: PerCpuArray<[u64; size_of::<Meter>() / 8]> =
-    PerCpuArray::with_max_entries(counter::METERS, 0);
+static METERS: PerCpuArray<[u64; size_of::<Meter>() / 8]> = PerCpuArray::with_max_entries(counter::METERS, 0);
 /// The virtual clock of tests, in 2^-8 ns.
 #[map]
 static VIRTUAL_CLOCK: Array<u64> = Array::with_max_entries(1, 0);
-/// Frames redirected on this CPU that no loss tracepoint has spoken of yet.
-#[map]
-static UNSENT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 /// Bounded: when it is full, the wish is lost and the next packet makes it again.
 #[map]
 static NEIGHBOURS_WANTED: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
@@ -192,27 +188,11 @@ fn virtual_clock() -> Option<u64> {
     Some(VIRTUAL_CLOCK.get(0).copied().unwrap_or(0))
 }
 
-/// Counts a frame. A failed look-up loses the count and never changes a verdict.
+/// This CPU's counters. A failed look-up loses counts and never changes a verdict.
 #[inline(always)]
-pub fn count(slot: u32, bytes: u64) {
-    count_many(slot, 1, bytes);
-}
-
-/// Counts several frames at once.
-#[inline(always)]
-pub fn count_many(slot: u32, packets: u64, bytes: u64) {
-    add(COUNTERS.get_ptr_mut(slot), packets, bytes);
-}
-
-#[inline(always)]
-fn add(count: Option<*mut Count>, packets: u64, bytes: u64) {
-    if let Some(count) = count {
-        // SAFETY: a value of a per-CPU map: this CPU is its only writer while the program runs.
-        unsafe {
-            (*count).packets += packets;
-            (*count).bytes += bytes;
-        }
-    }
+pub fn counters() -> Option<&'static mut CpuCounters> {
+    // SAFETY: a value of a per-CPU map: this CPU is its only user while a program runs, and each program asks once.
+    COUNTERS.get_ptr_mut(0).map(|counters| unsafe { &mut *counters })
 }
 
 /// Redirects out of an attachment; XDP_ABORTED when the slot is empty, which the exception tracepoint shows.
@@ -226,29 +206,6 @@ pub fn redirect(attachment: u16) -> u32 {
 pub fn want(neighbour: &NeighbourWanted) {
     // A full ring is not an error: see NEIGHBOURS_WANTED.
     let _ = NEIGHBOURS_WANTED.output::<NeighbourWanted>(neighbour, 0);
-}
-
-/// A frame of ours is on its way to a driver.
-#[inline(always)]
-pub fn expect_sent() {
-    if let Some(unsent) = UNSENT.get_ptr_mut(0) {
-        // SAFETY: a value of a per-CPU map: this CPU is its only writer while the program runs.
-        unsafe { *unsent += 1 };
-    }
-}
-
-/// A tracepoint on this CPU has told of `frames`: the answer is how many of them were ours.
-#[inline(always)]
-pub fn take_sent(frames: u64) -> u64 {
-    let Some(unsent) = UNSENT.get_ptr_mut(0) else {
-        return 0;
-    };
-    // SAFETY: as above; the tracepoints run on the CPU that redirects.
-    unsafe {
-        let ours = (*unsent).min(frames);
-        *unsent -= ours;
-        ours
-    }
 }
 
 /// Whether drops are to be logged.

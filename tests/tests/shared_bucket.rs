@@ -138,7 +138,10 @@ fn the_rate_holds(dataplane: &mut AyaDataplane, ports: Ports, cpus: &[usize]) ->
 fn uncharged(due: u64, advance: u64) -> Result<u64> {
     let missing = due.checked_sub(advance).context("more was charged than went through or is held")?;
     let payment = AHEAD * COST;
-    ensure!(missing.is_multiple_of(payment), "a payment was made in part: {missing} of {payment} are missing");
+    ensure!(
+        missing.is_multiple_of(payment),
+        "a payment was made in part: {missing} of {payment} are missing"
+    );
     ensure!(missing / payment <= 2, "{} payments were not made", missing / payment);
     Ok(missing / payment)
 }

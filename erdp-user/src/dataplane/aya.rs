@@ -15,7 +15,7 @@ use ::aya::{
     programs::{Program, TracePoint, Xdp, XdpMode, xdp::XdpLinkId},
 };
 use erdp_common::{
-    abi::{self, Count, NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
+    abi::{self, CpuCounters, NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
     classify::Class,
     fib::build::Store,
 };
@@ -66,7 +66,7 @@ unsafe impl Pod for Raw<abi::Policer> {}
 // SAFETY: as above.
 unsafe impl Pod for Raw<abi::QosProfile> {}
 // SAFETY: as above.
-unsafe impl Pod for Raw<Count> {}
+unsafe impl Pod for Raw<CpuCounters> {}
 
 /// How the program is loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,7 +112,7 @@ pub struct AyaDataplane {
     virtual_clock: Option<Array<MapData, u64>>,
     peers: HashMap<MapData, Raw<abi::PeerKey>, u32>,
     tx_ports: DevMap<MapData>,
-    counters: PerCpuArray<MapData, Raw<Count>>,
+    counters: PerCpuArray<MapData, Raw<CpuCounters>>,
     wanted: Option<RingBuf<MapData>>,
     store: Option<MappedBlocks>,
     attached: StdHashMap<String, XdpLinkId>,
@@ -337,15 +337,13 @@ impl Dataplane for AyaDataplane {
     }
 
     fn counters(&self) -> Result<Counters, DataplaneError> {
-        let mut slots = Vec::with_capacity(counter::SLOTS as usize);
-        for slot in 0..counter::SLOTS {
-            let cpus = self
-                .counters
-                .get(&slot, 0)
-                .map_err(|error| DataplaneError::Map { map: "COUNTERS", reason: chain(&error) })?;
-            let mut sum = Tally::default();
-            cpus.iter().for_each(|cpu| sum += cpu.0.into());
-            slots.push(sum);
+        let cpus = self
+            .counters
+            .get(&0, 0)
+            .map_err(|error| DataplaneError::Map { map: "COUNTERS", reason: chain(&error) })?;
+        let mut slots = vec![Tally::default(); counter::SLOTS as usize];
+        for cpu in cpus.iter() {
+            slots.iter_mut().zip(cpu.0.slots).for_each(|(sum, count)| *sum += count.into());
         }
         Ok(Counters::read(&slots))
     }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use erdp_common::{
     abi::{
-        Bucket, NeighbourWanted, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, counter,
+        Bucket, CpuCounters, NeighbourWanted, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT,
+        VERDICT_TRANSMIT,
     },
     account::account,
     classify::Class,
@@ -22,7 +23,7 @@ use super::{Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally};
 #[derive(Clone, Debug)]
 pub struct MemoryDataplane {
     tables: Arc<Mutex<MemoryTables>>,
-    counts: Arc<Mutex<Vec<Tally>>>,
+    counts: Arc<Mutex<Box<CpuCounters>>>,
     store_taken: bool,
     /// Interfaces that were attached, in order.
     pub attached: Vec<u32>,
@@ -33,7 +34,7 @@ impl MemoryDataplane {
     pub fn new(blocks: u32) -> Self {
         Self {
             tables: Arc::new(Mutex::new(MemoryTables::new(blocks))),
-            counts: Arc::new(Mutex::new(vec![Tally::default(); counter::SLOTS as usize])),
+            counts: Arc::default(),
             store_taken: false,
             attached: Vec::new(),
         }
@@ -71,11 +72,7 @@ impl MemoryDataplane {
         let (came, mut trail) = (frame.len() as u64, Trail::default());
         let verdict = self.with_tables(|tables| process(&mut frame, ifindex, tables, &mut trail));
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        account(verdict, &trail, came, &frame, |slot, bytes| {
-            if let Some(count) = counts.get_mut(slot as usize) {
-                *count += Tally { packets: 1, bytes };
-            }
-        });
+        account(verdict, &trail, came, &frame, &mut counts);
         Ran { verdict, frame, wanted: trail.neighbour_wanted() }
     }
 }
@@ -122,7 +119,8 @@ impl Dataplane for MemoryDataplane {
     }
 
     fn counters(&self) -> Result<Counters, DataplaneError> {
-        Ok(Counters::read(&self.counts.lock().unwrap_or_else(PoisonError::into_inner)))
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Counters::read(&counts.slots.map(Tally::from)))
     }
 
     fn ask(&self, ifindex: u32, frame: &[u8]) -> Result<Answer, DataplaneError> {
