@@ -38,6 +38,21 @@ unsafe impl Window for Ipv6Hdr {}
 // SAFETY: repr(C), size asserted beside the type: no padding; integers only.
 unsafe impl Window for crate::abi::Trace {}
 
+/// An Ethernet header in pieces of machine words: a longer array would be copied byte by byte in BPF.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct EthernetWords {
+    /// Bytes 0 to 7.
+    pub first: [u8; 8],
+    /// Bytes 8 to 11.
+    pub second: [u8; 4],
+    /// Bytes 12 and 13.
+    pub third: [u8; 2],
+}
+
+// SAFETY: repr(C), bytes only.
+unsafe impl Window for EthernetWords {}
+
 /// A frame from its Ethernet header to its end.
 pub trait Packet {
     /// Length in bytes, from the Ethernet header on.

@@ -6,7 +6,7 @@ use crate::{
     abi::{L2_MAX, NextHop},
     family::Family,
     link::Link,
-    packet::{Packet, Window},
+    packet::{EthernetWords, Packet},
     reason::DropReason,
 };
 
@@ -70,18 +70,6 @@ fn write_l2<P: Packet>(packet: &mut P, l2: &[u8; L2_MAX], len: u8, ether_type: [
         }
     }
 }
-
-/// An Ethernet header in pieces of machine words: a longer array would be copied byte by byte in BPF.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct EthernetWords {
-    first: [u8; 8],
-    second: [u8; 4],
-    third: [u8; 2],
-}
-
-// SAFETY: repr(C), bytes only.
-unsafe impl Window for EthernetWords {}
 
 #[cfg(test)]
 mod tests {
