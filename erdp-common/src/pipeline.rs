@@ -11,6 +11,7 @@ use crate::{
         ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, Attachment, GROUP_DISCARD, GROUP_FORWARD,
         GROUP_GLEAN, Meter, NEXT_HOP_MSEE, NeighbourWanted, NextHop,
     },
+    budget,
     classify::{self, Class, Marking},
     family::{Datagram, Family, V4, V6},
     group,
@@ -68,6 +69,11 @@ impl Trail {
 #[inline(always)]
 pub fn process<P: Packet, T: Tables>(packet: &mut P, ifindex: u32, tables: &T, trail: &mut Trail) -> Verdict {
     match decide(packet, ifindex, tables, trail) {
+        Ok(Verdict::Punt(kind))
+            if !trail.is_question && !budget::take(kind as u32, trail.attachment, tables) =>
+        {
+            Verdict::Drop(DropReason::PuntBudget)
+        }
         Ok(verdict) => verdict,
         Err(reason) => Verdict::Drop(reason),
     }
@@ -106,7 +112,11 @@ fn ip<F: Family, P: Packet, T: Tables>(
     tables: &T,
     trail: &mut Trail,
 ) -> Result<Verdict, DropReason> {
-    let datagram = F::parse(packet, link.payload_at)?;
+    let mut datagram = F::parse(packet, link.payload_at)?;
+    if F::BITS == 128 {
+        // Each way through the extension headers would be followed to the end of the program by itself.
+        datagram.forget(tables);
+    }
     if let Some(ends_here) = local::ip::<F, T>(&datagram, trail.attachment, attachment, tables) {
         return ends_here.map(Verdict::Punt);
     }
@@ -241,6 +251,9 @@ fn route<'t, F: Family, T: Tables>(
             Ok(next_hop)
         }
         GROUP_GLEAN => {
+            if trail.is_question || !budget::take(budget::RESOLVE, trail.attachment, tables) {
+                return Err(DropReason::NeighbourUnresolved);
+            }
             trail.wanted_on = found.attachment;
             let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = F::key(datagram.destination);
             let first = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);

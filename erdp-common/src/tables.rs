@@ -1,7 +1,9 @@
 //! The maps as the stages see them: look-ups only, each answering `None` for a record that does not exist.
 
 use crate::{
-    abi::{Attachment, Bucket, Group, Meter, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word},
+    abi::{
+        Attachment, Bucket, Budget, Group, Meter, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word,
+    },
     classify::Class,
     family::{Address, Family},
     fib,
@@ -41,8 +43,16 @@ pub trait Tables {
     fn bucket(&self, id: u16) -> Option<&Bucket>;
     /// How a peering treats DSCP.
     fn profile(&self, id: u16) -> Option<&QosProfile>;
+    /// How often a use of the slow path is allowed, by [`crate::budget::slot`].
+    fn budget(&self, slot: u32) -> Option<&Budget>;
+    /// Its state.
+    fn budget_word(&self, slot: u32) -> Option<&Word>;
     /// This CPU's meter of a class of a policer.
     fn meter(&self, policer: u16, class: Class) -> Option<&Meter>;
+    /// The same value, of which a verifier of programs knows nothing any more: by way of memory that it does not follow.
+    fn forget(&self, value: u32) -> u32 {
+        value
+    }
     /// The time in 2^-8 ns.
     fn now(&self) -> u64;
     /// A coarse clock that costs nothing to read: it moves every few milliseconds.

@@ -8,14 +8,16 @@ use core::{
 use aya_ebpf::{
     helpers::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
-    maps::{Array, DevMap, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, DevMap, HashMap, PerCpuArray, ProgramArray, RingBuf},
+    programs::XdpContext,
 };
 use erdp_common::{
     abi::{
-        Attachment, Bucket, CpuCounters, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_IFINDEX, MAX_LINKS,
-        MAX_NEXT_HOPS, MAX_PEERS, MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter, NeighbourWanted,
-        NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word, counter,
+        Attachment, Bucket, Budget, CpuCounters, Errand, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_IFINDEX,
+        MAX_LINKS, MAX_NEXT_HOPS, MAX_PEERS, MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter,
+        NeighbourWanted, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word, counter,
     },
+    budget,
     classify::Class,
     fib::BLOCK_ENTRIES,
     policer::{TICK_SHIFT, TIME_FRACTION_BITS},
@@ -51,6 +53,16 @@ static COUNTERS: PerCpuArray<CpuCounters> = PerCpuArray::with_max_entries(1, 0);
 static POLICERS: Array<Policer> = Array::with_max_entries(MAX_POLICERS, 0);
 #[map]
 static BUCKETS: Array<Bucket> = Array::with_max_entries(MAX_POLICERS, 0);
+#[map]
+static BUDGETS: Array<Budget> = Array::with_max_entries(budget::SLOTS, 0);
+#[map]
+static BUDGET_WORDS: Array<Word> = Array::with_max_entries(budget::SLOTS, 0);
+/// What the answering program is told by the router, on this CPU.
+#[map]
+static ERRAND: PerCpuArray<Errand> = PerCpuArray::with_max_entries(1, 0);
+/// The answering program, at 0.
+#[map]
+static ANSWERS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
 static PROFILES: Array<QosProfile> = Array::with_max_entries(MAX_PROFILES, 0);
 /// [`Meter`]s, as plain words: cells may not be in a static.
@@ -143,6 +155,26 @@ impl Tables for Maps {
         Some(unsafe { &*words.cast::<Meter>() })
     }
     #[inline(always)]
+    fn budget(&self, slot: u32) -> Option<&Budget> {
+        BUDGETS.get(slot)
+    }
+    #[inline(always)]
+    fn budget_word(&self, slot: u32) -> Option<&Word> {
+        BUDGET_WORDS.get(slot)
+    }
+    #[inline(always)]
+    fn forget(&self, value: u32) -> u32 {
+        let Some(errand) = ERRAND.get_ptr_mut(0) else {
+            return value;
+        };
+        // SAFETY: a value of a per-CPU map: the programs of this CPU run one after the other. Volatile, or the compiler would see
+        // what the verifier is not to see.
+        unsafe {
+            (&raw mut (*errand).reason).write_volatile(value);
+            (&raw const (*errand).reason).read_volatile()
+        }
+    }
+    #[inline(always)]
     fn now(&self) -> u64 {
         match virtual_clock() {
             Some(now) => now,
@@ -199,6 +231,23 @@ pub fn counters() -> Option<&'static mut CpuCounters> {
 #[inline(always)]
 pub fn redirect(attachment: u16) -> u32 {
     TX_PORTS.redirect(u32::from(attachment), 0).unwrap_or_else(|action| action)
+}
+
+/// Calls the answering program with an errand; comes back only when there is none.
+#[inline(always)]
+pub fn send_errand(ctx: &XdpContext, errand: Errand) {
+    if let Some(slot) = ERRAND.get_ptr_mut(0) {
+        // SAFETY: a value of a per-CPU map: the programs of this CPU run one after the other.
+        unsafe { *slot = errand };
+        // SAFETY: nothing here needs to be dropped.
+        unsafe { ANSWERS.tail_call(ctx, 0) };
+    }
+}
+
+/// The errand that the router has left on this CPU.
+#[inline(always)]
+pub fn errand() -> Option<Errand> {
+    ERRAND.get(0).copied()
 }
 
 /// Tells the controller which neighbour to resolve.

@@ -3,7 +3,10 @@
 //! Each access loads `data` and `data_end` anew and compares, because the verifier forgets every packet pointer when the
 //! front is moved, and a variable offset gives each window a bound of its own.
 
-use aya_ebpf::{helpers::bpf_xdp_adjust_head, programs::XdpContext};
+use aya_ebpf::{
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    programs::XdpContext,
+};
 use erdp_common::{
     abi::{TRACE_MAGIC, Trace},
     packet::{OFFSET_MAX, Packet, WINDOW_MIN, Window},
@@ -67,6 +70,14 @@ impl Packet for Frame<'_> {
     fn write<T: Window>(&mut self, at: usize, value: T) -> Option<()> {
         // SAFETY: as in `read`; the frame is borrowed exclusively.
         self.window::<T>(at).map(|window| unsafe { window.write_unaligned(value) })
+    }
+
+    #[inline(always)]
+    fn cut_to(&mut self, len: usize) -> Option<()> {
+        // Opaque, or the compiler would subtract packet pointers in 32 bits, which the verifier refuses.
+        let surplus = core::hint::black_box(self.len()).checked_sub(len)?;
+        // SAFETY: the context is the one the kernel has called us with.
+        (unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, -(surplus as i32)) } == 0).then_some(())
     }
 
     #[inline(always)]
