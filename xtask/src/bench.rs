@@ -28,6 +28,9 @@ pub enum Verb {
     /// Frames a second that are really forwarded, against a bare redirect, bpf_fib_lookup and the kernel's forwarding; two CPUs
     /// with one policer bucket; --quick: fewer and shorter rounds
     Live(Options),
+    /// TCP (iperf3, CUBIC) through the policer, dropping and marking, beside tbf: rates, flows and round trips; --quick: only
+    /// 10 ms
+    Policer(Options),
 }
 
 /// How to measure.
@@ -46,6 +49,7 @@ pub fn run(verb: &Verb) -> Result<ExitCode> {
     let (name, options, size) = match verb {
         Verb::Dataplane { options, size } => ("dataplane", options, *size),
         Verb::Live(options) => ("live", options, None),
+        Verb::Policer(options) => ("policer", options, None),
     };
     if !is_root() {
         bail!(

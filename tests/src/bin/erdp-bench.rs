@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
-use erdp_tests::bench;
+use erdp_tests::bench::{self, arena::read_object};
 use serde::Serialize;
 
 /// The packet path against its alternatives, in network namespaces of its own.
@@ -26,6 +26,8 @@ enum What {
     },
     /// Frames a second that are really forwarded
     Live(Options),
+    /// TCP through the policer
+    Policer(Options),
 }
 
 #[derive(Args)]
@@ -55,10 +57,17 @@ fn main() -> Result<()> {
             options.write(&bench::run(&options.object, options.quick, size)?)
         }
         What::Live(options) => {
-            erdp::dataplane::tracefs::ensure_mounted()
-                .context("tracefs, for the tracepoints that count losses")?;
-            let object = bench::arena::read_object(&options.object)?;
-            options.write(&bench::live::run(&object, options.quick)?)
+            mount_tracefs()?;
+            options.write(&bench::live::run(&read_object(&options.object)?, options.quick)?)
+        }
+        What::Policer(options) => {
+            mount_tracefs()?;
+            options.write(&bench::policer::run(&read_object(&options.object)?, options.quick)?)
         }
     }
+}
+
+/// So that the program runs with its tracepoints, as it does in `erdp`.
+fn mount_tracefs() -> Result<()> {
+    erdp::dataplane::tracefs::ensure_mounted().context("tracefs, for the tracepoints that count losses")
 }
