@@ -25,7 +25,7 @@ use serde::Serialize;
 
 use self::{
     driver::Way,
-    stage::{Stage, arrived, table},
+    stage::{ERDP_ALONE, Stage, arrived, table},
 };
 use super::{
     measure::Cost,
@@ -37,11 +37,12 @@ use super::{
 /// Routes.
 const ROUTES: usize = 10_000;
 /// Name, program, and by how much its turn is shorter: all take about as long.
-const CONTESTANTS: [(&str, &str, u32); 5] = [
+const CONTESTANTS: [(&str, &str, u32); 6] = [
     ("floor (frames dropped at once)", "bench_drop", 1),
     ("bare redirect", "bench_redirect", 1),
     ("bpf_fib_lookup", "bench_fib_lookup", 2),
     ("ip_forward", "bench_empty", 4),
+    ("erdp, losses uncounted", ERDP_ALONE, 1),
     ("erdp", "erdp", 1),
 ];
 

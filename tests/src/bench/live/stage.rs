@@ -35,6 +35,9 @@ const FIB_BLOCKS: u32 = 16_384;
 const LOSSES: [(&str, &str); 2] =
     [("erdp_xmit", "xdp_devmap_xmit"), ("erdp_redirect_err", "xdp_redirect_err")];
 
+/// The shipped program without its tracepoints, as it is where tracefs cannot be mounted.
+pub const ERDP_ALONE: &str = "erdp without tracepoints";
+
 /// Everything that is measured with.
 pub struct Stage {
     shipped: AyaDataplane,
@@ -81,7 +84,7 @@ impl Stage {
         self.watch_losses(program == "erdp")?;
         for driver in &mut self.drivers {
             let fd: ProgramFd = match program {
-                "erdp" => self.shipped.program()?.fd()?.try_clone()?,
+                "erdp" | ERDP_ALONE => self.shipped.program()?.fd()?.try_clone()?,
                 name => driver.program(name)?,
             };
             driver.choose(&fd)?;
