@@ -3,12 +3,13 @@
 use std::{io::IsTerminal as _, net::IpAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand, builder::PossibleValuesParser, error::ErrorKind};
 use erdp::{
     control::{DEFAULT_SOCKET, Explanation, Question, Request, Topic, client::Client, render},
     controller::start::{self, Options},
     dataplane::tracefs,
 };
+use erdp_common::reason::DropReason;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
@@ -53,6 +54,9 @@ enum Command {
     Show {
         /// What to show
         topic: Topic,
+        /// Only what was dropped for this reason (`show drops`)
+        #[arg(long, value_parser = PossibleValuesParser::new(DropReason::ALL.iter().map(|reason| reason.label())))]
+        reason: Option<String>,
         /// Control socket of the running router
         #[arg(long, default_value = DEFAULT_SOCKET)]
         control: PathBuf,
@@ -105,7 +109,12 @@ fn main() -> ExitCode {
                 ExitCode::from(error.exit_code())
             }
         },
-        Command::Show { topic, control, json } => report(show(topic, &control, json)),
+        Command::Show { topic, reason: Some(_), .. } if topic != Topic::Drops => Arguments::command()
+            .error(ErrorKind::ArgumentConflict, "--reason belongs to `erdp show drops`: leave it out")
+            .exit(),
+        Command::Show { topic, reason, control, json } => {
+            report(show(topic, reason.as_deref(), &control, json))
+        }
         Command::Explain { interface, to, prefixes, from, from_port, to_port, control, json } => {
             let ports = (from_port, to_port);
             report(targets(to, prefixes).and_then(|targets| {
@@ -149,8 +158,11 @@ fn run(options: Options) -> ExitCode {
     }
 }
 
-fn show(topic: Topic, control: &std::path::Path, json: bool) -> Result<()> {
-    let value = Client::connect(control)?.ask(&Request::Show(topic))?;
+fn show(topic: Topic, reason: Option<&str>, control: &std::path::Path, json: bool) -> Result<()> {
+    let mut value = Client::connect(control)?.ask(&Request::Show(topic))?;
+    if let (Some(reason), Some(rows)) = (reason, value.as_array_mut()) {
+        rows.retain(|row| row["reason"] == reason);
+    }
     if json {
         println!("{value}");
     } else {

@@ -45,6 +45,8 @@ pub struct Config {
     pub router_id: Ipv4Addr,
     /// Blocks of the forwarding trie, 1 KiB each, for all routing domains and both families.
     pub fib_blocks: u32,
+    /// Dropped frames that are sampled for the operator: so many of one reason on one CPU in about a second; 0: none.
+    pub drop_samples: u32,
     /// The circuits, in the file's order.
     pub circuits: Vec<Circuit>,
     /// The attachments towards the customer, in the file's order.

@@ -13,6 +13,7 @@ pub(super) struct RawConfig {
     pub asn: Spanned<i64>,
     pub router_id: Option<Spanned<String>>,
     pub fib_blocks: Option<Spanned<i64>>,
+    pub drop_samples: Option<Spanned<i64>>,
     #[serde(default)]
     pub circuit: Vec<Spanned<RawCircuit>>,
     #[serde(default)]

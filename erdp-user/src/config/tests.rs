@@ -54,7 +54,7 @@ fn a_minimal_circuit_takes_at_most_fifteen_lines_and_no_warning() {
     assert_eq!(config.circuits[0].bandwidth, BitsPerSecond(1_000_000_000));
     assert!(config.circuits[0].is_on_one_box());
     assert!(config.circuits[0].enabled && !config.circuits[0].hairpin);
-    assert_eq!(config.fib_blocks, 32_768);
+    assert_eq!((config.fib_blocks, config.drop_samples), (32_768, 8));
 }
 
 #[test]
@@ -93,6 +93,8 @@ fn a_refusal_names_file_line_key_reason_and_remedy() {
 /// Text to exchange, its replacement, the line blamed, and words that the message must have.
 const REFUSED: &[(&str, &str, usize, &[&str])] = &[
     ("bandwidth =", "speed =", 4, &["speed", "unknown key", "`bandwidth`"]),
+    ("asn = 65010", "asn = 65010\ndrop-samples = -1", 2, &["drop-samples", "0 and 1000"]),
+    ("asn = 65010", "asn = 65010\ndrop-samples = 1001", 2, &["drop-samples", "0 and 1000"]),
     ("asn = 65010", "asn = 65010\ncolour = 1", 2, &["colour", "unknown key"]),
     ("ipv4 = \"198.18.0.0/29\"", "ipv4 = \"198.18.0.0/29\"\nmtu = 1", 9, &["mtu", "unknown key"]),
     ("asn = 65020", "asn = 65020, weight = 1", 13, &["weight", "unknown key"]),

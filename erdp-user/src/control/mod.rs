@@ -43,6 +43,8 @@ pub enum Topic {
     Counters,
     /// What each circuit's policers let through, by class; bytes are IP bytes.
     Policers,
+    /// The last dropped frames that were sampled, each with its reason.
+    Drops,
 }
 
 /// Packets to ask about: one for each destination.

@@ -29,6 +29,7 @@ impl Controller {
             Request::Show(Topic::Policers) => {
                 Ok(super::limits::show(&self.config, |policer, class| self.dataplane.policed(policer, class)))
             }
+            Request::Show(Topic::Drops) => Ok(self.drops.show(self.forwarding.topology())),
             Request::Explain(question) => self.explain(question),
         };
         result.map_or_else(Reply::Error, Reply::Ok)
