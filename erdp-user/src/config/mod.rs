@@ -5,11 +5,13 @@
 //! - `values`: single values with rules of their own (bandwidths, VLAN identifiers, AS numbers).
 //! - `parse`: [`Config`] out of the raw file. Whatever gets through needs no second check.
 //! - `cross`: rules between parts of the file: overlapping subnets, tags used twice.
+//! - `change`: a change to a circuit of the running router, by the same rules.
 //! - `plan`: what follows from a [`Config`] without further choice: routing domains, attachments, BGP peers.
 //! - `error`: what a refusal says: file, line, key, reason and remedy.
 //!
 //! What must never happen: half a configuration in use. [`Config::load`] returns everything or one error.
 
+mod change;
 mod cross;
 mod error;
 mod parse;
@@ -27,6 +29,7 @@ use erdp_common::policer::BurstPolicy;
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use change::{Changed, CircuitChange, Planned};
 pub use error::{ConfigError, Refusal, Warning};
 pub use plan::{Attachment, AttachmentId, Domain, DomainId, LinkRole, Peer, Side};
 pub use values::{BitsPerSecond, Tags, VlanId};

@@ -6,7 +6,7 @@
 //! Here: the file's top and what several tables share; `circuit` and `attachment`: the tables; `subnet`: addresses.
 
 mod attachment;
-mod circuit;
+pub(super) mod circuit;
 mod subnet;
 
 use std::{

@@ -28,6 +28,23 @@ pub fn rows(value: &Value) -> String {
     align(&cells)
 }
 
+/// The answer to `erdp set circuit`.
+pub fn changed(value: &Value) -> String {
+    let mut text = String::new();
+    for warning in value["warnings"].as_array().into_iter().flatten() {
+        text.push_str(&format!("warning: {}\n", cell(warning)));
+    }
+    let name = cell(&value["circuit"]);
+    for row in value["changed"].as_array().into_iter().flatten() {
+        let (key, from, to) = (cell(&row["key"]), cell(&row["from"]), cell(&row["to"]));
+        text.push_str(&format!("circuit {name}: {key} is {to}, was {from}\n"));
+    }
+    if value["changed"].as_array().is_none_or(Vec::is_empty) {
+        return text + &format!("circuit {name}: nothing changed, it is so already\n");
+    }
+    text + &format!("This lasts {}.\n", cell(&value["lasts"]))
+}
+
 fn counters(value: &Value) -> String {
     let mut cells = vec![vec!["COUNTER".to_owned(), "PACKETS".into(), "BYTES".into()]];
     let mut tally = |name: String, value: &Value| {

@@ -2,7 +2,8 @@
 //! is no lock and no order to get wrong.
 //!
 //! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`answers`] (what `erdp show` and
-//! `erdp explain` see), `limits` (policers and QoS profiles of the circuits), `drops` (the last dropped frames), this one (the loop).
+//! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
+//! (`erdp set`), `drops` (the last dropped frames), this one (the loop).
 //!
 //! # The loop
 //! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`]; then
@@ -13,8 +14,9 @@
 //! The loop waits for a peer: updates for a slow one stay in the RIB until its driver takes more.
 
 mod answers;
+mod change;
 mod drops;
-mod limits;
+pub mod limits;
 pub mod start;
 
 use std::{

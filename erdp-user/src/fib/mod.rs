@@ -244,15 +244,31 @@ impl Forwarding {
             if self.link_facts.insert(attachment, facts) == Some(facts) {
                 continue;
             }
-            let keys: Vec<(NextHopKey, u32)> = self
-                .next_hops
-                .iter()
-                .filter(|(key, _)| key.attachment == attachment)
-                .map(|(key, id)| (*key, id))
-                .collect();
-            for (key, id) in keys {
-                dataplane.write(&Record::NextHop(id as u16, self.next_hop(key)))?;
-            }
+            self.write_next_hops(attachment, dataplane)?;
+        }
+        Ok(())
+    }
+
+    /// Which policers an attachment has, inbound and outbound; their records are written already.
+    pub fn policers(
+        &mut self,
+        attachment: AttachmentId,
+        policers: [u16; 2],
+        dataplane: &mut dyn Dataplane,
+    ) -> Result<(), FibError> {
+        self.topology.set_policers(attachment, policers);
+        self.write_attachments(dataplane)?;
+        self.write_next_hops(attachment, dataplane)
+    }
+
+    /// The next hops of an attachment again.
+    fn write_next_hops(
+        &self,
+        attachment: AttachmentId,
+        dataplane: &mut dyn Dataplane,
+    ) -> Result<(), FibError> {
+        for (key, id) in self.next_hops.iter().filter(|(key, _)| key.attachment == attachment) {
+            dataplane.write(&Record::NextHop(id as u16, self.next_hop(*key)))?;
         }
         Ok(())
     }

@@ -239,3 +239,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_attachment_and_its_next_hops_follow_their_policers_and_no_other_does() {
+    let mut bench = Bench::new();
+    bench.route(0, "20.0.0.0/8", &[via(1, 2), via(2, 2)], 0);
+    bench.forwarding.policers(AttachmentId(2), [7, 8], &mut bench.dataplane).expect("memory");
+    let id = |key| bench.forwarding.next_hops.get(&key).expect("in use") as usize;
+    let (one, two) = (id(via(1, 2)), id(via(2, 2)));
+    let written = bench.dataplane.with_tables(|tables| {
+        let attachments = [1, 2].map(|at| tables.attachments[at].policer);
+        (attachments, [one, two].map(|id| tables.next_hops[id].policer))
+    });
+    assert_eq!(written, ([0, 7], [0, 8]));
+}

@@ -103,6 +103,13 @@ impl Topology {
             .for_each(|facts| facts.link_local6 = Some(address));
     }
 
+    /// Which policers an attachment has, inbound and outbound.
+    pub fn set_policers(&mut self, id: AttachmentId, [inbound, outbound]: [u16; 2]) {
+        for facts in self.0.iter_mut().filter(|facts| facts.id == id) {
+            (facts.policer_in, facts.policer_out) = (inbound, outbound);
+        }
+    }
+
     /// The interfaces, each once, with their names.
     pub fn interfaces(&self) -> BTreeMap<u32, &str> {
         self.0.iter().map(|facts| (facts.ifindex, facts.interface.as_str())).collect()
