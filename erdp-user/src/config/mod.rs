@@ -23,6 +23,7 @@ mod values;
 mod tests;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZero;
 use std::path::Path;
 
 use erdp_common::policer::BurstPolicy;
@@ -223,6 +224,9 @@ pub struct CeAttachment {
     pub interface: String,
     /// Its tags on the wire.
     pub tags: Tags,
+    /// Share of the flows from Azure that each of its peers gets, in relation to other attachments whose peers announce the same
+    /// prefix.
+    pub weight: NonZero<u8>,
     /// The routing domains, first one preferred.
     pub domains: Vec<DomainId>,
     /// Our addresses with the length of their subnets, IPv4 first; at most one of each family.

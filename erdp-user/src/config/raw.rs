@@ -79,6 +79,7 @@ pub(super) enum OneOrTwo {
 pub(super) struct RawAttachment {
     pub interface: Spanned<String>,
     pub peerings: Spanned<Vec<Spanned<String>>>,
+    pub weight: Option<Spanned<i64>>,
     pub vlan: Option<Spanned<i64>>,
     pub s_vlan: Option<Spanned<i64>>,
     pub ipv4: Option<Spanned<String>>,

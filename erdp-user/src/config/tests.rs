@@ -93,6 +93,8 @@ fn a_refusal_names_file_line_key_reason_and_remedy() {
 /// Text to exchange, its replacement, the line blamed, and words that the message must have.
 const REFUSED: &[(&str, &str, usize, &[&str])] = &[
     ("bandwidth =", "speed =", 4, &["speed", "unknown key", "`bandwidth`"]),
+    ("peerings =", "weight = 0\npeerings =", 11, &["attachment.ce0.weight", "1 and 255", "ratio"]),
+    ("peerings =", "weight = 256\npeerings =", 11, &["attachment.ce0.weight", "1 and 255"]),
     ("asn = 65010", "asn = 65010\ndrop-samples = -1", 2, &["drop-samples", "0 and 1000"]),
     ("asn = 65010", "asn = 65010\ndrop-samples = 1001", 2, &["drop-samples", "0 and 1000"]),
     ("asn = 65010", "asn = 65010\ncolour = 1", 2, &["colour", "unknown key"]),

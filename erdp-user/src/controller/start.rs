@@ -312,6 +312,7 @@ fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> A
         policer_in: limits.inbound,
         policer_out: limits.outbound,
         profile: limits.profile,
+        weight: attachment.weight,
         tags: [tags.next(), tags.next()],
         local4,
         local6,

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr},
+    num::NonZero,
 };
 
 use erdp_common::abi::{ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, Attachment, Port, Vlan};
@@ -37,6 +38,8 @@ pub struct AttachmentFacts {
     pub policer_out: u16,
     /// QoS profile of its peering; 0: none.
     pub profile: u16,
+    /// Share of the flows that each of its neighbours gets, in relation to the others of a next-hop group.
+    pub weight: NonZero<u8>,
     /// VLAN identifiers, outer first.
     pub tags: [Option<u16>; 2],
     /// Our IPv4 address.
