@@ -12,14 +12,26 @@ use crate::{
 };
 
 /// Hash of a flow: addresses, protocol and ports; addresses only for fragments, so that all of them take one way.
+///
+/// `symmetric`: both directions of a flow hash alike, because addresses and ports are put in order first, each pair by itself. (So
+/// A:p to B:q hashes like A:q to B:p; that is another flow with the same ends.)
 #[inline(always)]
-pub fn flow_hash(datagram: &Datagram) -> u32 {
-    let mut hash = fold(datagram.source) ^ fold(datagram.destination).rotate_left(29);
+pub fn flow_hash(datagram: &Datagram, symmetric: bool) -> u32 {
+    let (mut first, mut second) = (fold(datagram.source), fold(datagram.destination));
+    if symmetric && first > second {
+        (first, second) = (second, first);
+    }
+    let mut hash = first ^ second.rotate_left(29);
     if !datagram.is_fragment
         && has_ports(datagram.protocol)
         && let Some(ports) = datagram.transport()
     {
-        hash ^= (u64::from(u32::from_be_bytes(ports)) << 8) | u64::from(datagram.protocol);
+        let [a, b, c, d] = ports;
+        let (mut first, mut second) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        if symmetric && first > second {
+            (first, second) = (second, first);
+        }
+        hash ^= (u64::from(first) << 24) | (u64::from(second) << 8) | u64::from(datagram.protocol);
     }
     (mix(hash) >> 32) as u32
 }

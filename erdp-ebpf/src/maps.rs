@@ -78,6 +78,10 @@ static SAMPLES_IN_WINDOW: u32 = 0;
 #[unsafe(no_mangle)]
 static LOG_DROPS: u8 = 0;
 
+/// Set by the controller at load time: both directions of a flow hash alike.
+#[unsafe(no_mangle)]
+static SYMMETRIC_HASH: u8 = 0;
+
 /// Set by a test at load time: time is what [`VIRTUAL_CLOCK`] says.
 #[unsafe(no_mangle)]
 static CLOCK_IS_VIRTUAL: u8 = 0;
@@ -120,6 +124,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn group(&self, id: u32) -> Option<&Group> {
         GROUPS.get(id)
+    }
+    #[inline(always)]
+    fn hashes_symmetrically(&self) -> bool {
+        // SAFETY: a global that the loader sets before the program exists; the verifier folds it, so it costs nothing.
+        (unsafe { read_volatile(&raw const SYMMETRIC_HASH) }) != 0
     }
     #[inline(always)]
     fn next_hop(&self, id: u16) -> Option<&NextHop> {

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, vec, vec::Vec};
 
 use proptest::prelude::*;
 
-use super::{Member, fill, mix, pick};
+use super::{Member, fill, flow_hash, mix, pick};
 use crate::{
     abi::{GROUP_BUCKETS, GROUP_MEMBERS, Group, NEXT_HOP_RESOLVED, NextHop},
-    memory::MemoryTables,
+    family::{Family as _, V4, V6},
+    memory::{Frame, MemoryTables},
     reason::DropReason,
 };
 
@@ -210,4 +211,70 @@ fn buckets_of_a_group_that_does_not_forward_are_not_kept() {
     let discard = Group { kind: crate::abi::GROUP_DISCARD, ..Group::default() };
     let members = vec![member(1, 1), member(2, 1)];
     assert_eq!(fill(&members, Some(&discard)), fill(&members, None));
+}
+
+/// An IPv4 or IPv6 packet with nothing but addresses, protocol and ports; its hash.
+fn hash_of(ends: [u8; 2], ports: [u16; 2], protocol: u8, fragment: bool, v6: bool, symmetric: bool) -> u32 {
+    let ports: Vec<u8> = ports.iter().flat_map(|port| port.to_be_bytes()).collect();
+    let datagram = if v6 {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 12, if fragment { 44 } else { protocol }, 64];
+        ends.iter().for_each(|end| packet.extend([0xfd, *end, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, *end]));
+        packet.extend(fragment.then_some([protocol, 0, 0, 1, 0, 0, 0, 0]).into_iter().flatten());
+        packet.extend(&ports);
+        packet.resize(52, 0);
+        V6::parse(&Frame::new(&packet), 0)
+    } else {
+        let more = if fragment { 0x20 } else { 0 };
+        let mut packet = vec![0x45, 0, 0, 24, 0, 0, more, 0, 64, protocol, 0, 0];
+        ends.iter().for_each(|end| packet.extend([20, 0, 0, *end]));
+        packet.extend(&ports);
+        V4::parse(&Frame::new(&packet), 0)
+    };
+    flow_hash(&datagram.expect("a packet"), symmetric)
+}
+
+#[test]
+fn both_directions_hash_alike_if_that_is_wanted_and_only_then() {
+    // Ends, ports, protocol, fragment; whether the other direction hashes alike without being told to.
+    let rows = [
+        ([1, 2], [40_000, 443], 6, false, false),
+        ([2, 1], [40_000, 443], 17, false, false),
+        ([1, 2], [443, 443], 132, false, false),
+        ([1, 1], [40_000, 443], 17, false, false),
+        ([1, 1], [443, 443], 17, false, true),
+        ([1, 2], [40_000, 443], 17, true, false),
+        ([2, 1], [40_000, 443], 6, true, false),
+        ([1, 2], [8, 0], 1, false, false),
+        ([1, 2], [0, 0], 47, false, false),
+    ];
+    for (ends, ports, protocol, fragment, alike) in rows {
+        let back = ([ends[1], ends[0]], [ports[1], ports[0]]);
+        for v6 in [false, true] {
+            let hash = |symmetric| {
+                let there = hash_of(ends, ports, protocol, fragment, v6, symmetric);
+                (there, hash_of(back.0, back.1, protocol, fragment, v6, symmetric))
+            };
+            let row = (ends, ports, protocol, fragment, v6);
+            let (there, back) = hash(true);
+            assert_eq!(there, back, "{row:?}");
+            let (there, back) = hash(false);
+            assert_eq!(there == back, alike, "{row:?}");
+        }
+    }
+}
+
+#[test]
+fn a_symmetric_hash_still_tells_flows_apart_and_spreads_them() {
+    let hash = |ends, ports, protocol| hash_of(ends, ports, protocol, false, false, true);
+    let one = hash([1, 2], [40_000, 443], 6);
+    for (ends, ports, protocol) in
+        [([1, 3], [40_000, 443], 6), ([1, 2], [40_001, 443], 6), ([1, 2], [40_000, 443], 17)]
+    {
+        assert_ne!(hash(ends, ports, protocol), one, "{ends:?} {ports:?} {protocol}");
+    }
+    let mut buckets = [0; GROUP_BUCKETS];
+    for port in 0..64_000 {
+        buckets[hash([1, 2], [port, 443], 17) as usize % GROUP_BUCKETS] += 1;
+    }
+    assert!(buckets.iter().all(|flows| (800..1_200).contains(flows)), "{buckets:?}");
 }

@@ -49,6 +49,8 @@ pub struct Config {
     pub router_id: Ipv4Addr,
     /// Blocks of the forwarding trie, 1 KiB each, for all routing domains and both families.
     pub fib_blocks: u32,
+    /// Whether both directions of a flow hash alike, for devices beside the edge that want to see both.
+    pub symmetric_hash: bool,
     /// Dropped frames that are sampled for the operator: so many of one reason on one CPU in about a second; 0: none.
     pub drop_samples: u32,
     /// The circuits, in the file's order.

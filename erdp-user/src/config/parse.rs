@@ -71,7 +71,11 @@ pub(super) fn config(text: &str) -> Result<(Config, Vec<Fault>), Fault> {
     let drop_samples = optional(raw.drop_samples.as_ref(), "drop-samples", |samples| drop_samples(*samples))?
         .unwrap_or(DEFAULT_DROP_SAMPLES);
     ledger.check()?;
-    Ok((Config { asn, router_id, fib_blocks, drop_samples, circuits, attachments }, ledger.warnings))
+    let symmetric_hash = raw.symmetric_hash;
+    Ok((
+        Config { asn, router_id, fib_blocks, symmetric_hash, drop_samples, circuits, attachments },
+        ledger.warnings,
+    ))
 }
 
 /// Runs a value's parser and gives its refusal a place and a key.

@@ -13,6 +13,8 @@ pub(super) struct RawConfig {
     pub asn: Spanned<i64>,
     pub router_id: Option<Spanned<String>>,
     pub fib_blocks: Option<Spanned<i64>>,
+    #[serde(default)]
+    pub symmetric_hash: bool,
     pub drop_samples: Option<Spanned<i64>>,
     #[serde(default)]
     pub circuit: Vec<Spanned<RawCircuit>>,

@@ -54,7 +54,8 @@ fn a_minimal_circuit_takes_at_most_fifteen_lines_and_no_warning() {
     assert_eq!(config.circuits[0].bandwidth, BitsPerSecond(1_000_000_000));
     assert!(config.circuits[0].is_on_one_box());
     assert!(config.circuits[0].enabled && !config.circuits[0].hairpin);
-    assert_eq!((config.fib_blocks, config.drop_samples), (32_768, 8));
+    assert_eq!((config.fib_blocks, config.drop_samples, config.symmetric_hash), (32_768, 8, false));
+    assert!(accepted(&edited("asn = 65010", "asn = 65010\nsymmetric-hash = true")).symmetric_hash);
 }
 
 #[test]
@@ -95,6 +96,7 @@ const REFUSED: &[(&str, &str, usize, &[&str])] = &[
     ("bandwidth =", "speed =", 4, &["speed", "unknown key", "`bandwidth`"]),
     ("peerings =", "weight = 0\npeerings =", 11, &["attachment.ce0.weight", "1 and 255", "ratio"]),
     ("peerings =", "weight = 256\npeerings =", 11, &["attachment.ce0.weight", "1 and 255"]),
+    ("asn = 65010", "asn = 65010\nsymmetric-hash = 1", 2, &["symmetric-hash", "boolean"]),
     ("asn = 65010", "asn = 65010\ndrop-samples = -1", 2, &["drop-samples", "0 and 1000"]),
     ("asn = 65010", "asn = 65010\ndrop-samples = 1001", 2, &["drop-samples", "0 and 1000"]),
     ("asn = 65010", "asn = 65010\ncolour = 1", 2, &["colour", "unknown key"]),

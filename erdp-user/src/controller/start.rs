@@ -172,6 +172,7 @@ fn load(options: &Options, config: &Config) -> Result<AyaDataplane, StartError> 
     let load = LoadOptions {
         fib_blocks: config.fib_blocks,
         drop_samples: config.drop_samples,
+        symmetric_hash: config.symmetric_hash,
         log_drops: options.log_drops,
         ..LoadOptions::default()
     };

@@ -75,6 +75,8 @@ pub struct LoadOptions {
     pub fib_blocks: u32,
     /// Log drops through aya-log.
     pub log_drops: bool,
+    /// Both directions of a flow hash alike.
+    pub symmetric_hash: bool,
     /// Dropped frames that are sampled: so many of one reason on one CPU in about a second; 0: none.
     pub drop_samples: u32,
     /// The policers' time stands still but for [`AyaDataplane::set_clock`]: for tests.
@@ -133,11 +135,13 @@ impl AyaDataplane {
     pub fn load_object(object: &[u8], options: LoadOptions) -> Result<Self, DataplaneError> {
         let xmit = ["sent", "drops"].map(|field| tracefs::field_offset("xdp_devmap_xmit", field));
         let log_drops = u8::from(options.log_drops);
+        let symmetric_hash = u8::from(options.symmetric_hash);
         let clock_is_virtual = u8::from(options.virtual_clock);
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("FIB_BLOCKS", options.fib_blocks)
             .override_global("LOG_DROPS", &log_drops, true)
             .override_global("SAMPLES_IN_WINDOW", &options.drop_samples, true)
+            .override_global("SYMMETRIC_HASH", &symmetric_hash, true)
             .override_global("CLOCK_IS_VIRTUAL", &clock_is_virtual, true)
             .override_global("XMIT_OFFSETS", &xmit, true)
             .load(object)

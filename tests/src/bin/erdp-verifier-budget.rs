@@ -12,8 +12,14 @@ fn main() -> Result<ExitCode> {
     // The loss tracepoints are loaded only where their formats can be read; this process has no other thread yet.
     erdp::dataplane::tracefs::ensure_mounted().context("mounting tracefs for this process")?;
     let budget = Budget::read()?;
-    // As the daemon loads it: what is switched off at load time is not walked.
-    let options = LoadOptions { fib_blocks: 1_024, drop_samples: 8, ..LoadOptions::default() };
+    // With what an operator may switch on: what is off is not walked.
+    let options = LoadOptions {
+        fib_blocks: 1_024,
+        drop_samples: 8,
+        symmetric_hash: true,
+        log_drops: true,
+        ..LoadOptions::default()
+    };
     let walked = AyaDataplane::load(options).context("loading the BPF object")?.verified_instructions();
     for (program, count) in &walked {
         let count = count.map_or_else(|| "?".to_owned(), |count| count.to_string());
