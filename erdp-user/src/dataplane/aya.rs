@@ -28,6 +28,11 @@ use super::{
 
 static OBJECT: &[u8] = ::aya::include_bytes_aligned!(env!("ERDP_BPF_OBJECT"));
 
+/// The BPF object that this binary carries.
+pub fn object() -> &'static [u8] {
+    OBJECT
+}
+
 /// Room for a question and its answer: the longest single-buffer frame, tags that are pushed, the trace.
 const FRAME_MAX: usize = 4096;
 
