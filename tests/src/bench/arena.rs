@@ -79,7 +79,7 @@ impl Arena {
     pub fn new(object: &[u8], fib_blocks: u32) -> Result<Self> {
         unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
         let ports = ports()?;
-        let options = LoadOptions { fib_blocks, log_drops: false, virtual_clock: false };
+        let options = LoadOptions { fib_blocks, ..LoadOptions::default() };
         let mut shipped = AyaDataplane::load(options)?;
         let mut over_lpm = AyaDataplane::load_object(object, options)?;
         let ebpf = over_lpm.object_mut();
