@@ -399,7 +399,70 @@ pub struct NeighbourWanted {
     pub _pad: u32,
 }
 
+/// Bytes of a dropped frame that a sample holds: two tags, IPv6, one extension header and TCP fit.
+pub const SAMPLE_BYTES: usize = 96;
+/// Samples are limited in windows of 2^30 ns, about a second.
+pub const SAMPLE_WINDOW_BITS: u32 = 30;
+/// Slots of the map of sample budgets: one for each drop reason.
+pub const SAMPLE_SLOTS: u32 = counter::PUNT;
+
+/// A dropped frame, for the operator: why, where, and the front of its bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DropSample {
+    /// When, in nanoseconds of the monotonic clock, as of the kernel's last tick.
+    pub time_ns: u64,
+    /// Interface it came in on.
+    pub ifindex: u32,
+    /// Length of the frame in bytes when it was dropped.
+    pub len: u32,
+    /// Group of the longest match; 0: none.
+    pub group: u32,
+    /// Ingress attachment; 0: none.
+    pub attachment: u16,
+    /// Chosen next hop; 0: none.
+    pub next_hop: u16,
+    /// Bytes of `head` that are the frame's.
+    pub captured: u16,
+    /// Number of the drop reason.
+    pub reason: u8,
+    /// Explicit padding.
+    pub _pad: [u8; 5],
+    /// The front of the frame.
+    pub head: [u8; SAMPLE_BYTES],
+}
+
+impl DropSample {
+    /// Of nothing.
+    pub const EMPTY: Self = Self {
+        time_ns: 0,
+        ifindex: 0,
+        len: 0,
+        group: 0,
+        attachment: 0,
+        next_hop: 0,
+        captured: 0,
+        reason: 0,
+        _pad: [0; 5],
+        head: [0; SAMPLE_BYTES],
+    };
+}
+
+/// How many samples a CPU has taken of one drop reason.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SampleBudget {
+    /// The window of the last one.
+    pub window: u64,
+    /// Samples in it.
+    pub taken: u64,
+    /// When it was last looked at, by the kernel's tick.
+    pub jiffies: u64,
+}
+
 const _: () = {
+    assert!(size_of::<DropSample>() == 32 + SAMPLE_BYTES);
+    assert!(size_of::<SampleBudget>() == 24);
     assert!(size_of::<Port>() == 8);
     assert!(size_of::<Vlan>() == 8);
     assert!(size_of::<Attachment>() == 52);

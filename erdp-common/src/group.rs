@@ -1,8 +1,8 @@
 //! Stage "route", second half: which member of a next-hop group carries a flow.
 //!
-//! Resilient hashing: a flow's bucket names its member. When that member is dead the flow goes to the live member with the
-//! highest weight for this flow (rendezvous hashing, RFC 2992's alternative), so that the flows of the living never move, and
-//! those of the dead come back when it returns.
+//! Resilient hashing: a flow's bucket names its member, and a member has buckets by its weight ([`fill`]). When that member is dead
+//! the flow asks other buckets in an order of its own, so that the flows of the living never move, and those of the dead come back
+//! when it returns.
 
 use crate::{
     abi::{GROUP_BUCKETS, GROUP_MEMBERS, Group, NEXT_HOP_RESOLVED, NextHop},
@@ -12,14 +12,26 @@ use crate::{
 };
 
 /// Hash of a flow: addresses, protocol and ports; addresses only for fragments, so that all of them take one way.
+///
+/// `symmetric`: both directions of a flow hash alike, because addresses and ports are put in order first, each pair by itself. (So
+/// A:p to B:q hashes like A:q to B:p; that is another flow with the same ends.)
 #[inline(always)]
-pub fn flow_hash(datagram: &Datagram) -> u32 {
-    let mut hash = fold(datagram.source) ^ fold(datagram.destination).rotate_left(29);
+pub fn flow_hash(datagram: &Datagram, symmetric: bool) -> u32 {
+    let (mut first, mut second) = (fold(datagram.source), fold(datagram.destination));
+    if symmetric && first > second {
+        (first, second) = (second, first);
+    }
+    let mut hash = first ^ second.rotate_left(29);
     if !datagram.is_fragment
         && has_ports(datagram.protocol)
         && let Some(ports) = datagram.transport()
     {
-        hash ^= (u64::from(u32::from_be_bytes(ports)) << 8) | u64::from(datagram.protocol);
+        let [a, b, c, d] = ports;
+        let (mut first, mut second) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        if symmetric && first > second {
+            (first, second) = (second, first);
+        }
+        hash ^= (u64::from(first) << 24) | (u64::from(second) << 8) | u64::from(datagram.protocol);
     }
     (mix(hash) >> 32) as u32
 }
@@ -40,10 +52,15 @@ pub fn pick<'t, T: Tables>(
     }
 }
 
-/// Rendezvous among the usable members; the best-founded reason when there is none.
+/// The member for a flow whose own is unusable; the best-founded reason when there is none.
 ///
-/// The winner is kept as two plain numbers and looked up again at the end: an `Option` of a tuple makes the compiler copy
-/// its undefined payload, which the verifier refuses (`!read_ok`).
+/// The flow asks other buckets, in an order that is its own and never changes, until one names a usable member. So shares follow the
+/// weights, which are in the buckets, without any arithmetic on them; whoever dies or returns moves its own flows only. A flow that
+/// finds none in [`DRAWS`] buckets (members of tiny weight are all that is left) takes the next usable member in a circle.
+///
+/// The winner is kept as a plain number and looked up again at the end: an `Option` of a tuple makes the compiler copy its
+/// undefined payload, which the verifier refuses (`!read_ok`). `alive` is forgotten, or the verifier would walk what follows once
+/// for each of its 256 values.
 #[inline(always)]
 fn pick_other<'t, T: Tables>(
     hash: u32,
@@ -52,23 +69,46 @@ fn pick_other<'t, T: Tables>(
     tables: &'t T,
 ) -> Result<(u16, &'t NextHop), DropReason> {
     let mut why = first;
-    let (mut best, mut highest) = (0, 0);
-    for id in group.members {
-        match usable(id, tables) {
-            Ok(_) => {
-                let weight = (mix((u64::from(hash) << 16) | u64::from(id)) >> 32) | 1;
-                if weight > highest {
-                    (best, highest) = (id, weight);
-                }
-            }
+    let mut alive = 0u32;
+    for (slot, id) in group.members.iter().enumerate() {
+        match usable(*id, tables) {
+            Ok(_) => alive |= 1 << slot,
             Err(DropReason::NeighbourUnresolved) => why = DropReason::NeighbourUnresolved,
             Err(_) => {}
         }
     }
-    if best == 0 {
-        return Err(why);
+    let member = draw(hash, group, tables.forget(alive));
+    let id = group.members.get(member & (GROUP_MEMBERS - 1)).copied().unwrap_or(0);
+    usable(id, tables).map(|next_hop| (id, next_hop)).map_err(|_| why)
+}
+
+/// Buckets that are asked.
+const DRAWS: u32 = 32;
+
+/// The first member in a flow's own order of buckets whose bit is set in `alive`; any if none is.
+#[inline(always)]
+fn draw(hash: u32, group: &Group, alive: u32) -> usize {
+    // A linear congruential generator; its high bits are good, and the bucket number takes the six highest.
+    const FACTOR: u64 = 6_364_136_223_846_793_005;
+    let mut state = mix(u64::from(hash));
+    for _ in 0..DRAWS {
+        let bucket = (state >> (u64::BITS - GROUP_BUCKETS.ilog2())) as usize;
+        let member = group.buckets.get(bucket).copied().unwrap_or(0) as usize & (GROUP_MEMBERS - 1);
+        if alive >> member & 1 != 0 {
+            return member;
+        }
+        state = state.wrapping_mul(FACTOR).wrapping_add(1);
     }
-    tables.next_hop(best).map(|next_hop| (best, next_hop)).ok_or(DropReason::BrokenReference)
+    // Either way round or in leaps, by the hash: else whoever stands behind a gap would get what falls into it.
+    let stride = (hash >> 3) as usize | 1;
+    let mut member = hash as usize & (GROUP_MEMBERS - 1);
+    for _ in 0..GROUP_MEMBERS {
+        if alive >> member & 1 != 0 {
+            break;
+        }
+        member = member.wrapping_add(stride) & (GROUP_MEMBERS - 1);
+    }
+    member
 }
 
 #[inline(always)]
@@ -103,3 +143,11 @@ fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     value ^ (value >> 33)
 }
+
+#[cfg(any(feature = "std", test))]
+mod fill;
+#[cfg(any(feature = "std", test))]
+pub use fill::{Member, fill};
+
+#[cfg(test)]
+mod tests;

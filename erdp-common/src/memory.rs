@@ -94,6 +94,8 @@ pub struct MemoryTables {
     pub attachments: Vec<Attachment>,
     /// Groups by identifier.
     pub groups: Vec<Group>,
+    /// Both directions of a flow hash alike.
+    pub symmetric_hash: bool,
     /// Next hops by identifier.
     pub next_hops: Vec<NextHop>,
     /// Liveness words.
@@ -126,6 +128,7 @@ impl MemoryTables {
             vlans: HashMap::new(),
             attachments: vec![Attachment::default(); MAX_ATTACHMENTS as usize],
             groups: vec![Group::default(); MAX_GROUPS as usize],
+            symmetric_hash: false,
             next_hops: vec![NextHop::default(); MAX_NEXT_HOPS as usize],
             links: vec![0; MAX_LINKS as usize],
             peers: HashSet::new(),
@@ -156,6 +159,9 @@ impl Tables for MemoryTables {
     }
     fn group(&self, id: u32) -> Option<&Group> {
         self.groups.get(id as usize)
+    }
+    fn hashes_symmetrically(&self) -> bool {
+        self.symmetric_hash
     }
     fn next_hop(&self, id: u16) -> Option<&NextHop> {
         self.next_hops.get(usize::from(id))

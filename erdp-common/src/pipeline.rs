@@ -246,7 +246,8 @@ fn route<'t, F: Family, T: Tables>(
     let found = tables.group(trail.group).ok_or(DropReason::BrokenReference)?;
     match found.kind {
         GROUP_FORWARD => {
-            let (id, next_hop) = group::pick(group::flow_hash(datagram), found, tables)?;
+            let hash = group::flow_hash(datagram, tables.hashes_symmetrically());
+            let (id, next_hop) = group::pick(hash, found, tables)?;
             trail.next_hop = id;
             Ok(next_hop)
         }

@@ -31,6 +31,8 @@ pub trait Tables {
     }
     /// What a route leads to.
     fn group(&self, id: u32) -> Option<&Group>;
+    /// Whether both directions of a flow are to hash alike; the same for as long as the program is loaded.
+    fn hashes_symmetrically(&self) -> bool;
     /// A neighbour.
     fn next_hop(&self, id: u16) -> Option<&NextHop>;
     /// Whether a link is alive: the one word that a failover writes.

@@ -65,7 +65,7 @@ pub fn erdp(ctx: XdpContext) -> u32 {
         account(verdict, trail, len, &frame, counters);
     }
     if let Verdict::Drop(reason) = verdict {
-        dropped(&ctx, reason, len, trail);
+        dropped(&ctx, &frame, reason, trail);
     }
     action(verdict)
 }
@@ -97,9 +97,21 @@ fn action(verdict: Verdict) -> u32 {
 }
 
 #[inline(always)]
-fn dropped(ctx: &XdpContext, reason: DropReason, len: u64, trail: &Trail) {
+fn dropped(ctx: &XdpContext, frame: &Frame<'_>, reason: DropReason, trail: &Trail) {
     if let Some(neighbour) = trail.neighbour_wanted() {
         maps::want(&neighbour);
+    }
+    if let Some(now) = maps::may_sample(reason) {
+        maps::sample(|sample| {
+            sample.time_ns = now;
+            sample.ifindex = ctx.ingress_ifindex() as u32;
+            sample.len = frame.len() as u32;
+            sample.group = trail.group;
+            sample.attachment = trail.attachment;
+            sample.next_hop = trail.next_hop;
+            sample.reason = reason as u8;
+            sample.captured = frame.copy_front(&mut sample.head);
+        });
     }
     if maps::logs_drops() {
         info!(
@@ -108,7 +120,7 @@ fn dropped(ctx: &XdpContext, reason: DropReason, len: u64, trail: &Trail) {
             reason as u8,
             trail.attachment,
             trail.group,
-            len
+            frame.len()
         );
     }
     if answer::is_answered(reason) {

@@ -6,21 +6,23 @@ use core::{
 };
 
 use aya_ebpf::{
-    helpers::{bpf_jiffies64, bpf_ktime_get_ns},
+    helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
     macros::map,
     maps::{Array, DevMap, HashMap, PerCpuArray, ProgramArray, RingBuf},
     programs::XdpContext,
 };
 use erdp_common::{
     abi::{
-        Attachment, Bucket, Budget, CpuCounters, Errand, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_IFINDEX,
-        MAX_LINKS, MAX_NEXT_HOPS, MAX_PEERS, MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter,
-        NeighbourWanted, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word, counter,
+        Attachment, Bucket, Budget, CpuCounters, DropSample, Errand, Group, MAX_ATTACHMENTS, MAX_GROUPS,
+        MAX_IFINDEX, MAX_LINKS, MAX_NEXT_HOPS, MAX_PEERS, MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter,
+        NeighbourWanted, NextHop, PeerKey, Policer, Port, QosProfile, SAMPLE_SLOTS, SAMPLE_WINDOW_BITS,
+        SampleBudget, Vlan, Word, counter,
     },
     budget,
     classify::Class,
     fib::BLOCK_ENTRIES,
     policer::{TICK_SHIFT, TIME_FRACTION_BITS},
+    reason::DropReason,
     tables::Tables,
 };
 
@@ -74,10 +76,23 @@ static VIRTUAL_CLOCK: Array<u64> = Array::with_max_entries(1, 0);
 /// Bounded: when it is full, the wish is lost and the next packet makes it again.
 #[map]
 static NEIGHBOURS_WANTED: RingBuf = RingBuf::with_byte_size(64 * 1024, 0);
+/// Samples of dropped frames. Bounded: when it is full, samples are lost; the drop counters never are.
+#[map]
+static DROP_SAMPLES: RingBuf = RingBuf::with_byte_size(128 * 1024, 0);
+#[map]
+static SAMPLE_BUDGETS: PerCpuArray<SampleBudget> = PerCpuArray::with_max_entries(SAMPLE_SLOTS, 0);
+
+/// Set by the controller at load time: how many frames a CPU samples of one drop reason in a window; 0: none.
+#[unsafe(no_mangle)]
+static SAMPLES_IN_WINDOW: u32 = 0;
 
 /// Set by the controller at load time: log drops through aya-log.
 #[unsafe(no_mangle)]
 static LOG_DROPS: u8 = 0;
+
+/// Set by the controller at load time: both directions of a flow hash alike.
+#[unsafe(no_mangle)]
+static SYMMETRIC_HASH: u8 = 0;
 
 /// Set by a test at load time: time is what [`VIRTUAL_CLOCK`] says.
 #[unsafe(no_mangle)]
@@ -121,6 +136,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn group(&self, id: u32) -> Option<&Group> {
         GROUPS.get(id)
+    }
+    #[inline(always)]
+    fn hashes_symmetrically(&self) -> bool {
+        // SAFETY: a global that the loader sets before the program exists; the verifier folds it, so it costs nothing.
+        (unsafe { read_volatile(&raw const SYMMETRIC_HASH) }) != 0
     }
     #[inline(always)]
     fn next_hop(&self, id: u16) -> Option<&NextHop> {
@@ -255,6 +275,54 @@ pub fn errand() -> Option<Errand> {
 pub fn want(neighbour: &NeighbourWanted) {
     // A full ring is not an error: see NEIGHBOURS_WANTED.
     let _ = NEIGHBOURS_WANTED.output::<NeighbourWanted>(neighbour, 0);
+}
+
+/// When a frame may be sampled that is dropped for this reason: the time in nanoseconds, or `None` if this CPU has sampled enough
+/// such frames in this window. The clock is the tick's, which costs little more than a load (Linux 5.11).
+#[inline(always)]
+pub fn may_sample(reason: DropReason) -> Option<u64> {
+    // SAFETY: a global that the loader sets before the program exists.
+    let most = u64::from(unsafe { read_volatile(&raw const SAMPLES_IN_WINDOW) });
+    if most == 0 {
+        return None;
+    }
+    let budget = SAMPLE_BUDGETS.get_ptr_mut(reason as u32)?;
+    // SAFETY: helpers without arguments; a value of a per-CPU map, whose only writer this CPU is while the program runs.
+    unsafe {
+        let now = if let Some(now) = virtual_clock() {
+            now >> TIME_FRACTION_BITS
+        } else {
+            // In a flood most drops end here: the limit is reached, and the tick has not moved since.
+            let jiffies = bpf_jiffies64();
+            if (*budget).taken >= most && (*budget).jiffies == jiffies {
+                return None;
+            }
+            (*budget).jiffies = jiffies;
+            bpf_ktime_get_coarse_ns()
+        };
+        let window = now >> SAMPLE_WINDOW_BITS;
+        if (*budget).window != window {
+            (*budget).window = window;
+            (*budget).taken = 0;
+        }
+        if (*budget).taken >= most {
+            return None;
+        }
+        (*budget).taken += 1;
+        Some(now)
+    }
+}
+
+/// Hands the controller what `fill` writes into a zeroed sample.
+#[inline(always)]
+pub fn sample(fill: impl FnOnce(&mut DropSample)) {
+    let Some(mut entry) = DROP_SAMPLES.reserve::<DropSample>(0) else {
+        return;
+    };
+    entry.write(DropSample::EMPTY);
+    // SAFETY: the line above has written all of it.
+    fill(unsafe { entry.assume_init_mut() });
+    entry.submit(0);
 }
 
 /// Whether drops are to be logged.

@@ -4,7 +4,7 @@
 //! front is moved, and a variable offset gives each window a bound of its own.
 
 use aya_ebpf::{
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, generated::bpf_probe_read_kernel},
     programs::XdpContext,
 };
 use erdp_common::{
@@ -41,6 +41,17 @@ impl<'c> Frame<'c> {
         // SAFETY: the bytes are inside the metadata area by the comparison above, which the verifier checks again; `Window`
         // allows every bit pattern; the exclusive borrow of the frame keeps other accesses away.
         Some(unsafe { &mut *(start as *mut T) })
+    }
+
+    /// Copies the front of the frame, of any length, and answers how many bytes; 0 when the kernel is locked down. Not for the
+    /// packet path: a helper that copies is slow, and takes a length that is not known before.
+    #[inline(always)]
+    pub fn copy_front<const N: usize>(&self, to: &mut [u8; N]) -> u16 {
+        let len = (self.ctx.data_end() - self.ctx.data()).min(N);
+        // SAFETY: at most N bytes are written; those that are read lie between data and data_end, and the helper checks them.
+        let failed =
+            unsafe { bpf_probe_read_kernel(to.as_mut_ptr().cast(), len as u32, self.ctx.data() as *const _) };
+        if failed == 0 { len as u16 } else { 0 }
     }
 
     #[inline(always)]

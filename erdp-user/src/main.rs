@@ -3,12 +3,16 @@
 use std::{io::IsTerminal as _, net::IpAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{
+    ArgGroup, CommandFactory as _, Parser, Subcommand, builder::PossibleValuesParser, error::ErrorKind,
+};
 use erdp::{
-    control::{DEFAULT_SOCKET, Explanation, Question, Request, Topic, client::Client, render},
+    config::CircuitChange,
+    control::{DEFAULT_SOCKET, Explanation, Question, Request, Setting, Topic, client::Client, render},
     controller::start::{self, Options},
     dataplane::tracefs,
 };
+use erdp_common::reason::DropReason;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
@@ -17,7 +21,7 @@ use tracing_subscriber::EnvFilter;
 /// Exit codes: 0 done; 1 the command failed; 2 wrong arguments or configuration; 3 this machine cannot run the router
 /// (privilege, kernel, interface, port, another daemon), with the remedy in the message.
 #[derive(Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "erdp", version, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -30,7 +34,7 @@ enum Command {
         /// Configuration file (TOML)
         #[arg(long)]
         config: PathBuf,
-        /// Control socket for `erdp show` and `erdp explain`
+        /// Control socket for `erdp show`, `erdp explain` and `erdp set`
         #[arg(long, default_value = DEFAULT_SOCKET)]
         control: PathBuf,
         /// Accept slow generic XDP where the driver has no native one
@@ -53,6 +57,9 @@ enum Command {
     Show {
         /// What to show
         topic: Topic,
+        /// Only what was dropped for this reason (`show drops`)
+        #[arg(long, value_parser = PossibleValuesParser::new(DropReason::ALL.iter().map(|reason| reason.label())))]
+        reason: Option<String>,
         /// Control socket of the running router
         #[arg(long, default_value = DEFAULT_SOCKET)]
         control: PathBuf,
@@ -60,6 +67,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Change the running router, until it is restarted
+    #[command(subcommand)]
+    Set(Set),
     /// Ask the loaded program what it does with a packet; nothing is sent or counted
     Explain {
         /// Interface (or attachment name, see `erdp show links`) the packet comes in on
@@ -89,6 +99,31 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum Set {
+    /// What a circuit is limited to; sessions, routes and the state of its policers are kept
+    #[command(group = ArgGroup::new("change").required(true).multiple(true))]
+    Circuit {
+        /// Its name in the configuration
+        name: String,
+        /// In bits a second, as in the configuration: 500M, 2G (or 2Gbps)
+        #[arg(long, group = "change")]
+        bandwidth: Option<String>,
+        /// What "burst up to twice the bandwidth" means: peak-2x, dual-link or headroom-20
+        #[arg(long, group = "change")]
+        burst: Option<String>,
+        /// How long a burst may last after idleness, in milliseconds
+        #[arg(long, group = "change")]
+        credit_ms: Option<i64>,
+        /// Control socket of the running router
+        #[arg(long, default_value = DEFAULT_SOCKET)]
+        control: PathBuf,
+        /// JSON instead of sentences
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { config, control, allow_generic, log_drops } => {
@@ -105,7 +140,16 @@ fn main() -> ExitCode {
                 ExitCode::from(error.exit_code())
             }
         },
-        Command::Show { topic, control, json } => report(show(topic, &control, json)),
+        Command::Show { topic, reason: Some(_), .. } if topic != Topic::Drops => Arguments::command()
+            .error(ErrorKind::ArgumentConflict, "--reason belongs to `erdp show drops`: leave it out")
+            .exit(),
+        Command::Show { topic, reason, control, json } => {
+            report(show(topic, reason.as_deref(), &control, json))
+        }
+        Command::Set(Set::Circuit { name, bandwidth, burst, credit_ms, control, json }) => {
+            let change = CircuitChange { bandwidth, burst, credit_ms };
+            report(set(Setting::Circuit { name, change }, &control, json))
+        }
         Command::Explain { interface, to, prefixes, from, from_port, to_port, control, json } => {
             let ports = (from_port, to_port);
             report(targets(to, prefixes).and_then(|targets| {
@@ -149,12 +193,25 @@ fn run(options: Options) -> ExitCode {
     }
 }
 
-fn show(topic: Topic, control: &std::path::Path, json: bool) -> Result<()> {
-    let value = Client::connect(control)?.ask(&Request::Show(topic))?;
+fn show(topic: Topic, reason: Option<&str>, control: &std::path::Path, json: bool) -> Result<()> {
+    let mut value = Client::connect(control)?.ask(&Request::Show(topic))?;
+    if let (Some(reason), Some(rows)) = (reason, value.as_array_mut()) {
+        rows.retain(|row| row["reason"] == reason);
+    }
     if json {
         println!("{value}");
     } else {
         print!("{}", render::show(topic, &value));
+    }
+    Ok(())
+}
+
+fn set(setting: Setting, control: &std::path::Path, json: bool) -> Result<()> {
+    let value = Client::connect(control)?.ask(&Request::Set(setting))?;
+    if json {
+        println!("{value}");
+    } else {
+        print!("{}", render::changed(&value));
     }
     Ok(())
 }

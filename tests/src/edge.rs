@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::lab::{Lab, plan, process::Process};
+use crate::lab::{Lab, netns::Namespace, plan, process::Process};
 
 /// A running `erdp`.
 #[derive(Debug)]
@@ -158,14 +158,22 @@ impl Edge {
     /// # Errors
     /// When it cannot be started; that it ended soon after is seen by [`Edge::must_run`].
     pub fn start(lab: &Lab) -> Result<Edge> {
+        Edge::start_in(lab.namespace("edge")?, lab.folder())
+    }
+
+    /// The same in any namespace that has the interfaces; its files are in `folder`.
+    ///
+    /// # Errors
+    /// As [`Edge::start`].
+    pub fn start_in(namespace: &Namespace, folder: &Path) -> Result<Edge> {
         let binary = binary()?;
-        let config = lab.folder().join("edge.toml");
+        let config = folder.join("edge.toml");
         fs::write(&config, configuration()).with_context(|| format!("cannot write {}", config.display()))?;
-        let control = lab.folder().join("erdp.sock");
-        let mut command = lab.namespace("edge")?.command(&binary)?;
+        let control = folder.join("erdp.sock");
+        let mut command = namespace.command(&binary)?;
         command.arg("run").arg("--config").arg(config).arg("--control").arg(&control);
-        let process = Process::start("erdp", command, lab.folder())?;
-        Ok(Edge { process, binary, control, questions: lab.folder().join("questions") })
+        let process = Process::start("erdp", command, folder)?;
+        Ok(Edge { process, binary, control, questions: folder.join("questions") })
     }
 
     /// An error with the end of its log if it has ended.
@@ -242,7 +250,11 @@ impl Edge {
         self.ask(&["show", topic, "--json"])
     }
 
-    fn ask(&self, words: &[&str]) -> Result<String> {
+    /// What any other command prints.
+    ///
+    /// # Errors
+    /// erdp's own message.
+    pub fn ask(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.binary);
         command.args(words).arg("--control").arg(&self.control);
         let output = command.output().with_context(|| format!("cannot start {}", self.binary.display()))?;

@@ -32,7 +32,9 @@ fn random_and_damaged_frames_have_the_same_verdict_bytes_and_counters_in_kernel_
     let mut reached = Histogram::default();
     thread::scope(|scope| -> Result<()> {
         let workers: Vec<_> = (0..WORKERS)
-            .map(|worker| scope.spawn(move || random_frames(seed.wrapping_add(worker), frames / WORKERS)))
+            .map(|worker| {
+                scope.spawn(move || random_frames(seed.wrapping_add(worker), frames / WORKERS, Pair::new))
+            })
             .collect();
         for worker in workers {
             reached.add(&worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
@@ -57,10 +59,26 @@ fn random_and_damaged_frames_have_the_same_verdict_bytes_and_counters_in_kernel_
     Ok(())
 }
 
-fn random_frames(seed: u64, frames: u64) -> Result<Histogram> {
+#[test]
+fn a_symmetric_hash_is_the_same_in_kernel_and_host_and_another_one_is_found() -> Result<()> {
+    if !is_root() {
+        println!("SKIP: loading an XDP program needs root");
+        return Ok(());
+    }
+    random_frames(SEED, SLICE / 5, |ports| Pair::with_symmetric_hash(ports, true))?;
+    let planted = random_frames(SEED, 5_000, |ports| Pair::with_symmetric_hash(ports, false));
+    ensure!(planted.is_err(), "kernel and host hash differently, and nothing of it was found");
+    Ok(())
+}
+
+fn random_frames(
+    seed: u64,
+    frames: u64,
+    pair: impl FnOnce(Ports) -> Result<Pair> + Send,
+) -> Result<Histogram> {
     in_network_namespace(|| {
         let ports = veth_ports()?;
-        let mut pair = Pair::new(ports)?;
+        let mut pair = pair(ports)?;
         let mut generator = Generator::new(seed, ports);
         let mut reached = Histogram::default();
         for number in 0..frames {

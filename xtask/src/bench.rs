@@ -16,36 +16,54 @@ use crate::{
 /// What to measure.
 #[derive(clap::Subcommand)]
 pub enum Verb {
-    /// The packet path against an empty program, a bare redirect, bpf_fib_lookup and LPM_TRIE; loading and memory of the tables
+    /// The packet path against an empty program, a bare redirect, bpf_fib_lookup and LPM_TRIE; loading and memory of the tables;
+    /// --quick: fewer rounds and no table above 100,000 routes
     Dataplane {
-        /// Write the results as JSON too
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-        /// Fewer rounds and no table above 100,000 routes
-        #[arg(long)]
-        quick: bool,
+        #[command(flatten)]
+        options: Options,
         /// Only one IPv4 table, of this many routes
         #[arg(long, value_name = "ROUTES")]
         size: Option<usize>,
     },
+    /// Frames a second that are really forwarded, against a bare redirect, bpf_fib_lookup and the kernel's forwarding; two CPUs
+    /// with one policer bucket; --quick: fewer and shorter rounds
+    Live(Options),
+    /// TCP (iperf3, CUBIC) through the policer, dropping and marking, beside tbf: rates, flows and round trips; --quick: only
+    /// 10 ms
+    Policer(Options),
+}
+
+/// How to measure.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Write the results as JSON too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Less of it
+    #[arg(long)]
+    quick: bool,
 }
 
 /// The verb.
 pub fn run(verb: &Verb) -> Result<ExitCode> {
-    let Verb::Dataplane { json, quick, size } = verb;
+    let (name, options, size) = match verb {
+        Verb::Dataplane { options, size } => ("dataplane", options, *size),
+        Verb::Live(options) => ("live", options, None),
+        Verb::Policer(options) => ("policer", options, None),
+    };
     if !is_root() {
         bail!(
-            "`bench` makes network namespaces and loads BPF programs, which needs root: run `sudo -E cargo xtask bench dataplane`"
+            "`bench` makes network namespaces and loads BPF programs, which needs root: run `sudo -E cargo xtask bench {name}`"
         );
     }
     setup::ensure(&[Need::Lab])?;
     let object = build::bench_object()?;
     let mut bench = command(build::erdp()?.with_file_name("erdp-bench"));
-    bench.arg("--object").arg(object);
-    if let Some(json) = json {
+    bench.arg(name).arg("--object").arg(object);
+    if let Some(json) = &options.json {
         bench.arg("--json").arg(std::path::absolute(json).context("no current folder")?);
     }
-    if *quick {
+    if options.quick {
         bench.arg("--quick");
     }
     if let Some(size) = size {

@@ -5,11 +5,13 @@
 //! - `values`: single values with rules of their own (bandwidths, VLAN identifiers, AS numbers).
 //! - `parse`: [`Config`] out of the raw file. Whatever gets through needs no second check.
 //! - `cross`: rules between parts of the file: overlapping subnets, tags used twice.
+//! - `change`: a change to a circuit of the running router, by the same rules.
 //! - `plan`: what follows from a [`Config`] without further choice: routing domains, attachments, BGP peers.
 //! - `error`: what a refusal says: file, line, key, reason and remedy.
 //!
 //! What must never happen: half a configuration in use. [`Config::load`] returns everything or one error.
 
+mod change;
 mod cross;
 mod error;
 mod parse;
@@ -21,12 +23,14 @@ mod values;
 mod tests;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZero;
 use std::path::Path;
 
 use erdp_common::policer::BurstPolicy;
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use change::{Changed, CircuitChange, Planned};
 pub use error::{ConfigError, Refusal, Warning};
 pub use plan::{Attachment, AttachmentId, Domain, DomainId, LinkRole, Peer, Side};
 pub use values::{BitsPerSecond, Tags, VlanId};
@@ -45,6 +49,10 @@ pub struct Config {
     pub router_id: Ipv4Addr,
     /// Blocks of the forwarding trie, 1 KiB each, for all routing domains and both families.
     pub fib_blocks: u32,
+    /// Whether both directions of a flow hash alike, for devices beside the edge that want to see both.
+    pub symmetric_hash: bool,
+    /// Dropped frames that are sampled for the operator: so many of one reason on one CPU in about a second; 0: none.
+    pub drop_samples: u32,
     /// The circuits, in the file's order.
     pub circuits: Vec<Circuit>,
     /// The attachments towards the customer, in the file's order.
@@ -218,6 +226,9 @@ pub struct CeAttachment {
     pub interface: String,
     /// Its tags on the wire.
     pub tags: Tags,
+    /// Share of the flows from Azure that each of its peers gets, in relation to other attachments whose peers announce the same
+    /// prefix.
+    pub weight: NonZero<u8>,
     /// The routing domains, first one preferred.
     pub domains: Vec<DomainId>,
     /// Our addresses with the length of their subnets, IPv4 first; at most one of each family.

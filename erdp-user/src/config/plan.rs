@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZero;
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -96,6 +97,8 @@ pub struct Attachment {
     pub tags: Tags,
     /// What is at the other end.
     pub side: Side,
+    /// Share of the flows that each of its peers gets, in relation to other attachments with equal routes; 1 on the MSEE side.
+    pub weight: NonZero<u8>,
     /// The routing domains reached from here, first one preferred; exactly one on the MSEE side.
     pub domains: Vec<DomainId>,
     /// Our addresses, each with the length of its subnet, IPv4 first.
@@ -172,6 +175,7 @@ impl Config {
                 interface: ce.interface.clone(),
                 tags: ce.tags,
                 side: Side::Ce,
+                weight: ce.weight,
                 domains: ce.domains.clone(),
                 addresses: ce.addresses.clone(),
             });
@@ -282,6 +286,7 @@ fn msee_attachment(
         interface: interface.clone(),
         tags,
         side: Side::Msee(role),
+        weight: NonZero::<u8>::MIN,
         domains: vec![domain.id],
         addresses: peering.addresses(role).filter_map(address).collect(),
     })

@@ -14,6 +14,9 @@ pub(super) struct RawConfig {
     pub router_id: Option<Spanned<String>>,
     pub fib_blocks: Option<Spanned<i64>>,
     #[serde(default)]
+    pub symmetric_hash: bool,
+    pub drop_samples: Option<Spanned<i64>>,
+    #[serde(default)]
     pub circuit: Vec<Spanned<RawCircuit>>,
     #[serde(default)]
     pub attachment: Vec<Spanned<RawAttachment>>,
@@ -78,6 +81,7 @@ pub(super) enum OneOrTwo {
 pub(super) struct RawAttachment {
     pub interface: Spanned<String>,
     pub peerings: Spanned<Vec<Spanned<String>>>,
+    pub weight: Option<Spanned<i64>>,
     pub vlan: Option<Spanned<i64>>,
     pub s_vlan: Option<Spanned<i64>>,
     pub ipv4: Option<Spanned<String>>,

@@ -54,7 +54,8 @@ fn a_minimal_circuit_takes_at_most_fifteen_lines_and_no_warning() {
     assert_eq!(config.circuits[0].bandwidth, BitsPerSecond(1_000_000_000));
     assert!(config.circuits[0].is_on_one_box());
     assert!(config.circuits[0].enabled && !config.circuits[0].hairpin);
-    assert_eq!(config.fib_blocks, 32_768);
+    assert_eq!((config.fib_blocks, config.drop_samples, config.symmetric_hash), (32_768, 8, false));
+    assert!(accepted(&edited("asn = 65010", "asn = 65010\nsymmetric-hash = true")).symmetric_hash);
 }
 
 #[test]
@@ -93,6 +94,11 @@ fn a_refusal_names_file_line_key_reason_and_remedy() {
 /// Text to exchange, its replacement, the line blamed, and words that the message must have.
 const REFUSED: &[(&str, &str, usize, &[&str])] = &[
     ("bandwidth =", "speed =", 4, &["speed", "unknown key", "`bandwidth`"]),
+    ("peerings =", "weight = 0\npeerings =", 11, &["attachment.ce0.weight", "1 and 255", "ratio"]),
+    ("peerings =", "weight = 256\npeerings =", 11, &["attachment.ce0.weight", "1 and 255"]),
+    ("asn = 65010", "asn = 65010\nsymmetric-hash = 1", 2, &["symmetric-hash", "boolean"]),
+    ("asn = 65010", "asn = 65010\ndrop-samples = -1", 2, &["drop-samples", "0 and 1000"]),
+    ("asn = 65010", "asn = 65010\ndrop-samples = 1001", 2, &["drop-samples", "0 and 1000"]),
     ("asn = 65010", "asn = 65010\ncolour = 1", 2, &["colour", "unknown key"]),
     ("ipv4 = \"198.18.0.0/29\"", "ipv4 = \"198.18.0.0/29\"\nmtu = 1", 9, &["mtu", "unknown key"]),
     ("asn = 65020", "asn = 65020, weight = 1", 13, &["weight", "unknown key"]),
@@ -419,4 +425,47 @@ fn each_family_of_each_local_link_has_a_session_and_identifiers_are_indices() {
     assert_eq!(peers[5].session.families, [Family::Ipv4Unicast, Family::Ipv6Unicast]);
     assert!(peers[5].session.passive && peers[0].session.hold == Seconds(180));
     assert_eq!(config.router_id, Ipv4Addr::new(198, 18, 255, 1));
+}
+
+#[test]
+fn a_change_to_a_circuit_is_refused_by_the_rules_of_the_file_and_names_the_remedy() {
+    let config = accepted(MINIMAL);
+    type Row<'a> = (Option<&'a str>, Option<&'a str>, Option<i64>, &'a [&'a str]);
+    // Bandwidth, burst, credit, and words of the refusal.
+    let rows: [Row<'_>; 8] = [
+        (None, None, None, &["contoso", "nothing to change", "give"]),
+        (Some("fast"), None, None, &["bandwidth", "no unit", "50M"]),
+        (Some("0G"), None, None, &["bandwidth", "nothing pass"]),
+        (Some("10k"), None, None, &["bandwidth", "1 Mbit/s", "what was bought"]),
+        (Some("9000G"), None, None, &["bandwidth", "1.6 Tbit/s"]),
+        (Some("2G"), Some("double"), None, &["burst", "double", "peak-2x"]),
+        (Some("2G"), None, Some(0), &["credit-ms", "20 and 30000"]),
+        (None, None, Some(30_001), &["credit-ms", "20 and 30000"]),
+    ];
+    for (bandwidth, burst, credit_ms, words) in rows {
+        let change =
+            CircuitChange { bandwidth: bandwidth.map(Into::into), burst: burst.map(Into::into), credit_ms };
+        let refused = change.plan(&config, "contoso").expect_err("it is wrong");
+        assert!(words.iter().all(|word| refused.contains(word)), "{refused}");
+    }
+    let refused = CircuitChange::default().plan(&config, "fabrikam").expect_err("there is none");
+    assert!(refused.contains("fabrikam") && refused.contains("there are: contoso"), "{refused}");
+}
+
+#[test]
+fn a_change_says_what_becomes_different_and_what_is_doubtful() {
+    let config = accepted(MINIMAL);
+    let plan = |bandwidth: Option<&str>, burst: Option<&str>, credit_ms| {
+        let change =
+            CircuitChange { bandwidth: bandwidth.map(Into::into), burst: burst.map(Into::into), credit_ms };
+        change.plan(&config, "contoso").expect("it is right")
+    };
+    let both = plan(Some("2Gbps"), Some("dual-link"), None);
+    let texts: Vec<_> = both.changed.iter().map(|it| (it.key, it.from.as_str(), it.to.as_str())).collect();
+    assert_eq!(texts, [("bandwidth", "1G", "2G"), ("burst", "peak-2x", "dual-link")]);
+    assert_eq!(both.warnings, [""; 0]);
+    assert_eq!(both.circuit.bandwidth, BitsPerSecond(2_000_000_000));
+    assert_eq!(plan(Some("1G"), Some("peak-2x"), Some(1_000)).changed, []);
+    assert!(plan(Some("3G"), None, None).warnings[0].contains("sells no circuit of 3G"));
+    assert!(plan(None, Some("dual-link"), Some(500)).warnings[0].contains("no credit"));
 }

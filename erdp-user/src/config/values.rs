@@ -36,11 +36,12 @@ impl BitsPerSecond {
                 "write a whole number and a unit, such as \"50M\" or \"1G\"".to_owned(),
             )
         };
+        let number = text.strip_suffix("bps").unwrap_or(text);
         let (unit, scale) = UNITS
             .iter()
-            .find(|(unit, _)| text.ends_with(*unit))
+            .find(|(unit, _)| number.ends_with(*unit))
             .ok_or_else(|| refuse("has no unit k, M or G"))?;
-        let number: u64 = text
+        let number: u64 = number
             .trim_end_matches(*unit)
             .trim()
             .parse()

@@ -1,7 +1,7 @@
 //! The operator's way in: requests over a Unix socket, one JSON object a line, answered by the controller's owner task.
 //!
 //! [`server`] accepts connections and passes each request on with a place for its answer; [`client`] is what `erdp show` and
-//! `erdp explain` use; [`render`] turns answers into tables for people. Connections and requests are bounded: a client that
+//! `erdp explain` and `erdp set` use; [`render`] turns answers into tables for people. Connections and requests are bounded: a client that
 //! sends more than [`REQUEST_MAX`] bytes without a line end is told so and cut off.
 
 pub mod client;
@@ -11,6 +11,8 @@ pub mod server;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::config::CircuitChange;
 
 /// Longest request in bytes.
 pub const REQUEST_MAX: u64 = 1 << 20;
@@ -25,6 +27,21 @@ pub enum Request {
     Show(Topic),
     /// What the loaded program does with packets to these destinations.
     Explain(Question),
+    /// A change that lasts until the daemon ends.
+    Set(Setting),
+}
+
+/// What can be changed while the router runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Setting {
+    /// What a circuit is limited to.
+    Circuit {
+        /// Its name.
+        name: String,
+        /// The values, as the file has them.
+        change: CircuitChange,
+    },
 }
 
 /// Tables that can be shown.
@@ -43,6 +60,8 @@ pub enum Topic {
     Counters,
     /// What each circuit's policers let through, by class; bytes are IP bytes.
     Policers,
+    /// The last dropped frames that were sampled, each with its reason.
+    Drops,
 }
 
 /// Packets to ask about: one for each destination.

@@ -1,5 +1,7 @@
 //! Answers as tables for people; `--json` shows them as they are.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::Topic;
@@ -8,6 +10,7 @@ use super::Topic;
 pub fn show(topic: Topic, value: &Value) -> String {
     match topic {
         Topic::Counters => counters(value),
+        Topic::Drops => drops(value),
         _ => rows(value),
     }
 }
@@ -23,6 +26,23 @@ pub fn rows(value: &Value) -> String {
         vec![keys.iter().map(|key| key.to_uppercase().replace('_', "-")).collect()];
     cells.extend(rows.iter().map(|row| keys.iter().map(|key| cell(&row[key.as_str()])).collect()));
     align(&cells)
+}
+
+/// The answer to `erdp set circuit`.
+pub fn changed(value: &Value) -> String {
+    let mut text = String::new();
+    for warning in value["warnings"].as_array().into_iter().flatten() {
+        text.push_str(&format!("warning: {}\n", cell(warning)));
+    }
+    let name = cell(&value["circuit"]);
+    for row in value["changed"].as_array().into_iter().flatten() {
+        let (key, from, to) = (cell(&row["key"]), cell(&row["from"]), cell(&row["to"]));
+        text.push_str(&format!("circuit {name}: {key} is {to}, was {from}\n"));
+    }
+    if value["changed"].as_array().is_none_or(Vec::is_empty) {
+        return text + &format!("circuit {name}: nothing changed, it is so already\n");
+    }
+    text + &format!("This lasts {}.\n", cell(&value["lasts"]))
 }
 
 fn counters(value: &Value) -> String {
@@ -47,6 +67,42 @@ fn counters(value: &Value) -> String {
     }
     let unexplained = cell(&value["unexplained"]);
     format!("{}unexplained packets: {unexplained}\n", align(&cells))
+}
+
+/// One line a frame, then what to do about each reason.
+fn drops(value: &Value) -> String {
+    let titles = ["TIME", "REASON", "CAME IN ON", "FROM", "TO", "PROTOCOL", "DSCP", "TTL", "BYTES"];
+    let mut cells = vec![titles.map(str::to_owned).to_vec()];
+    let mut remedies = BTreeMap::new();
+    let Some(rows) = value.as_array().filter(|rows| !rows.is_empty()) else {
+        return "nothing\n".into();
+    };
+    for row in rows {
+        let place = if row["attachment"].is_null() { &row["interface"] } else { &row["attachment"] };
+        let from = if row["source"].is_null() { &row["source_mac"] } else { &row["source"] };
+        cells.push(vec![
+            cell(&row["time"]),
+            cell(&row["reason"]),
+            cell(place),
+            endpoint(from, &row["source_port"]),
+            endpoint(&row["destination"], &row["destination_port"]),
+            cell(&row["protocol"]),
+            cell(&row["dscp"]),
+            cell(&row["ttl"]),
+            cell(&row["length"]),
+        ]);
+        remedies.insert(cell(&row["reason"]), cell(&row["remedy"]));
+    }
+    let remedies: String = remedies.iter().map(|(reason, remedy)| format!("{reason}: {remedy}\n")).collect();
+    format!("{}{remedies}", align(&cells))
+}
+
+fn endpoint(address: &Value, port: &Value) -> String {
+    match (cell(address), port) {
+        (address, Value::Null) => address,
+        (address, port) if address.contains(':') => format!("[{address}]:{port}"),
+        (address, port) => format!("{address}:{port}"),
+    }
 }
 
 fn cell(value: &Value) -> String {
@@ -81,6 +137,31 @@ mod tests {
         let text =
             rows(&json!([{"peer": "198.18.0.2", "paths": [1, 2]}, {"peer": "fd00::2", "paths": null}]));
         assert_eq!(text, "PEER        PATHS\n198.18.0.2  1,2\nfd00::2     -\n");
+    }
+
+    #[test]
+    fn drops_name_place_ends_and_one_remedy_for_each_reason() {
+        let drop = |attachment| {
+            json!({"time": "2026-01-01T00:00:00.000Z", "reason": "no-route", "interface": "eth0",
+                "attachment": attachment, "source": "198.18.0.9", "source_port": 5, "destination": "fd00::2",
+                "destination_port": 6, "protocol": "udp", "dscp": 46, "ttl": 3, "length": 60, "remedy": "look"})
+        };
+        let text = show(Topic::Drops, &json!([drop(json!("ce0")), drop(json!(null))]));
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        let row = |place| {
+            [
+                "2026-01-01T00:00:00.000Z",
+                "no-route",
+                place,
+                "198.18.0.9:5",
+                "[fd00::2]:6",
+                "udp",
+                "46",
+                "3",
+                "60",
+            ]
+        };
+        assert_eq!(lines[1..], [&row("ce0")[..], &row("eth0")[..], &["no-route:", "look"][..]], "{text}");
     }
 
     #[test]

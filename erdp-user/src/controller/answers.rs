@@ -9,7 +9,7 @@ use super::{Controller, fib_id};
 use crate::{
     bgp::Speaker,
     config::{Link, LinkRole, Side},
-    control::{Explanation, Question, Reply, Request, Topic},
+    control::{Explanation, Question, Reply, Request, Setting, Topic},
     dataplane::{self, Answer, Dataplane},
     fib::{AttachmentFacts, Target},
 };
@@ -29,6 +29,8 @@ impl Controller {
             Request::Show(Topic::Policers) => {
                 Ok(super::limits::show(&self.config, |policer, class| self.dataplane.policed(policer, class)))
             }
+            Request::Show(Topic::Drops) => Ok(self.drops.show(self.forwarding.topology())),
+            Request::Set(Setting::Circuit { name, change }) => self.set_circuit(name, change),
             Request::Explain(question) => self.explain(question),
         };
         result.map_or_else(Reply::Error, Reply::Ok)

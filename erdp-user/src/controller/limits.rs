@@ -6,7 +6,7 @@
 use erdp_common::{
     abi::QosProfile,
     classify::Class,
-    policer::{BurstPolicy, Passage, Rates},
+    policer::{BurstPolicy, Passage, RateError, Rates},
 };
 use serde_json::{Value, json};
 
@@ -40,10 +40,7 @@ const MICROSOFT_BY_PORTS: u16 = 3;
 const WIRE_OVERHEAD: u32 = 38;
 
 fn id(circuit: usize, role: LinkRole, direction: Direction, policy: BurstPolicy) -> u16 {
-    let link = match (policy, role) {
-        (BurstPolicy::Peak2x, _) | (_, LinkRole::Primary) => 0,
-        (_, LinkRole::Secondary) => 1,
-    };
+    let link = u16::from(role == LinkRole::Secondary && !shares(policy));
     1 + 4 * circuit as u16 + 2 * link + direction as u16
 }
 
@@ -77,23 +74,46 @@ pub fn records(config: &Config, now: u64) -> Vec<Record> {
         Record::Profile(MICROSOFT_BY_PORTS, QosProfile::microsoft(true)),
     ];
     for (index, circuit) in config.circuits.iter().enumerate() {
-        let rates = Rates {
-            credit_ms: circuit.credit_ms,
-            overhead: overhead(circuit),
-            ecn: circuit.ecn,
-            ..Rates::new(circuit.bandwidth.0, circuit.burst)
-        };
-        match rates.policer() {
-            Ok(policer) => {
-                for id in (0..4).map(|at| 1 + 4 * index as u16 + at) {
-                    records.push(Record::Bucket(id, [now; 4]));
-                    records.push(Record::Policer(id, policer));
-                }
-            }
+        match policers(index, circuit) {
+            Ok(policers) => records.extend(buckets(index, now).into_iter().chain(policers)),
             Err(error) => tracing::warn!(circuit = circuit.name, %error, "not policed"),
         }
     }
     records
+}
+
+/// The records that turn a circuit into what it is to be. The buckets are kept: a theoretical arrival time is as right at the new
+/// rate as at the old one. Only where one bucket for both links becomes one for each, or the other way round, they begin at `now`:
+/// they then mean something else, and a debt of a second's credit would shut a link that has a few milliseconds.
+pub fn change(index: usize, from: &Circuit, to: &Circuit, now: u64) -> Result<Vec<Record>, RateError> {
+    let mut records =
+        if shares(from.burst) == shares(to.burst) { Vec::new() } else { buckets(index, now).to_vec() };
+    records.extend(policers(index, to)?);
+    Ok(records)
+}
+
+/// Whether both links of a direction have one bucket.
+fn shares(policy: BurstPolicy) -> bool {
+    policy == BurstPolicy::Peak2x
+}
+
+fn ids(circuit: usize) -> [u16; 4] {
+    [1, 2, 3, 4].map(|at| 4 * circuit as u16 + at)
+}
+
+fn buckets(index: usize, now: u64) -> [Record; 4] {
+    ids(index).map(|id| Record::Bucket(id, [now; 4]))
+}
+
+fn policers(index: usize, circuit: &Circuit) -> Result<[Record; 4], RateError> {
+    let rates = Rates {
+        credit_ms: circuit.credit_ms,
+        overhead: overhead(circuit),
+        ecn: circuit.ecn,
+        ..Rates::new(circuit.bandwidth.0, circuit.burst)
+    };
+    let policer = rates.policer()?;
+    Ok(ids(index).map(|id| Record::Policer(id, policer)))
 }
 
 /// A tag is four bytes.
@@ -111,14 +131,14 @@ pub fn show(config: &Config, tally: impl Fn(u16, Class) -> [Tally; 4]) -> Value 
     let mut rows = Vec::new();
     for (index, circuit) in config.circuits.iter().enumerate() {
         for role in LinkRole::ALL {
-            if role == LinkRole::Secondary && circuit.burst == BurstPolicy::Peak2x {
+            if role == LinkRole::Secondary && shares(circuit.burst) {
                 continue;
             }
             for (direction, name) in
                 [(Direction::Outbound, "to Microsoft"), (Direction::Inbound, "from Microsoft")]
             {
                 let policer = id(index, role, direction, circuit.burst);
-                let links = if circuit.burst == BurstPolicy::Peak2x { "both" } else { role.as_str() };
+                let links = if shares(circuit.burst) { "both" } else { role.as_str() };
                 for class in Class::ALL {
                     let mut row = json!({
                         "circuit": circuit.name, "links": links, "direction": name,

@@ -2,7 +2,8 @@
 //! is no lock and no order to get wrong.
 //!
 //! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`answers`] (what `erdp show` and
-//! `erdp explain` see), `limits` (policers and QoS profiles of the circuits), this one (the loop).
+//! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
+//! (`erdp set`), `drops` (the last dropped frames), this one (the loop).
 //!
 //! # The loop
 //! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`]; then
@@ -13,16 +14,19 @@
 //! The loop waits for a peer: updates for a slow one stay in the RIB until its driver takes more.
 
 mod answers;
-mod limits;
+mod change;
+mod drops;
+pub mod limits;
 pub mod start;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     net::IpAddr,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use ::aya::maps::{MapData, RingBuf};
+use erdp_common::policer::TIME_FRACTION_BITS;
 use tokio::{io::unix::AsyncFd, sync::mpsc, time::MissedTickBehavior};
 
 use crate::{
@@ -30,8 +34,8 @@ use crate::{
     config::{self, Config, Domain},
     control::server::Asked,
     dataplane::{
-        Mode,
-        aya::{AyaDataplane, neighbour_wanted},
+        Dataplane as _, Mode,
+        aya::{AyaDataplane, drop_sample, neighbour_wanted},
     },
     fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Target, Wish},
     kernel::{Kernel, KernelEvent, Link},
@@ -61,6 +65,7 @@ pub struct Controller {
     links: HashMap<u32, Link>,
     mode: Mode,
     wanted: BTreeSet<(AttachmentId, IpAddr)>,
+    drops: drops::Drops,
     started: Instant,
 }
 
@@ -77,6 +82,7 @@ pub struct Inputs {
     peers: mpsc::Receiver<PeerEvent>,
     asked: mpsc::Receiver<Asked>,
     wanted: AsyncFd<RingBuf<MapData>>,
+    drop_samples: AsyncFd<RingBuf<MapData>>,
 }
 
 impl Controller {
@@ -106,6 +112,10 @@ impl Controller {
                 }
                 Ok(mut guard) = inputs.wanted.readable_mut() => {
                     self.take_wanted(guard.get_inner_mut());
+                    guard.clear_ready();
+                }
+                Ok(mut guard) = inputs.drop_samples.readable_mut() => {
+                    self.take_drop_samples(guard.get_inner_mut());
                     guard.clear_ready();
                 }
                 _ = tick.tick() => self.resolve_wanted().await,
@@ -270,6 +280,16 @@ impl Controller {
             if self.wanted.len() < WANTED_MAX {
                 let address = IpAddr::V6(wanted.address.into()).to_canonical();
                 self.wanted.insert((AttachmentId(wanted.attachment as u16), address));
+            }
+        }
+    }
+
+    /// The program limits how many there are in a second.
+    fn take_drop_samples(&mut self, ring: &mut RingBuf<MapData>) {
+        let (now_ns, now) = (self.dataplane.clock() >> TIME_FRACTION_BITS, SystemTime::now());
+        while let Some(item) = ring.next() {
+            if let Some(sample) = drop_sample(&item) {
+                self.drops.keep(&sample, now_ns, now);
             }
         }
     }

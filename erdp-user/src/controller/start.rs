@@ -80,7 +80,7 @@ pub enum StartError {
     #[error("catching signals: {0}")]
     Signal(std::io::Error),
     /// The event loop.
-    #[error("the ring of wanted neighbours: {0}")]
+    #[error("the rings of wanted neighbours and of dropped frames: {0}")]
     Ring(std::io::Error),
 }
 
@@ -146,6 +146,7 @@ async fn serve(
     let (kernel, kernel_events) = kernel;
     let mut dataplane = load(options, &config)?;
     let wanted = dataplane.take_wanted().map_err(StartError::Ring)?;
+    let drop_samples = dataplane.take_drop_samples().map_err(StartError::Ring)?;
     let mut controller = Controller::new(config, kernel, dataplane, topology)?;
     // Subscribed before, dumped now: nothing falls between. Next hops are complete before the first packet.
     for fact in controller.kernel.dump().await? {
@@ -157,7 +158,7 @@ async fn serve(
     let (asked_in, asked) = mpsc::channel(32);
     tokio::spawn(server.serve(asked_in));
     tracing::info!(peers = controller.peers.len(), mode = ?controller.mode, "running");
-    let mut inputs = Inputs { kernel: kernel_events, peers: peer_events, asked, wanted };
+    let mut inputs = Inputs { kernel: kernel_events, peers: peer_events, asked, wanted, drop_samples };
     controller.run(&mut inputs, stop.wait()).await;
     tracing::info!("stopping");
     if let Some(speaker) = controller.speaker.take() {
@@ -168,8 +169,13 @@ async fn serve(
 
 /// The program with the circuits' policers in place.
 fn load(options: &Options, config: &Config) -> Result<AyaDataplane, StartError> {
-    let load =
-        LoadOptions { fib_blocks: config.fib_blocks, log_drops: options.log_drops, virtual_clock: false };
+    let load = LoadOptions {
+        fib_blocks: config.fib_blocks,
+        drop_samples: config.drop_samples,
+        symmetric_hash: config.symmetric_hash,
+        log_drops: options.log_drops,
+        ..LoadOptions::default()
+    };
     let mut dataplane = AyaDataplane::load(load)?;
     if options.log_drops
         && let Err(error) = dataplane.forward_log()
@@ -213,6 +219,7 @@ impl Controller {
             links: HashMap::new(),
             mode: Mode::Native,
             wanted: Default::default(),
+            drops: Default::default(),
             started: Instant::now(),
             kernel,
             peers,
@@ -306,6 +313,7 @@ fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> A
         policer_in: limits.inbound,
         policer_out: limits.outbound,
         profile: limits.profile,
+        weight: attachment.weight,
         tags: [tags.next(), tags.next()],
         local4,
         local6,

@@ -15,7 +15,7 @@ use ::aya::{
     programs::{Program, TracePoint, Xdp, XdpMode, xdp::XdpLinkId},
 };
 use erdp_common::{
-    abi::{self, CpuCounters, NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
+    abi::{self, CpuCounters, DropSample, NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
     budget,
     classify::Class,
     fib::build::Store,
@@ -28,6 +28,11 @@ use super::{
 };
 
 static OBJECT: &[u8] = ::aya::include_bytes_aligned!(env!("ERDP_BPF_OBJECT"));
+
+/// The BPF object that this binary carries.
+pub fn object() -> &'static [u8] {
+    OBJECT
+}
 
 /// Room for a question and its answer: the longest single-buffer frame, tags that are pushed, the trace.
 const FRAME_MAX: usize = 4096;
@@ -83,6 +88,10 @@ pub struct LoadOptions {
     pub fib_blocks: u32,
     /// Log drops through aya-log.
     pub log_drops: bool,
+    /// Both directions of a flow hash alike.
+    pub symmetric_hash: bool,
+    /// Dropped frames that are sampled: so many of one reason on one CPU in about a second; 0: none.
+    pub drop_samples: u32,
     /// The policers' time stands still but for [`AyaDataplane::set_clock`]: for tests.
     pub virtual_clock: bool,
 }
@@ -123,6 +132,7 @@ pub struct AyaDataplane {
     tx_ports: DevMap<MapData>,
     counters: PerCpuArray<MapData, Raw<CpuCounters>>,
     wanted: Option<RingBuf<MapData>>,
+    drop_samples: Option<RingBuf<MapData>>,
     store: Option<MappedBlocks>,
     _answers: ProgramArray<MapData>,
     attached: StdHashMap<String, XdpLinkId>,
@@ -140,10 +150,13 @@ impl AyaDataplane {
     pub fn load_object(object: &[u8], options: LoadOptions) -> Result<Self, DataplaneError> {
         let xmit = ["sent", "drops"].map(|field| tracefs::field_offset("xdp_devmap_xmit", field));
         let log_drops = u8::from(options.log_drops);
+        let symmetric_hash = u8::from(options.symmetric_hash);
         let clock_is_virtual = u8::from(options.virtual_clock);
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("FIB_BLOCKS", options.fib_blocks)
             .override_global("LOG_DROPS", &log_drops, true)
+            .override_global("SAMPLES_IN_WINDOW", &options.drop_samples, true)
+            .override_global("SYMMETRIC_HASH", &symmetric_hash, true)
             .override_global("CLOCK_IS_VIRTUAL", &clock_is_virtual, true)
             .override_global("XMIT_OFFSETS", &xmit, true)
             .load(object)
@@ -171,6 +184,7 @@ impl AyaDataplane {
             tx_ports: typed(&mut ebpf, "TX_PORTS")?,
             counters: typed(&mut ebpf, "COUNTERS")?,
             wanted: Some(typed(&mut ebpf, "NEIGHBOURS_WANTED")?),
+            drop_samples: Some(typed(&mut ebpf, "DROP_SAMPLES")?),
             store: Some(store),
             _answers: answers,
             attached: StdHashMap::new(),
@@ -189,6 +203,16 @@ impl AyaDataplane {
     /// The next neighbour that a packet has asked for, unless the ring has been handed out.
     pub fn next_wanted(&mut self) -> Option<NeighbourWanted> {
         self.wanted.as_mut()?.next().and_then(|item| neighbour_wanted(&item))
+    }
+
+    /// The ring of samples of dropped frames; handed out once. Needs a tokio runtime.
+    pub fn take_drop_samples(&mut self) -> io::Result<AsyncFd<RingBuf<MapData>>> {
+        watched(self.drop_samples.take().ok_or_else(|| io::Error::other("handed out already"))?)
+    }
+
+    /// The next sample of a dropped frame, unless the ring has been handed out.
+    pub fn next_drop_sample(&mut self) -> Option<DropSample> {
+        self.drop_samples.as_mut()?.next().and_then(|item| drop_sample(&item))
     }
 
     /// Passes the program's log (aya-log) on to `log`, for as long as the runtime lives.
@@ -400,6 +424,13 @@ pub fn neighbour_wanted(record: &[u8]) -> Option<NeighbourWanted> {
     let (address, rest) = record.split_first_chunk()?;
     let attachment = u32::from_ne_bytes(*rest.first_chunk()?);
     Some(NeighbourWanted { address: *address, attachment, _pad: 0 })
+}
+
+/// A record of the ring of samples of dropped frames.
+pub fn drop_sample(record: &[u8]) -> Option<DropSample> {
+    let record: [u8; size_of::<DropSample>()] = record.try_into().ok()?;
+    // SAFETY: a DropSample is integers without hidden padding (its size is asserted): every bit pattern is one.
+    Some(unsafe { std::mem::transmute::<[u8; size_of::<DropSample>()], DropSample>(record) })
 }
 
 /// A ring buffer as tokio waits for it.

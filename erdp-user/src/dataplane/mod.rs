@@ -5,12 +5,14 @@
 //! dangling reference, because the caller writes next hops before groups before routes and removes in reverse.
 //!
 //! Files: [`aya`] (load, attach, ask, count), [`mapped`] (the trie's blocks through `mmap`), [`tracefs`] (field offsets of
-//! the loss tracepoints), [`question`] (frames for `erdp explain`), [`memory`].
+//! the loss tracepoints), [`question`] (frames for `erdp explain`), [`sample`] (the headers of a
+//! dropped frame), [`memory`].
 
 pub mod aya;
 pub mod mapped;
 pub mod memory;
 pub mod question;
+pub mod sample;
 pub mod tracefs;
 
 use std::collections::BTreeMap;

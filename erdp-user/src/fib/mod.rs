@@ -21,14 +21,16 @@ mod topology;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
+    num::NonZero,
 };
 
 use erdp_common::{
     abi::{
-        Attachment, GROUP_BUCKETS, GROUP_DISCARD, GROUP_FORWARD, GROUP_GLEAN, GROUP_MEMBERS, Group,
-        MAX_GROUPS, MAX_NEXT_HOPS, NEXT_HOP_MSEE, NEXT_HOP_RESOLVED, NextHop,
+        Attachment, GROUP_DISCARD, GROUP_GLEAN, GROUP_MEMBERS, Group, MAX_GROUPS, MAX_NEXT_HOPS,
+        NEXT_HOP_MSEE, NEXT_HOP_RESOLVED, NextHop,
     },
     fib::build::{Fib, PoolFull, Prefix, Store, Table},
+    group::{Member, fill},
 };
 use ipnet::IpNet;
 
@@ -113,6 +115,8 @@ pub struct Forwarding {
     /// Prefixes that found no room, to be tried again when there may be some.
     unplaced: BTreeSet<(usize, IpNet)>,
     groups: Ids<Target>,
+    /// The records of the groups in use: a group that takes over from another keeps its buckets where it can.
+    written: HashMap<u32, Group>,
     next_hops: Ids<NextHopKey>,
     macs: HashMap<NextHopKey, [u8; 6]>,
     link_facts: HashMap<AttachmentId, LinkFacts>,
@@ -153,6 +157,7 @@ impl Forwarding {
             installed: HashMap::new(),
             unplaced: BTreeSet::new(),
             groups: Ids::new(MAX_GROUPS),
+            written: HashMap::new(),
             next_hops: Ids::new(MAX_NEXT_HOPS),
             macs: HashMap::new(),
             link_facts: HashMap::new(),
@@ -244,15 +249,31 @@ impl Forwarding {
             if self.link_facts.insert(attachment, facts) == Some(facts) {
                 continue;
             }
-            let keys: Vec<(NextHopKey, u32)> = self
-                .next_hops
-                .iter()
-                .filter(|(key, _)| key.attachment == attachment)
-                .map(|(key, id)| (*key, id))
-                .collect();
-            for (key, id) in keys {
-                dataplane.write(&Record::NextHop(id as u16, self.next_hop(key)))?;
-            }
+            self.write_next_hops(attachment, dataplane)?;
+        }
+        Ok(())
+    }
+
+    /// Which policers an attachment has, inbound and outbound; their records are written already.
+    pub fn policers(
+        &mut self,
+        attachment: AttachmentId,
+        policers: [u16; 2],
+        dataplane: &mut dyn Dataplane,
+    ) -> Result<(), FibError> {
+        self.topology.set_policers(attachment, policers);
+        self.write_attachments(dataplane)?;
+        self.write_next_hops(attachment, dataplane)
+    }
+
+    /// The next hops of an attachment again.
+    fn write_next_hops(
+        &self,
+        attachment: AttachmentId,
+        dataplane: &mut dyn Dataplane,
+    ) -> Result<(), FibError> {
+        for (key, id) in self.next_hops.iter().filter(|(key, _)| key.attachment == attachment) {
+            dataplane.write(&Record::NextHop(id as u16, self.next_hop(*key)))?;
         }
         Ok(())
     }
@@ -321,7 +342,7 @@ impl Forwarding {
         if before.is_some() && before == self.groups.get(&target) {
             return Ok(());
         }
-        let group = self.acquire_group(&target, now_ns, dataplane)?;
+        let group = self.acquire_group(&target, before, now_ns, dataplane)?;
         if let Err(error) = self.insert(view, prefix, group, now_ns) {
             self.release_group(group, now_ns);
             return Err(error);
@@ -347,10 +368,12 @@ impl Forwarding {
         self.fib.remove(table, bits, now_ns);
     }
 
-    /// One more user of the target's group; next hops and group are written before anybody can refer to them.
+    /// One more user of the target's group; next hops and group are written before anybody can refer to them. A new group moves as
+    /// few flows as can be of the one that the route had `before`.
     fn acquire_group(
         &mut self,
         target: &Target,
+        before: Option<u32>,
         now_ns: u64,
         dataplane: &mut dyn Dataplane,
     ) -> Result<u32, FibError> {
@@ -360,14 +383,19 @@ impl Forwarding {
         let mut members = Vec::new();
         if let Target::Forward(keys) = target {
             for key in keys.iter().take(GROUP_MEMBERS) {
-                members.push(self.acquire_next_hop(*key, now_ns, dataplane)? as u16);
+                let next_hop = self.acquire_next_hop(*key, now_ns, dataplane)? as u16;
+                let weight =
+                    self.topology.attachment(key.attachment).map_or(NonZero::<u8>::MIN, |it| it.weight);
+                members.push(Member { next_hop, weight });
             }
         }
         let id = self
             .groups
             .acquire(target.clone(), now_ns)
             .ok_or(FibError::IdsExhausted { what: "groups", limit: MAX_GROUPS })?;
-        dataplane.write(&Record::Group(id, group(target, &members)))?;
+        let record = group(target, &members, before.and_then(|id| self.written.get(&id)));
+        dataplane.write(&Record::Group(id, record))?;
+        self.written.insert(id, record);
         Ok(id)
     }
 
@@ -375,6 +403,7 @@ impl Forwarding {
         let Some(target) = self.groups.release(id, now_ns) else {
             return;
         };
+        self.written.remove(&id);
         if let Target::Forward(keys) = target {
             for key in keys.into_iter().take(GROUP_MEMBERS) {
                 self.release_next_hop(key, now_ns);
@@ -462,21 +491,15 @@ impl View {
     }
 }
 
-/// The record of a target whose next hops have these identifiers: flows in equal shares.
-fn group(target: &Target, next_hops: &[u16]) -> Group {
-    let mut group = Group::default();
+/// The record of a target with these members: flows by weight.
+fn group(target: &Target, members: &[Member], before: Option<&Group>) -> Group {
     match target {
-        Target::Discard => group.kind = GROUP_DISCARD,
-        Target::Glean(attachment) => (group.kind, group.attachment) = (GROUP_GLEAN, attachment.0),
-        Target::Forward(_) => {
-            group.kind = GROUP_FORWARD;
-            group.members[..next_hops.len()].copy_from_slice(next_hops);
-            for at in 0..GROUP_BUCKETS {
-                group.buckets[at] = (at % next_hops.len().max(1)) as u8;
-            }
+        Target::Discard => Group { kind: GROUP_DISCARD, ..Group::default() },
+        Target::Glean(attachment) => {
+            Group { kind: GROUP_GLEAN, attachment: attachment.0, ..Group::default() }
         }
+        Target::Forward(_) => fill(members, before),
     }
-    group
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ fn topology() -> Topology {
         policer_in: 0,
         policer_out: 0,
         profile: 0,
+        weight: NonZero::new(if id == 4 { 3 } else { 1 }).expect("not zero"),
         tags,
         local4: Some(Ipv4Addr::new(198, 18, id as u8, 1)),
         local6: None,
@@ -238,4 +239,49 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn an_attachment_and_its_next_hops_follow_their_policers_and_no_other_does() {
+    let mut bench = Bench::new();
+    bench.route(0, "20.0.0.0/8", &[via(1, 2), via(2, 2)], 0);
+    bench.forwarding.policers(AttachmentId(2), [7, 8], &mut bench.dataplane).expect("memory");
+    let id = |key| bench.forwarding.next_hops.get(&key).expect("in use") as usize;
+    let (one, two) = (id(via(1, 2)), id(via(2, 2)));
+    let written = bench.dataplane.with_tables(|tables| {
+        let attachments = [1, 2].map(|at| tables.attachments[at].policer);
+        (attachments, [one, two].map(|id| tables.next_hops[id].policer))
+    });
+    assert_eq!(written, ([0, 7], [0, 8]));
+}
+
+/// Attachment 4 weighs 3, all others 1. Addresses choose the flow's bucket as well as ports do.
+#[test]
+fn flows_follow_the_attachments_weights_and_only_those_of_the_one_that_comes_or_goes_move() {
+    let mut bench = Bench::new();
+    let keys = [via(4, 2), via(5, 2), via(2, 2)];
+    keys.iter().for_each(|key| bench.resolve(*key));
+    let chosen = |bench: &Bench| -> Vec<NextHopKey> {
+        let to = |at: usize| format!("20.0.{}.{}", at >> 8, at & 0xff);
+        (0..2_000).map(|at| bench.next_hop(11, &to(at)).expect("forwarded or refused by side only")).collect()
+    };
+    let share =
+        |flows: &[NextHopKey], key| flows.iter().filter(|flow| **flow == key).count() as f64 / 2_000.0;
+    bench.route(0, "20.0.0.0/8", &keys[..2], 0);
+    let two = chosen(&bench);
+    assert!((share(&two, keys[0]) - 0.75).abs() < 0.04, "{}", share(&two, keys[0]));
+    bench.route(0, "20.0.0.0/8", &keys, 0);
+    let three = chosen(&bench);
+    assert!((share(&three, keys[0]) - 0.6).abs() < 0.04, "{}", share(&three, keys[0]));
+    assert!(
+        two.iter().zip(&three).all(|(was, is)| was == is || *is == keys[2]),
+        "a flow moved between the old"
+    );
+    bench.route(0, "20.0.0.0/8", &keys[..2], 0);
+    let again = chosen(&bench);
+    assert!(
+        three.iter().zip(&again).all(|(was, is)| was == is || *was == keys[2]),
+        "a flow moved needlessly"
+    );
+    assert!((share(&again, keys[0]) - 0.75).abs() < 0.04, "{}", share(&again, keys[0]));
 }

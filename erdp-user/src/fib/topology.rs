@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr},
+    num::NonZero,
 };
 
 use erdp_common::abi::{ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, Attachment, Port, Vlan};
@@ -37,6 +38,8 @@ pub struct AttachmentFacts {
     pub policer_out: u16,
     /// QoS profile of its peering; 0: none.
     pub profile: u16,
+    /// Share of the flows that each of its neighbours gets, in relation to the others of a next-hop group.
+    pub weight: NonZero<u8>,
     /// VLAN identifiers, outer first.
     pub tags: [Option<u16>; 2],
     /// Our IPv4 address.
@@ -101,6 +104,13 @@ impl Topology {
             .iter_mut()
             .filter(|facts| facts.ifindex == ifindex)
             .for_each(|facts| facts.link_local6 = Some(address));
+    }
+
+    /// Which policers an attachment has, inbound and outbound.
+    pub fn set_policers(&mut self, id: AttachmentId, [inbound, outbound]: [u16; 2]) {
+        for facts in self.0.iter_mut().filter(|facts| facts.id == id) {
+            (facts.policer_in, facts.policer_out) = (inbound, outbound);
+        }
     }
 
     /// The interfaces, each once, with their names.

@@ -79,7 +79,7 @@ impl Arena {
     pub fn new(object: &[u8], fib_blocks: u32) -> Result<Self> {
         unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
         let ports = ports()?;
-        let options = LoadOptions { fib_blocks, log_drops: false, virtual_clock: false };
+        let options = LoadOptions { fib_blocks, ..LoadOptions::default() };
         let mut shipped = AyaDataplane::load(options)?;
         let mut over_lpm = AyaDataplane::load_object(object, options)?;
         let ebpf = over_lpm.object_mut();
@@ -282,7 +282,7 @@ fn group(at: usize) -> u32 {
     (at % GROUPS.len()) as u32 + 1
 }
 
-fn trie(dataplane: &mut AyaDataplane) -> Result<Trie> {
+pub(super) fn trie(dataplane: &mut AyaDataplane) -> Result<Trie> {
     let store = dataplane.take_store().context("the store is taken already")?;
     let mut fib = Fib::new(store);
     let table = fib.create_table().map_err(|full| anyhow::anyhow!("the pool is too small: {full:?}"))?;
@@ -290,7 +290,7 @@ fn trie(dataplane: &mut AyaDataplane) -> Result<Trie> {
 }
 
 /// Everything but routes; whoever adds a feature to the packet path switches it on here.
-fn records(ports: [u32; 3]) -> Result<Vec<Record>> {
+pub(super) fn records(ports: [u32; 3]) -> Result<Vec<Record>> {
     let mut records = vec![
         Record::Port(ports[0], Port { attachment: 1, vlan_block: 1, _pad: 0 }),
         Record::Port(ports[1], Port { attachment: 2, ..Port::default() }),
@@ -315,7 +315,7 @@ fn records(ports: [u32; 3]) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-fn attachment(msee: bool, root: u32) -> Attachment {
+pub(super) fn attachment(msee: bool, root: u32) -> Attachment {
     let flags = ATTACHMENT_ENABLED | if msee { ATTACHMENT_MSEE } else { 0 };
     Attachment { root4: root, root6: root, flags, ..Attachment::default() }
 }
@@ -360,7 +360,7 @@ fn ports() -> Result<[u32; 3]> {
 }
 
 /// The same routes in the kernel's own table, each over one link: its multipath would cost it more.
-fn kernel_routes(routes: &Routes) -> Result<()> {
+pub(super) fn kernel_routes(routes: &Routes) -> Result<()> {
     let mut batch = String::new();
     for (at, prefix) in routes.prefixes.iter().enumerate() {
         let link = 1 + at % 2;
@@ -380,17 +380,17 @@ fn kernel_routes(routes: &Routes) -> Result<()> {
     Ok(())
 }
 
-fn ip(words: &str) -> Result<()> {
+pub(super) fn ip(words: &str) -> Result<()> {
     let output = Command::new("ip").args(words.split(' ')).output().context("cannot start ip")?;
     ensure!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }
 
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
+pub(super) fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
     ebpf.take_map(name).with_context(|| format!("the benchmark's object has no map {name}, or it is taken"))
 }
 
-fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp> {
+pub(super) fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp> {
     let program = ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
     Ok(program.try_into()?)
 }

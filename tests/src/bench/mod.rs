@@ -5,10 +5,16 @@
 //! [`load`] (prefixes a second, memory), [`report`] (the bars). Everything runs by `BPF_PROG_TEST_RUN` in network namespaces of
 //! this process: nothing is transmitted, and nothing stays when it ends. It judges nothing: a bar that is missed is printed as
 //! such and the exit code is 0, because a shared machine's timing must not decide whether a change is right.
+//!
+//! Beside it: [`live`] (`cargo xtask bench live`), frames that are really forwarded; [`policer`] (`cargo xtask bench policer`), TCP
+//! through the policer.
 
 pub mod arena;
+pub mod live;
 pub mod load;
 pub mod measure;
+pub mod pinned;
+pub mod policer;
 pub mod report;
 pub mod routes;
 

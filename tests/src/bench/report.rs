@@ -44,6 +44,14 @@ pub struct Bar {
     pub met: bool,
 }
 
+impl Bar {
+    /// Holds a value against a promise.
+    pub fn new(what: &str, value: f64, relation: &'static str, bar: f64) -> Self {
+        let met = if relation == "<=" { value <= bar } else { value >= bar };
+        Self { what: what.to_owned(), value, relation, bar, met }
+    }
+}
+
 /// Everything of one run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -66,10 +74,16 @@ pub struct Report {
 impl Report {
     /// Without any measurement.
     pub fn new(effort: Effort, tables: &'static str) -> Self {
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let kernel = kernel.trim().to_owned();
-        Self { effort, tables, kernel, cpus, points: Vec::new(), loads: Vec::new(), bars: Vec::new() }
+        Self {
+            effort,
+            tables,
+            kernel: kernel(),
+            cpus,
+            points: Vec::new(),
+            loads: Vec::new(),
+            bars: Vec::new(),
+        }
     }
 
     /// Prints a measurement and keeps it.
@@ -105,9 +119,7 @@ impl Report {
         let (k1, k10, full) = (1_000..=1_000, 10_000..=10_000, 200_000..=usize::MAX);
         let mut bars = Vec::new();
         let mut bar = |what: &str, value: Option<f64>, relation: &'static str, bar: f64| {
-            let Some(value) = value else { return };
-            let met = if relation == "<=" { value <= bar } else { value >= bar };
-            bars.push(Bar { what: what.to_owned(), value, relation, bar, met });
+            bars.extend(value.map(|value| Bar::new(what, value, relation, bar)));
         };
         for spread in [Spread::Trains, Spread::Random] {
             let point = packet(Version::V4, spread, k10.clone());
@@ -145,17 +157,23 @@ impl Report {
         }
         let memory = self.loads.iter().map(|load| load.map_mb).sum();
         bar("map memory of both tables, MB", Some(memory), "<=", 90.0);
+        print_bars(&bars);
         self.bars = bars;
-        self.print_bars();
     }
+}
 
-    fn print_bars(&self) {
-        println!("\nbars");
-        for Bar { what, value, relation, bar, met } in &self.bars {
-            let verdict = if *met { "PASS" } else { "short of it" };
-            println!("  {what:<52} {value:>12.2} {relation} {bar:<10} {verdict}");
-        }
+/// Prints promises and what has become of them.
+pub fn print_bars(bars: &[Bar]) {
+    println!("\nbars");
+    for Bar { what, value, relation, bar, met } in bars {
+        let verdict = if *met { "PASS" } else { "short of it" };
+        println!("  {what:<52} {value:>12.2} {relation} {bar:<10} {verdict}");
     }
+}
+
+/// The kernel's release.
+pub fn kernel() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
 /// Prints what is about to be done.

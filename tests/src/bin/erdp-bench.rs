@@ -1,34 +1,73 @@
-//! `erdp-bench`: the dataplane's benchmark as a program, started by `cargo xtask bench dataplane`.
+//! `erdp-bench`: the benchmarks as a program, started by `cargo xtask bench`.
 
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
-use erdp_tests::bench;
+use clap::{Args, Parser, Subcommand};
+use erdp_tests::bench::{self, arena::read_object};
+use serde::Serialize;
 
-/// The packet path against its alternatives, in a network namespace of its own.
+/// The packet path against its alternatives, in network namespaces of its own.
 #[derive(Parser)]
 struct Cli {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// What a packet costs, by test runs
+    Dataplane {
+        #[command(flatten)]
+        options: Options,
+        /// Only one IPv4 table, of this many routes
+        #[arg(long, value_name = "ROUTES")]
+        size: Option<usize>,
+    },
+    /// Frames a second that are really forwarded
+    Live(Options),
+    /// TCP through the policer
+    Policer(Options),
+}
+
+#[derive(Args)]
+struct Options {
     /// The benchmark's BPF object
     #[arg(long)]
     object: PathBuf,
     /// Write the results as JSON too
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Fewer rounds and no table above 100,000 routes
+    /// Fewer and shorter measurements
     #[arg(long)]
     quick: bool,
-    /// Only one IPv4 table, of this many routes
-    #[arg(long, value_name = "ROUTES")]
-    size: Option<usize>,
+}
+
+impl Options {
+    fn write(&self, report: &impl Serialize) -> Result<()> {
+        let Some(path) = &self.json else { return Ok(()) };
+        let text = serde_json::to_string_pretty(report)?;
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
 }
 
 fn main() -> Result<()> {
-    let cli = Cli::parse();
-    let report = bench::run(&cli.object, cli.quick, cli.size)?;
-    if let Some(path) = &cli.json {
-        let text = serde_json::to_string_pretty(&report)?;
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    match Cli::parse().what {
+        What::Dataplane { options, size } => {
+            options.write(&bench::run(&options.object, options.quick, size)?)
+        }
+        What::Live(options) => {
+            mount_tracefs()?;
+            options.write(&bench::live::run(&read_object(&options.object)?, options.quick)?)
+        }
+        What::Policer(options) => {
+            mount_tracefs()?;
+            options.write(&bench::policer::run(&read_object(&options.object)?, options.quick)?)
+        }
     }
-    Ok(())
+}
+
+/// So that the program runs with its tracepoints, as it does in `erdp`.
+fn mount_tracefs() -> Result<()> {
+    erdp::dataplane::tracefs::ensure_mounted().context("tracefs, for the tracepoints that count losses")
 }

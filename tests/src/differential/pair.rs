@@ -68,6 +68,14 @@ impl Pair {
         Self::build(kernel, ports)
     }
 
+    /// As [`Self::new`], but both directions of a flow hash alike: in the kernel, and on the host if `host` says so.
+    pub fn with_symmetric_hash(ports: Ports, host: bool) -> Result<Self> {
+        let options = LoadOptions { fib_blocks: BLOCKS, symmetric_hash: true, ..LoadOptions::default() };
+        let pair = Self::build(AyaDataplane::load(options)?, ports)?;
+        pair.host.with_tables(|tables| tables.symmetric_hash = host);
+        Ok(pair)
+    }
+
     /// As [`Self::new`], but the time of both is what [`Self::set_clock`] says, `now` to begin with.
     pub fn in_virtual_time(ports: Ports, now: u64) -> Result<Self> {
         let options = LoadOptions { fib_blocks: BLOCKS, virtual_clock: true, ..LoadOptions::default() };

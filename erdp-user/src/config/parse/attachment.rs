@@ -1,6 +1,7 @@
 //! An `[[attachment]]` table and the customer's routers in it.
 
 use std::net::IpAddr;
+use std::num::NonZero;
 
 use ipnet::IpNet;
 use toml::Spanned;
@@ -54,7 +55,17 @@ pub(super) fn attachment(
         }
         peers.push(peer);
     }
-    Ok(CeAttachment { interface, tags, domains, addresses, peers })
+    let weight = optional(raw.weight.as_ref(), &key("weight"), |number| weight(*number))?
+        .unwrap_or(NonZero::<u8>::MIN);
+    Ok(CeAttachment { interface, tags, weight, domains, addresses, peers })
+}
+
+fn weight(number: i64) -> Result<NonZero<u8>, Why> {
+    u8::try_from(number).ok().and_then(NonZero::new).ok_or_else(|| {
+        let remedy = "use small numbers in the ratio of the links, or leave it out for 1; \
+                      to send an attachment nothing, have its peers announce nothing";
+        (format!("{number} is not between 1 and 255"), remedy.to_owned())
+    })
 }
 
 fn domain_ids(

@@ -65,13 +65,17 @@ pub(super) fn circuit(
 
 fn bandwidth(raw: &Spanned<String>, key: String, ledger: &mut Ledger) -> Result<BitsPerSecond, Fault> {
     let bandwidth = value(raw, &key, |text| BitsPerSecond::parse(text))?;
-    if !bandwidth.is_sold() {
-        let reason = format!("Microsoft sells no circuit of {bandwidth}");
-        let remedy =
-            "use what was bought: 50, 100, 200, 500M, 1, 2, 5, 10G, on Direct also 40, 100G (10M: legacy)";
-        ledger.warn(raw.span(), key, reason, remedy);
+    if let Some((reason, remedy)) = unsold(bandwidth) {
+        ledger.warn(raw.span(), key, reason, &remedy);
     }
     Ok(bandwidth)
+}
+
+/// Reason and remedy of the warning about a bandwidth that is not on the list (requirement A3).
+pub(in crate::config) fn unsold(bandwidth: BitsPerSecond) -> Option<Why> {
+    let remedy =
+        "use what was bought: 50, 100, 200, 500M, 1, 2, 5, 10G, on Direct also 40, 100G (10M: legacy)";
+    (!bandwidth.is_sold()).then(|| (format!("Microsoft sells no circuit of {bandwidth}"), remedy.to_owned()))
 }
 
 /// The two links, at least one of them here.
@@ -106,22 +110,26 @@ fn sku(text: &str) -> Result<Sku, Why> {
     }
 }
 
-fn burst(text: &str) -> Result<BurstPolicy, Why> {
-    match text {
-        "peak-2x" => Ok(BurstPolicy::Peak2x),
-        "dual-link" => Ok(BurstPolicy::DualLink),
-        "headroom-20" => Ok(BurstPolicy::Headroom20),
-        _ => Err((
+/// The words for them.
+pub(in crate::config) const BURST_POLICIES: [(&str, BurstPolicy); 3] = [
+    ("peak-2x", BurstPolicy::Peak2x),
+    ("dual-link", BurstPolicy::DualLink),
+    ("headroom-20", BurstPolicy::Headroom20),
+];
+
+pub(in crate::config) fn burst(text: &str) -> Result<BurstPolicy, Why> {
+    BURST_POLICIES.iter().find(|(name, _)| *name == text).map(|(_, policy)| *policy).ok_or_else(|| {
+        (
             format!("`{text}` is not a burst policy"),
             "use \"peak-2x\", \"dual-link\" or \"headroom-20\"".to_owned(),
-        )),
-    }
+        )
+    })
 }
 
 /// The policer's clock may be a tick old, and its words hold at most 64 s.
-fn credit(millis: i64) -> Result<u64, Why> {
+pub(in crate::config) fn credit(millis: i64) -> Result<u64, Why> {
     u64::try_from(millis).ok().filter(|millis| (20..=30_000).contains(millis)).ok_or_else(|| {
-        (format!("{millis} ms is not between 20 and 30000"), "leave it out for 1000".to_owned())
+        (format!("{millis} ms is not between 20 and 30000"), "use 1000, the default, if in doubt".to_owned())
     })
 }
 
