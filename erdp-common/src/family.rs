@@ -219,6 +219,7 @@ impl Family for V6 {
             return Err(DropReason::BadLength);
         }
         let walked = walk_extensions(packet, at + Ipv6Hdr::LEN, header.next_hdr);
+        // Read wherever it is, 0 too, and then judged: an `Option` here is a payload that may be undefined.
         let transport: [u8; 4] = packet.read(walked.transport_at).unwrap_or_default();
         let has_transport = walked.transport_at != 0 && packet.len() >= walked.transport_at + 4;
         Ok(Datagram {

@@ -18,7 +18,7 @@ use crate::{
     link::{self, Link},
     local,
     packet::Packet,
-    policer::{self, Passage},
+    policer::{self, Passage, Payment},
     reason::{DropReason, PuntKind},
     rewrite,
     tables::Tables,
@@ -70,7 +70,7 @@ impl Trail {
 pub fn process<P: Packet, T: Tables>(packet: &mut P, ifindex: u32, tables: &T, trail: &mut Trail) -> Verdict {
     match decide(packet, ifindex, tables, trail) {
         Ok(Verdict::Punt(kind))
-            if !trail.is_question && !budget::take(kind as u32, trail.attachment, tables) =>
+            if !trail.is_question && !tables.take_budget(kind as u32, trail.attachment) =>
         {
             Verdict::Drop(DropReason::PuntBudget)
         }
@@ -197,11 +197,10 @@ fn admit<T: Tables>(id: u16, class: Class, len: u32, tables: &T) -> Result<Optio
     }
     let meter = tables.meter(id, class).ok_or(DropReason::BrokenReference)?;
     if !meter.covers(len, tables.tick()) {
-        let policer = tables.policer(id).ok_or(DropReason::BrokenReference)?;
-        let bucket = tables.bucket(id).ok_or(DropReason::BrokenReference)?;
-        if !policer::refill(meter, bucket, policer, class, len, tables) {
-            meter.count(Passage::Dropped as u16, len);
-            return Err(DropReason::Policed);
+        match tables.pay(id, class, len) {
+            Payment::Paid => {}
+            Payment::Refused => return Err(DropReason::Policed),
+            Payment::Broken => return Err(DropReason::BrokenReference),
         }
     }
     Ok(Some(meter))
@@ -247,12 +246,12 @@ fn route<'t, F: Family, T: Tables>(
     match found.kind {
         GROUP_FORWARD => {
             let hash = group::flow_hash(datagram, tables.hashes_symmetrically());
-            let (id, next_hop) = group::pick(hash, found, tables)?;
+            let (id, next_hop) = group::pick(hash, trail.group, found, tables)?;
             trail.next_hop = id;
             Ok(next_hop)
         }
         GROUP_GLEAN => {
-            if trail.is_question || !budget::take(budget::RESOLVE, trail.attachment, tables) {
+            if trail.is_question || !tables.take_budget(budget::RESOLVE, trail.attachment) {
                 return Err(DropReason::NeighbourUnresolved);
             }
             trail.wanted_on = found.attachment;

@@ -4,9 +4,11 @@ use crate::{
     abi::{
         Attachment, Bucket, Budget, Group, Meter, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word,
     },
+    budget,
     classify::Class,
     family::{Address, Family},
-    fib,
+    fib, group,
+    policer::{self, Payment},
 };
 
 /// Read access to everything the controller has written.
@@ -17,17 +19,43 @@ pub trait Tables {
     fn vlan(&self, block: u16, vid: u16) -> Option<&Vlan>;
     /// A logical interface.
     fn attachment(&self, id: u16) -> Option<&Attachment>;
-    /// An entry of the forwarding trie.
-    fn fib_entry(&self, block: u32, slot: u8) -> Option<u32>;
-    /// The group of the longest prefix that covers `destination` in the table whose root starts at block `root`; 0: none.
+    /// A line of the forwarding trie.
+    fn fib_line(&self, line: u32) -> Option<&fib::Line>;
+    /// The group of the longest prefix that covers `destination` in the table whose root starts at line `root`; 0: none.
     ///
-    /// Provided, so that the benchmark can put another map under the same stages and compare; nothing else overrides it.
+    /// Provided, so that the XDP program can walk IPv6 in a function of its own, and the benchmark can put another map under the
+    /// same stages and compare.
     #[inline(always)]
     fn longest_match<F: Family>(&self, root: u32, destination: Address) -> u32
     where
         Self: Sized,
     {
         fib::longest_match::<F, Self>(root, destination, self)
+    }
+    /// [`budget::take`] of these tables. This and the next two are provided, so that a backend can make functions of their own of
+    /// them; nothing else overrides them.
+    #[inline(always)]
+    fn take_budget(&self, kind: u32, attachment: u16) -> bool
+    where
+        Self: Sized,
+    {
+        budget::take(kind, attachment, self)
+    }
+    /// [`policer::pay`] of these tables.
+    #[inline(always)]
+    fn pay(&self, policer: u16, class: Class, ip_bytes: u32) -> Payment
+    where
+        Self: Sized,
+    {
+        policer::pay(policer, class, ip_bytes, self)
+    }
+    /// [`group::other_member`] of these tables.
+    #[inline(always)]
+    fn other_member(&self, hash: u32, group: u32) -> u32
+    where
+        Self: Sized,
+    {
+        group::other_member(hash, group, self)
     }
     /// What a route leads to.
     fn group(&self, id: u32) -> Option<&Group>;

@@ -14,6 +14,7 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod functions;
 mod losses;
 mod maps;
 mod packet;

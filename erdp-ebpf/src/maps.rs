@@ -20,11 +20,14 @@ use erdp_common::{
     },
     budget,
     classify::Class,
-    fib::BLOCK_ENTRIES,
-    policer::{TICK_SHIFT, TIME_FRACTION_BITS},
+    family::{Address, Family},
+    fib::{self, Line},
+    policer::{Payment, TICK_SHIFT, TIME_FRACTION_BITS},
     reason::DropReason,
     tables::Tables,
 };
+
+use crate::functions;
 
 /// `BPF_F_MMAPABLE` (Linux 5.5).
 const MMAPABLE: u32 = 1 << 10;
@@ -45,7 +48,7 @@ static LINKS: Array<u64> = Array::with_max_entries(MAX_LINKS, 0);
 static PEERS: HashMap<PeerKey, u32> = HashMap::with_max_entries(MAX_PEERS, 0);
 /// The pool of the forwarding trie; the controller sets its real size at load time and writes it through `mmap`.
 #[map]
-static FIB_BLOCKS: Array<[u32; BLOCK_ENTRIES]> = Array::with_max_entries(1024, MMAPABLE);
+static FIB_LINES: Array<Line> = Array::with_max_entries(fib::ROOT_LINES, MMAPABLE);
 /// Egress attachment -> interface.
 #[map]
 static TX_PORTS: DevMap = DevMap::with_max_entries(MAX_ATTACHMENTS, 0);
@@ -118,19 +121,18 @@ impl Tables for Maps {
         ATTACHMENTS.get(u32::from(id))
     }
     #[inline(always)]
-    fn fib_entry(&self, block: u32, slot: u8) -> Option<u32> {
-        let entry = FIB_BLOCKS.get(block)?.get(usize::from(slot))?;
-        // SAFETY: a map value of this map; volatile, because the controller stores to it at any time through its mapping.
-        Some(unsafe { read_volatile(entry) })
+    fn fib_line(&self, line: u32) -> Option<&Line> {
+        FIB_LINES.get(line)
+    }
+    #[cfg(not(feature = "bench"))]
+    #[inline(always)]
+    fn longest_match<F: Family>(&self, root: u32, destination: Address) -> u32 {
+        functions::longest_match::<F>(root, destination)
     }
     /// The benchmark's object is this program over the kernel's LPM trie, and differs in nothing else.
     #[cfg(feature = "bench")]
     #[inline(always)]
-    fn longest_match<F: erdp_common::family::Family>(
-        &self,
-        _root: u32,
-        destination: erdp_common::family::Address,
-    ) -> u32 {
+    fn longest_match<F: Family>(&self, _root: u32, destination: Address) -> u32 {
         crate::bench::lpm::<F>(destination)
     }
     #[inline(always)]
@@ -181,6 +183,18 @@ impl Tables for Maps {
     #[inline(always)]
     fn budget_word(&self, slot: u32) -> Option<&Word> {
         BUDGET_WORDS.get(slot)
+    }
+    #[inline(always)]
+    fn take_budget(&self, kind: u32, attachment: u16) -> bool {
+        functions::take_budget(kind, attachment)
+    }
+    #[inline(always)]
+    fn pay(&self, policer: u16, class: Class, ip_bytes: u32) -> Payment {
+        functions::pay(policer, class, ip_bytes)
+    }
+    #[inline(always)]
+    fn other_member(&self, hash: u32, group: u32) -> u32 {
+        functions::other_member(hash, group)
     }
     #[inline(always)]
     fn forget(&self, value: u32) -> u32 {

@@ -9,7 +9,6 @@ use crate::{
     abi::{ATTACHMENT_ENABLED, Attachment, Errand, NextHop, Port},
     budget,
     memory::{Frame, MemoryTables},
-    packet::Packet as _,
     reason::DropReason,
 };
 
