@@ -218,6 +218,8 @@ pub struct Meter {
     pub overhead: Cell<u16>,
     /// Number of the [`crate::policer::Passage`] that the bucket has answered.
     pub passage: Cell<u16>,
+    /// The next mark is due when the room in the bucket is less than this, as time.
+    pub mark_below: Cell<u64>,
     /// Packets and IP bytes by passage.
     pub counts: [[Cell<u64>; 2]; 4],
 }
@@ -471,7 +473,7 @@ const _: () = {
     assert!(size_of::<Bucket>() == 32);
     assert!(size_of::<Budget>() == 16);
     assert!(size_of::<Errand>() == 8);
-    assert!(size_of::<Meter>() == 80);
+    assert!(size_of::<Meter>() == 88);
     assert!(size_of::<QosProfile>() == 148);
     assert!(size_of::<Group>() == 84);
     assert!(size_of::<PeerKey>() == 20);

@@ -215,8 +215,8 @@ fn ask<T: Tables>(id: u16, class: Class, tables: &T) -> Result<bool, DropReason>
     let policer = tables.policer(id).ok_or(DropReason::BrokenReference)?;
     let bucket = tables.bucket(id).ok_or(DropReason::BrokenReference)?;
     match policer::judge(bucket, policer, class, tables.now(), tables) {
-        Passage::Dropped => Err(DropReason::Policed),
-        passage => Ok(passage == Passage::Marked),
+        (Passage::Dropped, _) => Err(DropReason::Policed),
+        (passage, _) => Ok(passage == Passage::Marked),
     }
 }
 

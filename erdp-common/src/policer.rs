@@ -87,6 +87,26 @@ impl Meter {
         marked && is_ect
     }
 
+    /// Marks only while the bucket fills: each mark moves the next one a quarter of the margin further, and room that comes back
+    /// takes it along at half a margin's distance; in the last quarter everything is marked. A sender that has slowed down to
+    /// less than the rate is left alone while the bucket empties: marked on, it would slow down again each round trip (CUBIC by
+    /// 30 %), though once was enough.
+    #[inline(always)]
+    fn mark(&self, passage: Passage, room: u64, margin: u64) -> Passage {
+        if passage != Passage::Marked {
+            self.mark_below.set(margin);
+            return passage;
+        }
+        let step = margin / 4;
+        let below = self.mark_below.get();
+        if room <= step || room < below {
+            self.mark_below.set(room.saturating_sub(step));
+            return Passage::Marked;
+        }
+        self.mark_below.set(below.max(room.saturating_sub(2 * step)));
+        Passage::Burst
+    }
+
     /// Counts a packet.
     #[inline(always)]
     pub fn count(&self, passage: u16, ip_bytes: u32) {
@@ -140,10 +160,11 @@ fn refill<T: Tables>(
     tables: &T,
 ) -> bool {
     let now = tables.now();
-    let passage = judge(bucket, policer, class, now, tables);
+    let (passage, room) = judge(bucket, policer, class, now, tables);
     if passage == Passage::Dropped {
         return false;
     }
+    let passage = meter.mark(passage, room, policer.mark_margin);
     meter.tick.set(tables.tick());
     meter.passage.set(passage as u16);
     meter.overhead.set(policer.overhead as u16);
@@ -157,26 +178,33 @@ fn refill<T: Tables>(
     true
 }
 
-/// Judges a packet against a bucket without charging it.
+/// Judges a packet against a bucket without charging it; with the answer, how much room the sustained rate's tolerance has.
 #[inline(always)]
-pub fn judge<T: Tables>(bucket: &Bucket, policer: &Policer, class: Class, now: u64, tables: &T) -> Passage {
+pub fn judge<T: Tables>(
+    bucket: &Bucket,
+    policer: &Policer,
+    class: Class,
+    now: u64,
+    tables: &T,
+) -> (Passage, u64) {
     let effective = within_share(bucket, policer, class, now, tables);
     let sustained = ahead(tables.load(&bucket.sustained), now);
     let limit = tolerance(&policer.sustained_tolerance, effective);
     if sustained > limit {
-        return Passage::Dropped;
+        return (Passage::Dropped, 0);
     }
     if policer.peak_cost != 0
         && ahead(tables.load(&bucket.peak), now) > tolerance(&policer.peak_tolerance, effective)
     {
-        return Passage::Dropped;
+        return (Passage::Dropped, 0);
     }
-    if policer.mark_margin != 0 && sustained + policer.mark_margin > limit {
-        Passage::Marked
+    let room = limit - sustained;
+    if room < policer.mark_margin {
+        (Passage::Marked, room)
     } else if sustained > policer.burst_from {
-        Passage::Burst
+        (Passage::Burst, room)
     } else {
-        Passage::Conform
+        (Passage::Conform, room)
     }
 }
 

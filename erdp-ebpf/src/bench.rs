@@ -250,25 +250,25 @@ pub fn lookup_none(_ctx: XdpContext) -> u32 {
 /// The functions, IPv4.
 #[xdp]
 pub fn lookup_trie4(_ctx: XdpContext) -> u32 {
-    lookups::<false>(|root, destination| functions::longest_match::<V4>(root, destination))
+    lookups::<false>(functions::longest_match::<V4>)
 }
 
 /// The functions, IPv4, one after the other.
 #[xdp]
 pub fn chained_trie4(_ctx: XdpContext) -> u32 {
-    lookups::<true>(|root, destination| functions::longest_match::<V4>(root, destination))
+    lookups::<true>(functions::longest_match::<V4>)
 }
 
 /// The functions, IPv6.
 #[xdp]
 pub fn lookup_trie6(_ctx: XdpContext) -> u32 {
-    lookups::<false>(|root, destination| functions::longest_match::<V6>(root, destination))
+    lookups::<false>(functions::longest_match::<V6>)
 }
 
 /// The functions, IPv6, one after the other.
 #[xdp]
 pub fn chained_trie6(_ctx: XdpContext) -> u32 {
-    lookups::<true>(|root, destination| functions::longest_match::<V6>(root, destination))
+    lookups::<true>(functions::longest_match::<V6>)
 }
 
 /// The kernel's functions, IPv4.

@@ -104,8 +104,8 @@ pub struct MeterState {
 }
 
 impl MeterState {
-    /// The record's words: tick; paid, overhead and passage; four pairs.
-    fn read([_, paid, a, b, c, d, e, f, g, h]: [u64; size_of::<abi::Meter>() / 8]) -> Self {
+    /// The record's words: tick; paid, overhead and passage; mark; four pairs.
+    fn read([_, paid, _, a, b, c, d, e, f, g, h]: [u64; size_of::<abi::Meter>() / 8]) -> Self {
         let counts = [[a, b], [c, d], [e, f], [g, h]].map(|[packets, bytes]| Tally { packets, bytes });
         let [a, b, c, d, ..] = paid.to_ne_bytes();
         Self { paid: u32::from_ne_bytes([a, b, c, d]), counts }
@@ -124,7 +124,7 @@ pub struct AyaDataplane {
     buckets: Array<MapData, [u64; 4]>,
     budgets: Array<MapData, Raw<abi::Budget>>,
     profiles: Array<MapData, Raw<abi::QosProfile>>,
-    meters: PerCpuArray<MapData, [u64; 10]>,
+    meters: PerCpuArray<MapData, [u64; size_of::<abi::Meter>() / 8]>,
     virtual_clock: Option<Array<MapData, u64>>,
     peers: HashMap<MapData, Raw<abi::PeerKey>, u32>,
     tx_ports: DevMap<MapData>,
