@@ -40,15 +40,22 @@ static LPM6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(1 << 21, 0);
 #[map]
 static PORTS_BY_INDEX: DevMap = DevMap::with_max_entries(64, 0);
 
-/// Longest match in the kernel's own trie.
+/// Longest match in the kernel's own trie. Functions of their own: the router's stack has no room left for their keys.
 #[inline(always)]
 pub fn lpm<F: Family>(destination: Address) -> u32 {
-    let group = if F::BITS == 32 {
-        LPM4.get(Key::new(32, ((destination.high >> 32) as u32).to_be_bytes()))
-    } else {
-        LPM6.get(Key::new(128, bytes(destination)))
-    };
-    group.copied().unwrap_or(0)
+    if F::BITS == 32 { bench_lpm4(destination.high) } else { bench_lpm6(destination.high, destination.low) }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bench_lpm4(high: u64) -> u32 {
+    LPM4.get(Key::new(32, ((high >> 32) as u32).to_be_bytes())).copied().unwrap_or(0)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn bench_lpm6(high: u64, low: u64) -> u32 {
+    LPM6.get(Key::new(128, bytes(Address { high, low }))).copied().unwrap_or(0)
 }
 
 #[inline(always)]
