@@ -115,6 +115,8 @@ pub struct NextHop {
 pub const NEXT_HOP_RESOLVED: u32 = 1;
 /// The next hop is on the Microsoft side.
 pub const NEXT_HOP_MSEE: u32 = 2;
+/// Only packets from public sources may be sent there: Microsoft peering (D4).
+pub const NEXT_HOP_PUBLIC_SOURCES: u32 = 4;
 
 /// What a route leads to.
 #[repr(C)]

@@ -9,7 +9,7 @@ use network_types::eth::EtherType;
 use crate::{
     abi::{
         ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, Attachment, GROUP_DISCARD, GROUP_FORWARD,
-        GROUP_GLEAN, Meter, NEXT_HOP_MSEE, NeighbourWanted, NextHop,
+        GROUP_GLEAN, Meter, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NeighbourWanted, NextHop,
     },
     classify::{self, Class, Marking},
     family::{Datagram, Family, V4, V6},
@@ -118,6 +118,9 @@ fn ip<F: Family, P: Packet, T: Tables>(
     let goes_to_msee = next_hop.flags & NEXT_HOP_MSEE != 0;
     if comes_from_msee == goes_to_msee && attachment.flags & ATTACHMENT_HAIRPIN == 0 {
         return Err(DropReason::Hairpin);
+    }
+    if next_hop.flags & NEXT_HOP_PUBLIC_SOURCES != 0 && !F::is_public(datagram.source) {
+        return Err(DropReason::UnnattedSource);
     }
     if datagram.hop_limit <= 1 {
         return Err(DropReason::TtlExpired);

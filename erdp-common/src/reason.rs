@@ -79,6 +79,8 @@ reasons! {
         BrokenReference = 20, "broken-reference", "a fault of ERDP itself: restart `erdp` and report it with `erdp show counters`";
         /// The circuit's bucket has no room for a packet of this class (A1, A2).
         Policed = 21, "policed", "the circuit is full: `erdp show policers` tells the class; buy bandwidth, or mark what matters";
+        /// Towards Microsoft peering with a source that is not public (D4).
+        UnnattedSource = 23, "unnatted-source", "Microsoft peering carries public addresses only: NAT the sender to one of yours, or route it over private peering";
     }
 }
 
@@ -103,18 +105,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn numbers_are_dense_and_labels_unique() {
-        for (at, reason) in DropReason::ALL.iter().enumerate() {
-            assert_eq!(*reason as usize, at);
-            assert_eq!(DropReason::from_number(at as u8), Some(*reason));
+    fn numbers_ascend_and_labels_are_unique() {
+        assert!(DropReason::ALL.is_sorted_by(|one, next| one < next));
+        for reason in DropReason::ALL {
+            assert!((*reason as u32) < counter::PUNT, "{} would run into the punt counters", reason.label());
+            assert_eq!(DropReason::from_number(*reason as u8), Some(*reason));
             assert!(!reason.remedy().is_empty(), "{} has no remedy", reason.label());
         }
         let labels: BTreeSet<_> = DropReason::ALL.iter().map(|reason| reason.label()).collect();
         assert_eq!(labels.len(), DropReason::ALL.len());
-        assert!(
-            DropReason::ALL.len() <= counter::PUNT as usize,
-            "drop reasons would run into the punt counters"
-        );
         assert!(PuntKind::ALL.len() <= (counter::TRANSMIT_LOST - counter::PUNT) as usize);
     }
 }

@@ -21,7 +21,7 @@ use tokio::{
 use super::{Controller, Inputs, fib_id, limits};
 use crate::{
     bgp::{Cease, ListenError, Listener, PORT, PeerEvent, Speaker},
-    config::{Attachment, Config, ConfigError, DomainId, VlanId},
+    config::{Attachment, Config, ConfigError, Domain, DomainId, PeeringKind, VlanId},
     control::server::{ControlError, Server},
     dataplane::{
         Dataplane, DataplaneError, Mode, Record,
@@ -307,6 +307,8 @@ fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> A
         interface: attachment.interface.clone(),
         ifindex,
         is_msee: attachment.side.is_msee(),
+        public_sources: attachment.side.is_msee()
+            && attachment.domains.iter().any(|id| is_microsoft(&domains, *id)),
         // A CE attachment works as long as one of its circuits does; a disabled circuit has no routes to offer.
         enabled: circuits.iter().any(|circuit| circuit.enabled),
         hairpin: circuits.iter().all(|circuit| circuit.hairpin),
@@ -321,6 +323,10 @@ fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> A
         subnets: attachment.addresses.iter().map(IpNet::trunc).collect(),
         domains: attachment.domains.iter().map(|id| usize::from(id.0)).collect(),
     }
+}
+
+fn is_microsoft(domains: &[Domain], id: DomainId) -> bool {
+    domains.get(usize::from(id.0)).is_some_and(|domain| domain.kind == PeeringKind::Microsoft)
 }
 
 /// Adds our addresses where they are not yet; the answer is what was added.

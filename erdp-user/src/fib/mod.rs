@@ -27,7 +27,7 @@ use std::{
 use erdp_common::{
     abi::{
         Attachment, GROUP_DISCARD, GROUP_GLEAN, GROUP_MEMBERS, Group, MAX_GROUPS, MAX_NEXT_HOPS,
-        NEXT_HOP_MSEE, NEXT_HOP_RESOLVED, NextHop,
+        NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NextHop,
     },
     fib::build::{Fib, PoolFull, Prefix, Store, Table},
     group::{Member, fill},
@@ -452,6 +452,9 @@ impl Forwarding {
         record.profile = facts.profile;
         if facts.is_msee {
             record.flags |= NEXT_HOP_MSEE;
+        }
+        if facts.public_sources {
+            record.flags |= NEXT_HOP_PUBLIC_SOURCES;
         }
         if let Some(mac) = self.macs.get(&key) {
             record.flags |= NEXT_HOP_RESOLVED;

@@ -21,6 +21,7 @@ fn topology() -> Topology {
         interface: format!("if{ifindex}"),
         ifindex,
         is_msee,
+        public_sources: id == 3,
         enabled: true,
         hairpin: false,
         policer_in: 0,
@@ -71,8 +72,12 @@ impl Bench {
     }
 
     fn ask(&self, ifindex: u32, to: &str) -> Answer {
+        self.ask_from(ifindex, "198.18.64.9", to)
+    }
+
+    fn ask_from(&self, ifindex: u32, from: &str, to: &str) -> Answer {
         let question = Question {
-            from: "198.18.64.9".parse().expect("an address"),
+            from: from.parse().expect("an address"),
             to: to.parse().expect("an address"),
             ports: (1, 2),
             hop_limit: 64,
@@ -123,6 +128,18 @@ fn domains_do_not_leak_and_a_ce_attachment_sees_the_union_in_its_order() {
     assert_eq!(bench.next_hop(15, "20.1.1.1"), Some(via(3, 2)), "attachment 5 knows domain 1 only");
     bench.route(0, "20.0.0.0/8", &[], 0);
     assert_eq!(bench.next_hop(14, "20.1.1.1"), Some(via(3, 2)), "the second domain's route takes over");
+}
+
+#[test]
+fn d4_a_private_source_is_dropped_towards_microsoft_peering_and_only_there() {
+    let mut bench = Bench::new();
+    [via(1, 2), via(3, 2)].iter().for_each(|key| bench.resolve(*key));
+    bench.route(0, "20.0.0.0/8", &[via(1, 2)], 0);
+    bench.route(1, "40.0.0.0/8", &[via(3, 2)], 0);
+    let unnatted = Some(erdp_common::reason::DropReason::UnnattedSource);
+    assert_eq!(bench.ask_from(14, "10.1.2.3", "40.1.1.1").drop_reason(), unnatted);
+    assert_eq!(bench.ask_from(14, "198.18.64.9", "40.1.1.1").drop_reason(), None);
+    assert_eq!(bench.ask_from(14, "10.1.2.3", "20.1.1.1").drop_reason(), None);
 }
 
 #[test]

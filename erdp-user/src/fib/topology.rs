@@ -28,6 +28,8 @@ pub struct AttachmentFacts {
     pub ifindex: u32,
     /// Faces Microsoft.
     pub is_msee: bool,
+    /// Faces Microsoft peering, where only public addresses may be sources (D4).
+    pub public_sources: bool,
     /// Its circuit is enabled (A8).
     pub enabled: bool,
     /// Same-side forwarding is allowed (C2).

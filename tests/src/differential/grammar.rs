@@ -88,7 +88,7 @@ fn other(rng: &mut Rng, id: u8) -> (u16, Vec<u8>) {
 fn address4(rng: &mut Rng, id: u8) -> Ipv4Addr {
     let any = rng.u8(..);
     match rng.u8(..16) {
-        0..=5 => [20, rng.u8(..13), any, rng.u8(..)],
+        0..=5 => [20, rng.u8(..18), any, rng.u8(..)],
         6 => [20, 1, 2, rng.u8(126..132)],
         7..=8 => [198, 18, 64 + any % 64, rng.u8(..)],
         9 => [198, 18, 10, pick(rng, &[2, 3, 77])],
@@ -114,7 +114,9 @@ fn address4(rng: &mut Rng, id: u8) -> Ipv4Addr {
 fn source4(rng: &mut Rng, id: u8) -> Ipv4Addr {
     match rng.u8(..8) {
         0..=3 => [198, 18, id, 2].into(),
-        4..=6 => pick(rng, &[[198, 18, 64, 7], [20, 1, 0, 9], [20, 2, 7, 7]]).into(),
+        4..=5 => pick(rng, &[[198, 18, 64, 7], [20, 1, 0, 9], [20, 2, 7, 7]]).into(),
+        6 => pick(rng, &[[10, 1, 2, 3], [172, 16, 9, 9], [192, 168, 1, 1], [100, 64, 0, 1], [172, 32, 0, 1]])
+            .into(),
         _ => address4(rng, id),
     }
 }
@@ -162,7 +164,8 @@ fn hop_limit(rng: &mut Rng) -> u8 {
 fn address6(rng: &mut Rng, id: u8) -> Ipv6Addr {
     let (any, id) = (rng.u16(..), u16::from(id));
     match rng.u8(..16) {
-        0..=2 => Ipv6Addr::new(0x2603, rng.u16(..256), any, 0, 0, 0, 0, 9),
+        0 => Ipv6Addr::new(pick(rng, &[0x2604, 0x2605]), 0, any, 0, 0, 0, 0, 9),
+        1..=2 => Ipv6Addr::new(0x2603, rng.u16(..256), any, 0, 0, 0, 0, 9),
         3..=4 => Ipv6Addr::new(0x2603, 1, any, any, 0, 0, 0, 9),
         5..=6 => Ipv6Addr::new(0xfd00, 0x18, 0x64, any, 0, 0, 0, 7),
         7..=9 => Ipv6Addr::new(0xfd00, 0x18, 0, 0, 0, 0, 0, id),

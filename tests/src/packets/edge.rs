@@ -9,6 +9,7 @@
 //! | 5 | C | 5 | CE, disabled | none |
 //!
 //! Next hops 8 to 10 leave by attachment 1 as on Microsoft peering: 8 (20.12.0.0/16, 2604::/32) classified by DSCP and ports;
+//! 11 (20.15.0.0/16, 2605::/32) takes packets from public sources only;
 //! 9 (20.13.0.0/16) through a policer without room; 10 (20.14.0.0/16) through one that is near its limit and marks.
 
 use anyhow::{Context as _, Result};
@@ -16,8 +17,8 @@ use erdp::dataplane::{Dataplane, Record};
 use erdp_common::{
     abi::{
         ATTACHMENT_ENABLED, ATTACHMENT_MSEE, Attachment, GROUP_BUCKETS, GROUP_DISCARD, GROUP_FORWARD,
-        GROUP_GLEAN, Group, L2_MAX, NEXT_HOP_MSEE, NEXT_HOP_RESOLVED, NextHop, PeerKey, Policer, Port,
-        QosProfile, Vlan,
+        GROUP_GLEAN, Group, L2_MAX, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NextHop,
+        PeerKey, Policer, Port, QosProfile, Vlan,
     },
     fib::build::{Fib, Prefix, Store},
     policer::{BurstPolicy, Rates, TIME_FRACTION_BITS},
@@ -128,6 +129,7 @@ impl Edge {
             (8, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
             (9, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
             (10, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
+            (11, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE | NEXT_HOP_PUBLIC_SOURCES),
         ] {
             let mut l2 = [0; L2_MAX];
             l2[..6].copy_from_slice(&neighbour_mac(id));
@@ -146,8 +148,8 @@ impl Edge {
                     mtu,
                     l2_len,
                     l2,
-                    profile: u16::from(id >= 8),
-                    policer: u16::saturating_sub(id, 8),
+                    profile: u16::from((8..11).contains(&id)),
+                    policer: if id < 11 { u16::saturating_sub(id, 8) } else { 0 },
                     _pad: 0,
                 },
             ))?;
@@ -168,6 +170,7 @@ impl Edge {
             (12, vec![8]),
             (13, vec![9]),
             (14, vec![10]),
+            (15, vec![11]),
         ] {
             dataplane.write(&Record::Group(id, forward(&members)))?;
         }
@@ -191,6 +194,7 @@ impl Edge {
             ([20, 12, 0, 0], 16, 12),
             ([20, 13, 0, 0], 16, 13),
             ([20, 14, 0, 0], 16, 14),
+            ([20, 15, 0, 0], 16, 15),
             ([20, 1, 2, 128], 25, 3),
             ([20, 1, 2, 129], 32, 2),
             ([198, 18, 10, 0], 24, 9),
@@ -199,9 +203,13 @@ impl Edge {
         ] {
             self.insert(Prefix::v4(address, len), group, false)?;
         }
-        for (address, len, group) in
-            [("2603::", 24, 1), ("2603:1::", 32, 2), ("2604::", 32, 12), ("fd00:18:64::", 48, 4)]
-        {
+        for (address, len, group) in [
+            ("2603::", 24, 1),
+            ("2603:1::", 32, 2),
+            ("2604::", 32, 12),
+            ("2605::", 32, 15),
+            ("fd00:18:64::", 48, 4),
+        ] {
             let address: std::net::Ipv6Addr = address.parse()?;
             self.insert(Prefix::v6(address.octets(), len), group, true)?;
         }

@@ -62,6 +62,7 @@ pub fn rows(ports: Ports) -> Vec<Row> {
     for_the_router(ports, &mut rows);
     discovery(ports, &mut rows);
     classified_and_policed(ports, &mut rows);
+    public_sources(ports, &mut rows);
     dropped(ports, &mut rows);
     malformed(ports, &mut rows);
     rows
@@ -513,6 +514,76 @@ fn classified_and_policed(ports: Ports, rows: &mut Vec<Row>) {
             IPV4,
             &coded([20, 14, 0, 9], 0, 0),
             Marked(10, 0),
+        ),
+    ]);
+}
+
+/// Rule D4: towards Microsoft peering a source that is not public is dropped.
+fn public_sources(ports: Ports, rows: &mut Vec<Row>) {
+    use Expect::{Drop, Transmit};
+    let udp = Build::udp(4000, 5001, b"hello");
+    let from = |source: [u8; 4], to: [u8; 4]| Build::ipv4(source, to, 17, &udp, |_| {});
+    let from6 = |source: &str, to: &str| Build::ipv6(v6(source), v6(to), 17, 64, &udp);
+    let microsoft = [20, 15, 0, 9];
+    let mut drop4 = |name, source| {
+        let unnatted = Drop(DropReason::UnnattedSource);
+        rows.push(row(name, ports.c, &[], IPV4, &from(source, microsoft), unnatted));
+    };
+    drop4("10.0.0.0/8 to Microsoft peering (D4)", [10, 255, 0, 1]);
+    drop4("172.16.0.0/12 to Microsoft peering (D4)", [172, 31, 255, 254]);
+    drop4("192.168.0.0/16 to Microsoft peering (D4)", [192, 168, 0, 1]);
+    drop4("100.64.0.0/10, carrier-grade NAT, to Microsoft peering (D4)", [100, 127, 0, 1]);
+    drop4("169.254.0.0/16 to Microsoft peering (D4)", [169, 254, 7, 7]);
+    drop4("documentation addresses to Microsoft peering (D4)", [203, 0, 113, 7]);
+    let unnatted = || Drop(DropReason::UnnattedSource);
+    rows.extend([
+        row(
+            "172.32.0.0 is public",
+            ports.c,
+            &[],
+            IPV4,
+            &from([172, 32, 0, 1], microsoft),
+            Transmit(11, vec![]),
+        ),
+        row(
+            "100.128.0.0 is public",
+            ports.c,
+            &[],
+            IPV4,
+            &from([100, 128, 0, 1], microsoft),
+            Transmit(11, vec![]),
+        ),
+        row(
+            "10.0.0.0/8 on private peering is nobody's business",
+            ports.c,
+            &[],
+            IPV4,
+            &from([10, 1, 2, 3], AZURE),
+            Transmit(1, vec![]),
+        ),
+        row(
+            "unique local to Microsoft peering (D4)",
+            ports.c,
+            &[],
+            IPV6,
+            &from6("fd00:18:64::7", "2605::9"),
+            unnatted(),
+        ),
+        row(
+            "IPv6 documentation to Microsoft peering (D4)",
+            ports.c,
+            &[],
+            IPV6,
+            &from6("2001:db8::7", "2605::9"),
+            unnatted(),
+        ),
+        row(
+            "public IPv6 to Microsoft peering",
+            ports.c,
+            &[],
+            IPV6,
+            &from6("2a00::7", "2605::9"),
+            Transmit(11, vec![]),
         ),
     ]);
 }
