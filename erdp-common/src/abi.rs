@@ -146,6 +146,8 @@ pub const GROUP_FORWARD: u16 = 1;
 pub const GROUP_GLEAN: u16 = 2;
 /// Drop on purpose.
 pub const GROUP_DISCARD: u16 = 3;
+/// Drop because zones may not meet (C5).
+pub const GROUP_ZONE_FORBIDDEN: u16 = 4;
 
 /// What a circuit is limited to in one direction. Costs are 2^-24 ns a byte, tolerances 2^-8 ns; see [`crate::policer`].
 #[repr(C)]

@@ -9,7 +9,8 @@ use network_types::eth::EtherType;
 use crate::{
     abi::{
         ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, Attachment, GROUP_DISCARD, GROUP_FORWARD,
-        GROUP_GLEAN, Meter, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NeighbourWanted, NextHop,
+        GROUP_GLEAN, GROUP_ZONE_FORBIDDEN, Meter, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NeighbourWanted,
+        NextHop,
     },
     classify::{self, Class, Marking},
     family::{Datagram, Family, V4, V6},
@@ -252,6 +253,7 @@ fn route<'t, F: Family, T: Tables>(
             Err(DropReason::NeighbourUnresolved)
         }
         GROUP_DISCARD => Err(DropReason::DiscardRoute),
+        GROUP_ZONE_FORBIDDEN => Err(DropReason::ZoneForbidden),
         _ => Err(DropReason::BrokenReference),
     }
 }

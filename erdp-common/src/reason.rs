@@ -81,6 +81,8 @@ reasons! {
         Policed = 21, "policed", "the circuit is full: `erdp show policers` tells the class; buy bandwidth, or mark what matters";
         /// Towards Microsoft peering with a source that is not public (D4).
         UnnattedSource = 23, "unnatted-source", "Microsoft peering carries public addresses only: NAT the sender to one of yours, or route it over private peering";
+        /// The route exists, but the zone matrix keeps the two ends apart (C5).
+        ZoneForbidden = 24, "zone-forbidden", "allow the peering in the zone's [[zone-rule]], or take it off the attachment's `peerings` if nobody should try";
     }
 }
 

@@ -229,8 +229,10 @@ pub struct CeAttachment {
     /// Share of the flows from Azure that each of its peers gets, in relation to other attachments whose peers announce the same
     /// prefix.
     pub weight: NonZero<u8>,
-    /// The routing domains, first one preferred.
+    /// The routing domains that may be used, first one preferred.
     pub domains: Vec<DomainId>,
+    /// Those that are listed and that the attachment's zone may not use (requirement C5).
+    pub forbidden: Vec<DomainId>,
     /// Our addresses with the length of their subnets, IPv4 first; at most one of each family.
     pub addresses: Vec<IpNet>,
     /// The customer's routers.

@@ -101,6 +101,8 @@ pub struct Attachment {
     pub weight: NonZero<u8>,
     /// The routing domains reached from here, first one preferred; exactly one on the MSEE side.
     pub domains: Vec<DomainId>,
+    /// Those that the attachment lists and its zone may not use (requirement C5); none on the MSEE side.
+    pub forbidden: Vec<DomainId>,
     /// Our addresses, each with the length of its subnet, IPv4 first.
     pub addresses: Vec<IpNet>,
 }
@@ -177,6 +179,7 @@ impl Config {
                 side: Side::Ce,
                 weight: ce.weight,
                 domains: ce.domains.clone(),
+                forbidden: ce.forbidden.clone(),
                 addresses: ce.addresses.clone(),
             });
         }
@@ -288,6 +291,7 @@ fn msee_attachment(
         side: Side::Msee(role),
         weight: NonZero::<u8>::MIN,
         domains: vec![domain.id],
+        forbidden: Vec::new(),
         addresses: peering.addresses(role).filter_map(address).collect(),
     })
 }

@@ -20,6 +20,16 @@ pub(super) struct RawConfig {
     pub circuit: Vec<Spanned<RawCircuit>>,
     #[serde(default)]
     pub attachment: Vec<Spanned<RawAttachment>>,
+    #[serde(default)]
+    pub zone_rule: Vec<Spanned<RawZoneRule>>,
+}
+
+/// Which peerings a zone may use (requirement C5).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawZoneRule {
+    pub zone: Spanned<String>,
+    pub peerings: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -81,6 +91,7 @@ pub(super) enum OneOrTwo {
 pub(super) struct RawAttachment {
     pub interface: Spanned<String>,
     pub peerings: Spanned<Vec<Spanned<String>>>,
+    pub zone: Option<Spanned<String>>,
     pub weight: Option<Spanned<i64>>,
     pub vlan: Option<Spanned<i64>>,
     pub s_vlan: Option<Spanned<i64>>,

@@ -253,6 +253,75 @@ fn whole_files_that_are_refused() {
     }
 }
 
+/// Two peerings, a customer's attachment in zone `lan` and one in zone `dmz`, with the rules of both.
+const ZONED: &str = r#"asn = 65010
+[[circuit]]
+name = "contoso"
+bandwidth = "1G"
+primary = { local = "msee1" }
+secondary = { local = "msee2" }
+[circuit.private]
+ipv4 = "198.18.0.0/29"
+vlan = 100
+[circuit.microsoft]
+ipv4 = "198.19.0.0/29"
+vlan = 200
+[[zone-rule]]
+zone = "lan"
+peerings = ["contoso/private"]
+[[zone-rule]]
+zone = "dmz"
+peerings = ["contoso/private", "contoso/microsoft"]
+[[attachment]]
+interface = "ce0"
+peerings = ["contoso/private", "contoso/microsoft"]
+zone = "lan"
+ipv4 = "198.18.10.1/30"
+[[attachment]]
+interface = "ce1"
+peerings = ["contoso/microsoft"]
+zone = "dmz"
+ipv4 = "198.18.11.1/30"
+"#;
+
+#[test]
+fn c5_zones_divide_what_is_listed_into_what_may_be_used_and_what_may_not() {
+    let (config, warnings) = parse(ZONED).unwrap();
+    let [lan, dmz] = config.attachments.as_slice() else { panic!("two attachments") };
+    assert_eq!((&lan.domains[..], &lan.forbidden[..]), (&[DomainId(0)][..], &[DomainId(1)][..]));
+    assert_eq!((&dmz.domains[..], &dmz.forbidden[..]), (&[DomainId(1)][..], &[][..]));
+    let told = warnings.iter().map(Warning::to_string).collect::<String>();
+    assert!(told.contains("zone `lan` may not use contoso/microsoft"), "{told}");
+}
+
+#[test]
+fn c5_zones_that_do_not_fit_together_are_refused() {
+    let rows: &[(&str, &str, &[&str])] = &[
+        ("zone = \"lan\"\nipv4", "zone = \"lam\"\nipv4", &["attachment.ce0.zone", "`lam`", "dmz, lan"]),
+        ("zone = \"lan\"\nipv4", "ipv4", &["attachment.ce0.zone", "in no zone"]),
+        ("zone = \"dmz\"\npeerings", "zone = \"lan\"\npeerings", &["two rules for zone `lan`"]),
+        (
+            "[\"contoso/private\"]",
+            "[\"contoso/privat\"]",
+            &["zone-rule.peerings", "no peering `contoso/privat`"],
+        ),
+        ("[\"contoso/private\"]", "[]", &["attachment.ce0.peerings", "may use none"]),
+        ("zone = \"lan\"\npeerings", "zone = \"\"\npeerings", &["zone-rule.zone", "plain name"]),
+        (
+            "[[attachment]]",
+            "[[zone-rule]]\nzone = \"x\"\npeerings = []\n[[attachment]]",
+            &["no attachment is in zone `x`"],
+        ),
+    ];
+    for (from, to, words) in rows {
+        assert!(ZONED.contains(from), "{from}");
+        let message = refusal(&ZONED.replacen(from, to, 1)).to_string();
+        assert!(words.iter().all(|word| message.contains(word)), "{to}: {message}");
+    }
+    let without_rules = edited("interface =", "zone = \"lan\"\ninterface =");
+    assert!(refusal(&without_rules).to_string().contains("no [[zone-rule]]"));
+}
+
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let error = Config::load(Path::new("/nonexistent/erdp.toml")).unwrap_err();

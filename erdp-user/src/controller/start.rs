@@ -322,6 +322,7 @@ fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> A
         link_local6: None,
         subnets: attachment.addresses.iter().map(IpNet::trunc).collect(),
         domains: attachment.domains.iter().map(|id| usize::from(id.0)).collect(),
+        forbidden: attachment.forbidden.iter().map(|id| usize::from(id.0)).collect(),
     }
 }
 

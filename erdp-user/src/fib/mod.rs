@@ -3,7 +3,7 @@
 //! # A route's way
 //! [`Forwarding::route`] takes what the RIB has decided for a prefix of a routing domain. Each *view* is one routing table
 //! pair in the trie: one for each domain, which its MSEE attachments use, and one for each combination of domains that a CE
-//! attachment lists (C6): there the first listed domain that has a route for a prefix wins. A set of next hops becomes a
+//! attachment lists (C6): there the first listed domain that has a route for a prefix wins. [`views`] says what may be in one. A set of next hops becomes a
 //! group, equal sets share one; [`ids`] hands out identifiers, counted and reused only after a grace period.
 //!
 //! # A neighbour's way
@@ -17,6 +17,7 @@
 mod connected;
 mod ids;
 mod topology;
+mod views;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -26,15 +27,18 @@ use std::{
 
 use erdp_common::{
     abi::{
-        Attachment, GROUP_DISCARD, GROUP_GLEAN, GROUP_MEMBERS, Group, MAX_GROUPS, MAX_NEXT_HOPS,
-        NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NextHop,
+        Attachment, GROUP_DISCARD, GROUP_GLEAN, GROUP_MEMBERS, GROUP_ZONE_FORBIDDEN, Group, MAX_GROUPS,
+        MAX_NEXT_HOPS, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NextHop,
     },
     fib::build::{Fib, PoolFull, Prefix, Store, Table},
     group::{Member, fill},
 };
 use ipnet::IpNet;
 
-pub use self::topology::{AttachmentFacts, AttachmentId, Topology};
+pub use self::{
+    topology::{AttachmentFacts, AttachmentId, Topology},
+    views::{Policy, Source},
+};
 use crate::dataplane::{Dataplane, DataplaneError, Record};
 use ids::Ids;
 
@@ -56,6 +60,8 @@ pub enum Target {
     Glean(AttachmentId),
     /// Nothing: drop on purpose.
     Discard,
+    /// Nothing: zones keep the two ends apart (C5).
+    ZoneForbidden,
 }
 
 /// What the kernel should do for a neighbour.
@@ -97,8 +103,9 @@ pub enum FibError {
 
 /// One routing table pair.
 struct View {
-    /// Domains in order of preference.
-    domains: Vec<usize>,
+    policy: Policy,
+    /// Prefixes that only a forbidden source has.
+    refusals: BTreeSet<IpNet>,
     table4: Table,
     table6: Table,
 }
@@ -140,14 +147,14 @@ impl Forwarding {
             .ok_or_else(|| DataplaneError::Map { map: "FIB_BLOCKS", reason: "handed out already".into() })?;
         let mut fib = Fib::new(store);
         let mut views = Vec::new();
-        for domains in topology.views() {
+        for policy in topology.views() {
             let full = |full: PoolFull| FibError::PoolFull {
                 prefix: IpNet::default(),
                 needed: full.needed,
                 capacity: full.capacity,
             };
             let (table4, table6) = (fib.create_table().map_err(full)?, fib.create_table().map_err(full)?);
-            views.push(View { domains, table4, table6 });
+            views.push(View { policy, refusals: BTreeSet::new(), table4, table6 });
         }
         let mut forwarding = Self {
             topology,
@@ -184,11 +191,13 @@ impl Forwarding {
         };
         let mut result = Ok(());
         for view in 0..self.views.len() {
-            if self.views[view].domains.contains(&domain) {
+            if self.views[view].policy.concerns(domain) {
                 self.unplaced.remove(&(view, prefix));
-                if let Err(error) = self.try_install(view, prefix, now_ns, dataplane) {
-                    self.unplaced.insert((view, prefix));
-                    result = Err(error);
+                for prefix in std::iter::once(prefix).chain(self.refusals_within(view, prefix)) {
+                    if let Err(error) = self.try_install(view, prefix, now_ns, dataplane) {
+                        self.unplaced.insert((view, prefix));
+                        result = Err(error);
+                    }
                 }
             }
         }
@@ -328,8 +337,12 @@ impl Forwarding {
         now_ns: u64,
         dataplane: &mut dyn Dataplane,
     ) -> Result<(), FibError> {
-        let wanted =
-            self.views[view].domains.iter().find_map(|domain| self.routes.get(&(*domain, prefix))).cloned();
+        let (wanted, is_refusal) = self.wanted(view, prefix);
+        if is_refusal {
+            self.views[view].refusals.insert(prefix);
+        } else {
+            self.views[view].refusals.remove(&prefix);
+        }
         let before = self.installed.get(&(view, prefix)).copied();
         let Some(target) = wanted else {
             if let Some(group) = before {
@@ -473,7 +486,8 @@ impl Forwarding {
 
     fn write_attachments(&mut self, dataplane: &mut dyn Dataplane) -> Result<(), FibError> {
         for facts in self.topology.attachments() {
-            let view = &self.views[self.topology.view_of(facts.id)];
+            let policy = self.topology.policy(facts.id);
+            let Some(view) = self.views.iter().find(|view| view.policy == policy) else { continue };
             let record: Attachment = facts.record(view.table4.root(), view.table6.root());
             dataplane.write(&Record::Attachment(facts.id.0, record))?;
             dataplane.write(&Record::TxPort(facts.id.0, facts.ifindex))?;
@@ -498,6 +512,7 @@ impl View {
 fn group(target: &Target, members: &[Member], before: Option<&Group>) -> Group {
     match target {
         Target::Discard => Group { kind: GROUP_DISCARD, ..Group::default() },
+        Target::ZoneForbidden => Group { kind: GROUP_ZONE_FORBIDDEN, ..Group::default() },
         Target::Glean(attachment) => {
             Group { kind: GROUP_GLEAN, attachment: attachment.0, ..Group::default() }
         }

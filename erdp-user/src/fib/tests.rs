@@ -34,6 +34,7 @@ fn topology() -> Topology {
         link_local6: None,
         subnets: vec![format!("198.18.{id}.0/24").parse().expect("a subnet")],
         domains: domains.to_vec(),
+        forbidden: Vec::new(),
     };
     Topology::new(vec![
         facts(1, 11, true, [None, None], &[0]),
@@ -44,6 +45,13 @@ fn topology() -> Topology {
     ])
 }
 
+/// The same with CE 5 in a zone that may not use domain 0, which it lists.
+fn zoned() -> Topology {
+    let mut all: Vec<AttachmentFacts> = topology().attachments().cloned().collect();
+    all[4].forbidden = vec![0];
+    Topology::new(all)
+}
+
 struct Bench {
     forwarding: Forwarding,
     dataplane: MemoryDataplane,
@@ -51,8 +59,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let mut dataplane = MemoryDataplane::new(4096);
-        let mut forwarding = Forwarding::new(topology(), &mut dataplane).expect("room");
+        Self::of(topology())
+    }
+
+    fn of(topology: Topology) -> Self {
+        let mut dataplane = MemoryDataplane::new(8192);
+        let mut forwarding = Forwarding::new(topology, &mut dataplane).expect("room");
         for ifindex in [11, 12, 14, 15] {
             let facts = LinkFacts { mac: [2, 0, 0, 0, 1, ifindex as u8], mtu: 1500 };
             forwarding.link_facts(ifindex, facts, &mut dataplane).expect("memory");
@@ -140,6 +152,69 @@ fn d4_a_private_source_is_dropped_towards_microsoft_peering_and_only_there() {
     assert_eq!(bench.ask_from(14, "10.1.2.3", "40.1.1.1").drop_reason(), unnatted);
     assert_eq!(bench.ask_from(14, "198.18.64.9", "40.1.1.1").drop_reason(), None);
     assert_eq!(bench.ask_from(14, "10.1.2.3", "20.1.1.1").drop_reason(), None);
+}
+
+#[test]
+fn c5_a_zone_keeps_an_attachment_and_a_peering_apart_in_both_directions_and_says_so() {
+    use erdp_common::reason::DropReason::{NoRoute, ZoneForbidden};
+    let mut bench = Bench::of(zoned());
+    [via(1, 2), via(3, 2), via(5, 2)].iter().for_each(|key| bench.resolve(*key));
+    bench.forwarding.connect(0, &mut bench.dataplane).expect("room");
+    bench.route(0, "20.0.0.0/8", &[via(1, 2)], 0);
+    bench.route(1, "40.0.0.0/8", &[via(3, 2)], 0);
+    bench.route(1, "198.18.128.0/24", &[via(5, 2)], 0);
+    assert_eq!(bench.ask(15, "20.1.1.1").drop_reason(), Some(ZoneForbidden), "to the forbidden peering");
+    assert_eq!(bench.ask(11, "198.18.128.9").drop_reason(), Some(ZoneForbidden), "and from it");
+    assert_eq!(bench.ask(11, "198.18.5.9").drop_reason(), Some(ZoneForbidden), "to a connected host, too");
+    assert_eq!(bench.next_hop(15, "40.1.1.1"), Some(via(3, 2)), "what is allowed works");
+    assert_eq!(bench.next_hop(14, "20.1.1.1"), Some(via(1, 2)), "and so do others");
+    assert_eq!(bench.ask(15, "30.1.1.1").drop_reason(), Some(NoRoute));
+    bench.route(0, "20.0.0.0/8", &[], 0);
+    bench.route(1, "198.18.128.0/24", &[], 0);
+    assert_eq!(bench.ask(15, "20.1.1.1").drop_reason(), Some(NoRoute), "the refusal goes with the route");
+    assert_eq!(bench.ask(11, "198.18.128.9").drop_reason(), Some(NoRoute));
+}
+
+#[test]
+fn c5_a_prefix_that_an_allowed_peering_has_as_well_is_used_there() {
+    let mut bench = Bench::of(zoned());
+    [via(1, 2), via(3, 2)].iter().for_each(|key| bench.resolve(*key));
+    bench.route(0, "20.0.0.0/8", &[via(1, 2)], 0);
+    assert_eq!(bench.next_hop(15, "20.1.1.1"), None);
+    bench.route(1, "20.0.0.0/8", &[via(3, 2)], 0);
+    assert_eq!(bench.next_hop(15, "20.1.1.1"), Some(via(3, 2)));
+}
+
+#[test]
+fn c5_a_refusal_takes_nothing_away_from_a_shorter_prefix_that_is_allowed() {
+    use erdp_common::reason::DropReason::ZoneForbidden;
+    let mut bench = Bench::of(zoned());
+    [via(1, 2), via(3, 2)].iter().for_each(|key| bench.resolve(*key));
+    bench.route(0, "20.1.0.0/16", &[via(1, 2)], 0);
+    assert_eq!(bench.ask(15, "20.1.1.1").drop_reason(), Some(ZoneForbidden));
+    bench.route(1, "20.0.0.0/8", &[via(3, 2)], 0);
+    assert_eq!(bench.next_hop(15, "20.1.1.1"), Some(via(3, 2)), "the shorter prefix came later");
+    bench.route(0, "20.1.2.0/24", &[via(1, 2)], 0);
+    assert_eq!(bench.next_hop(15, "20.1.2.1"), Some(via(3, 2)), "or earlier");
+    bench.route(1, "20.0.0.0/8", &[], 0);
+    assert_eq!(bench.ask(15, "20.1.2.1").drop_reason(), Some(ZoneForbidden), "and goes");
+}
+
+#[test]
+fn c2_what_came_from_microsoft_goes_back_there_only_where_hairpin_allows_it() {
+    use erdp_common::reason::DropReason::{Hairpin, NoRoute};
+    for allowed in [false, true] {
+        let mut all: Vec<AttachmentFacts> = topology().attachments().cloned().collect();
+        all[0].hairpin = allowed; // the circuit of domain 0
+        all[1].hairpin = allowed;
+        let mut bench = Bench::of(Topology::new(all));
+        [via(1, 2), via(2, 2), via(3, 2)].iter().for_each(|key| bench.resolve(*key));
+        bench.route(0, "20.0.0.0/8", &[via(1, 2), via(2, 2)], 0);
+        bench.route(1, "40.0.0.0/8", &[via(3, 2)], 0);
+        let answer = bench.ask(11, "20.1.1.1");
+        assert_eq!(answer.drop_reason(), (!allowed).then_some(Hairpin), "from VNet to VNet of one circuit");
+        assert_eq!(bench.ask(11, "40.1.1.1").drop_reason(), Some(NoRoute), "never to another peering");
+    }
 }
 
 #[test]

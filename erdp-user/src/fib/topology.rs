@@ -9,6 +9,7 @@ use std::{
 use erdp_common::abi::{ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, Attachment, Port, Vlan};
 use ipnet::IpNet;
 
+use super::Policy;
 use crate::dataplane::Record;
 
 /// A logical interface; from 1, as in the maps.
@@ -54,6 +55,8 @@ pub struct AttachmentFacts {
     pub subnets: Vec<IpNet>,
     /// Routing domains in order of preference; an MSEE attachment has one.
     pub domains: Vec<usize>,
+    /// Routing domains that it lists and that its zone may not use (C5).
+    pub forbidden: Vec<usize>,
 }
 
 impl AttachmentFacts {
@@ -125,21 +128,16 @@ impl Topology {
         self.interfaces().keys().position(|other| *other == ifindex).map(|at| at as u16 + 1)
     }
 
-    /// The domain lists that need a routing table: each once.
-    pub fn views(&self) -> Vec<Vec<usize>> {
-        let mut views: Vec<Vec<usize>> = Vec::new();
+    /// The policies that need a routing table: each once.
+    pub fn views(&self) -> Vec<Policy> {
+        let mut views: Vec<Policy> = Vec::new();
         for facts in &self.0 {
-            if !views.contains(&facts.domains) {
-                views.push(facts.domains.clone());
+            let policy = self.policy(facts.id);
+            if !views.contains(&policy) {
+                views.push(policy);
             }
         }
         views
-    }
-
-    /// The index in [`Self::views`] of an attachment's view.
-    pub fn view_of(&self, id: AttachmentId) -> usize {
-        let domains = self.attachment(id).map(|facts| &facts.domains);
-        self.views().iter().position(|view| Some(view) == domains).unwrap_or(0)
     }
 
     /// Ports and VLAN blocks: 1 and up, one for each interface with tags and one for each outer tag with inner ones.

@@ -164,7 +164,7 @@ fn hop_limit(rng: &mut Rng) -> u8 {
 fn address6(rng: &mut Rng, id: u8) -> Ipv6Addr {
     let (any, id) = (rng.u16(..), u16::from(id));
     match rng.u8(..16) {
-        0 => Ipv6Addr::new(pick(rng, &[0x2604, 0x2605]), 0, any, 0, 0, 0, 0, 9),
+        0 => Ipv6Addr::new(pick(rng, &[0x2604, 0x2605, 0x2606]), 0, any, 0, 0, 0, 0, 9),
         1..=2 => Ipv6Addr::new(0x2603, rng.u16(..256), any, 0, 0, 0, 0, 9),
         3..=4 => Ipv6Addr::new(0x2603, 1, any, any, 0, 0, 0, 9),
         5..=6 => Ipv6Addr::new(0xfd00, 0x18, 0x64, any, 0, 0, 0, 7),

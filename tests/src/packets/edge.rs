@@ -17,8 +17,8 @@ use erdp::dataplane::{Dataplane, Record};
 use erdp_common::{
     abi::{
         ATTACHMENT_ENABLED, ATTACHMENT_MSEE, Attachment, GROUP_BUCKETS, GROUP_DISCARD, GROUP_FORWARD,
-        GROUP_GLEAN, Group, L2_MAX, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NextHop,
-        PeerKey, Policer, Port, QosProfile, Vlan,
+        GROUP_GLEAN, GROUP_ZONE_FORBIDDEN, Group, L2_MAX, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES,
+        NEXT_HOP_RESOLVED, NextHop, PeerKey, Policer, Port, QosProfile, Vlan,
     },
     fib::build::{Fib, Prefix, Store},
     policer::{BurstPolicy, Rates, TIME_FRACTION_BITS},
@@ -175,6 +175,7 @@ impl Edge {
             dataplane.write(&Record::Group(id, forward(&members)))?;
         }
         dataplane.write(&Record::Group(9, Group { kind: GROUP_GLEAN, attachment: 4, ..Group::default() }))?;
+        dataplane.write(&Record::Group(16, Group { kind: GROUP_ZONE_FORBIDDEN, ..Group::default() }))?;
         dataplane.write(&Record::Group(10, Group { kind: GROUP_DISCARD, ..Group::default() }))?;
         Ok(())
     }
@@ -195,6 +196,7 @@ impl Edge {
             ([20, 13, 0, 0], 16, 13),
             ([20, 14, 0, 0], 16, 14),
             ([20, 15, 0, 0], 16, 15),
+            ([20, 16, 0, 0], 16, 16),
             ([20, 1, 2, 128], 25, 3),
             ([20, 1, 2, 129], 32, 2),
             ([198, 18, 10, 0], 24, 9),
@@ -208,6 +210,7 @@ impl Edge {
             ("2603:1::", 32, 2),
             ("2604::", 32, 12),
             ("2605::", 32, 15),
+            ("2606::", 32, 16),
             ("fd00:18:64::", 48, 4),
         ] {
             let address: std::net::Ipv6Addr = address.parse()?;

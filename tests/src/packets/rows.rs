@@ -655,6 +655,15 @@ fn dropped(ports: Ports, rows: &mut Vec<Row>) {
         drop("no route", ports.c, &[], IPV4, &udp4([8, 8, 8, 8]), Why::NoRoute),
         drop("no IPv6 route", ports.c, &[], IPV6, &udp6("2001:4860::8888"), Why::NoRoute),
         drop("a discard route", ports.c, &[], IPV4, &udp4([20, 10, 0, 9]), Why::DiscardRoute),
+        drop(
+            "a peering that the zone may not use (C5)",
+            ports.c,
+            &[],
+            IPV4,
+            &udp4([20, 16, 0, 9]),
+            Why::ZoneForbidden,
+        ),
+        drop("the same in IPv6 (C5)", ports.c, &[], IPV6, &udp6("2606::9"), Why::ZoneForbidden),
         drop("all links dead", ports.c, &[], IPV4, &udp4([20, 7, 0, 9]), Why::NoLiveLink),
         drop(
             "the next hop has no MAC address yet",
