@@ -83,6 +83,8 @@ reasons! {
         UnnattedSource = 23, "unnatted-source", "Microsoft peering carries public addresses only: NAT the sender to one of yours, or route it over private peering";
         /// The route exists, but the zone matrix keeps the two ends apart (C5).
         ZoneForbidden = 24, "zone-forbidden", "allow the peering in the zone's [[zone-rule]], or take it off the attachment's `peerings` if nobody should try";
+        /// Inside a prefix that only a service may carry, and the service has no route (B9).
+        EncryptedOnly = 25, "encrypted-only", "the tunnel behind the service has no route for it: look at its session, or take the prefix out of `encrypted-only`";
     }
 }
 

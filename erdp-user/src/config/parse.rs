@@ -3,10 +3,11 @@
 //! The first refusal ends the work; warnings are gathered. Whatever must be compared with other parts of the file is
 //! noted in the [`Ledger`] on the way and judged at the end.
 //!
-//! Here: the file's top and what several tables share; `circuit`, `attachment` and `zone`: the tables; `subnet`: addresses.
+//! Here: the file's top and what several tables share; `circuit`, `attachment`, `service` and `zone`: the tables; `subnet`: addresses.
 
 mod attachment;
 pub(super) mod circuit;
+mod service;
 mod subnet;
 mod zone;
 
@@ -68,6 +69,7 @@ pub(super) fn config(text: &str) -> Result<(Config, Vec<Fault>), Fault> {
         .map(|table| attachment(table.get_ref(), &names, &zones, asn, &mut ledger))
         .collect::<Result<Vec<_>, _>>()?;
     Zones::must_be_used(&raw.zone_rule, &raw.attachment)?;
+    let chains = service::chains(&raw.chain, &names, &attachments, &raw.attachment)?;
     let router_id = router_id(raw.router_id.as_ref(), &circuits, &attachments)?;
     let fib_blocks = match &raw.fib_blocks {
         Some(spanned) => value(spanned, "fib-blocks", |blocks| fib_blocks(*blocks))?,
@@ -78,7 +80,7 @@ pub(super) fn config(text: &str) -> Result<(Config, Vec<Fault>), Fault> {
     ledger.check()?;
     let symmetric_hash = raw.symmetric_hash;
     Ok((
-        Config { asn, router_id, fib_blocks, symmetric_hash, drop_samples, circuits, attachments },
+        Config { asn, router_id, fib_blocks, symmetric_hash, drop_samples, circuits, attachments, chains },
         ledger.warnings,
     ))
 }

@@ -18,10 +18,10 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Controller, Inputs, fib_id, limits};
+use super::{Controller, Inputs, fib_id, limits, policy};
 use crate::{
     bgp::{Cease, ListenError, Listener, PORT, PeerEvent, Speaker},
-    config::{Attachment, Config, ConfigError, Domain, DomainId, PeeringKind, VlanId},
+    config::{Attachment, Config, ConfigError, Domain, DomainId, PeeringKind, Side, VlanId},
     control::server::{ControlError, Server},
     dataplane::{
         Dataplane, DataplaneError, Mode, Record,
@@ -199,6 +199,7 @@ impl Controller {
     ) -> Result<Self, StartError> {
         let mut forwarding = Forwarding::new(topology, &mut dataplane)?;
         forwarding.connect(0, &mut dataplane)?;
+        forwarding.guard(0, &mut dataplane)?;
         let peers = config.peers();
         for peer in &peers {
             let address = match peer.session.remote {
@@ -307,6 +308,7 @@ fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> A
         interface: attachment.interface.clone(),
         ifindex,
         is_msee: attachment.side.is_msee(),
+        is_service: attachment.side == Side::Service,
         public_sources: attachment.side.is_msee()
             && attachment.domains.iter().any(|id| is_microsoft(&domains, *id)),
         // A CE attachment works as long as one of its circuits does; a disabled circuit has no routes to offer.
@@ -322,6 +324,8 @@ fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> A
         link_local6: None,
         subnets: attachment.addresses.iter().map(IpNet::trunc).collect(),
         domains: attachment.domains.iter().map(|id| usize::from(id.0)).collect(),
+        chained: policy::chained(config, attachment),
+        encrypted_only: attachment.encrypted_only.clone(),
         forbidden: attachment.forbidden.iter().map(|id| usize::from(id.0)).collect(),
     }
 }

@@ -27,8 +27,9 @@ use std::{
 
 use erdp_common::{
     abi::{
-        Attachment, GROUP_DISCARD, GROUP_GLEAN, GROUP_MEMBERS, GROUP_ZONE_FORBIDDEN, Group, MAX_GROUPS,
-        MAX_NEXT_HOPS, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NextHop,
+        Attachment, GROUP_DISCARD, GROUP_ENCRYPTED_ONLY, GROUP_GLEAN, GROUP_MEMBERS, GROUP_ZONE_FORBIDDEN,
+        Group, MAX_GROUPS, MAX_NEXT_HOPS, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED,
+        NEXT_HOP_SERVICE, NextHop,
     },
     fib::build::{Fib, PoolFull, Prefix, Store, Table},
     group::{Member, fill},
@@ -62,6 +63,8 @@ pub enum Target {
     Discard,
     /// Nothing: zones keep the two ends apart (C5).
     ZoneForbidden,
+    /// Nothing: it must not go in clear (B9).
+    EncryptedOnly,
 }
 
 /// What the kernel should do for a neighbour.
@@ -517,6 +520,9 @@ impl Forwarding {
         if facts.is_msee {
             record.flags |= NEXT_HOP_MSEE;
         }
+        if facts.is_service {
+            record.flags |= NEXT_HOP_SERVICE;
+        }
         if facts.public_sources {
             record.flags |= NEXT_HOP_PUBLIC_SOURCES;
         }
@@ -562,6 +568,7 @@ fn bits(prefix: IpNet) -> Prefix {
 fn group(target: &Target, members: &[Member], before: Option<&Group>) -> Group {
     match target {
         Target::Discard => Group { kind: GROUP_DISCARD, ..Group::default() },
+        Target::EncryptedOnly => Group { kind: GROUP_ENCRYPTED_ONLY, ..Group::default() },
         Target::ZoneForbidden => Group { kind: GROUP_ZONE_FORBIDDEN, ..Group::default() },
         Target::Glean(attachment) => {
             Group { kind: GROUP_GLEAN, attachment: attachment.0, ..Group::default() }

@@ -6,10 +6,12 @@ use std::{
     num::NonZero,
 };
 
-use erdp_common::abi::{ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, Attachment, Port, Vlan};
+use erdp_common::abi::{
+    ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, ATTACHMENT_SERVICE, Attachment, Port, Vlan,
+};
 use ipnet::IpNet;
 
-use super::Policy;
+use super::{Policy, Source};
 use crate::dataplane::Record;
 
 /// A logical interface; from 1, as in the maps.
@@ -29,6 +31,8 @@ pub struct AttachmentFacts {
     pub ifindex: u32,
     /// Faces Microsoft.
     pub is_msee: bool,
+    /// Faces a service: a VPN, NAT or appliance (B8).
+    pub is_service: bool,
     /// Faces Microsoft peering, where only public addresses may be sources (D4).
     pub public_sources: bool,
     /// Its circuit is enabled (A8).
@@ -57,6 +61,10 @@ pub struct AttachmentFacts {
     pub domains: Vec<usize>,
     /// Routing domains that it lists and that its zone may not use (C5).
     pub forbidden: Vec<usize>,
+    /// What chains add to its routes, after those of its domains.
+    pub chained: Vec<Source>,
+    /// Prefixes that only this service may carry (B9).
+    pub encrypted_only: Vec<IpNet>,
 }
 
 impl AttachmentFacts {
@@ -68,6 +76,7 @@ impl AttachmentFacts {
             root6,
             flags: bit(self.enabled, ATTACHMENT_ENABLED)
                 | bit(self.is_msee, ATTACHMENT_MSEE)
+                | bit(self.is_service, ATTACHMENT_SERVICE)
                 | bit(self.hairpin, ATTACHMENT_HAIRPIN),
             local4: self.local4.map_or([0; 4], |address| address.octets()),
             local6: self.local6.map_or([0; 16], |address| address.octets()),

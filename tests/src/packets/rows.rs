@@ -63,6 +63,7 @@ pub fn rows(ports: Ports) -> Vec<Row> {
     discovery(ports, &mut rows);
     classified_and_policed(ports, &mut rows);
     public_sources(ports, &mut rows);
+    services(ports, &mut rows);
     dropped(ports, &mut rows);
     malformed(ports, &mut rows);
     rows
@@ -588,6 +589,21 @@ fn public_sources(ports: Ports, rows: &mut Vec<Row>) {
     ]);
 }
 
+/// Rules B8 and C5: a service is on no side, so that packets may pass it from either to either.
+fn services(ports: Ports, rows: &mut Vec<Row>) {
+    use Expect::Transmit;
+    let through = udp4([20, 18, 0, 9]);
+    let service: Tagging<'_> = &[(DOT1Q, 6)];
+    let back = Build::ipv4(AZURE, CUSTOMER, 17, &Build::udp(5001, 5000, b"hello"), |_| {});
+    rows.extend([
+        row("customer to a service", ports.c, &[], IPV4, &through, Transmit(12, vec![6])),
+        row("Azure to a service", ports.a, &[], IPV4, &through, Transmit(12, vec![6])),
+        row("IPv6 to a service", ports.c, &[], IPV6, &udp6("2608::9"), Transmit(12, vec![6])),
+        row("a service to Azure", ports.c, service, IPV4, &udp4(AZURE), Transmit(1, vec![])),
+        row("a service to the customer", ports.c, service, IPV4, &back, Transmit(4, vec![])),
+    ]);
+}
+
 fn dropped(ports: Ports, rows: &mut Vec<Row>) {
     use DropReason as Why;
     let drop = |name, ifindex, tags, kind, payload: &[u8], why| {
@@ -664,6 +680,9 @@ fn dropped(ports: Ports, rows: &mut Vec<Row>) {
             Why::ZoneForbidden,
         ),
         drop("the same in IPv6 (C5)", ports.c, &[], IPV6, &udp6("2606::9"), Why::ZoneForbidden),
+        drop("what must not go in clear (B9)", ports.c, &[], IPV4, &udp4([20, 17, 0, 9]), Why::EncryptedOnly),
+        drop("the same in IPv6 (B9)", ports.c, &[], IPV6, &udp6("2607::9"), Why::EncryptedOnly),
+        drop("from a service to itself", ports.c, &[(DOT1Q, 6)], IPV4, &udp4([20, 18, 0, 9]), Why::Hairpin),
         drop("all links dead", ports.c, &[], IPV4, &udp4([20, 7, 0, 9]), Why::NoLiveLink),
         drop(
             "the next hop has no MAC address yet",

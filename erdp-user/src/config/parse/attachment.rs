@@ -12,6 +12,7 @@ use super::super::plan::DomainId;
 use super::super::raw::{RawAttachment, RawPeer};
 use super::super::values::{AsnOf, VlanId, Why, asn};
 use super::super::{CeAttachment, CePeer};
+use super::service::service;
 use super::subnet::interface_address;
 use super::zone::Zones;
 use super::{hold_time, interface_name, md5, optional, tags, value};
@@ -60,7 +61,8 @@ pub(super) fn attachment(
     }
     let weight = optional(raw.weight.as_ref(), &key("weight"), |number| weight(*number))?
         .unwrap_or(NonZero::<u8>::MIN);
-    Ok(CeAttachment { interface, tags, weight, domains, forbidden, addresses, peers })
+    let service = service(raw, &addresses, &key, ledger)?;
+    Ok(CeAttachment { interface, tags, weight, domains, forbidden, service, addresses, peers })
 }
 
 fn weight(number: i64) -> Result<NonZero<u8>, Why> {
