@@ -289,7 +289,8 @@ fn topology(config: &Config, facts: &[KernelEvent]) -> Result<Topology, StartErr
     Ok(Topology::new(list.collect::<Result<_, StartError>>()?))
 }
 
-fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> AttachmentFacts {
+/// What the forwarding table needs to know of an attachment on the interface with this index.
+pub fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> AttachmentFacts {
     let domains = config.domains();
     let circuit = |id: &DomainId| config.circuits.get(domains.get(usize::from(id.0))?.circuit);
     let circuits: Vec<_> = attachment.domains.iter().filter_map(circuit).collect();
