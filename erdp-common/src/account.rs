@@ -1,6 +1,7 @@
 //! Stage "count": which counters a frame moves. The one list of them, for the XDP program and the in-memory backend.
 //!
-//! Every frame moves exactly two slots, so that received = redirected + punted + dropped holds by construction.
+//! Every frame moves exactly two slots, and so does an ICMP error, so that received + originated = redirected + punted + dropped
+//! holds by construction.
 
 use crate::{
     abi::{CpuCounters, counter},
@@ -45,4 +46,13 @@ pub fn account<P: Packet>(
         Verdict::Punt(kind) => counters.add(counter::PUNT + kind as u32, 1, came),
         Verdict::Drop(reason) => counters.add(counter::DROP + reason as u32, 1, came),
     }
+}
+
+/// Counts an ICMP error that has been made of a dropped frame and leaves on an attachment.
+#[inline(always)]
+pub fn originated<P: Packet>(attachment: u16, packet: &P, counters: &mut CpuCounters) {
+    let bytes = packet.len() as u64;
+    counters.add(counter::ORIGINATED, 1, bytes);
+    counters.add(counter::redirected(attachment), 1, bytes);
+    counters.unsent += 1;
 }

@@ -12,13 +12,14 @@ use crate::{
         GROUP_FORWARD, GROUP_GLEAN, GROUP_ZONE_FORBIDDEN, Meter, NEXT_HOP_PUBLIC_SOURCES, NeighbourWanted,
         NextHop, SIDE_BITS,
     },
+    budget,
     classify::{self, Class, Marking},
     family::{Datagram, Family, V4, V6},
     group,
     link::{self, Link},
     local,
     packet::Packet,
-    policer::{self, Passage},
+    policer::{self, Passage, Payment},
     reason::{DropReason, PuntKind},
     rewrite,
     tables::Tables,
@@ -69,6 +70,11 @@ impl Trail {
 #[inline(always)]
 pub fn process<P: Packet, T: Tables>(packet: &mut P, ifindex: u32, tables: &T, trail: &mut Trail) -> Verdict {
     match decide(packet, ifindex, tables, trail) {
+        Ok(Verdict::Punt(kind))
+            if !trail.is_question && !tables.take_budget(kind as u32, trail.attachment) =>
+        {
+            Verdict::Drop(DropReason::PuntBudget)
+        }
         Ok(verdict) => verdict,
         Err(reason) => Verdict::Drop(reason),
     }
@@ -107,7 +113,11 @@ fn ip<F: Family, P: Packet, T: Tables>(
     tables: &T,
     trail: &mut Trail,
 ) -> Result<Verdict, DropReason> {
-    let datagram = F::parse(packet, link.payload_at)?;
+    let mut datagram = F::parse(packet, link.payload_at)?;
+    if F::BITS == 128 {
+        // Each way through the extension headers would be followed to the end of the program by itself.
+        datagram.forget(tables);
+    }
     if let Some(ends_here) = local::ip::<F, T>(&datagram, trail.attachment, attachment, tables) {
         return ends_here.map(Verdict::Punt);
     }
@@ -190,11 +200,10 @@ fn admit<T: Tables>(id: u16, class: Class, len: u32, tables: &T) -> Result<Optio
     }
     let meter = tables.meter(id, class).ok_or(DropReason::BrokenReference)?;
     if !meter.covers(len, tables.tick()) {
-        let policer = tables.policer(id).ok_or(DropReason::BrokenReference)?;
-        let bucket = tables.bucket(id).ok_or(DropReason::BrokenReference)?;
-        if !policer::refill(meter, bucket, policer, class, len, tables) {
-            meter.count(Passage::Dropped as u16, len);
-            return Err(DropReason::Policed);
+        match tables.pay(id, class, len) {
+            Payment::Paid => {}
+            Payment::Refused => return Err(DropReason::Policed),
+            Payment::Broken => return Err(DropReason::BrokenReference),
         }
     }
     Ok(Some(meter))
@@ -209,8 +218,8 @@ fn ask<T: Tables>(id: u16, class: Class, tables: &T) -> Result<bool, DropReason>
     let policer = tables.policer(id).ok_or(DropReason::BrokenReference)?;
     let bucket = tables.bucket(id).ok_or(DropReason::BrokenReference)?;
     match policer::judge(bucket, policer, class, tables.now(), tables) {
-        Passage::Dropped => Err(DropReason::Policed),
-        passage => Ok(passage == Passage::Marked),
+        (Passage::Dropped, _) => Err(DropReason::Policed),
+        (passage, _) => Ok(passage == Passage::Marked),
     }
 }
 
@@ -240,11 +249,14 @@ fn route<'t, F: Family, T: Tables>(
     match found.kind {
         GROUP_FORWARD => {
             let hash = group::flow_hash(datagram, tables.hashes_symmetrically());
-            let (id, next_hop) = group::pick(hash, found, tables)?;
+            let (id, next_hop) = group::pick(hash, trail.group, found, tables)?;
             trail.next_hop = id;
             Ok(next_hop)
         }
         GROUP_GLEAN => {
+            if trail.is_question || !tables.take_budget(budget::RESOLVE, trail.attachment) {
+                return Err(DropReason::NeighbourUnresolved);
+            }
             trail.wanted_on = found.attachment;
             let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = F::key(datagram.destination);
             let first = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);

@@ -87,6 +87,26 @@ impl Meter {
         marked && is_ect
     }
 
+    /// Marks only while the bucket fills: each mark moves the next one a quarter of the margin further, and room that comes back
+    /// takes it along at half a margin's distance; in the last quarter everything is marked. A sender that has slowed down to
+    /// less than the rate is left alone while the bucket empties: marked on, it would slow down again each round trip (CUBIC by
+    /// 30 %), though once was enough.
+    #[inline(always)]
+    fn mark(&self, passage: Passage, room: u64, margin: u64) -> Passage {
+        if passage != Passage::Marked {
+            self.mark_below.set(margin);
+            return passage;
+        }
+        let step = margin / 4;
+        let below = self.mark_below.get();
+        if room <= step || room < below {
+            self.mark_below.set(room.saturating_sub(step));
+            return Passage::Marked;
+        }
+        self.mark_below.set(below.max(room.saturating_sub(2 * step)));
+        Passage::Burst
+    }
+
     /// Counts a packet.
     #[inline(always)]
     pub fn count(&self, passage: u16, ip_bytes: u32) {
@@ -102,9 +122,36 @@ impl Meter {
     }
 }
 
+/// Whether a packet has been paid for.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payment {
+    /// The policer, its bucket or the meter does not exist.
+    Broken = 0,
+    /// The bucket has no room; the meter has counted the packet as dropped.
+    Refused = 1,
+    /// The meter covers the packet.
+    Paid = 2,
+}
+
+/// Asks a policer's bucket for a packet that this CPU's meter does not cover.
+#[inline(always)]
+pub fn pay<T: Tables>(id: u16, class: Class, ip_bytes: u32, tables: &T) -> Payment {
+    let (Some(meter), Some(policer), Some(bucket)) =
+        (tables.meter(id, class), tables.policer(id), tables.bucket(id))
+    else {
+        return Payment::Broken;
+    };
+    if refill(meter, bucket, policer, class, ip_bytes, tables) {
+        return Payment::Paid;
+    }
+    meter.count(Passage::Dropped as u16, ip_bytes);
+    Payment::Refused
+}
+
 /// Pays for a packet and for those to come, if the bucket has room; the answer is whether it has.
 #[inline(always)]
-pub fn refill<T: Tables>(
+fn refill<T: Tables>(
     meter: &Meter,
     bucket: &Bucket,
     policer: &Policer,
@@ -113,10 +160,11 @@ pub fn refill<T: Tables>(
     tables: &T,
 ) -> bool {
     let now = tables.now();
-    let passage = judge(bucket, policer, class, now, tables);
+    let (passage, room) = judge(bucket, policer, class, now, tables);
     if passage == Passage::Dropped {
         return false;
     }
+    let passage = meter.mark(passage, room, policer.mark_margin);
     meter.tick.set(tables.tick());
     meter.passage.set(passage as u16);
     meter.overhead.set(policer.overhead as u16);
@@ -130,26 +178,33 @@ pub fn refill<T: Tables>(
     true
 }
 
-/// Judges a packet against a bucket without charging it.
+/// Judges a packet against a bucket without charging it; with the answer, how much room the sustained rate's tolerance has.
 #[inline(always)]
-pub fn judge<T: Tables>(bucket: &Bucket, policer: &Policer, class: Class, now: u64, tables: &T) -> Passage {
+pub fn judge<T: Tables>(
+    bucket: &Bucket,
+    policer: &Policer,
+    class: Class,
+    now: u64,
+    tables: &T,
+) -> (Passage, u64) {
     let effective = within_share(bucket, policer, class, now, tables);
     let sustained = ahead(tables.load(&bucket.sustained), now);
     let limit = tolerance(&policer.sustained_tolerance, effective);
     if sustained > limit {
-        return Passage::Dropped;
+        return (Passage::Dropped, 0);
     }
     if policer.peak_cost != 0
         && ahead(tables.load(&bucket.peak), now) > tolerance(&policer.peak_tolerance, effective)
     {
-        return Passage::Dropped;
+        return (Passage::Dropped, 0);
     }
-    if policer.mark_margin != 0 && sustained + policer.mark_margin > limit {
-        Passage::Marked
+    let room = limit - sustained;
+    if room < policer.mark_margin {
+        (Passage::Marked, room)
     } else if sustained > policer.burst_from {
-        Passage::Burst
+        (Passage::Burst, room)
     } else {
-        Passage::Conform
+        (Passage::Conform, room)
     }
 }
 
@@ -201,7 +256,7 @@ fn tolerance(tolerances: &[u64; 3], class: Class) -> u64 {
 
 /// How far a TAT is ahead of now; 0 when it is not.
 #[inline(always)]
-fn ahead(tat: u64, now: u64) -> u64 {
+pub(crate) fn ahead(tat: u64, now: u64) -> u64 {
     let ahead = tat.wrapping_sub(now);
     if ahead <= AHEAD_MAX { ahead } else { 0 }
 }

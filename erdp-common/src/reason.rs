@@ -79,6 +79,8 @@ reasons! {
         BrokenReference = 20, "broken-reference", "a fault of ERDP itself: restart `erdp` and report it with `erdp show counters`";
         /// The circuit's bucket has no room for a packet of this class (A1, A2).
         Policed = 21, "policed", "the circuit is full: `erdp show policers` tells the class; buy bandwidth, or mark what matters";
+        /// The attachment's budget for this kind of packet to the router itself is used up.
+        PuntBudget = 22, "punt-budget", "a flood towards the router itself on this attachment: find its source MAC address; other kinds and attachments are not affected";
         /// Towards Microsoft peering with a source that is not public (D4).
         UnnattedSource = 23, "unnatted-source", "Microsoft peering carries public addresses only: NAT the sender to one of yours, or route it over private peering";
         /// The route exists, but the zone matrix keeps the two ends apart (C5).
@@ -109,9 +111,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn numbers_ascend_and_labels_are_unique() {
-        assert!(DropReason::ALL.is_sorted_by(|one, next| one < next));
-        for reason in DropReason::ALL {
+    fn numbers_are_dense_and_labels_unique() {
+        for (at, reason) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, at);
             assert!((*reason as u32) < counter::PUNT, "{} would run into the punt counters", reason.label());
             assert_eq!(DropReason::from_number(*reason as u8), Some(*reason));
             assert!(!reason.remedy().is_empty(), "{} has no remedy", reason.label());

@@ -256,6 +256,43 @@ proptest! {
     }
 }
 
+/// Marked and all packets of an ECN-capable flow at a rate for a while.
+fn marks(circuit: &mut Circuit, duration: u64, bits_per_second: u64) -> [u32; 2] {
+    let gap = 1500 * 8 * SECOND / bits_per_second;
+    let end = circuit.now + duration;
+    let mut counts = [0; 2];
+    while circuit.now < end {
+        circuit.tables.now = circuit.now;
+        let (bucket, tick) = (&circuit.tables.buckets[1], circuit.tables.tick());
+        let meter = circuit.tables.meter(1, Class::Default).expect("a meter");
+        if meter.covers(1500, tick)
+            || refill(meter, bucket, &circuit.policer, Class::Default, 1500, &circuit.tables)
+        {
+            counts[0] += u32::from(meter.pass(1500, true));
+        }
+        counts[1] += 1;
+        circuit.now += gap;
+    }
+    counts
+}
+
+#[test]
+fn a_flow_that_grows_is_marked_and_one_that_has_slowed_down_is_left_alone() {
+    let rate = 500_000_000;
+    let rates = Rates { ecn: true, ..Rates::new(rate, BurstPolicy::Peak2x) };
+    let mut circuit = Circuit::new(rates, 0);
+    // The credit lasts a second at twice the rate; 5 ms before its end marks begin.
+    let [early, _] = marks(&mut circuit, SECOND * 994 / 1000, 2 * rate);
+    assert_eq!(early, 0);
+    let [marked, of] = marks(&mut circuit, SECOND / 100, rate * 13 / 10);
+    assert!(marked > 0 && marked < of / 2, "{marked} of {of} while it grows");
+    let [marked, of] = marks(&mut circuit, SECOND / 10, rate * 9 / 10);
+    assert!(marked <= of / 20, "{marked} of {of} after it has slowed down");
+    let mut drops = Circuit { ..circuit };
+    let [marked, of] = marks(&mut drops, SECOND / 5, rate * 19 / 10);
+    assert!(marked * 4 > of, "{marked} of {of} under overload");
+}
+
 #[test]
 fn what_is_dropped_charges_nothing() {
     let mut circuit = Circuit::new(Rates::new(10_000_000, BurstPolicy::Peak2x), 0);

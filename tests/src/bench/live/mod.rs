@@ -173,7 +173,7 @@ fn two_cpus(object: &[u8], routes: &Routes, cpus: [usize; 2], report: &mut Repor
     for (way, label) in [(Way::Live, "live"), (Way::TestRun, "test run")] {
         for (name, program) in [("bare redirect", "bench_redirect"), ("erdp", "erdp")] {
             stage.choose(program)?;
-            let (mut ones, mut boths, mut scalings) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut ones, mut pairs, mut scalings) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..report.rounds {
                 let before = arrived()?;
                 let first = at_once(&stage, &cpus, &[0], way, report.frames)?;
@@ -184,10 +184,10 @@ fn two_cpus(object: &[u8], routes: &Routes, cpus: [usize; 2], report: &mut Repor
                 all_arrived(name, before, expected)?;
                 let one = (first + second) / 2.0;
                 ones.push(one);
-                boths.push(both);
+                pairs.push(both);
                 scalings.push(both / one);
             }
-            let [one, both, scaling] = [ones, boths, scalings].map(|rounds| Cost::new(name, rounds));
+            let [one, both, scaling] = [ones, pairs, scalings].map(|rounds| Cost::new(name, rounds));
             report.add_pair(Pair {
                 name,
                 way: label,
