@@ -129,9 +129,6 @@ fn ip<F: Family, P: Packet, T: Tables>(
     if is_same_side && attachment.flags & ATTACHMENT_HAIRPIN == 0 {
         return Err(DropReason::Hairpin);
     }
-    if next_hop.flags & NEXT_HOP_PUBLIC_SOURCES != 0 && !F::is_public(datagram.source) {
-        return Err(DropReason::UnnattedSource);
-    }
     if datagram.hop_limit <= 1 {
         return Err(DropReason::TtlExpired);
     }
@@ -139,6 +136,9 @@ fn ip<F: Family, P: Packet, T: Tables>(
         return Err(DropReason::TooBig);
     }
     let marking = classify_for(&datagram, attachment, next_hop, tables)?;
+    if next_hop.flags & NEXT_HOP_PUBLIC_SOURCES != 0 && !tables.is_public::<F>(datagram.source) {
+        return Err(DropReason::UnnattedSource);
+    }
     let ecn = police(&datagram, marking.class, [attachment.policer, next_hop.policer], tables, trail)?;
     let marks = (datagram.traffic_class, (marking.dscp << 2) | ecn);
     rewrite::forward::<F, P>(packet, link, next_hop, marks)?;
