@@ -83,6 +83,11 @@ pub const ATTACHMENT_ENABLED: u32 = 1;
 pub const ATTACHMENT_MSEE: u32 = 2;
 /// What came in on one side may leave on the same side (C2).
 pub const ATTACHMENT_HAIRPIN: u32 = 4;
+/// The attachment faces a service: a VPN, NAT or appliance in a forwarding namespace of its own (B8, C5). Neither Microsoft nor the
+/// customer, so that what came from either may go there and come back.
+pub const ATTACHMENT_SERVICE: u32 = 8;
+/// The bits that say which side an attachment or a next hop is on; the same in both records.
+pub const SIDE_BITS: u32 = ATTACHMENT_MSEE | ATTACHMENT_SERVICE;
 
 /// Longest layer 2 header without its last ethertype: two MAC addresses and two tags.
 pub const L2_MAX: usize = 20;
@@ -115,6 +120,10 @@ pub struct NextHop {
 pub const NEXT_HOP_RESOLVED: u32 = 1;
 /// The next hop is on the Microsoft side.
 pub const NEXT_HOP_MSEE: u32 = 2;
+/// The next hop is a service.
+pub const NEXT_HOP_SERVICE: u32 = 8;
+/// Only packets from public sources may be sent there: Microsoft peering (D4).
+pub const NEXT_HOP_PUBLIC_SOURCES: u32 = 4;
 
 /// What a route leads to.
 #[repr(C)]
@@ -144,6 +153,10 @@ pub const GROUP_FORWARD: u16 = 1;
 pub const GROUP_GLEAN: u16 = 2;
 /// Drop on purpose.
 pub const GROUP_DISCARD: u16 = 3;
+/// Drop because zones may not meet (C5).
+pub const GROUP_ZONE_FORBIDDEN: u16 = 4;
+/// Drop because it must not go in clear (B9).
+pub const GROUP_ENCRYPTED_ONLY: u16 = 5;
 
 /// What a circuit is limited to in one direction. Costs are 2^-24 ns a byte, tolerances 2^-8 ns; see [`crate::policer`].
 #[repr(C)]
@@ -463,6 +476,7 @@ pub struct SampleBudget {
 }
 
 const _: () = {
+    assert!(NEXT_HOP_MSEE | NEXT_HOP_SERVICE == SIDE_BITS);
     assert!(size_of::<DropSample>() == 32 + SAMPLE_BYTES);
     assert!(size_of::<SampleBudget>() == 24);
     assert!(size_of::<Port>() == 8);

@@ -101,6 +101,9 @@ pub trait Family {
     fn is_martian_source(source: Address) -> bool;
     /// Whether the destination is a unicast address that may be forwarded.
     fn is_forwardable(destination: Address) -> bool;
+    /// Whether the address is one of the Internet's: what may be a source on Microsoft peering (D4). The prefixes are those that
+    /// the routing policy refuses there.
+    fn is_public(address: Address) -> bool;
     /// Protocol number of ICMP.
     const ICMP: u8;
     /// ICMP types for echo request and reply.
@@ -170,6 +173,20 @@ impl Family for V4 {
     #[inline(always)]
     fn is_forwardable(destination: Address) -> bool {
         !Self::is_martian_source(destination) && destination.high >> 48 != 0xa9fe // 169.254/16, RFC 3927
+    }
+
+    /// 198.18.0.0/15 (RFC 2544) counts as public: laboratories run on it, and no one else does.
+    #[inline(always)]
+    fn is_public(address: Address) -> bool {
+        let address = (address.high >> 32) as u32;
+        let first = address >> 24;
+        let is_special = first == 0 || first == 127 || first >= 224;
+        let is_private = first == 10 || address >> 20 == 0xac1 || address >> 16 == 0xc0a8; // RFC 1918
+        let is_shared = address >> 22 == 0x6440_0000 >> 22; // 100.64/10, RFC 6598
+        let is_link_local = address >> 16 == 0xa9fe; // RFC 3927
+        // 192.0.0/24 and 192.0.2/24 (RFC 6890, RFC 5737), 198.51.100/24 and 203.0.113/24 (RFC 5737).
+        let is_assigned = matches!(address >> 8, 0xc0_0000 | 0xc0_0002 | 0xc6_3364 | 0xcb_0071);
+        !(is_special || is_private || is_shared || is_link_local || is_assigned)
     }
 
     #[inline(always)]
@@ -253,6 +270,18 @@ impl Family for V6 {
         let is_link_local = destination.high >> 54 == 0xfe80 >> 6;
         let is_special = destination.high == 0 && destination.low <= 1;
         !is_multicast && !is_link_local && !is_special
+    }
+
+    #[inline(always)]
+    fn is_public(address: Address) -> bool {
+        let high = address.high;
+        let is_reserved = high >> 56 == 0; // ::/8, RFC 4291
+        let is_local = high >> 57 == 0xfc >> 1 || high >> 54 == 0xfe80 >> 6; // fc00::/7, fe80::/10
+        let is_multicast = high >> 56 == 0xff;
+        let is_discard = high == 0x0100 << 48; // 100::/64, RFC 6666
+        // 2001:db8::/32 (RFC 3849) and 3fff::/20 (RFC 9637).
+        let is_documentation = high >> 32 == 0x2001_0db8 || high >> 44 == 0x3_fff0;
+        !(is_reserved || is_local || is_multicast || is_discard || is_documentation)
     }
 
     #[inline(always)]

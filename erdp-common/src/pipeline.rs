@@ -8,8 +8,9 @@ use network_types::eth::EtherType;
 
 use crate::{
     abi::{
-        ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, Attachment, GROUP_DISCARD, GROUP_FORWARD,
-        GROUP_GLEAN, Meter, NEXT_HOP_MSEE, NeighbourWanted, NextHop,
+        ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, Attachment, GROUP_DISCARD, GROUP_ENCRYPTED_ONLY,
+        GROUP_FORWARD, GROUP_GLEAN, GROUP_ZONE_FORBIDDEN, Meter, NEXT_HOP_PUBLIC_SOURCES, NeighbourWanted,
+        NextHop, SIDE_BITS,
     },
     budget,
     classify::{self, Class, Marking},
@@ -124,9 +125,8 @@ fn ip<F: Family, P: Packet, T: Tables>(
         return Err(DropReason::MartianSource);
     }
     let next_hop = route::<F, T>(&datagram, attachment, tables, trail)?;
-    let comes_from_msee = attachment.flags & ATTACHMENT_MSEE != 0;
-    let goes_to_msee = next_hop.flags & NEXT_HOP_MSEE != 0;
-    if comes_from_msee == goes_to_msee && attachment.flags & ATTACHMENT_HAIRPIN == 0 {
+    let is_same_side = (attachment.flags ^ next_hop.flags) & SIDE_BITS == 0;
+    if is_same_side && attachment.flags & ATTACHMENT_HAIRPIN == 0 {
         return Err(DropReason::Hairpin);
     }
     if datagram.hop_limit <= 1 {
@@ -136,6 +136,9 @@ fn ip<F: Family, P: Packet, T: Tables>(
         return Err(DropReason::TooBig);
     }
     let marking = classify_for(&datagram, attachment, next_hop, tables)?;
+    if next_hop.flags & NEXT_HOP_PUBLIC_SOURCES != 0 && !tables.is_public::<F>(datagram.source) {
+        return Err(DropReason::UnnattedSource);
+    }
     let ecn = police(&datagram, marking.class, [attachment.policer, next_hop.policer], tables, trail)?;
     let marks = (datagram.traffic_class, (marking.dscp << 2) | ecn);
     rewrite::forward::<F, P>(packet, link, next_hop, marks)?;
@@ -261,6 +264,8 @@ fn route<'t, F: Family, T: Tables>(
             Err(DropReason::NeighbourUnresolved)
         }
         GROUP_DISCARD => Err(DropReason::DiscardRoute),
+        GROUP_ENCRYPTED_ONLY => Err(DropReason::EncryptedOnly),
+        GROUP_ZONE_FORBIDDEN => Err(DropReason::ZoneForbidden),
         _ => Err(DropReason::BrokenReference),
     }
 }

@@ -81,6 +81,12 @@ reasons! {
         Policed = 21, "policed", "the circuit is full: `erdp show policers` tells the class; buy bandwidth, or mark what matters";
         /// The attachment's budget for this kind of packet to the router itself is used up.
         PuntBudget = 22, "punt-budget", "a flood towards the router itself on this attachment: find its source MAC address; other kinds and attachments are not affected";
+        /// Towards Microsoft peering with a source that is not public (D4).
+        UnnattedSource = 23, "unnatted-source", "Microsoft peering carries public addresses only: NAT the sender to one of yours, or route it over private peering";
+        /// The route exists, but the zone matrix keeps the two ends apart (C5).
+        ZoneForbidden = 24, "zone-forbidden", "allow the peering in the zone's [[zone-rule]], or take it off the attachment's `peerings` if nobody should try";
+        /// Inside a prefix that only a service may carry, and the service has no route (B9).
+        EncryptedOnly = 25, "encrypted-only", "the tunnel behind the service has no route for it: look at its session, or take the prefix out of `encrypted-only`";
     }
 }
 
@@ -108,15 +114,12 @@ mod tests {
     fn numbers_are_dense_and_labels_unique() {
         for (at, reason) in DropReason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, at);
-            assert_eq!(DropReason::from_number(at as u8), Some(*reason));
+            assert!((*reason as u32) < counter::PUNT, "{} would run into the punt counters", reason.label());
+            assert_eq!(DropReason::from_number(*reason as u8), Some(*reason));
             assert!(!reason.remedy().is_empty(), "{} has no remedy", reason.label());
         }
         let labels: BTreeSet<_> = DropReason::ALL.iter().map(|reason| reason.label()).collect();
         assert_eq!(labels.len(), DropReason::ALL.len());
-        assert!(
-            DropReason::ALL.len() <= counter::PUNT as usize,
-            "drop reasons would run into the punt counters"
-        );
         assert!(PuntKind::ALL.len() <= (counter::TRANSMIT_LOST - counter::PUNT) as usize);
     }
 }

@@ -32,7 +32,7 @@ pub trait Tables {
     {
         fib::longest_match::<F, Self>(root, destination, self)
     }
-    /// [`budget::take`] of these tables. This and the next two are provided, so that a backend can make functions of their own of
+    /// [`budget::take`] of these tables. This and the next three are provided, so that a backend can make functions of their own of
     /// them; nothing else overrides them.
     #[inline(always)]
     fn take_budget(&self, kind: u32, attachment: u16) -> bool
@@ -40,6 +40,14 @@ pub trait Tables {
         Self: Sized,
     {
         budget::take(kind, attachment, self)
+    }
+    /// [`Family::is_public`].
+    #[inline(always)]
+    fn is_public<F: Family>(&self, address: Address) -> bool
+    where
+        Self: Sized,
+    {
+        F::is_public(address)
     }
     /// [`policer::pay`] of these tables.
     #[inline(always)]

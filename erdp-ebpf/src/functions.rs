@@ -44,6 +44,25 @@ extern "C" fn erdp_budget(kind: u32, attachment: u32) -> u32 {
     u32::from(budget::take(kind, attachment as u16, &Maps))
 }
 
+/// See [`erdp_common::tables::Tables::is_public`]. No prefix of the list is longer than 64 bits.
+#[inline(always)]
+pub fn is_public<F: Family>(address: Address) -> bool {
+    let is_public = if F::BITS == V4::BITS { erdp_public4(address.high) } else { erdp_public6(address.high) };
+    is_public != 0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn erdp_public4(high: u64) -> u32 {
+    u32::from(V4::is_public(Address { high, low: 0 }))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn erdp_public6(high: u64) -> u32 {
+    u32::from(V6::is_public(Address { high, low: 0 }))
+}
+
 /// See [`erdp_common::tables::Tables::pay`].
 #[inline(always)]
 pub fn pay(policer: u16, class: Class, ip_bytes: u32) -> Payment {

@@ -189,6 +189,11 @@ impl Tables for Maps {
         functions::take_budget(kind, attachment)
     }
     #[inline(always)]
+    fn is_public<F: Family>(&self, address: Address) -> bool {
+        functions::is_public::<F>(address)
+    }
+
+    #[inline(always)]
     fn pay(&self, policer: u16, class: Class, ip_bytes: u32) -> Payment {
         functions::pay(policer, class, ip_bytes)
     }

@@ -13,6 +13,7 @@ use super::values::Tags;
 #[derive(Default)]
 pub(super) struct Ledger {
     subnets: Vec<Noted<IpNet>>,
+    guarded: Vec<Noted<IpNet>>,
     interfaces: Vec<Noted<(String, Tags)>>,
     pub warnings: Vec<Fault>,
 }
@@ -32,12 +33,18 @@ impl Ledger {
         self.subnets.push(Noted { what, at, key });
     }
 
+    /// A prefix that must not go in clear.
+    pub fn guarded(&mut self, what: IpNet, at: Range<usize>, key: String) {
+        self.guarded.push(Noted { what, at, key });
+    }
+
     pub fn tags(&mut self, interface: &str, tags: Tags, at: Range<usize>, key: String) {
         self.interfaces.push(Noted { what: (interface.to_owned(), tags), at, key });
     }
 
     pub fn check(&self) -> Result<(), Fault> {
         self.no_subnets_overlap()?;
+        self.nothing_guarded_is_on_our_wires()?;
         self.no_interface_is_used_twice()
     }
 
@@ -55,6 +62,21 @@ impl Ledger {
             let reason = format!("{} overlaps {} of {}", later.what, earlier.what, earlier.key);
             let remedy = "give every link and attachment a subnet of its own";
             return Err(Fault::new(later.at.clone(), later.key.clone(), reason, remedy));
+        }
+        Ok(())
+    }
+
+    /// Hosts of a connected subnet are reached in clear, and a prefix has one tunnel.
+    fn nothing_guarded_is_on_our_wires(&self) -> Result<(), Fault> {
+        for (index, noted) in self.guarded.iter().enumerate() {
+            let mut others = self.subnets.iter().chain(self.guarded.iter().take(index));
+            let overlaps =
+                |other: &&Noted<IpNet>| other.what.contains(&noted.what) || noted.what.contains(&other.what);
+            if let Some(other) = others.find(overlaps) {
+                let reason = format!("{} overlaps {} of {}", noted.what, other.what, other.key);
+                let remedy = "name prefixes behind the tunnel only, each once";
+                return Err(Fault::new(noted.at.clone(), noted.key.clone(), reason, remedy));
+            }
         }
         Ok(())
     }

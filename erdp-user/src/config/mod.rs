@@ -57,6 +57,39 @@ pub struct Config {
     pub circuits: Vec<Circuit>,
     /// The attachments towards the customer, in the file's order.
     pub attachments: Vec<CeAttachment>,
+    /// Ways through services, in the file's order.
+    pub chains: Vec<Chain>,
+}
+
+/// A way to a peering through a service: explicit, because domains meet there (requirements C1, C5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Where it starts.
+    pub from: ChainStart,
+    /// Index of the service's attachment in [`Config::attachments`]; it lists `to` among its domains.
+    pub via: usize,
+    /// The peering that is reached.
+    pub to: DomainId,
+}
+
+/// Where a chain starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainStart {
+    /// On an attachment of the customer, by its index in [`Config::attachments`]; it does not list the chain's end itself.
+    Attachment(usize),
+    /// At the MSEEs of another peering.
+    Peering(DomainId),
+}
+
+/// What an attachment is when a VPN, NAT or appliance is behind it (requirements B8, B9).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The operator's name for it, unique.
+    pub name: String,
+    /// Its addresses to which chains send, in the attachment's subnets.
+    pub next_hops: Vec<IpAddr>,
+    /// Prefixes that are reached through it or not at all.
+    pub encrypted_only: Vec<IpNet>,
 }
 
 /// An ExpressRoute circuit: two links to two MSEEs, never more or fewer (requirement B1).
@@ -229,8 +262,12 @@ pub struct CeAttachment {
     /// Share of the flows from Azure that each of its peers gets, in relation to other attachments whose peers announce the same
     /// prefix.
     pub weight: NonZero<u8>,
-    /// The routing domains, first one preferred.
+    /// The routing domains that may be used, first one preferred.
     pub domains: Vec<DomainId>,
+    /// Those that are listed and that the attachment's zone may not use (requirement C5).
+    pub forbidden: Vec<DomainId>,
+    /// Set if it leads to a service and not to the customer.
+    pub service: Option<Service>,
     /// Our addresses with the length of their subnets, IPv4 first; at most one of each family.
     pub addresses: Vec<IpNet>,
     /// The customer's routers.

@@ -3,11 +3,13 @@
 //! The first refusal ends the work; warnings are gathered. Whatever must be compared with other parts of the file is
 //! noted in the [`Ledger`] on the way and judged at the end.
 //!
-//! Here: the file's top and what several tables share; `circuit` and `attachment`: the tables; `subnet`: addresses.
+//! Here: the file's top and what several tables share; `circuit`, `attachment`, `service` and `zone`: the tables; `subnet`: addresses.
 
 mod attachment;
 pub(super) mod circuit;
+mod service;
 mod subnet;
+mod zone;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -27,6 +29,7 @@ use super::{CeAttachment, Circuit, Config, Link, PeeringKind};
 use crate::bgp::Seconds;
 use attachment::attachment;
 use circuit::circuit;
+use zone::Zones;
 
 /// What the MSEE uses itself (requirement B4).
 const DEFAULT_HOLD: Seconds = Seconds(180);
@@ -59,11 +62,14 @@ pub(super) fn config(text: &str) -> Result<(Config, Vec<Fault>), Fault> {
         .collect::<Result<Vec<_>, _>>()?;
     unique_names(&raw.circuit)?;
     let names = peering_names(&circuits);
+    let zones = Zones::read(&raw.zone_rule, &names)?;
     let attachments = raw
         .attachment
         .iter()
-        .map(|table| attachment(table.get_ref(), &names, asn, &mut ledger))
+        .map(|table| attachment(table.get_ref(), &names, &zones, asn, &mut ledger))
         .collect::<Result<Vec<_>, _>>()?;
+    Zones::must_be_used(&raw.zone_rule, &raw.attachment)?;
+    let chains = service::chains(&raw.chain, &names, &attachments, &raw.attachment)?;
     let router_id = router_id(raw.router_id.as_ref(), &circuits, &attachments)?;
     let fib_blocks = match &raw.fib_blocks {
         Some(spanned) => value(spanned, "fib-blocks", |blocks| fib_blocks(*blocks))?,
@@ -74,7 +80,7 @@ pub(super) fn config(text: &str) -> Result<(Config, Vec<Fault>), Fault> {
     ledger.check()?;
     let symmetric_hash = raw.symmetric_hash;
     Ok((
-        Config { asn, router_id, fib_blocks, symmetric_hash, drop_samples, circuits, attachments },
+        Config { asn, router_id, fib_blocks, symmetric_hash, drop_samples, circuits, attachments, chains },
         ledger.warnings,
     ))
 }

@@ -51,12 +51,19 @@ pub enum Side {
     Msee(LinkRole),
     /// The customer's edge.
     Ce,
+    /// A VPN, NAT or appliance in a forwarding namespace of its own (requirement B8).
+    Service,
 }
 
 impl Side {
     /// Whether the other end is Microsoft's.
     pub fn is_msee(self) -> bool {
         matches!(self, Side::Msee(_))
+    }
+
+    /// Whether both are Microsoft's, the customer's, or services: between such nothing is forwarded or told without being asked for.
+    pub fn is_like(self, other: Side) -> bool {
+        self.is_msee() == other.is_msee() && (self == Side::Service) == (other == Side::Service)
     }
 }
 
@@ -65,6 +72,7 @@ impl fmt::Display for Side {
         match self {
             Side::Msee(role) => write!(f, "MSEE ({})", role.as_str()),
             Side::Ce => write!(f, "CE"),
+            Side::Service => write!(f, "service"),
         }
     }
 }
@@ -101,6 +109,10 @@ pub struct Attachment {
     pub weight: NonZero<u8>,
     /// The routing domains reached from here, first one preferred; exactly one on the MSEE side.
     pub domains: Vec<DomainId>,
+    /// Those that the attachment lists and its zone may not use (requirement C5); none on the MSEE side.
+    pub forbidden: Vec<DomainId>,
+    /// Prefixes that only this attachment's service may carry (requirement B9).
+    pub encrypted_only: Vec<IpNet>,
     /// Our addresses, each with the length of its subnet, IPv4 first.
     pub addresses: Vec<IpNet>,
 }
@@ -174,13 +186,21 @@ impl Config {
                 name: format!("{}{}", ce.interface, ce.tags),
                 interface: ce.interface.clone(),
                 tags: ce.tags,
-                side: Side::Ce,
+                side: if ce.service.is_some() { Side::Service } else { Side::Ce },
                 weight: ce.weight,
                 domains: ce.domains.clone(),
+                forbidden: ce.forbidden.clone(),
+                encrypted_only: ce.service.iter().flat_map(|it| it.encrypted_only.iter().copied()).collect(),
                 addresses: ce.addresses.clone(),
             });
         }
         list
+    }
+
+    /// The identifier of one of the file's attachments, by its index: they come after those of the MSEEs.
+    pub fn ce_attachment(&self, index: usize) -> AttachmentId {
+        let before = self.attachments().iter().filter(|attachment| attachment.side.is_msee()).count();
+        AttachmentId(u16::try_from(before + index).unwrap_or(u16::MAX))
     }
 
     /// The BGP peers of this box, in the order of their identifiers: by attachment, IPv4 sessions first on the MSEE
@@ -190,7 +210,7 @@ impl Config {
         for attachment in self.attachments() {
             let sessions = match attachment.side {
                 Side::Msee(role) => self.msee_sessions(&attachment, role),
-                Side::Ce => self.ce_sessions(&attachment),
+                Side::Ce | Side::Service => self.ce_sessions(&attachment),
             };
             for mut session in sessions {
                 session.id = PeerId(next_id(&list));
@@ -288,6 +308,8 @@ fn msee_attachment(
         side: Side::Msee(role),
         weight: NonZero::<u8>::MIN,
         domains: vec![domain.id],
+        forbidden: Vec::new(),
+        encrypted_only: Vec::new(),
         addresses: peering.addresses(role).filter_map(address).collect(),
     })
 }

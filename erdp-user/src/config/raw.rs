@@ -20,6 +20,27 @@ pub(super) struct RawConfig {
     pub circuit: Vec<Spanned<RawCircuit>>,
     #[serde(default)]
     pub attachment: Vec<Spanned<RawAttachment>>,
+    #[serde(default)]
+    pub zone_rule: Vec<Spanned<RawZoneRule>>,
+    #[serde(default)]
+    pub chain: Vec<Spanned<RawChain>>,
+}
+
+/// A way through a service.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawChain {
+    pub from: Spanned<String>,
+    pub via: Spanned<String>,
+    pub to: Spanned<String>,
+}
+
+/// Which peerings a zone may use (requirement C5).
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawZoneRule {
+    pub zone: Spanned<String>,
+    pub peerings: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -81,6 +102,10 @@ pub(super) enum OneOrTwo {
 pub(super) struct RawAttachment {
     pub interface: Spanned<String>,
     pub peerings: Spanned<Vec<Spanned<String>>>,
+    pub zone: Option<Spanned<String>>,
+    pub service: Option<Spanned<String>>,
+    pub next_hops: Option<Spanned<Vec<Spanned<String>>>>,
+    pub encrypted_only: Option<Spanned<Vec<Spanned<String>>>>,
     pub weight: Option<Spanned<i64>>,
     pub vlan: Option<Spanned<i64>>,
     pub s_vlan: Option<Spanned<i64>>,

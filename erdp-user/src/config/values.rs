@@ -9,6 +9,16 @@ use crate::bgp::{Asn, Seconds};
 /// Why a value was refused, and what to write instead.
 pub(super) type Why = (String, String);
 
+/// A name that can stand in other keys, in messages and in labels of metrics.
+pub(super) fn plain_name(name: &str) -> Result<String, Why> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
+    if name.is_empty() || !name.chars().all(is_plain) {
+        let reason = format!("`{name}` is not a plain name");
+        return Err((reason, "use letters, digits, `-`, `_` and `.`".to_owned()));
+    }
+    Ok(name.to_owned())
+}
+
 /// A bandwidth in bits per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct BitsPerSecond(pub u64);

@@ -42,7 +42,11 @@ impl Controller {
             json!({
                 "peer": peer.session.remote,
                 "asn": peer.session.remote_asn,
-                "side": if peer.side.is_msee() { "msee" } else { "ce" },
+                "side": match peer.side {
+                    Side::Msee(_) => "msee",
+                    Side::Ce => "ce",
+                    Side::Service => "service",
+                },
                 "state": status.state,
                 "received": counts.received,
                 "refused": counts.refused,
@@ -111,7 +115,7 @@ impl Controller {
                 }));
             }
         }
-        for attachment in self.attachments.iter().filter(|attachment| attachment.side == Side::Ce) {
+        for attachment in self.attachments.iter().filter(|attachment| !attachment.side.is_msee()) {
             rows.push(json!({
                 "link": attachment.name, "interface": attachment.interface,
                 "up": self.is_up(&attachment.interface), "xdp": self.mode, "sla": null,

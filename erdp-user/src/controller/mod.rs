@@ -17,6 +17,7 @@ mod answers;
 mod change;
 mod drops;
 pub mod limits;
+mod policy;
 pub mod start;
 
 use std::{

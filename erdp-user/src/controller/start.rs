@@ -18,10 +18,10 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Controller, Inputs, fib_id, limits};
+use super::{Controller, Inputs, fib_id, limits, policy};
 use crate::{
     bgp::{Cease, ListenError, Listener, PORT, PeerEvent, Speaker},
-    config::{Attachment, Config, ConfigError, DomainId, VlanId},
+    config::{Attachment, Config, ConfigError, Domain, DomainId, PeeringKind, Side, VlanId},
     control::server::{ControlError, Server},
     dataplane::{
         Dataplane, DataplaneError, Mode, Record,
@@ -199,6 +199,7 @@ impl Controller {
     ) -> Result<Self, StartError> {
         let mut forwarding = Forwarding::new(topology, &mut dataplane)?;
         forwarding.connect(0, &mut dataplane)?;
+        forwarding.guard(0, &mut dataplane)?;
         let peers = config.peers();
         for peer in &peers {
             let address = match peer.session.remote {
@@ -288,7 +289,8 @@ fn topology(config: &Config, facts: &[KernelEvent]) -> Result<Topology, StartErr
     Ok(Topology::new(list.collect::<Result<_, StartError>>()?))
 }
 
-fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> AttachmentFacts {
+/// What the forwarding table needs to know of an attachment on the interface with this index.
+pub fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> AttachmentFacts {
     let domains = config.domains();
     let circuit = |id: &DomainId| config.circuits.get(domains.get(usize::from(id.0))?.circuit);
     let circuits: Vec<_> = attachment.domains.iter().filter_map(circuit).collect();
@@ -307,6 +309,9 @@ fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> A
         interface: attachment.interface.clone(),
         ifindex,
         is_msee: attachment.side.is_msee(),
+        is_service: attachment.side == Side::Service,
+        public_sources: attachment.side.is_msee()
+            && attachment.domains.iter().any(|id| is_microsoft(&domains, *id)),
         // A CE attachment works as long as one of its circuits does; a disabled circuit has no routes to offer.
         enabled: circuits.iter().any(|circuit| circuit.enabled),
         hairpin: circuits.iter().all(|circuit| circuit.hairpin),
@@ -320,7 +325,14 @@ fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> A
         link_local6: None,
         subnets: attachment.addresses.iter().map(IpNet::trunc).collect(),
         domains: attachment.domains.iter().map(|id| usize::from(id.0)).collect(),
+        chained: policy::chained(config, attachment),
+        encrypted_only: attachment.encrypted_only.clone(),
+        forbidden: attachment.forbidden.iter().map(|id| usize::from(id.0)).collect(),
     }
+}
+
+fn is_microsoft(domains: &[Domain], id: DomainId) -> bool {
+    domains.get(usize::from(id.0)).is_some_and(|domain| domain.kind == PeeringKind::Microsoft)
 }
 
 /// Adds our addresses where they are not yet; the answer is what was added.

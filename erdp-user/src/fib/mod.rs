@@ -3,7 +3,7 @@
 //! # A route's way
 //! [`Forwarding::routes`] takes what the RIB has decided for prefixes of routing domains. Each *view* is one routing table
 //! pair in the trie: one for each domain, which its MSEE attachments use, and one for each combination of domains that a CE
-//! attachment lists (C6): there the first listed domain that has a route for a prefix wins. A set of next hops becomes a
+//! attachment lists (C6): there the first listed domain that has a route for a prefix wins. [`views`] says what may be in one. A set of next hops becomes a
 //! group, equal sets share one; [`ids`] hands out identifiers, counted and reused only after a grace period.
 //!
 //! # A neighbour's way
@@ -17,6 +17,7 @@
 mod connected;
 mod ids;
 mod topology;
+mod views;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -26,15 +27,19 @@ use std::{
 
 use erdp_common::{
     abi::{
-        Attachment, GROUP_DISCARD, GROUP_GLEAN, GROUP_MEMBERS, Group, MAX_GROUPS, MAX_NEXT_HOPS,
-        NEXT_HOP_MSEE, NEXT_HOP_RESOLVED, NextHop,
+        Attachment, GROUP_DISCARD, GROUP_ENCRYPTED_ONLY, GROUP_GLEAN, GROUP_MEMBERS, GROUP_ZONE_FORBIDDEN,
+        Group, MAX_GROUPS, MAX_NEXT_HOPS, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED,
+        NEXT_HOP_SERVICE, NextHop,
     },
     fib::build::{Fib, PoolFull, Prefix, Store, Table},
     group::{Member, fill},
 };
 use ipnet::IpNet;
 
-pub use self::topology::{AttachmentFacts, AttachmentId, Topology};
+pub use self::{
+    topology::{AttachmentFacts, AttachmentId, Topology},
+    views::{Policy, Source},
+};
 use crate::dataplane::{Dataplane, DataplaneError, Record};
 use ids::Ids;
 
@@ -56,6 +61,10 @@ pub enum Target {
     Glean(AttachmentId),
     /// Nothing: drop on purpose.
     Discard,
+    /// Nothing: zones keep the two ends apart (C5).
+    ZoneForbidden,
+    /// Nothing: it must not go in clear (B9).
+    EncryptedOnly,
 }
 
 /// What the kernel should do for a neighbour.
@@ -97,8 +106,9 @@ pub enum FibError {
 
 /// One routing table pair.
 struct View {
-    /// Domains in order of preference.
-    domains: Vec<usize>,
+    policy: Policy,
+    /// Prefixes that only a forbidden source has.
+    refusals: BTreeSet<IpNet>,
     table4: Table,
     table6: Table,
 }
@@ -148,14 +158,14 @@ impl Forwarding {
             .ok_or_else(|| DataplaneError::Map { map: "FIB_LINES", reason: "handed out already".into() })?;
         let mut fib = Fib::new(store);
         let mut views = Vec::new();
-        for domains in topology.views() {
+        for policy in topology.views() {
             let full = |full: PoolFull| FibError::PoolFull {
                 prefix: IpNet::default(),
                 needed: full.needed,
                 capacity: full.capacity,
             };
             let (table4, table6) = (fib.create_table().map_err(full)?, fib.create_table().map_err(full)?);
-            views.push(View { domains, table4, table6 });
+            views.push(View { policy, refusals: BTreeSet::new(), table4, table6 });
         }
         let mut forwarding = Self {
             topology,
@@ -202,8 +212,14 @@ impl Forwarding {
                 Some(target) => self.routes.insert((domain, prefix), target),
                 None => self.routes.remove(&(domain, prefix)),
             };
-            let seen_by = |(at, view): (usize, &View)| view.domains.contains(&domain).then_some((at, prefix));
-            touched.extend(self.views.iter().enumerate().filter_map(seen_by));
+            for view in 0..self.views.len() {
+                if self.views[view].policy.concerns(domain) {
+                    touched.insert((view, prefix));
+                    touched.extend(
+                        self.refusals_within(view, prefix).into_iter().map(|refusal| (view, refusal)),
+                    );
+                }
+            }
         }
         self.install(touched, now_ns, dataplane)
     }
@@ -359,7 +375,7 @@ impl Forwarding {
         result
     }
 
-    /// What has to be written for a prefix: the first domain that has a route wins. Its group is held already.
+    /// What has to be written for a prefix: see [`views`]. Its group is held already.
     fn resolve(
         &mut self,
         view: usize,
@@ -367,8 +383,12 @@ impl Forwarding {
         now_ns: u64,
         dataplane: &mut dyn Dataplane,
     ) -> Result<Option<Placement>, FibError> {
-        let wanted =
-            self.views[view].domains.iter().find_map(|domain| self.routes.get(&(*domain, prefix))).cloned();
+        let (wanted, is_refusal) = self.wanted(view, prefix);
+        if is_refusal {
+            self.views[view].refusals.insert(prefix);
+        } else {
+            self.views[view].refusals.remove(&prefix);
+        }
         let before = self.installed.get(&(view, prefix)).copied();
         let group = match wanted {
             Some(target) if before.is_some() && before == self.groups.get(&target) => before,
@@ -500,6 +520,12 @@ impl Forwarding {
         if facts.is_msee {
             record.flags |= NEXT_HOP_MSEE;
         }
+        if facts.is_service {
+            record.flags |= NEXT_HOP_SERVICE;
+        }
+        if facts.public_sources {
+            record.flags |= NEXT_HOP_PUBLIC_SOURCES;
+        }
         if let Some(mac) = self.macs.get(&key) {
             record.flags |= NEXT_HOP_RESOLVED;
             record.l2[..6].copy_from_slice(mac);
@@ -517,7 +543,8 @@ impl Forwarding {
 
     fn write_attachments(&mut self, dataplane: &mut dyn Dataplane) -> Result<(), FibError> {
         for facts in self.topology.attachments() {
-            let view = &self.views[self.topology.view_of(facts.id)];
+            let policy = self.topology.policy(facts.id);
+            let Some(view) = self.views.iter().find(|view| view.policy == policy) else { continue };
             let record: Attachment = facts.record(view.table4.root(), view.table6.root());
             dataplane.write(&Record::Attachment(facts.id.0, record))?;
             dataplane.write(&Record::TxPort(facts.id.0, facts.ifindex))?;
@@ -541,6 +568,8 @@ fn bits(prefix: IpNet) -> Prefix {
 fn group(target: &Target, members: &[Member], before: Option<&Group>) -> Group {
     match target {
         Target::Discard => Group { kind: GROUP_DISCARD, ..Group::default() },
+        Target::EncryptedOnly => Group { kind: GROUP_ENCRYPTED_ONLY, ..Group::default() },
+        Target::ZoneForbidden => Group { kind: GROUP_ZONE_FORBIDDEN, ..Group::default() },
         Target::Glean(attachment) => {
             Group { kind: GROUP_GLEAN, attachment: attachment.0, ..Group::default() }
         }

@@ -21,6 +21,8 @@ fn topology() -> Topology {
         interface: format!("if{ifindex}"),
         ifindex,
         is_msee,
+        is_service: false,
+        public_sources: id == 3,
         enabled: true,
         hairpin: false,
         policer_in: 0,
@@ -33,6 +35,9 @@ fn topology() -> Topology {
         link_local6: None,
         subnets: vec![format!("198.18.{id}.0/24").parse().expect("a subnet")],
         domains: domains.to_vec(),
+        forbidden: Vec::new(),
+        chained: Vec::new(),
+        encrypted_only: Vec::new(),
     };
     Topology::new(vec![
         facts(1, 11, true, [None, None], &[0]),
@@ -43,6 +48,33 @@ fn topology() -> Topology {
     ])
 }
 
+/// The same with CE 5 in a zone that may not use domain 0, which it lists.
+fn zoned() -> Topology {
+    let mut all: Vec<AttachmentFacts> = topology().attachments().cloned().collect();
+    all[4].forbidden = vec![0];
+    Topology::new(all)
+}
+
+/// CE 5 is a NAT service in domain 1, through which a new CE 6 of domain 0 and the MSEEs of domain 0 reach domain 1.
+fn chained() -> Topology {
+    let mut all: Vec<AttachmentFacts> = topology().attachments().cloned().collect();
+    let lan = AttachmentFacts {
+        id: AttachmentId(6),
+        ifindex: 16,
+        subnets: vec!["198.18.6.0/24".parse().expect("a subnet")],
+        domains: vec![0],
+        weight: NonZero::<u8>::MIN,
+        ..all[3].clone()
+    };
+    all.push(lan);
+    all[4].is_service = true;
+    all[4].chained = vec![Source::On(0, AttachmentId(6)), Source::Microsoft(0)];
+    for at in [0, 1, 5] {
+        all[at].chained = vec![Source::Through(1, [via(5, 2)].into())];
+    }
+    Topology::new(all)
+}
+
 struct Bench {
     forwarding: Forwarding,
     dataplane: MemoryDataplane,
@@ -50,9 +82,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let mut dataplane = MemoryDataplane::new(4096);
-        let mut forwarding = Forwarding::new(topology(), &mut dataplane).expect("room");
-        for ifindex in [11, 12, 14, 15] {
+        Self::of(topology())
+    }
+
+    fn of(topology: Topology) -> Self {
+        let mut dataplane = MemoryDataplane::new(8192);
+        let mut forwarding = Forwarding::new(topology, &mut dataplane).expect("room");
+        for ifindex in [11, 12, 14, 15, 16] {
             let facts = LinkFacts { mac: [2, 0, 0, 0, 1, ifindex as u8], mtu: 1500 };
             forwarding.link_facts(ifindex, facts, &mut dataplane).expect("memory");
             forwarding.link(ifindex, true, &mut dataplane).expect("memory");
@@ -71,8 +107,12 @@ impl Bench {
     }
 
     fn ask(&self, ifindex: u32, to: &str) -> Answer {
+        self.ask_from(ifindex, "198.18.64.9", to)
+    }
+
+    fn ask_from(&self, ifindex: u32, from: &str, to: &str) -> Answer {
         let question = Question {
-            from: "198.18.64.9".parse().expect("an address"),
+            from: from.parse().expect("an address"),
             to: to.parse().expect("an address"),
             ports: (1, 2),
             hop_limit: 64,
@@ -123,6 +163,154 @@ fn domains_do_not_leak_and_a_ce_attachment_sees_the_union_in_its_order() {
     assert_eq!(bench.next_hop(15, "20.1.1.1"), Some(via(3, 2)), "attachment 5 knows domain 1 only");
     bench.route(0, "20.0.0.0/8", &[], 0);
     assert_eq!(bench.next_hop(14, "20.1.1.1"), Some(via(3, 2)), "the second domain's route takes over");
+}
+
+#[test]
+fn d4_a_private_source_is_dropped_towards_microsoft_peering_and_only_there() {
+    let mut bench = Bench::new();
+    [via(1, 2), via(3, 2)].iter().for_each(|key| bench.resolve(*key));
+    bench.route(0, "20.0.0.0/8", &[via(1, 2)], 0);
+    bench.route(1, "40.0.0.0/8", &[via(3, 2)], 0);
+    let unnatted = Some(erdp_common::reason::DropReason::UnnattedSource);
+    assert_eq!(bench.ask_from(14, "10.1.2.3", "40.1.1.1").drop_reason(), unnatted);
+    assert_eq!(bench.ask_from(14, "198.18.64.9", "40.1.1.1").drop_reason(), None);
+    assert_eq!(bench.ask_from(14, "10.1.2.3", "20.1.1.1").drop_reason(), None);
+}
+
+#[test]
+fn c5_a_zone_keeps_an_attachment_and_a_peering_apart_in_both_directions_and_says_so() {
+    use erdp_common::reason::DropReason::{NoRoute, ZoneForbidden};
+    let mut bench = Bench::of(zoned());
+    [via(1, 2), via(3, 2), via(5, 2)].iter().for_each(|key| bench.resolve(*key));
+    bench.forwarding.connect(0, &mut bench.dataplane).expect("room");
+    bench.route(0, "20.0.0.0/8", &[via(1, 2)], 0);
+    bench.route(1, "40.0.0.0/8", &[via(3, 2)], 0);
+    bench.route(1, "198.18.128.0/24", &[via(5, 2)], 0);
+    assert_eq!(bench.ask(15, "20.1.1.1").drop_reason(), Some(ZoneForbidden), "to the forbidden peering");
+    assert_eq!(bench.ask(11, "198.18.128.9").drop_reason(), Some(ZoneForbidden), "and from it");
+    assert_eq!(bench.ask(11, "198.18.5.9").drop_reason(), Some(ZoneForbidden), "to a connected host, too");
+    assert_eq!(bench.next_hop(15, "40.1.1.1"), Some(via(3, 2)), "what is allowed works");
+    assert_eq!(bench.next_hop(14, "20.1.1.1"), Some(via(1, 2)), "and so do others");
+    assert_eq!(bench.ask(15, "30.1.1.1").drop_reason(), Some(NoRoute));
+    bench.route(0, "20.0.0.0/8", &[], 0);
+    bench.route(1, "198.18.128.0/24", &[], 0);
+    assert_eq!(bench.ask(15, "20.1.1.1").drop_reason(), Some(NoRoute), "the refusal goes with the route");
+    assert_eq!(bench.ask(11, "198.18.128.9").drop_reason(), Some(NoRoute));
+}
+
+#[test]
+fn c5_a_prefix_that_an_allowed_peering_has_as_well_is_used_there() {
+    let mut bench = Bench::of(zoned());
+    [via(1, 2), via(3, 2)].iter().for_each(|key| bench.resolve(*key));
+    bench.route(0, "20.0.0.0/8", &[via(1, 2)], 0);
+    assert_eq!(bench.next_hop(15, "20.1.1.1"), None);
+    bench.route(1, "20.0.0.0/8", &[via(3, 2)], 0);
+    assert_eq!(bench.next_hop(15, "20.1.1.1"), Some(via(3, 2)));
+}
+
+#[test]
+fn c5_a_refusal_takes_nothing_away_from_a_shorter_prefix_that_is_allowed() {
+    use erdp_common::reason::DropReason::ZoneForbidden;
+    let mut bench = Bench::of(zoned());
+    [via(1, 2), via(3, 2)].iter().for_each(|key| bench.resolve(*key));
+    bench.route(0, "20.1.0.0/16", &[via(1, 2)], 0);
+    assert_eq!(bench.ask(15, "20.1.1.1").drop_reason(), Some(ZoneForbidden));
+    bench.route(1, "20.0.0.0/8", &[via(3, 2)], 0);
+    assert_eq!(bench.next_hop(15, "20.1.1.1"), Some(via(3, 2)), "the shorter prefix came later");
+    bench.route(0, "20.1.2.0/24", &[via(1, 2)], 0);
+    assert_eq!(bench.next_hop(15, "20.1.2.1"), Some(via(3, 2)), "or earlier");
+    bench.route(1, "20.0.0.0/8", &[], 0);
+    assert_eq!(bench.ask(15, "20.1.2.1").drop_reason(), Some(ZoneForbidden), "and goes");
+}
+
+#[test]
+fn c2_what_came_from_microsoft_goes_back_there_only_where_hairpin_allows_it() {
+    use erdp_common::reason::DropReason::{Hairpin, NoRoute};
+    for allowed in [false, true] {
+        let mut all: Vec<AttachmentFacts> = topology().attachments().cloned().collect();
+        all[0].hairpin = allowed; // the circuit of domain 0
+        all[1].hairpin = allowed;
+        let mut bench = Bench::of(Topology::new(all));
+        [via(1, 2), via(2, 2), via(3, 2)].iter().for_each(|key| bench.resolve(*key));
+        bench.route(0, "20.0.0.0/8", &[via(1, 2), via(2, 2)], 0);
+        bench.route(1, "40.0.0.0/8", &[via(3, 2)], 0);
+        let answer = bench.ask(11, "20.1.1.1");
+        assert_eq!(answer.drop_reason(), (!allowed).then_some(Hairpin), "from VNet to VNet of one circuit");
+        assert_eq!(bench.ask(11, "40.1.1.1").drop_reason(), Some(NoRoute), "never to another peering");
+    }
+}
+
+#[test]
+fn c5_a_chain_leads_through_its_service_in_both_directions_and_never_past_it() {
+    use erdp_common::reason::DropReason::{Hairpin, NoRoute, UnnattedSource};
+    let mut bench = Bench::of(chained());
+    [via(1, 2), via(3, 2), via(5, 2), via(6, 2)].iter().for_each(|key| bench.resolve(*key));
+    bench.route(0, "20.0.0.0/8", &[via(1, 2)], 0);
+    bench.route(1, "40.0.0.0/8", &[via(3, 2)], 0);
+    bench.route(0, "10.6.0.0/16", &[via(6, 2)], 0);
+    bench.route(1, "198.18.200.0/24", &[via(5, 2)], 0); // the NAT's own addresses
+    let private = |bench: &Bench, ifindex, to: &str| {
+        let answer = bench.ask_from(ifindex, "10.6.0.9", to);
+        (bench.forwarding.next_hop_key(answer.trace.next_hop), answer.drop_reason())
+    };
+    assert_eq!(private(&bench, 16, "40.1.1.1"), (Some(via(5, 2)), None), "the LAN to the NAT");
+    assert_eq!(private(&bench, 11, "40.1.1.1"), (Some(via(5, 2)), None), "a VNet to the NAT");
+    assert_eq!(
+        private(&bench, 15, "40.1.1.1"),
+        (Some(via(3, 2)), Some(UnnattedSource)),
+        "what it did not NAT"
+    );
+    assert_eq!(bench.next_hop(15, "40.1.1.1"), Some(via(3, 2)), "the NAT to Microsoft");
+    let tagged = Question {
+        from: "40.1.1.1".parse().expect("an address"),
+        to: "198.18.200.7".parse().expect("an address"),
+        ports: (1, 2),
+        hop_limit: 64,
+        tags: [Some(300), None],
+    };
+    let back = bench.dataplane.ask(11, &tagged.frame().expect("one family")).expect("memory");
+    assert_eq!(bench.forwarding.next_hop_key(back.trace.next_hop), Some(via(5, 2)), "Microsoft to the NAT");
+    assert_eq!(bench.next_hop(15, "10.6.0.9"), Some(via(6, 2)), "the NAT back to the LAN");
+    assert_eq!(bench.next_hop(15, "20.1.1.1"), Some(via(1, 2)), "and back to a VNet");
+    assert_eq!(
+        bench.ask(16, "198.18.200.7").drop_reason(),
+        Some(NoRoute),
+        "no chain leads to the NAT itself"
+    );
+    assert_eq!(bench.ask(15, "198.18.200.7").drop_reason(), Some(Hairpin), "nor from a service to itself");
+    bench.forwarding.link(15, false, &mut bench.dataplane).expect("memory");
+    assert_eq!(bench.next_hop(16, "40.1.1.1"), None, "without its service a chain is no way");
+}
+
+#[test]
+fn b9_an_encrypted_only_prefix_goes_through_its_service_or_nowhere() {
+    use erdp_common::reason::DropReason::{EncryptedOnly, NoLiveLink};
+    let mut all: Vec<AttachmentFacts> = topology().attachments().cloned().collect();
+    all[4].is_service = true;
+    all[4].domains = vec![0];
+    all[4].encrypted_only = vec!["10.9.0.0/16".parse().expect("a prefix")];
+    let mut bench = Bench::of(Topology::new(all));
+    bench.forwarding.guard(0, &mut bench.dataplane).expect("room");
+    [via(1, 2), via(3, 2), via(4, 2), via(5, 2)].iter().for_each(|key| bench.resolve(*key));
+    let in_clear = |bench: &Bench| [14, 11, 15].map(|ifindex| bench.ask(ifindex, "10.9.1.1").drop_reason());
+    assert_eq!(in_clear(&bench), [Some(EncryptedOnly); 3], "nobody has a route");
+    for shorter in ["0.0.0.0/0", "10.0.0.0/8", "10.9.0.0/16", "10.9.1.0/24", "10.9.1.1/32"] {
+        for (domain, key) in [(0, via(1, 2)), (1, via(3, 2)), (0, via(4, 2))] {
+            bench.route(domain, shorter, &[key], 0);
+            assert_eq!(in_clear(&bench), [Some(EncryptedOnly); 3], "{shorter} by {key:?}");
+            bench.route(domain, shorter, &[], 0);
+        }
+    }
+    bench.route(0, "10.0.0.0/8", &[via(1, 2)], 0);
+    bench.route(0, "10.9.0.0/16", &[via(5, 2)], 0);
+    bench.route(0, "10.9.1.0/24", &[via(1, 2)], 0);
+    assert_eq!(bench.next_hop(14, "10.9.1.1"), Some(via(5, 2)), "through the service");
+    assert_eq!(bench.next_hop(11, "10.9.1.1"), Some(via(5, 2)), "from the other side too");
+    assert_eq!(bench.next_hop(14, "10.8.1.1"), Some(via(1, 2)), "what is outside is free");
+    bench.forwarding.link(15, false, &mut bench.dataplane).expect("memory");
+    assert_eq!(bench.ask(14, "10.9.1.1").drop_reason(), Some(NoLiveLink), "its link is down");
+    bench.route(0, "10.9.0.0/16", &[], 0);
+    assert_eq!(bench.ask(14, "10.9.1.1").drop_reason(), Some(EncryptedOnly), "its route is gone");
 }
 
 #[test]

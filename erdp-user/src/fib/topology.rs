@@ -6,9 +6,12 @@ use std::{
     num::NonZero,
 };
 
-use erdp_common::abi::{ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, Attachment, Port, Vlan};
+use erdp_common::abi::{
+    ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, ATTACHMENT_SERVICE, Attachment, Port, Vlan,
+};
 use ipnet::IpNet;
 
+use super::{Policy, Source};
 use crate::dataplane::Record;
 
 /// A logical interface; from 1, as in the maps.
@@ -28,6 +31,10 @@ pub struct AttachmentFacts {
     pub ifindex: u32,
     /// Faces Microsoft.
     pub is_msee: bool,
+    /// Faces a service: a VPN, NAT or appliance (B8).
+    pub is_service: bool,
+    /// Faces Microsoft peering, where only public addresses may be sources (D4).
+    pub public_sources: bool,
     /// Its circuit is enabled (A8).
     pub enabled: bool,
     /// Same-side forwarding is allowed (C2).
@@ -52,6 +59,12 @@ pub struct AttachmentFacts {
     pub subnets: Vec<IpNet>,
     /// Routing domains in order of preference; an MSEE attachment has one.
     pub domains: Vec<usize>,
+    /// Routing domains that it lists and that its zone may not use (C5).
+    pub forbidden: Vec<usize>,
+    /// What chains add to its routes, after those of its domains.
+    pub chained: Vec<Source>,
+    /// Prefixes that only this service may carry (B9).
+    pub encrypted_only: Vec<IpNet>,
 }
 
 impl AttachmentFacts {
@@ -63,6 +76,7 @@ impl AttachmentFacts {
             root6,
             flags: bit(self.enabled, ATTACHMENT_ENABLED)
                 | bit(self.is_msee, ATTACHMENT_MSEE)
+                | bit(self.is_service, ATTACHMENT_SERVICE)
                 | bit(self.hairpin, ATTACHMENT_HAIRPIN),
             local4: self.local4.map_or([0; 4], |address| address.octets()),
             local6: self.local6.map_or([0; 16], |address| address.octets()),
@@ -123,21 +137,16 @@ impl Topology {
         self.interfaces().keys().position(|other| *other == ifindex).map(|at| at as u16 + 1)
     }
 
-    /// The domain lists that need a routing table: each once.
-    pub fn views(&self) -> Vec<Vec<usize>> {
-        let mut views: Vec<Vec<usize>> = Vec::new();
+    /// The policies that need a routing table: each once.
+    pub fn views(&self) -> Vec<Policy> {
+        let mut views: Vec<Policy> = Vec::new();
         for facts in &self.0 {
-            if !views.contains(&facts.domains) {
-                views.push(facts.domains.clone());
+            let policy = self.policy(facts.id);
+            if !views.contains(&policy) {
+                views.push(policy);
             }
         }
         views
-    }
-
-    /// The index in [`Self::views`] of an attachment's view.
-    pub fn view_of(&self, id: AttachmentId) -> usize {
-        let domains = self.attachment(id).map(|facts| &facts.domains);
-        self.views().iter().position(|view| Some(view) == domains).unwrap_or(0)
     }
 
     /// Ports and VLAN blocks: 1 and up, one for each interface with tags and one for each outer tag with inner ones.

@@ -41,6 +41,7 @@ fn table() -> &'static [IpNet] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
 
     #[test]
     fn every_row_of_the_table_is_a_prefix_without_host_bits() {
@@ -49,6 +50,37 @@ mod tests {
             assert_eq!(net, net.trunc(), "{text}");
         }
         assert_eq!(table().len(), BOGONS.len());
+    }
+
+    #[test]
+    fn d4_the_packet_path_calls_public_what_the_policy_lets_in() {
+        use erdp_common::family::{Address, Family as _, V4, V6};
+        let is_public = |address: IpAddr| match address {
+            IpAddr::V4(address) => V4::is_public(Address::v4(address.octets())),
+            IpAddr::V6(address) => V6::is_public(Address::v6(address.octets())),
+        };
+        // The ends of each bogon, and their neighbours outside.
+        let edges = table().iter().flat_map(|bogon| match bogon {
+            IpNet::V4(net) => {
+                let (first, last) = (u32::from(net.network()), u32::from(net.broadcast()));
+                [first.wrapping_sub(1), first, last, last.wrapping_add(1)].map(|it| IpAddr::V4(it.into()))
+            }
+            IpNet::V6(net) => {
+                let (first, last) = (u128::from(net.network()), u128::from(net.broadcast()));
+                [first.wrapping_sub(1), first, last, last.wrapping_add(1)].map(|it| IpAddr::V6(it.into()))
+            }
+        });
+        for address in edges {
+            assert_eq!(is_public(address), !is_bogon(address.into()), "{address}");
+        }
+        // And a walk through all of the address space, in strides that hit every /16 of IPv4 and every /12 of IPv6.
+        for step in 0..1u32 << 16 {
+            let v4 = IpAddr::V4((step << 16 | step.wrapping_mul(2_654_435_761) & 0xffff).into());
+            let v6 = IpAddr::V6((u128::from(step) << 112 | u128::from(step) << 60 | 1).into());
+            for address in [v4, v6] {
+                assert_eq!(is_public(address), !is_bogon(address.into()), "{address}");
+            }
+        }
     }
 
     #[test]

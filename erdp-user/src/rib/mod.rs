@@ -18,8 +18,8 @@
 //!
 //! # What must never happen
 //! A route crosses from one domain to another (invariant 8), or from MSEE to MSEE (requirement D9): a domain's table is
-//! fed by its own peers only, MSEEs are told what came from the customer's side only, and customers what came from
-//! MSEEs only.
+//! fed by its own peers only, and nobody is told what came from its own side. What leads to a service is told to MSEEs only where a
+//! chain to their peering goes through it.
 
 mod adj_in;
 mod adj_out;
@@ -271,16 +271,16 @@ impl Rib {
             None => loc.routes.remove(&prefix),
         };
         if before != now {
-            let side = |best: Option<(PeerId, _)>| self.config.peer(best?.0).map(|peer| peer.side.is_msee());
+            let side = |best: Option<(PeerId, _)>| self.config.peer(best?.0).map(|peer| peer.side);
             let sides = [side(before), side(now)];
             self.mark_outgoing(domain, prefix, sides);
         }
     }
 
-    /// A best path of these sides (Microsoft's: `true`) came or went: those on the other side may have to be told.
-    fn mark_outgoing(&mut self, domain: DomainId, prefix: IpNet, sides: [Option<bool>; 2]) {
+    /// A best path of these sides came or went: those on other sides may have to be told.
+    fn mark_outgoing(&mut self, domain: DomainId, prefix: IpNet, sides: [Option<Side>; 2]) {
         for peer in self.config.peers.iter().filter(|peer| peer.domains.contains(&domain)) {
-            let is_concerned = sides.contains(&Some(!peer.side.is_msee()));
+            let is_concerned = sides.into_iter().flatten().any(|side| !side.is_like(peer.side));
             if let Some(out) = self.adj_out.get_mut(usize::from(peer.id.0))
                 && is_concerned
             {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::bogons::is_bogon;
 use super::topology::{RibConfig, RibDomain, RibPeer};
 use crate::bgp::{Community, PathAttributes};
-use crate::config::{DomainId, MICROSOFT_ASN, PeeringKind};
+use crate::config::{DomainId, MICROSOFT_ASN, PeeringKind, Side};
 
 /// Why a route is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, thiserror::Error)]
@@ -30,6 +30,9 @@ pub enum Refusal {
     /// Inside one of our own link subnets.
     #[error("the prefix is one of our own link subnets, or part of one (D4)")]
     OwnLinkSubnet,
+    /// Inside a prefix of another attachment's service.
+    #[error("the prefix is `encrypted-only`: it may be reached through its service and not in clear (B9)")]
+    EncryptedOnly,
     /// A default route from the customer without `forced-tunnel`.
     #[error(
         "a default route would pull all of Azure's traffic through the customer; allow it by forced-tunnel = true (D5)"
@@ -50,6 +53,9 @@ pub enum HoldBack {
     /// The peer is on the side that the route came from.
     #[error("it came from the same side, and a circuit carries no transit (D9)")]
     SameSide,
+    /// The route leads to a service that no chain to this peering passes.
+    #[error("it leads to a service through which no chain to this peering goes (C1, D9)")]
+    NoChain,
     /// Microsoft's AS is in a route for an MSEE.
     #[error("AS12076 is in its path already, and Microsoft would be offered transit to itself (D9)")]
     MicrosoftInPath,
@@ -62,7 +68,7 @@ type PeerRule = fn(&RibConfig, &RibPeer, IpNet, &PathAttributes) -> Option<Refus
 type DomainRule = fn(&RibDomain, &RibPeer, IpNet) -> Option<Refusal>;
 
 /// Rules about a peer's route wherever it would be used, in the order in which they are asked.
-const PEER_RULES: [PeerRule; 4] = [as_loop, first_as, next_hop, own_link_subnet];
+const PEER_RULES: [PeerRule; 5] = [as_loop, first_as, next_hop, own_link_subnet, encrypted_only];
 
 /// Rules about a route in one domain.
 const DOMAIN_RULES: [DomainRule; 2] = [default_route, bogon];
@@ -108,6 +114,11 @@ fn own_link_subnet(config: &RibConfig, _: &RibPeer, prefix: IpNet, _: &PathAttri
     config.link_subnets.iter().any(|subnet| subnet.contains(&prefix)).then_some(Refusal::OwnLinkSubnet)
 }
 
+fn encrypted_only(config: &RibConfig, peer: &RibPeer, prefix: IpNet, _: &PathAttributes) -> Option<Refusal> {
+    let is_inside = |list: &[IpNet]| list.iter().any(|guarded| guarded.contains(&prefix));
+    (is_inside(&config.encrypted_only) && !is_inside(&peer.carries)).then_some(Refusal::EncryptedOnly)
+}
+
 fn default_route(domain: &RibDomain, peer: &RibPeer, prefix: IpNet) -> Option<Refusal> {
     match domain.kind {
         _ if prefix.prefix_len() != 0 => None,
@@ -123,8 +134,12 @@ fn bogon(domain: &RibDomain, _: &RibPeer, prefix: IpNet) -> Option<Refusal> {
 
 /// Whether a best path of a domain may be told to another peer of that domain.
 pub(super) fn export(from: &RibPeer, to: &RibPeer, attributes: &PathAttributes) -> Result<(), HoldBack> {
-    if from.side.is_msee() == to.side.is_msee() {
+    if from.side.is_like(to.side) {
         return Err(HoldBack::SameSide);
+    }
+    let is_fronted = to.domains.iter().any(|domain| from.fronts.contains(domain));
+    if from.side == Side::Service && to.side.is_msee() && !is_fronted {
+        return Err(HoldBack::NoChain);
     }
     if to.side.is_msee() && attributes.as_path.contains(MICROSOFT_ASN) {
         return Err(HoldBack::MicrosoftInPath);

@@ -84,7 +84,11 @@ fn net(text: &str) -> IpNet {
 
 /// A base with every session up, its first tables and End-of-RIBs taken.
 fn rib() -> Rib {
-    let mut rib = Rib::new(topology());
+    rib_of(topology())
+}
+
+fn rib_of(config: RibConfig) -> Rib {
+    let mut rib = Rib::new(config);
     for peer in rib.config().clone().peers {
         rib.peer_up(peer.id, &facts(&peer, &[Family::Ipv4Unicast, Family::Ipv6Unicast]));
         assert_eq!(rib.take_outgoing(peer.id).len(), 2, "only the two End-of-RIBs");
@@ -494,4 +498,89 @@ fn a_peer_that_changes_its_mind_within_one_message_has_announced() {
     );
     assert_eq!(rib.counts()[0], (A_PRIVATE, 1));
     assert_eq!(rib.config().local_asn, Asn(65010));
+}
+
+/// The same with a NAT before `a/microsoft` and a VPN beside `a/private`.
+const SERVICES: &str = r#"
+[[attachment]]
+interface = "nat0"
+service = "nat"
+peerings = ["a/microsoft"]
+ipv4 = "198.18.12.1/30"
+next-hops = ["198.18.12.2"]
+peers = [{ address = "198.18.12.2", asn = 65050 }]
+[[attachment]]
+interface = "vpn0"
+service = "vpn"
+peerings = ["a/private"]
+ipv4 = "198.18.13.1/30"
+encrypted-only = ["10.9.0.0/16"]
+peers = [{ address = "198.18.13.2", asn = 65060 }]
+[[chain]]
+from = "ce0"
+via = "nat"
+to = "a/microsoft"
+"#;
+const NAT: PeerId = PeerId(11);
+const VPN: PeerId = PeerId(12);
+
+fn with_services() -> Rib {
+    let (config, _) = Config::parse(&format!("{CONFIG}{SERVICES}"), Path::new("erdp.toml")).unwrap();
+    rib_of(RibConfig::new(&config))
+}
+
+fn is_told(rib: &mut Rib, peer: PeerId, prefix: &str) -> bool {
+    rib.take_outgoing(peer).iter().any(|update| update.announced.contains(&net(prefix)))
+}
+
+fn path_peers(rib: &mut Rib, prefix: &str) -> Vec<PeerId> {
+    let _ = rib.take_fib_changes();
+    rib.routes(A_PRIVATE)
+        .find(|route| route.prefix == net(prefix))
+        .map(|route| route.paths.iter().map(|path| path.peer).collect())
+        .unwrap_or_default()
+}
+
+#[test]
+fn c1_a_services_routes_are_told_to_microsoft_only_where_a_chain_goes_through_it() {
+    let mut rib = with_services();
+    announce(&mut rib, NAT, "198.18.200.0/24");
+    assert!(is_told(&mut rib, MS1, "198.18.200.0/24"), "the NAT's own addresses");
+    announce(&mut rib, VPN, "10.8.0.0/16");
+    assert!(!is_told(&mut rib, A1, "10.8.0.0/16"), "what is behind a tunnel is no route for Azure");
+    assert!(is_told(&mut rib, CE0, "10.8.0.0/16"), "but one for the customer");
+    announce(&mut rib, CE0, "10.20.0.0/16");
+    assert!(is_told(&mut rib, VPN, "10.20.0.0/16") && is_told(&mut rib, A1, "10.20.0.0/16"));
+}
+
+#[test]
+fn b8_a_tunnel_is_used_only_while_the_circuit_has_no_route() {
+    let mut rib = with_services();
+    announce(&mut rib, VPN, "10.7.0.0/16");
+    assert_eq!(path_peers(&mut rib, "10.7.0.0/16"), [VPN]);
+    announce_with(&mut rib, A1, "10.7.0.0/16", |path| {
+        path.as_path = AsPath::sequence([12076, 12076, 12076, 12076]);
+    });
+    assert_eq!(path_peers(&mut rib, "10.7.0.0/16"), [A1], "however long the circuit's path is");
+}
+
+#[test]
+fn b9_an_encrypted_only_prefix_is_taken_from_its_service_and_refused_from_all_others() {
+    let mut rib = with_services();
+    for prefix in ["10.9.0.0/16", "10.9.1.0/24"] {
+        for peer in [A1, CE0, VPN] {
+            announce(&mut rib, peer, prefix);
+        }
+        assert_eq!(path_peers(&mut rib, prefix), [VPN], "{prefix}");
+    }
+    let refused = rib.refused();
+    assert!(refused.iter().all(|route| route.refusal == Refusal::EncryptedOnly && route.peer != VPN));
+    // Each of two prefixes from two peers, and `ce0` is in two domains.
+    assert_eq!(refused.len(), 6);
+    announce(&mut rib, A1, "10.0.0.0/8");
+    assert_eq!(
+        path_peers(&mut rib, "10.0.0.0/8"),
+        [A1],
+        "shorter ones are free; the tables keep the rest out"
+    );
 }

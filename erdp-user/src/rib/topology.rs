@@ -17,6 +17,8 @@ pub struct RibConfig {
     pub domains: Vec<RibDomain>,
     /// The peers.
     pub peers: Vec<RibPeer>,
+    /// Prefixes that only their service may carry (requirement B9).
+    pub encrypted_only: Vec<IpNet>,
     /// Subnets of our own links and attachments, which nobody may announce to us.
     pub link_subnets: Vec<IpNet>,
 }
@@ -56,12 +58,18 @@ pub struct RibPeer {
     /// Our addresses on its attachment, each with the length of its subnet: next hops must lie in one of them, and ours is
     /// the next hop that it is told.
     pub addresses: Vec<IpNet>,
+    /// Prefixes that only it may carry: its attachment leads to their service.
+    pub carries: Vec<IpNet>,
+    /// Domains in which it stands between a chain's start and Microsoft, so that MSEEs are told its routes.
+    pub fronts: Vec<DomainId>,
     /// How its paths rank against those of others, highest first: LOCAL_PREF is ours to give (RFC 4271 section 5.1.5).
     pub local_pref: u32,
 }
 
 /// RFC 4271 leaves the default open; every implementation has this one.
 const DEFAULT_LOCAL_PREF: u32 = 100;
+/// A tunnel is the backup of a circuit (requirement B8).
+const SERVICE_LOCAL_PREF: u32 = 90;
 
 impl RibConfig {
     /// What follows from a configuration.
@@ -81,7 +89,17 @@ impl RibConfig {
                     remote: peer.session.remote,
                     domains: attachment.domains.clone(),
                     addresses: attachment.addresses.clone(),
-                    local_pref: DEFAULT_LOCAL_PREF,
+                    carries: attachment.encrypted_only.clone(),
+                    fronts: config
+                        .chains
+                        .iter()
+                        .filter(|chain| config.ce_attachment(chain.via) == attachment.id)
+                        .map(|chain| chain.to)
+                        .collect(),
+                    local_pref: match peer.side {
+                        Side::Service => SERVICE_LOCAL_PREF,
+                        Side::Msee(_) | Side::Ce => DEFAULT_LOCAL_PREF,
+                    },
                 })
             })
             .collect();
@@ -97,7 +115,14 @@ impl RibConfig {
                 .collect(),
         });
         let domains = domains.collect();
-        RibConfig { local_asn: config.asn, domains, link_subnets: config.link_subnets(), peers }
+        let encrypted_only = attachments.iter().flat_map(|it| it.encrypted_only.iter().copied()).collect();
+        RibConfig {
+            local_asn: config.asn,
+            domains,
+            encrypted_only,
+            link_subnets: config.link_subnets(),
+            peers,
+        }
     }
 
     /// The peer of an identifier.

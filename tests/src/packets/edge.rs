@@ -7,16 +7,19 @@
 //! | 3 | B | 10.200 | MSEE, of another domain | none: must not be reached |
 //! | 4 | C | none | CE | 198.18.10.0/24 connected, 198.18.64.0/18 and fd00:18:64::/48 behind the CE router |
 //! | 5 | C | 5 | CE, disabled | none |
+//! | 6 | C | 6 | service | 20.18.0.0/16 and 2608::/32 by next hop 12 |
 //!
 //! Next hops 8 to 10 leave by attachment 1 as on Microsoft peering: 8 (20.12.0.0/16, 2604::/32) classified by DSCP and ports;
+//! 11 (20.15.0.0/16, 2605::/32) takes packets from public sources only;
 //! 9 (20.13.0.0/16) through a policer without room; 10 (20.14.0.0/16) through one that is near its limit and marks.
 
 use anyhow::{Context as _, Result};
 use erdp::dataplane::{Dataplane, Record};
 use erdp_common::{
     abi::{
-        ATTACHMENT_ENABLED, ATTACHMENT_MSEE, Attachment, GROUP_BUCKETS, GROUP_DISCARD, GROUP_FORWARD,
-        GROUP_GLEAN, Group, L2_MAX, NEXT_HOP_MSEE, NEXT_HOP_RESOLVED, NextHop, PeerKey, Policer, Port,
+        ATTACHMENT_ENABLED, ATTACHMENT_MSEE, ATTACHMENT_SERVICE, Attachment, GROUP_BUCKETS, GROUP_DISCARD,
+        GROUP_ENCRYPTED_ONLY, GROUP_FORWARD, GROUP_GLEAN, GROUP_ZONE_FORBIDDEN, Group, L2_MAX, NEXT_HOP_MSEE,
+        NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NEXT_HOP_SERVICE, NextHop, PeerKey, Policer, Port,
         QosProfile, Vlan,
     },
     fib::build::{Fib, Prefix, Store},
@@ -72,8 +75,14 @@ impl Edge {
 
     fn attachments(&mut self, dataplane: &mut dyn Dataplane, ports: Ports) -> Result<()> {
         let (root4, root6) = (self.table4.root(), self.table6.root());
-        for (id, ifindex) in [(1, ports.a), (2, ports.b), (3, ports.b), (4, ports.c), (5, ports.c)] {
-            let side = if id <= 3 { ATTACHMENT_MSEE } else { 0 };
+        for (id, ifindex) in
+            [(1, ports.a), (2, ports.b), (3, ports.b), (4, ports.c), (5, ports.c), (6, ports.c)]
+        {
+            let side = match id {
+                1..=3 => ATTACHMENT_MSEE,
+                6 => ATTACHMENT_SERVICE,
+                _ => 0,
+            };
             let enabled = if id == 5 { 0 } else { ATTACHMENT_ENABLED };
             let mut link_local6 = [0; 16];
             link_local6[..2].copy_from_slice(&[0xfe, 0x80]);
@@ -102,6 +111,7 @@ impl Edge {
         dataplane.write(&Record::Vlan(1, 100, Vlan { attachment: 2, ..Vlan::default() }))?;
         dataplane.write(&Record::Vlan(1, 10, Vlan { inner_block: 3, ..Vlan::default() }))?;
         dataplane.write(&Record::Vlan(3, 200, Vlan { attachment: 3, ..Vlan::default() }))?;
+        dataplane.write(&Record::Vlan(2, 6, Vlan { attachment: 6, ..Vlan::default() }))?;
         dataplane.write(&Record::Vlan(2, 5, Vlan { attachment: 5, ..Vlan::default() }))?;
         let peer = |last| {
             let mut address = [0; 16];
@@ -128,6 +138,8 @@ impl Edge {
             (8, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
             (9, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
             (10, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
+            (11, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE | NEXT_HOP_PUBLIC_SOURCES),
+            (12, 6, 1500, vec![tagged(6)], NEXT_HOP_RESOLVED | NEXT_HOP_SERVICE),
         ] {
             let mut l2 = [0; L2_MAX];
             l2[..6].copy_from_slice(&neighbour_mac(id));
@@ -146,13 +158,13 @@ impl Edge {
                     mtu,
                     l2_len,
                     l2,
-                    profile: u16::from(id >= 8),
-                    policer: u16::saturating_sub(id, 8),
+                    profile: u16::from((8..11).contains(&id)),
+                    policer: if id < 11 { u16::saturating_sub(id, 8) } else { 0 },
                     _pad: 0,
                 },
             ))?;
         }
-        for link in 1..=5 {
+        for link in 1..=6 {
             dataplane.write(&Record::Link(link, true))?;
         }
         for (id, members) in [
@@ -168,10 +180,14 @@ impl Edge {
             (12, vec![8]),
             (13, vec![9]),
             (14, vec![10]),
+            (15, vec![11]),
+            (18, vec![12]),
         ] {
             dataplane.write(&Record::Group(id, forward(&members)))?;
         }
         dataplane.write(&Record::Group(9, Group { kind: GROUP_GLEAN, attachment: 4, ..Group::default() }))?;
+        dataplane.write(&Record::Group(17, Group { kind: GROUP_ENCRYPTED_ONLY, ..Group::default() }))?;
+        dataplane.write(&Record::Group(16, Group { kind: GROUP_ZONE_FORBIDDEN, ..Group::default() }))?;
         dataplane.write(&Record::Group(10, Group { kind: GROUP_DISCARD, ..Group::default() }))?;
         Ok(())
     }
@@ -191,6 +207,10 @@ impl Edge {
             ([20, 12, 0, 0], 16, 12),
             ([20, 13, 0, 0], 16, 13),
             ([20, 14, 0, 0], 16, 14),
+            ([20, 15, 0, 0], 16, 15),
+            ([20, 16, 0, 0], 16, 16),
+            ([20, 17, 0, 0], 16, 17),
+            ([20, 18, 0, 0], 16, 18),
             ([20, 1, 2, 128], 25, 3),
             ([20, 1, 2, 129], 32, 2),
             ([198, 18, 10, 0], 24, 9),
@@ -199,9 +219,16 @@ impl Edge {
         ] {
             self.insert(Prefix::v4(address, len), group, false)?;
         }
-        for (address, len, group) in
-            [("2603::", 24, 1), ("2603:1::", 32, 2), ("2604::", 32, 12), ("fd00:18:64::", 48, 4)]
-        {
+        for (address, len, group) in [
+            ("2603::", 24, 1),
+            ("2603:1::", 32, 2),
+            ("2604::", 32, 12),
+            ("2605::", 32, 15),
+            ("2606::", 32, 16),
+            ("2607::", 32, 17),
+            ("2608::", 32, 18),
+            ("fd00:18:64::", 48, 4),
+        ] {
             let address: std::net::Ipv6Addr = address.parse()?;
             self.insert(Prefix::v6(address.octets(), len), group, true)?;
         }

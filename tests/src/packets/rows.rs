@@ -62,6 +62,8 @@ pub fn rows(ports: Ports) -> Vec<Row> {
     for_the_router(ports, &mut rows);
     discovery(ports, &mut rows);
     classified_and_policed(ports, &mut rows);
+    public_sources(ports, &mut rows);
+    services(ports, &mut rows);
     dropped(ports, &mut rows);
     malformed(ports, &mut rows);
     rows
@@ -517,6 +519,91 @@ fn classified_and_policed(ports: Ports, rows: &mut Vec<Row>) {
     ]);
 }
 
+/// Rule D4: towards Microsoft peering a source that is not public is dropped.
+fn public_sources(ports: Ports, rows: &mut Vec<Row>) {
+    use Expect::{Drop, Transmit};
+    let udp = Build::udp(4000, 5001, b"hello");
+    let from = |source: [u8; 4], to: [u8; 4]| Build::ipv4(source, to, 17, &udp, |_| {});
+    let from6 = |source: &str, to: &str| Build::ipv6(v6(source), v6(to), 17, 64, &udp);
+    let microsoft = [20, 15, 0, 9];
+    let mut drop4 = |name, source| {
+        let unnatted = Drop(DropReason::UnnattedSource);
+        rows.push(row(name, ports.c, &[], IPV4, &from(source, microsoft), unnatted));
+    };
+    drop4("10.0.0.0/8 to Microsoft peering (D4)", [10, 255, 0, 1]);
+    drop4("172.16.0.0/12 to Microsoft peering (D4)", [172, 31, 255, 254]);
+    drop4("192.168.0.0/16 to Microsoft peering (D4)", [192, 168, 0, 1]);
+    drop4("100.64.0.0/10, carrier-grade NAT, to Microsoft peering (D4)", [100, 127, 0, 1]);
+    drop4("169.254.0.0/16 to Microsoft peering (D4)", [169, 254, 7, 7]);
+    drop4("documentation addresses to Microsoft peering (D4)", [203, 0, 113, 7]);
+    let unnatted = || Drop(DropReason::UnnattedSource);
+    rows.extend([
+        row(
+            "172.32.0.0 is public",
+            ports.c,
+            &[],
+            IPV4,
+            &from([172, 32, 0, 1], microsoft),
+            Transmit(11, vec![]),
+        ),
+        row(
+            "100.128.0.0 is public",
+            ports.c,
+            &[],
+            IPV4,
+            &from([100, 128, 0, 1], microsoft),
+            Transmit(11, vec![]),
+        ),
+        row(
+            "10.0.0.0/8 on private peering is nobody's business",
+            ports.c,
+            &[],
+            IPV4,
+            &from([10, 1, 2, 3], AZURE),
+            Transmit(1, vec![]),
+        ),
+        row(
+            "unique local to Microsoft peering (D4)",
+            ports.c,
+            &[],
+            IPV6,
+            &from6("fd00:18:64::7", "2605::9"),
+            unnatted(),
+        ),
+        row(
+            "IPv6 documentation to Microsoft peering (D4)",
+            ports.c,
+            &[],
+            IPV6,
+            &from6("2001:db8::7", "2605::9"),
+            unnatted(),
+        ),
+        row(
+            "public IPv6 to Microsoft peering",
+            ports.c,
+            &[],
+            IPV6,
+            &from6("2a00::7", "2605::9"),
+            Transmit(11, vec![]),
+        ),
+    ]);
+}
+
+/// Rules B8 and C5: a service is on no side, so that packets may pass it from either to either.
+fn services(ports: Ports, rows: &mut Vec<Row>) {
+    use Expect::Transmit;
+    let through = udp4([20, 18, 0, 9]);
+    let service: Tagging<'_> = &[(DOT1Q, 6)];
+    let back = Build::ipv4(AZURE, CUSTOMER, 17, &Build::udp(5001, 5000, b"hello"), |_| {});
+    rows.extend([
+        row("customer to a service", ports.c, &[], IPV4, &through, Transmit(12, vec![6])),
+        row("Azure to a service", ports.a, &[], IPV4, &through, Transmit(12, vec![6])),
+        row("IPv6 to a service", ports.c, &[], IPV6, &udp6("2608::9"), Transmit(12, vec![6])),
+        row("a service to Azure", ports.c, service, IPV4, &udp4(AZURE), Transmit(1, vec![])),
+        row("a service to the customer", ports.c, service, IPV4, &back, Transmit(4, vec![])),
+    ]);
+}
+
 fn dropped(ports: Ports, rows: &mut Vec<Row>) {
     use DropReason as Why;
     let drop = |name, ifindex, tags, kind, payload: &[u8], why| {
@@ -584,6 +671,18 @@ fn dropped(ports: Ports, rows: &mut Vec<Row>) {
         drop("no route", ports.c, &[], IPV4, &udp4([8, 8, 8, 8]), Why::NoRoute),
         drop("no IPv6 route", ports.c, &[], IPV6, &udp6("2001:4860::8888"), Why::NoRoute),
         drop("a discard route", ports.c, &[], IPV4, &udp4([20, 10, 0, 9]), Why::DiscardRoute),
+        drop(
+            "a peering that the zone may not use (C5)",
+            ports.c,
+            &[],
+            IPV4,
+            &udp4([20, 16, 0, 9]),
+            Why::ZoneForbidden,
+        ),
+        drop("the same in IPv6 (C5)", ports.c, &[], IPV6, &udp6("2606::9"), Why::ZoneForbidden),
+        drop("what must not go in clear (B9)", ports.c, &[], IPV4, &udp4([20, 17, 0, 9]), Why::EncryptedOnly),
+        drop("the same in IPv6 (B9)", ports.c, &[], IPV6, &udp6("2607::9"), Why::EncryptedOnly),
+        drop("from a service to itself", ports.c, &[(DOT1Q, 6)], IPV4, &udp4([20, 18, 0, 9]), Why::Hairpin),
         drop("all links dead", ports.c, &[], IPV4, &udp4([20, 7, 0, 9]), Why::NoLiveLink),
         drop(
             "the next hop has no MAC address yet",

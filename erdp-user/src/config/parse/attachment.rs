@@ -12,13 +12,16 @@ use super::super::plan::DomainId;
 use super::super::raw::{RawAttachment, RawPeer};
 use super::super::values::{AsnOf, VlanId, Why, asn};
 use super::super::{CeAttachment, CePeer};
+use super::service::service;
 use super::subnet::interface_address;
+use super::zone::Zones;
 use super::{hold_time, interface_name, md5, optional, tags, value};
 use crate::bgp::{Asn, Family};
 
 pub(super) fn attachment(
     raw: &RawAttachment,
     names: &[String],
+    zones: &Zones<'_>,
     ours: Asn,
     ledger: &mut Ledger,
 ) -> Result<CeAttachment, Fault> {
@@ -29,7 +32,8 @@ pub(super) fn attachment(
     let s_vlan = optional(raw.s_vlan.as_ref(), &key("s-vlan"), |number| VlanId::parse(*number))?;
     let tags = tags(s_vlan, vlan, &at, &key("vlan"))?;
     ledger.tags(&interface, tags, at.clone(), key("interface"));
-    let domains = domain_ids(&raw.peerings, names, &key("peerings"))?;
+    let listed = domain_ids(&raw.peerings, names, &key("peerings"))?;
+    let (domains, forbidden) = zones.divide(raw, listed, &key, ledger)?;
     let mut addresses = Vec::new();
     for (raw, name, is_ipv4) in [(&raw.ipv4, "ipv4", true), (&raw.ipv6, "ipv6", false)] {
         let Some(raw) = raw else { continue };
@@ -57,7 +61,8 @@ pub(super) fn attachment(
     }
     let weight = optional(raw.weight.as_ref(), &key("weight"), |number| weight(*number))?
         .unwrap_or(NonZero::<u8>::MIN);
-    Ok(CeAttachment { interface, tags, weight, domains, addresses, peers })
+    let service = service(raw, &addresses, &key, ledger)?;
+    Ok(CeAttachment { interface, tags, weight, domains, forbidden, service, addresses, peers })
 }
 
 fn weight(number: i64) -> Result<NonZero<u8>, Why> {
@@ -68,6 +73,15 @@ fn weight(number: i64) -> Result<NonZero<u8>, Why> {
     })
 }
 
+/// The routing domain that `circuit/peering` names.
+pub(super) fn domain_id(wanted: &Spanned<String>, names: &[String], key: &str) -> Result<DomainId, Fault> {
+    let index = names.iter().position(|name| name == wanted.get_ref());
+    index.and_then(|index| u16::try_from(index).ok()).map(DomainId).ok_or_else(|| {
+        let reason = format!("there is no peering `{}`", wanted.get_ref());
+        Fault::new(wanted.span(), key, reason, format!("use one of: {}", names.join(", ")))
+    })
+}
+
 fn domain_ids(
     raw: &Spanned<Vec<Spanned<String>>>,
     names: &[String],
@@ -75,11 +89,7 @@ fn domain_ids(
 ) -> Result<Vec<DomainId>, Fault> {
     let mut ids = Vec::new();
     for wanted in raw.get_ref() {
-        let index = names.iter().position(|name| name == wanted.get_ref());
-        let id = index.and_then(|index| u16::try_from(index).ok()).map(DomainId).ok_or_else(|| {
-            let reason = format!("there is no peering `{}`", wanted.get_ref());
-            Fault::new(wanted.span(), key, reason, format!("use one of: {}", names.join(", ")))
-        })?;
+        let id = domain_id(wanted, names, key)?;
         if ids.contains(&id) {
             let reason = format!("`{}` is listed twice", wanted.get_ref());
             return Err(Fault::new(wanted.span(), key, reason, "remove one"));

@@ -9,7 +9,7 @@ use super::super::cross::Ledger;
 use super::super::error::Fault;
 use super::super::plan::LinkRole;
 use super::super::raw::{RawCircuit, RawLink, RawPeering};
-use super::super::values::{AsnOf, BitsPerSecond, VlanId, Why, asn, is_private_asn};
+use super::super::values::{AsnOf, BitsPerSecond, VlanId, Why, asn, is_private_asn, plain_name};
 use super::super::{Circuit, Link, LinkPair, MICROSOFT_ASN, Peering, PeeringKind, Sku};
 use super::subnet::optional_pair;
 use super::{hold_time, interface_name, md5, optional, tags, value, word};
@@ -24,7 +24,8 @@ pub(super) fn circuit(
     ours: Asn,
     ledger: &mut Ledger,
 ) -> Result<Circuit, Fault> {
-    let name = circuit_name(&raw.name)?;
+    // Half of `circuit/peering` and a label of metrics.
+    let name = value(&raw.name, "circuit.name", |text| plain_name(text))?;
     let key = |suffix: &str| format!("circuit.{name}.{suffix}");
     if let Some(public) = &raw.public {
         let reason = "public peering was retired by Microsoft (2024-03-31)";
@@ -88,17 +89,6 @@ fn links(raw: &RawCircuit, at: Range<usize>, key: &dyn Fn(&str) -> String) -> Re
         return Err(Fault::new(at, key("secondary"), reason, "make one of them { local = INTERFACE }"));
     }
     Ok([primary, secondary])
-}
-
-/// A circuit's name is half of `circuit/peering` and a label of metrics.
-fn circuit_name(raw: &Spanned<String>) -> Result<String, Fault> {
-    let name = raw.get_ref();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
-    if name.is_empty() || !name.chars().all(is_plain) {
-        let reason = format!("`{name}` is not a plain name");
-        return Err(Fault::new(raw.span(), "circuit.name", reason, "use letters, digits, `-`, `_` and `.`"));
-    }
-    Ok(name.clone())
 }
 
 fn sku(text: &str) -> Result<Sku, Why> {

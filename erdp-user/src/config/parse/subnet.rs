@@ -67,7 +67,7 @@ fn subnet(text: &str, length: u8) -> Result<IpNet, Why> {
     Ok(net)
 }
 
-fn prefix(text: &str) -> Result<IpNet, Why> {
+pub(super) fn prefix(text: &str) -> Result<IpNet, Why> {
     text.parse().map_err(|_| {
         let remedy = "write an address and a length, such as \"198.18.0.0/29\"".to_owned();
         (format!("`{text}` is not an IP prefix"), remedy)
