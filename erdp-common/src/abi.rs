@@ -39,8 +39,10 @@ pub struct Port {
     pub attachment: u16,
     /// Block in the VLAN table for the outer tag.
     pub vlan_block: u16,
+    /// The interface is the control port of this attachment: what comes in is from the kernel. Such a port has nothing else.
+    pub control_of: u16,
     /// Explicit padding to 8 bytes.
-    pub _pad: u32,
+    pub _pad: u16,
 }
 
 /// A VLAN identifier in a block of 4,096.
@@ -75,6 +77,8 @@ pub struct Attachment {
     pub policer: u16,
     /// QoS profile of its peering (MSEE side); 0: none.
     pub profile: u16,
+    /// VLAN identifiers of its control port's frames, outer first; 0: none. Without [`ATTACHMENT_CONTROL`] not looked at.
+    pub tags: [u16; 2],
 }
 
 /// The attachment forwards: its circuit is enabled.
@@ -83,6 +87,16 @@ pub const ATTACHMENT_ENABLED: u32 = 1;
 pub const ATTACHMENT_MSEE: u32 = 2;
 /// What came in on one side may leave on the same side (C2).
 pub const ATTACHMENT_HAIRPIN: u32 = 4;
+/// The attachment is tagged and has a control port: the kernel is reached through it, see [`crate::control`].
+pub const ATTACHMENT_CONTROL: u32 = 8;
+
+/// Slots of the device map: the attachments, then their control ports.
+pub const TX_SLOTS: u32 = 2 * MAX_ATTACHMENTS;
+
+/// The slot of an attachment's control port in the device map.
+pub const fn control_slot(attachment: u16) -> u16 {
+    MAX_ATTACHMENTS as u16 + attachment
+}
 
 /// Longest layer 2 header without its last ethertype: two MAC addresses and two tags.
 pub const L2_MAX: usize = 20;
@@ -310,6 +324,8 @@ pub mod counter {
     pub const TRANSMIT_LOST: u32 = 80;
     /// Frames whose redirect the kernel refused; bytes stay 0.
     pub const REDIRECT_FAILED: u32 = 81;
+    /// Frames of the edge's own kernel that came in through control ports and left with their tags; bytes without these.
+    pub const FROM_KERNEL: u32 = 82;
     /// First slot of attachments: received at `ATTACHMENTS + 2 * id`, redirected at the next one.
     pub const ATTACHMENTS: u32 = 96;
     /// Number of slots.
@@ -443,7 +459,7 @@ const _: () = {
     assert!(size_of::<SampleBudget>() == 24);
     assert!(size_of::<Port>() == 8);
     assert!(size_of::<Vlan>() == 8);
-    assert!(size_of::<Attachment>() == 52);
+    assert!(size_of::<Attachment>() == 56);
     assert!(size_of::<NextHop>() == 36);
     assert!(size_of::<Policer>() == 112);
     assert!(size_of::<Bucket>() == 32);

@@ -1,7 +1,7 @@
 //! A packet's whole way, one line a stage; no stage calls another. Verdict, counting and the XDP code happen once, in the
 //! program's entry.
 //!
-//! link (Ethernet, tags) -> attachment -> parse (IP) -> local -> route (longest match, then group) -> classify -> police ->
+//! link (Ethernet, tags) -> attachment (or a control port) -> parse (IP) -> local -> route (longest match, then group) -> classify -> police ->
 //! rewrite -> transmit. Neighbour and MTU are known before anything is charged.
 
 use network_types::eth::EtherType;
@@ -12,6 +12,7 @@ use crate::{
         GROUP_GLEAN, Meter, NEXT_HOP_MSEE, NeighbourWanted, NextHop,
     },
     classify::{self, Class, Marking},
+    control,
     family::{Datagram, Family, V4, V6},
     group,
     link::{self, Link},
@@ -30,6 +31,10 @@ pub enum Verdict {
     Transmit(u16),
     /// It goes to the kernel of the edge, untouched.
     Punt(PuntKind),
+    /// It goes to the kernel through the control port of this attachment, its tags popped and otherwise untouched.
+    PuntVia(PuntKind, u16),
+    /// It is from the kernel, by a control port, and leaves through this attachment, its tags pushed and otherwise untouched.
+    FromKernel(u16),
     /// It is dropped.
     Drop(DropReason),
 }
@@ -68,9 +73,11 @@ impl Trail {
 #[inline(always)]
 pub fn process<P: Packet, T: Tables>(packet: &mut P, ifindex: u32, tables: &T, trail: &mut Trail) -> Verdict {
     match decide(packet, ifindex, tables, trail) {
-        Ok(verdict) => verdict,
-        Err(reason) => Verdict::Drop(reason),
+        Ok(Verdict::Punt(kind)) => control::to_kernel(packet, kind, trail.attachment, tables),
+        Ok(verdict) => Ok(verdict),
+        Err(reason) => Err(reason),
     }
+    .unwrap_or_else(Verdict::Drop)
 }
 
 #[inline(always)]
@@ -81,7 +88,9 @@ fn decide<P: Packet, T: Tables>(
     trail: &mut Trail,
 ) -> Result<Verdict, DropReason> {
     let link = link::parse(packet)?;
-    let id = link::attachment(&link, ifindex, tables).ok_or(DropReason::UnknownAttachment)?;
+    let Some(id) = link::attachment(&link, ifindex, tables) else {
+        return control::from_kernel(packet, &link, ifindex, tables);
+    };
     trail.attachment = id;
     let attachment = tables.attachment(id).ok_or(DropReason::BrokenReference)?;
     if attachment.flags & ATTACHMENT_ENABLED == 0 {

@@ -23,7 +23,7 @@ use core::hint::black_box;
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use aya_log_ebpf::info;
 use erdp_common::{
-    abi::{TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT},
+    abi::{TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, control_slot},
     account::account,
     packet::Packet as _,
     pipeline::{self, Trail, Verdict},
@@ -69,11 +69,12 @@ pub fn erdp(ctx: XdpContext) -> u32 {
     action(verdict)
 }
 
-/// The device map's slot is the egress attachment.
+/// The device map's slot is the egress attachment, or its control port's.
 #[inline(always)]
 fn action(verdict: Verdict) -> u32 {
     match verdict {
-        Verdict::Transmit(attachment) => maps::redirect(attachment),
+        Verdict::Transmit(attachment) | Verdict::FromKernel(attachment) => maps::redirect(attachment),
+        Verdict::PuntVia(_, attachment) => maps::redirect(control_slot(attachment)),
         Verdict::Punt(_) => xdp_action::XDP_PASS,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
     }
@@ -112,8 +113,8 @@ fn dropped(ctx: &XdpContext, frame: &Frame<'_>, reason: DropReason, trail: &Trai
 #[inline(always)]
 fn answer(frame: &mut Frame<'_>, verdict: Verdict, trail: &Trail) {
     let (verdict, reason) = match verdict {
-        Verdict::Transmit(_) => (VERDICT_TRANSMIT, 0),
-        Verdict::Punt(kind) => (VERDICT_PUNT, kind as u8),
+        Verdict::Transmit(_) | Verdict::FromKernel(_) => (VERDICT_TRANSMIT, 0),
+        Verdict::Punt(kind) | Verdict::PuntVia(kind, _) => (VERDICT_PUNT, kind as u8),
         Verdict::Drop(reason) => (VERDICT_DROP, reason as u8),
     };
     if let Some(trace) = frame.metadata::<Trace>() {

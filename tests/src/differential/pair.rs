@@ -224,7 +224,7 @@ fn xdp_action(verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Drop(_) => 1,
         Verdict::Punt(_) => 2,
-        Verdict::Transmit(_) => 4,
+        Verdict::Transmit(_) | Verdict::PuntVia(..) | Verdict::FromKernel(_) => 4,
     }
 }
 
