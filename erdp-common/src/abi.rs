@@ -61,9 +61,9 @@ pub struct Vlan {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attachment {
-    /// First of the 256 blocks of its routing table's IPv4 root.
+    /// First of the 4,096 lines of its routing table's IPv4 root.
     pub root4: u32,
-    /// First of the 256 blocks of its routing table's IPv6 root.
+    /// First of the 4,096 lines of its routing table's IPv6 root.
     pub root6: u32,
     /// `ATTACHMENT_*` bits.
     pub flags: u32,

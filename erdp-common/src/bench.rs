@@ -20,7 +20,7 @@ pub struct Course {
     pub destination_at: u32,
     /// 4 or 6.
     pub family: u32,
-    /// First block of the trie that the look-up programs read.
+    /// First line of the trie that the look-up programs read.
     pub root: u32,
     /// Explicit padding.
     pub _pad: u32,

@@ -12,7 +12,7 @@ use crate::{
         counter,
     },
     classify::Class,
-    fib::{BLOCK_ENTRIES, build::Store},
+    fib::{BLOCK_LINES, Line, build::Store},
     packet::{OFFSET_MAX, Packet, Window},
     policer::TICK_SHIFT,
     tables::Tables,
@@ -143,8 +143,8 @@ impl Tables for MemoryTables {
     fn attachment(&self, id: u16) -> Option<&Attachment> {
         self.attachments.get(usize::from(id))
     }
-    fn fib_entry(&self, block: u32, slot: u8) -> Option<u32> {
-        (block < self.blocks.capacity()).then(|| self.blocks.entry(block, slot))
+    fn fib_line(&self, line: u32) -> Option<&Line> {
+        self.blocks.0.get(line as usize)
     }
     fn group(&self, id: u32) -> Option<&Group> {
         self.groups.get(id as usize)
@@ -192,14 +192,14 @@ fn atomic(word: &Word) -> &AtomicU64 {
     unsafe { AtomicU64::from_ptr(word.as_ptr()) }
 }
 
-/// Blocks of the trie in memory.
+/// Lines of the trie in memory; clones share them, as the kernel and the controller do.
 #[derive(Clone, Debug)]
-pub struct MemoryStore(Vec<[u32; BLOCK_ENTRIES]>);
+pub struct MemoryStore(Arc<[Line]>);
 
 impl MemoryStore {
-    /// A pool of empty blocks.
+    /// A pool of empty blocks of 1 KiB.
     pub fn new(blocks: u32) -> Self {
-        Self(vec![[0; BLOCK_ENTRIES]; blocks as usize])
+        Self((0..blocks * BLOCK_LINES).map(|_| Line::default()).collect())
     }
 }
 
@@ -207,10 +207,13 @@ impl Store for MemoryStore {
     fn capacity(&self) -> u32 {
         self.0.len() as u32
     }
-    fn entry(&self, block: u32, slot: u8) -> u32 {
-        self.0[block as usize][usize::from(slot)]
+    fn word(&self, line: u32, at: usize) -> u64 {
+        atomic(&self.0[line as usize][at]).load(Ordering::Relaxed)
     }
-    fn publish(&mut self, block: u32, slot: u8, entry: u32) {
-        self.0[block as usize][usize::from(slot)] = entry;
+    fn publish(&mut self, line: u32, at: usize, word: u64) {
+        atomic(&self.0[line as usize][at]).store(word, Ordering::Release);
+    }
+    fn wait_for_readers(&mut self) -> bool {
+        false
     }
 }

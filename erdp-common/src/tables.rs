@@ -15,11 +15,12 @@ pub trait Tables {
     fn vlan(&self, block: u16, vid: u16) -> Option<&Vlan>;
     /// A logical interface.
     fn attachment(&self, id: u16) -> Option<&Attachment>;
-    /// An entry of the forwarding trie.
-    fn fib_entry(&self, block: u32, slot: u8) -> Option<u32>;
-    /// The group of the longest prefix that covers `destination` in the table whose root starts at block `root`; 0: none.
+    /// A line of the forwarding trie.
+    fn fib_line(&self, line: u32) -> Option<&fib::Line>;
+    /// The group of the longest prefix that covers `destination` in the table whose root starts at line `root`; 0: none.
     ///
-    /// Provided, so that the benchmark can put another map under the same stages and compare; nothing else overrides it.
+    /// Provided, so that the XDP program can walk IPv6 in a function of its own, and the benchmark can put another map under the
+    /// same stages and compare.
     #[inline(always)]
     fn longest_match<F: Family>(&self, root: u32, destination: Address) -> u32
     where

@@ -16,7 +16,6 @@ use aya_ebpf::{
 use erdp_common::{
     bench::{Course, LOOKUPS},
     family::{Address, Family, V4, V6},
-    fib,
     packet::Packet as _,
 };
 use network_types::{
@@ -24,11 +23,11 @@ use network_types::{
     ip::{Ipv4Hdr, Ipv6Hdr},
 };
 
-use crate::{maps::Maps, packet::Frame};
+use crate::{packet::Frame, trie};
 
-/// Most destinations; the loader sets the real number.
+/// Two sets of destinations: while one warms the caches, the other is not touched.
 #[map]
-static DESTINATIONS: Array<Address> = Array::with_max_entries(1 << 16, 0);
+static DESTINATIONS: Array<Address> = Array::with_max_entries(1 << 17, 0);
 #[map]
 static COURSE: Array<Course> = Array::with_max_entries(1, 0);
 #[map]
@@ -130,11 +129,11 @@ pub fn bench_match(ctx: XdpContext) -> u32 {
     let group = match course {
         Some(course) if course.family == 4 => {
             let ip: Option<Ipv4Hdr> = frame.read(EthHdr::LEN);
-            ip.map(|ip| fib::longest_match::<V4, _>(course.root, Address::v4(ip.dst_addr), &Maps))
+            ip.map(|ip| trie::longest_match::<V4>(course.root, Address::v4(ip.dst_addr)))
         }
         Some(course) => {
             let ip: Option<Ipv6Hdr> = frame.read(EthHdr::LEN);
-            ip.map(|ip| fib::longest_match::<V6, _>(course.root, Address::v6(ip.dst_addr), &Maps))
+            ip.map(|ip| trie::longest_match::<V6>(course.root, Address::v6(ip.dst_addr)))
         }
         None => None,
     };
@@ -251,25 +250,25 @@ pub fn lookup_none(_ctx: XdpContext) -> u32 {
 /// The trie, IPv4.
 #[xdp]
 pub fn lookup_trie4(_ctx: XdpContext) -> u32 {
-    lookups::<false>(|root, destination| fib::longest_match::<V4, _>(root, destination, &Maps))
+    lookups::<false>(|root, destination| trie::longest_match::<V4>(root, destination))
 }
 
 /// The trie, IPv4, one after the other.
 #[xdp]
 pub fn chained_trie4(_ctx: XdpContext) -> u32 {
-    lookups::<true>(|root, destination| fib::longest_match::<V4, _>(root, destination, &Maps))
+    lookups::<true>(|root, destination| trie::longest_match::<V4>(root, destination))
 }
 
 /// The trie, IPv6.
 #[xdp]
 pub fn lookup_trie6(_ctx: XdpContext) -> u32 {
-    lookups::<false>(|root, destination| fib::longest_match::<V6, _>(root, destination, &Maps))
+    lookups::<false>(|root, destination| trie::longest_match::<V6>(root, destination))
 }
 
 /// The trie, IPv6, one after the other.
 #[xdp]
 pub fn chained_trie6(_ctx: XdpContext) -> u32 {
-    lookups::<true>(|root, destination| fib::longest_match::<V6, _>(root, destination, &Maps))
+    lookups::<true>(|root, destination| trie::longest_match::<V6>(root, destination))
 }
 
 /// The kernel's trie, IPv4.

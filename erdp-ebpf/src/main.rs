@@ -17,6 +17,7 @@ mod bench;
 mod losses;
 mod maps;
 mod packet;
+mod trie;
 
 use core::hint::black_box;
 

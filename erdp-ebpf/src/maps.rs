@@ -18,7 +18,8 @@ use erdp_common::{
         SampleBudget, TX_SLOTS, Vlan, Word, counter,
     },
     classify::Class,
-    fib::BLOCK_ENTRIES,
+    family::{Address, Family},
+    fib::{self, Line},
     policer::{TICK_SHIFT, TIME_FRACTION_BITS},
     reason::DropReason,
     tables::Tables,
@@ -43,7 +44,7 @@ static LINKS: Array<u64> = Array::with_max_entries(MAX_LINKS, 0);
 static PEERS: HashMap<PeerKey, u32> = HashMap::with_max_entries(MAX_PEERS, 0);
 /// The pool of the forwarding trie; the controller sets its real size at load time and writes it through `mmap`.
 #[map]
-static FIB_BLOCKS: Array<[u32; BLOCK_ENTRIES]> = Array::with_max_entries(1024, MMAPABLE);
+static FIB_LINES: Array<Line> = Array::with_max_entries(fib::ROOT_LINES, MMAPABLE);
 /// Egress attachment, or the control port of one -> interface.
 #[map]
 static TX_PORTS: DevMap = DevMap::with_max_entries(TX_SLOTS, 0);
@@ -106,19 +107,18 @@ impl Tables for Maps {
         ATTACHMENTS.get(u32::from(id))
     }
     #[inline(always)]
-    fn fib_entry(&self, block: u32, slot: u8) -> Option<u32> {
-        let entry = FIB_BLOCKS.get(block)?.get(usize::from(slot))?;
-        // SAFETY: a map value of this map; volatile, because the controller stores to it at any time through its mapping.
-        Some(unsafe { read_volatile(entry) })
+    fn fib_line(&self, line: u32) -> Option<&Line> {
+        FIB_LINES.get(line)
+    }
+    #[cfg(not(feature = "bench"))]
+    #[inline(always)]
+    fn longest_match<F: Family>(&self, root: u32, destination: Address) -> u32 {
+        crate::trie::longest_match::<F>(root, destination)
     }
     /// The benchmark's object is this program over the kernel's LPM trie, and differs in nothing else.
     #[cfg(feature = "bench")]
     #[inline(always)]
-    fn longest_match<F: erdp_common::family::Family>(
-        &self,
-        _root: u32,
-        destination: erdp_common::family::Address,
-    ) -> u32 {
+    fn longest_match<F: Family>(&self, _root: u32, destination: Address) -> u32 {
         crate::bench::lpm::<F>(destination)
     }
     #[inline(always)]

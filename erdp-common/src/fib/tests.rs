@@ -54,7 +54,8 @@ fn bits(v6: bool) -> impl Strategy<Value = u128> {
 
 fn steps(v6: bool) -> impl Strategy<Value = Vec<(u128, u8, u32)>> {
     let longest = if v6 { 128u8 } else { 32 };
-    proptest::collection::vec((bits(v6), 0..=longest, 0u32..4), 1..80)
+    let group = proptest::sample::select(vec![0u32, 1, 20, 4_000]);
+    proptest::collection::vec((bits(v6), 0..=longest, group), 1..80)
 }
 
 fn agrees_with_the_model(steps: Vec<(u128, u8, u32)>, v6: bool) -> Result<(), TestCaseError> {
@@ -66,7 +67,7 @@ fn agrees_with_the_model(steps: Vec<(u128, u8, u32)>, v6: bool) -> Result<(), Te
         let prefix = Prefix::new(*bits, *len);
         if *group == 0 {
             let there = routes.remove(&(*len, cut(*bits, *len))).is_some();
-            prop_assert_eq!(fib.remove(&mut table, prefix, now), there);
+            prop_assert_eq!(fib.remove(&mut table, prefix, now), Ok(there));
         } else {
             routes.insert((*len, cut(*bits, *len)), *group);
             fib.insert(&mut table, prefix, *group, now).expect("room");
@@ -83,7 +84,7 @@ fn agrees_with_the_model(steps: Vec<(u128, u8, u32)>, v6: bool) -> Result<(), Te
     }
     prop_assert_eq!(table.len(), routes.len());
     for (len, bits) in routes.keys() {
-        prop_assert!(fib.remove(&mut table, Prefix::new(*bits, *len), 0));
+        prop_assert_eq!(fib.remove(&mut table, Prefix::new(*bits, *len), 0), Ok(true));
     }
     prop_assert_eq!(fib.blocks_in_use(), ROOT_BLOCKS, "an empty table keeps only its root");
     Ok(())
@@ -112,7 +113,9 @@ fn a_longer_route_to_its_covers_group_outlives_the_removal_of_its_neighbour() {
     for (prefix, group) in [(default, 2), (kept, 2), (removed, 1)] {
         fib.insert(&mut table, prefix, group, 0).expect("room");
     }
-    assert!(fib.remove(&mut table, removed, 0) && fib.remove(&mut table, default, 0));
+    for prefix in [removed, default] {
+        assert_eq!(fib.remove(&mut table, prefix, 0), Ok(true));
+    }
     assert_eq!(lookup(&fib, &table, at(11), false), 2);
     assert_eq!(lookup(&fib, &table, at(12), false), 0);
 }
@@ -129,11 +132,14 @@ impl Store for Watched {
     fn capacity(&self) -> u32 {
         self.inner.capacity()
     }
-    fn entry(&self, block: u32, slot: u8) -> u32 {
-        self.inner.entry(block, slot)
+    fn word(&self, line: u32, at: usize) -> u64 {
+        self.inner.word(line, at)
     }
-    fn publish(&mut self, block: u32, slot: u8, entry: u32) {
-        self.inner.publish(block, slot, entry);
+    fn wait_for_readers(&mut self) -> bool {
+        false
+    }
+    fn publish(&mut self, line: u32, at: usize, word: u64) {
+        self.inner.publish(line, at, word);
         let mut tables = MemoryTables::new(0);
         tables.blocks = self.inner.clone();
         for (bits, allowed) in &self.allowed {
@@ -162,23 +168,158 @@ fn a_lookup_in_the_middle_of_a_change_sees_the_old_or_the_new_answer() {
     allow(&mut fib, vec![(at(1), [5, 6]), (at(200), [7, 7])]);
     fib.insert(&mut table, net(0, 16), 6, 0).expect("room");
     allow(&mut fib, vec![(at(1), [6, 6]), (at(200), [7, 6])]);
-    assert!(fib.remove(&mut table, net(128, 25), 0));
+    assert_eq!(fib.remove(&mut table, net(128, 25), 0), Ok(true));
     assert_eq!(fib.blocks_in_use(), ROOT_BLOCKS);
 }
 
+/// Routes that need a line each: the first and only one of a /16.
+fn lonely(at: u8) -> (Prefix, Option<u32>) {
+    (Prefix::v4([20, at, 1, 0], 24), Some(1))
+}
+
 #[test]
-fn blocks_are_not_reused_within_the_grace_period_and_a_full_pool_changes_nothing() {
-    let mut fib = Fib::new(MemoryStore::new(ROOT_BLOCKS + 2));
+fn a_full_pool_changes_nothing_and_lines_are_not_reused_within_the_grace_period() {
+    let mut fib = Fib::new(MemoryStore::new(ROOT_BLOCKS + 1));
     let mut table = fib.create_table().expect("room");
-    let deep = |last: u8| Prefix::v4([20, last, 1, 1], 32);
-    fib.insert(&mut table, deep(1), 1, 0).expect("two blocks are left");
-    let full = fib.insert(&mut table, deep(2), 2, 0).expect_err("none is left");
-    assert_eq!(full, PoolFull { needed: 2, capacity: ROOT_BLOCKS + 2 });
-    assert_eq!((table.len(), lookup(&fib, &table, 0x1402_0101 << 96, false)), (1, 0));
-    assert!(fib.remove(&mut table, deep(1), 100));
-    assert!(fib.insert(&mut table, deep(2), 2, 99 + GRACE_NS).is_err(), "a look-up may still be on its way");
-    fib.insert(&mut table, deep(2), 2, 100 + GRACE_NS).expect("the grace period has passed");
-    assert_eq!(lookup(&fib, &table, 0x1402_0101 << 96, false), 2);
+    fib.apply(&mut table, (0..16).map(lonely), 0).expect("16 lines are left");
+    let full = fib.apply(&mut table, (20..60).map(lonely), 0).expect_err("none is left");
+    assert_eq!(full, PoolFull { needed: 3, capacity: ROOT_BLOCKS + 1 });
+    assert_eq!((table.len(), lookup(&fib, &table, 0x1420_0101 << 96, false)), (16, 0));
+    assert_eq!(fib.remove(&mut table, lonely(1).0, 100), Ok(true));
+    let mut late = |now| fib.apply(&mut table, [lonely(40)], now);
+    assert!(late(99 + GRACE_NS).is_err(), "a look-up may still be on its way");
+    assert_eq!(late(100 + GRACE_NS), Ok(1), "the grace period has passed");
+    assert_eq!(lookup(&fib, &table, 0x1428_0101 << 96, false), 1);
+}
+
+/// A store whose readers can be waited for.
+struct Polite(MemoryStore, u32);
+
+impl Store for Polite {
+    fn capacity(&self) -> u32 {
+        self.0.capacity()
+    }
+    fn word(&self, line: u32, at: usize) -> u64 {
+        self.0.word(line, at)
+    }
+    fn publish(&mut self, line: u32, at: usize, word: u64) {
+        self.0.publish(line, at, word);
+    }
+    fn wait_for_readers(&mut self) -> bool {
+        self.1 += 1;
+        true
+    }
+}
+
+#[test]
+fn short_of_lines_the_pool_waits_for_lookups_instead_of_time_and_only_then() {
+    let mut fib = Fib::new(Polite(MemoryStore::new(ROOT_BLOCKS + 1), 0));
+    let mut table = fib.create_table().expect("room");
+    fib.apply(&mut table, (0..16).map(lonely), 0).expect("16 lines are left");
+    assert!(fib.apply(&mut table, [lonely(16)], 0).is_err());
+    assert_eq!(fib.store().1, 0, "nothing is retired: there is nothing to wait for");
+    fib.remove(&mut table, lonely(3).0, 0).expect("removal needs no room");
+    fib.apply(&mut table, [lonely(16)], 0).expect("the retired line");
+    assert_eq!(fib.store().1, 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_batch_that_finds_no_room_leaves_every_answer_as_it_was(
+        before in steps(false),
+        batch in steps(false),
+        spare in 1u32..4,
+    ) {
+        let mut fib = Fib::new(MemoryStore::new(ROOT_BLOCKS + spare));
+        let mut table = fib.create_table().expect("room");
+        let change = |(bits, len, group): &(u128, u8, u32)| {
+            (Prefix::new(*bits, *len), (*group > 0).then_some(*group))
+        };
+        let mut routes = BTreeMap::new();
+        for step in &before {
+            if fib.apply(&mut table, [change(step)], 0).is_ok() {
+                let key = (step.1, cut(step.0, step.1));
+                if step.2 > 0 { routes.insert(key, step.2); } else { routes.remove(&key); }
+            }
+        }
+        let used = fib.lines_in_use();
+        let result = fib.apply(&mut table, batch.iter().map(change), 0);
+        if result.is_err() {
+            prop_assert_eq!(fib.lines_in_use(), used);
+            prop_assert_eq!(table.len(), routes.len());
+        } else {
+            for step in &batch {
+                let key = (step.1, cut(step.0, step.1));
+                if step.2 > 0 { routes.insert(key, step.2); } else { routes.remove(&key); }
+            }
+        }
+        for (probe, ..) in before.iter().chain(&batch) {
+            prop_assert_eq!(lookup(&fib, &table, *probe, false), model(&routes, *probe));
+        }
+    }
+
+    #[test]
+    fn a_batch_is_what_its_changes_are_one_by_one(steps in steps(true)) {
+        let pool = || Fib::new(MemoryStore::new(2 * ROOT_BLOCKS + 1200));
+        let (mut one, mut all) = (pool(), pool());
+        let (mut slow, mut fast) = (one.create_table().expect("room"), all.create_table().expect("room"));
+        let changes: Vec<_> = steps
+            .iter()
+            .map(|(bits, len, group)| (Prefix::new(*bits, *len), (*group > 0).then_some(*group)))
+            .collect();
+        let mut changed = 0;
+        for change in &changes {
+            changed += one.apply(&mut slow, [*change], 0).expect("room");
+        }
+        prop_assert_eq!(all.apply(&mut fast, changes, 0), Ok(changed));
+        prop_assert_eq!(slow.len(), fast.len());
+        for (probe, ..) in &steps {
+            prop_assert_eq!(lookup(&one, &slow, *probe, true), lookup(&all, &fast, *probe, true));
+        }
+    }
+}
+
+#[test]
+fn wide_groups_and_dense_nodes_of_every_kind_say_what_was_put_in() {
+    for (largest, step) in
+        [(3, 1), (15, 3), (255, 7), (65_535, 13), (3, 64), (15, 40), (255, 9), (65_535, 29)]
+    {
+        let mut fib = Fib::new(MemoryStore::new(ROOT_BLOCKS + 64));
+        let mut table = fib.create_table().expect("room");
+        let group = |at: u32| 1 + (at * 7_919) % largest;
+        let hosts = (0..256).step_by(step as usize);
+        let routes = hosts.map(|at| (Prefix::v4([20, 1, at as u8, 0], 24), Some(group(at))));
+        fib.apply(&mut table, routes, 0).expect("room");
+        for at in 0..256 {
+            let expected = if at % step == 0 { group(at) } else { 0 };
+            assert_eq!(
+                lookup(&fib, &table, u128::from(0x1401_0001 | at << 8) << 96, false),
+                expected,
+                "{at}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_was_split_is_whole_again_when_it_is_free() {
+    let mut fib = Fib::new(MemoryStore::new(ROOT_BLOCKS + 4));
+    let mut table = fib.create_table().expect("room");
+    let dense = |second: u8| {
+        (0..=255u8).map(move |at| (Prefix::v4([21, second, at, 0], 24), Some(0x100 + u32::from(at))))
+    };
+    for round in 1..50u64 {
+        let now = 2 * round * GRACE_NS;
+        fib.apply(&mut table, (0..64).map(lonely), now).expect("64 lines in single pieces");
+        fib.apply(&mut table, (0..64).map(|at| (lonely(at).0, None)), now).expect("removal needs no room");
+        let later = now + GRACE_NS;
+        fib.apply(&mut table, (0..8).flat_map(dense), later).expect("64 lines in pieces of 8");
+        let gone = (0..8).flat_map(dense).map(|(prefix, _)| (prefix, None));
+        fib.apply(&mut table, gone, later).expect("removal needs no room");
+        assert_eq!(fib.blocks_in_use(), ROOT_BLOCKS);
+    }
 }
 
 #[test]

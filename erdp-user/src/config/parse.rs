@@ -14,6 +14,7 @@ use std::{
     ops::Range,
 };
 
+use erdp_common::fib::BLOCKS_MAX;
 use ipnet::IpNet;
 use toml::Spanned;
 
@@ -30,7 +31,7 @@ use circuit::circuit;
 /// What the MSEE uses itself (requirement B4).
 const DEFAULT_HOLD: Seconds = Seconds(180);
 
-/// 32 MiB: some 30,000 routes of any length in one domain.
+/// 32 MiB: the tables of a dozen domains, or of one that has the whole Internet's.
 const DEFAULT_FIB_BLOCKS: u32 = 32_768;
 
 /// Enough to see what a reason is about; a flood of 22 reasons on 16 CPUs then wakes the controller for 2,816 frames a second.
@@ -66,7 +67,7 @@ pub(super) fn config(text: &str) -> Result<(Config, Vec<Fault>), Fault> {
     let router_id = router_id(raw.router_id.as_ref(), &circuits, &attachments)?;
     let fib_blocks = match &raw.fib_blocks {
         Some(spanned) => value(spanned, "fib-blocks", |blocks| fib_blocks(*blocks))?,
-        None => DEFAULT_FIB_BLOCKS,
+        None => default_fib_blocks(&circuits, &attachments),
     };
     let drop_samples = optional(raw.drop_samples.as_ref(), "drop-samples", |samples| drop_samples(*samples))?
         .unwrap_or(DEFAULT_DROP_SAMPLES);
@@ -103,12 +104,21 @@ fn word(raw: Option<&Spanned<String>>, key: &str, words: [&str; 2]) -> Result<bo
     Ok(optional(raw, key, parse)?.unwrap_or(true))
 }
 
+/// 4 MiB for each routing table: half a MiB is its two roots, and the rest holds the 10,000 routes of a premium circuit's peering
+/// (D1) if each takes more than five lines. A domain has a table, a CE attachment's combination of domains another.
+fn default_fib_blocks(circuits: &[Circuit], attachments: &[CeAttachment]) -> u32 {
+    let peerings =
+        circuits.iter().flat_map(|circuit| circuit.private.iter().chain(&circuit.microsoft)).count();
+    let tables = u32::try_from(peerings + attachments.len()).unwrap_or(u32::MAX);
+    tables.saturating_mul(4_096).clamp(DEFAULT_FIB_BLOCKS, BLOCKS_MAX)
+}
+
 /// Each routing table needs 512 blocks for its two roots.
 fn fib_blocks(blocks: i64) -> Result<u32, Why> {
-    u32::try_from(blocks).ok().filter(|blocks| (1_024..=4_194_304).contains(blocks)).ok_or_else(|| {
+    u32::try_from(blocks).ok().filter(|blocks| (1_024..=BLOCKS_MAX).contains(blocks)).ok_or_else(|| {
         (
-            format!("{blocks} is not between 1024 and 4194304"),
-            "leave it out for 32768, which is 32 MiB".into(),
+            format!("{blocks} is not between 1024 and {BLOCKS_MAX}"),
+            "leave it out for 4096 (4 MiB) a routing table, at least 32768".into(),
         )
     })
 }

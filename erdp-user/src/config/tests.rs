@@ -59,6 +59,22 @@ fn a_minimal_circuit_takes_at_most_fifteen_lines_and_no_warning() {
 }
 
 #[test]
+fn each_routing_table_has_four_mebibytes_beyond_the_least_pool_unless_the_file_says_otherwise() {
+    let attachment = |at: u32| {
+        format!(
+            "\n[[attachment]]\ninterface = \"ce{at}\"\nipv4 = \"198.18.{}.1/24\"\npeerings = [\"contoso/private\"]\n",
+            at + 64
+        )
+    };
+    let text = format!("{MINIMAL}{}", (2..=20).map(attachment).collect::<String>());
+    let tables = accepted(&text).attachments.len() as u32 + 1;
+    assert_eq!(accepted(&text).fib_blocks, 4_096 * tables);
+    assert!(tables > 8);
+    let text = text.replacen("asn = 65010", "asn = 65010\nfib-blocks = 20000", 1);
+    assert_eq!(accepted(&text).fib_blocks, 20_000);
+}
+
+#[test]
 fn the_example_file_is_accepted_without_a_warning() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/erdp.toml");
     let (config, warnings) = Config::load(&path).unwrap();
@@ -142,7 +158,7 @@ const REFUSED: &[(&str, &str, usize, &[&str])] = &[
     ("bandwidth = \"1G\"", "bandwidth = \"1G\"\nburst = \"3x\"", 5, &["`3x`", "headroom-20"]),
     ("bandwidth = \"1G\"", "bandwidth = \"1G\"\ncredit-ms = 5", 5, &["credit-ms", "between 20 and 30000"]),
     ("bandwidth = \"1G\"", "bandwidth = \"1G\"\ncount = \"bits\"", 5, &["\"ip\" nor \"wire\""]),
-    ("asn = 65010", "asn = 65010\nfib-blocks = 1023", 2, &["fib-blocks", "between 1024 and 4194304"]),
+    ("asn = 65010", "asn = 65010\nfib-blocks = 1023", 2, &["fib-blocks", "between 1024 and 262144"]),
     ("asn = 65010", "asn = 0", 1, &["asn", "RFC 7607"]),
     ("asn = 65010", "asn = 23456", 1, &["AS_TRANS"]),
     ("asn = 65010", "asn = 64496", 1, &["documentation"]),

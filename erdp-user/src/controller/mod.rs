@@ -252,6 +252,7 @@ impl Controller {
     /// Carries what has changed to the maps, the peers and the kernel.
     async fn settle(&mut self) {
         let now_ns = self.now_ns();
+        let mut changes = Vec::new();
         for change in self.rib.take_fib_changes() {
             let next_hop = |path: &crate::rib::FibPath| NextHopKey {
                 attachment: fib_id(self.peers[usize::from(path.peer.0)].attachment),
@@ -259,9 +260,9 @@ impl Controller {
             };
             let keys: BTreeSet<NextHopKey> = change.paths.iter().map(next_hop).collect();
             let target = (!keys.is_empty()).then_some(Target::Forward(keys));
-            let (domain, prefix) = (usize::from(change.domain.0), change.prefix);
-            self.log_failure(|it| it.forwarding.route(domain, prefix, target, now_ns, &mut it.dataplane));
+            changes.push((usize::from(change.domain.0), change.prefix, target));
         }
+        self.log_failure(|it| it.forwarding.routes(changes, now_ns, &mut it.dataplane));
         self.log_failure(|it| it.forwarding.retry(now_ns, &mut it.dataplane));
         self.send_updates();
         for wish in self.forwarding.take_wishes() {

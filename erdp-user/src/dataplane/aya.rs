@@ -17,14 +17,12 @@ use ::aya::{
 use erdp_common::{
     abi::{self, CpuCounters, DropSample, NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
     classify::Class,
-    fib::build::Store,
+    fib::{BLOCK_LINES, build::Store},
 };
 
 use tokio::io::unix::AsyncFd;
 
-use super::{
-    Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally, mapped::MappedBlocks, tracefs,
-};
+use super::{Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally, mapped::MappedLines, tracefs};
 
 static OBJECT: &[u8] = ::aya::include_bytes_aligned!(env!("ERDP_BPF_OBJECT"));
 
@@ -124,7 +122,7 @@ pub struct AyaDataplane {
     counters: PerCpuArray<MapData, Raw<CpuCounters>>,
     wanted: Option<RingBuf<MapData>>,
     drop_samples: Option<RingBuf<MapData>>,
-    store: Option<MappedBlocks>,
+    store: Option<MappedLines>,
     attached: StdHashMap<String, XdpLinkId>,
     ebpf: Ebpf,
     losses_counted: bool,
@@ -142,8 +140,9 @@ impl AyaDataplane {
         let log_drops = u8::from(options.log_drops);
         let symmetric_hash = u8::from(options.symmetric_hash);
         let clock_is_virtual = u8::from(options.virtual_clock);
+        let fib_lines = options.fib_blocks.saturating_mul(BLOCK_LINES);
         let mut ebpf = EbpfLoader::new()
-            .map_max_entries("FIB_BLOCKS", options.fib_blocks)
+            .map_max_entries("FIB_LINES", fib_lines)
             .override_global("LOG_DROPS", &log_drops, true)
             .override_global("SAMPLES_IN_WINDOW", &options.drop_samples, true)
             .override_global("SYMMETRIC_HASH", &symmetric_hash, true)
@@ -153,7 +152,7 @@ impl AyaDataplane {
             .map_err(|error| DataplaneError::Load(chain(&error)))?;
         xdp(&mut ebpf)?.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
         let losses_counted = xmit[0] >= 0 && attach_losses(&mut ebpf)?;
-        let store = map_blocks(&mut ebpf, options.fib_blocks)?;
+        let store = map_lines(&mut ebpf, fib_lines)?;
         Ok(Self {
             ports: typed(&mut ebpf, "PORTS")?,
             vlans: typed(&mut ebpf, "VLANS")?,
@@ -458,13 +457,13 @@ fn attach_losses(ebpf: &mut Ebpf) -> Result<bool, DataplaneError> {
     Ok(true)
 }
 
-fn map_blocks(ebpf: &mut Ebpf, blocks: u32) -> Result<MappedBlocks, DataplaneError> {
-    let map = |reason| DataplaneError::Map { map: "FIB_BLOCKS", reason };
-    let Some(Map::Array(data)) = ebpf.map("FIB_BLOCKS") else {
-        return Err(missing("FIB_BLOCKS"));
+fn map_lines(ebpf: &mut Ebpf, lines: u32) -> Result<MappedLines, DataplaneError> {
+    let map = |reason| DataplaneError::Map { map: "FIB_LINES", reason };
+    let Some(Map::Array(data)) = ebpf.map("FIB_LINES") else {
+        return Err(missing("FIB_LINES"));
     };
     let fd = std::os::fd::AsFd::as_fd(data.fd());
-    MappedBlocks::new(fd, blocks).map_err(|error: io::Error| map(format!("mmap: {error}")))
+    MappedLines::new(fd, lines).map_err(|error: io::Error| map(format!("mmap: {error}")))
 }
 
 fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {

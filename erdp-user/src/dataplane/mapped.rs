@@ -1,37 +1,46 @@
-//! The trie's blocks through `mmap`: writing a route is a store, not a system call.
+//! The trie's lines through `mmap`: writing a route is a store, not a system call.
 //!
 //! `BPF_F_MMAPABLE` arrays (Linux 5.5) may be mapped whole. The stride of such an array is its value size rounded up to 8
-//! bytes; a block is 1,024 bytes, so entry `slot` of block `block` is the 32-bit word at `block * 256 + slot`.
+//! bytes; a line is 64 bytes, so word `at` of line `line` is the 64-bit word at `line * 8 + at`.
+//!
+//! # Waiting for look-ups
+//! An XDP program runs inside an RCU read-side section, and `membarrier(MEMBARRIER_CMD_GLOBAL)` (Linux 4.3) is
+//! `synchronize_rcu()` for user space: when it returns, every program that had begun before is over. It refuses where a CPU is
+//! `nohz_full`, and does nothing on a machine with a single CPU, where a preempted test run may be in the middle of a look-up:
+//! there only time can tell.
 
 use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd},
     ptr::NonNull,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
-use erdp_common::fib::{BLOCK_ENTRIES, build::Store};
+use erdp_common::fib::{LINE_WORDS, Line, build::Store};
 
-/// A mapping of the block array; it stays valid when the map's file descriptor is closed.
+/// `MEMBARRIER_CMD_GLOBAL` of linux/membarrier.h.
+const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+
+/// A mapping of the array of lines; it stays valid when the map's file descriptor is closed.
 #[derive(Debug)]
-pub struct MappedBlocks {
-    words: NonNull<AtomicU32>,
-    blocks: u32,
+pub struct MappedLines {
+    words: NonNull<AtomicU64>,
+    lines: u32,
 }
 
 // SAFETY: the mapping belongs to this value alone and its words are atomics.
-unsafe impl Send for MappedBlocks {}
+unsafe impl Send for MappedLines {}
 // SAFETY: as above; what is shared can only load.
-unsafe impl Sync for MappedBlocks {}
+unsafe impl Sync for MappedLines {}
 
-impl MappedBlocks {
-    /// Maps `blocks` blocks of the array behind `map`.
-    pub fn new(map: BorrowedFd<'_>, blocks: u32) -> io::Result<Self> {
+impl MappedLines {
+    /// Maps `lines` lines of the array behind `map`.
+    pub fn new(map: BorrowedFd<'_>, lines: u32) -> io::Result<Self> {
         // SAFETY: a fresh shared mapping at an address of the kernel's choice; the result is checked.
         let address = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                Self::bytes(blocks),
+                Self::bytes(lines),
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 map.as_raw_fd(),
@@ -42,38 +51,50 @@ impl MappedBlocks {
             return Err(io::Error::last_os_error());
         }
         let words = NonNull::new(address.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
-        Ok(Self { words, blocks })
+        Ok(Self { words, lines })
     }
 
-    const fn bytes(blocks: u32) -> usize {
-        blocks as usize * BLOCK_ENTRIES * size_of::<u32>()
+    const fn bytes(lines: u32) -> usize {
+        lines as usize * size_of::<Line>()
     }
 
-    fn word(&self, block: u32, slot: u8) -> &AtomicU32 {
-        assert!(block < self.blocks, "block {block} is outside the pool of {}", self.blocks);
+    fn at(&self, line: u32, at: usize) -> &AtomicU64 {
+        assert!(line < self.lines && at < LINE_WORDS, "line {line} is outside the pool of {}", self.lines);
         // SAFETY: inside the mapping by the assertion; page-aligned start, so each word is aligned.
-        unsafe { self.words.add(block as usize * BLOCK_ENTRIES + usize::from(slot)).as_ref() }
+        unsafe { self.words.add(line as usize * LINE_WORDS + at).as_ref() }
     }
 }
 
-impl Drop for MappedBlocks {
+impl Drop for MappedLines {
     fn drop(&mut self) {
         // SAFETY: the mapping of `new`, unmapped once.
-        unsafe { libc::munmap(self.words.as_ptr().cast(), Self::bytes(self.blocks)) };
+        unsafe { libc::munmap(self.words.as_ptr().cast(), Self::bytes(self.lines)) };
     }
 }
 
-impl Store for MappedBlocks {
+impl Store for MappedLines {
     fn capacity(&self) -> u32 {
-        self.blocks
+        self.lines
     }
 
-    fn entry(&self, block: u32, slot: u8) -> u32 {
-        self.word(block, slot).load(Ordering::Relaxed)
+    fn word(&self, line: u32, at: usize) -> u64 {
+        self.at(line, at).load(Ordering::Relaxed)
     }
 
-    fn publish(&mut self, block: u32, slot: u8, entry: u32) {
-        // Release: whoever sees an entry that links a block sees the block's contents.
-        self.word(block, slot).store(entry, Ordering::Release);
+    fn publish(&mut self, line: u32, at: usize, word: u64) {
+        // Release: whoever sees an entry that links a node sees the node's words.
+        self.at(line, at).store(word, Ordering::Release);
     }
+
+    fn wait_for_readers(&mut self) -> bool {
+        // SAFETY: a system call without pointers.
+        let waited = || unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) } == 0;
+        online_cpus() > 1 && waited()
+    }
+}
+
+/// CPUs of the machine, whatever this process may use.
+fn online_cpus() -> libc::c_long {
+    // SAFETY: a library call without pointers.
+    unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }
 }

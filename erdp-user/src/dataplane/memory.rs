@@ -114,8 +114,8 @@ impl Dataplane for MemoryDataplane {
     }
 
     fn take_store(&mut self) -> Option<Box<dyn Store + Send>> {
-        (!std::mem::replace(&mut self.store_taken, true))
-            .then(|| Box::new(self.clone()) as Box<dyn Store + Send>)
+        let store = self.with_tables(|tables| tables.blocks.clone());
+        (!std::mem::replace(&mut self.store_taken, true)).then(|| Box::new(store) as Box<dyn Store + Send>)
     }
 
     fn counters(&self) -> Result<Counters, DataplaneError> {
@@ -144,17 +144,5 @@ impl Dataplane for MemoryDataplane {
     fn attach(&mut self, _interface: &str, ifindex: u32, _mode: Mode) -> Result<(), DataplaneError> {
         self.attached.push(ifindex);
         Ok(())
-    }
-}
-
-impl Store for MemoryDataplane {
-    fn capacity(&self) -> u32 {
-        self.with_tables(|tables| tables.blocks.capacity())
-    }
-    fn entry(&self, block: u32, slot: u8) -> u32 {
-        self.with_tables(|tables| tables.blocks.entry(block, slot))
-    }
-    fn publish(&mut self, block: u32, slot: u8, entry: u32) {
-        self.with_tables(|tables| tables.blocks.publish(block, slot, entry));
     }
 }

@@ -1,7 +1,7 @@
 //! From the RIB's decisions and the kernel's facts to records in maps: resolve, compile, write only what differs.
 //!
 //! # A route's way
-//! [`Forwarding::route`] takes what the RIB has decided for a prefix of a routing domain. Each *view* is one routing table
+//! [`Forwarding::routes`] takes what the RIB has decided for prefixes of routing domains. Each *view* is one routing table
 //! pair in the trie: one for each domain, which its MSEE attachments use, and one for each combination of domains that a CE
 //! attachment lists (C6): there the first listed domain that has a route for a prefix wins. A set of next hops becomes a
 //! group, equal sets share one; [`ids`] hands out identifiers, counted and reused only after a grace period.
@@ -70,16 +70,16 @@ pub enum Wish {
 /// Why a route could not be written. The maps hold the last good state.
 #[derive(Debug, thiserror::Error)]
 pub enum FibError {
-    /// The trie's pool has no block left.
+    /// The trie's pool has no room left.
     #[error(
-        "no room for {prefix}: it needs {needed} more blocks and the pool of {capacity} is full; raise `fib-blocks`"
+        "no room for {prefix}: it needs {needed} KiB more and the pool of {capacity} KiB is full; raise `fib-blocks`"
     )]
     PoolFull {
         /// The route.
         prefix: IpNet,
-        /// Blocks it needs.
+        /// KiB it lacks.
         needed: u32,
-        /// Blocks in the pool.
+        /// KiB of the pool.
         capacity: u32,
     },
     /// All identifiers of a kind are in use.
@@ -101,6 +101,14 @@ struct View {
     domains: Vec<usize>,
     table4: Table,
     table6: Table,
+}
+
+/// A prefix's group in a view, as it is and as it is to be; `None`: no route.
+#[derive(Clone, Copy)]
+struct Placement {
+    prefix: IpNet,
+    before: Option<u32>,
+    group: Option<u32>,
 }
 
 /// Everything that has been written, and how it hangs together.
@@ -137,7 +145,7 @@ impl Forwarding {
     pub fn new(topology: Topology, dataplane: &mut dyn Dataplane) -> Result<Self, FibError> {
         let store = dataplane
             .take_store()
-            .ok_or_else(|| DataplaneError::Map { map: "FIB_BLOCKS", reason: "handed out already".into() })?;
+            .ok_or_else(|| DataplaneError::Map { map: "FIB_LINES", reason: "handed out already".into() })?;
         let mut fib = Fib::new(store);
         let mut views = Vec::new();
         for domains in topology.views() {
@@ -167,8 +175,7 @@ impl Forwarding {
         Ok(forwarding)
     }
 
-    /// What the RIB has decided for a prefix of a domain; `None`: no route. A route that finds no room in one view is placed in
-    /// the others, and [`Self::retry`] tries again.
+    /// What the RIB has decided for a prefix of a domain; `None`: no route.
     pub fn route(
         &mut self,
         domain: usize,
@@ -177,31 +184,35 @@ impl Forwarding {
         now_ns: u64,
         dataplane: &mut dyn Dataplane,
     ) -> Result<(), FibError> {
-        let prefix = prefix.trunc();
-        match target {
-            Some(target) => self.routes.insert((domain, prefix), target),
-            None => self.routes.remove(&(domain, prefix)),
-        };
-        let mut result = Ok(());
-        for view in 0..self.views.len() {
-            if self.views[view].domains.contains(&domain) {
-                self.unplaced.remove(&(view, prefix));
-                if let Err(error) = self.try_install(view, prefix, now_ns, dataplane) {
-                    self.unplaced.insert((view, prefix));
-                    result = Err(error);
-                }
-            }
-        }
-        result
+        self.routes([(domain, prefix, target)], now_ns, dataplane)
     }
 
-    /// Tries again what found no room: blocks and identifiers come free after their grace period. Stops at the first that
+    /// As [`Self::route`], of many prefixes: each node of the trie that they touch is published once. A route that finds no room in
+    /// one view is placed in the others, and [`Self::retry`] tries again; the answer is the last error of any.
+    pub fn routes(
+        &mut self,
+        changes: impl IntoIterator<Item = (usize, IpNet, Option<Target>)>,
+        now_ns: u64,
+        dataplane: &mut dyn Dataplane,
+    ) -> Result<(), FibError> {
+        let mut touched = BTreeSet::new();
+        for (domain, prefix, target) in changes {
+            let prefix = prefix.trunc();
+            match target {
+                Some(target) => self.routes.insert((domain, prefix), target),
+                None => self.routes.remove(&(domain, prefix)),
+            };
+            let seen_by = |(at, view): (usize, &View)| view.domains.contains(&domain).then_some((at, prefix));
+            touched.extend(self.views.iter().enumerate().filter_map(seen_by));
+        }
+        self.install(touched, now_ns, dataplane)
+    }
+
+    /// Tries again what found no room: lines and identifiers come free after their grace period. Stops at the first that
     /// still finds none.
     pub fn retry(&mut self, now_ns: u64, dataplane: &mut dyn Dataplane) -> Result<(), FibError> {
-        while let Some((view, prefix)) = self.unplaced.first().copied() {
-            self.unplaced.remove(&(view, prefix));
-            if self.try_install(view, prefix, now_ns, dataplane).is_err() {
-                self.unplaced.insert((view, prefix));
+        while let Some(first) = self.unplaced.first().copied() {
+            if self.install([first], now_ns, dataplane).is_err() {
                 break;
             }
         }
@@ -304,7 +315,7 @@ impl Forwarding {
         self.groups.iter().find(|(_, id)| *id == group).map(|(target, _)| target)
     }
 
-    /// Routes in all views, and blocks of the trie in use.
+    /// Routes in all views, and KiB of the trie in use.
     pub fn sizes(&self) -> BTreeMap<&'static str, u64> {
         BTreeMap::from([
             ("routes", self.installed.len() as u64),
@@ -320,52 +331,88 @@ impl Forwarding {
         &self.topology
     }
 
-    /// Makes the view's trie say what its domains say: the first domain that has a route wins.
-    fn try_install(
+    /// Makes the views' tries say what their domains say of these prefixes.
+    fn install(
+        &mut self,
+        touched: impl IntoIterator<Item = (usize, IpNet)>,
+        now_ns: u64,
+        dataplane: &mut dyn Dataplane,
+    ) -> Result<(), FibError> {
+        let mut result = Ok(());
+        let mut batches: BTreeMap<(usize, bool), Vec<Placement>> = BTreeMap::new();
+        for (view, prefix) in touched {
+            self.unplaced.remove(&(view, prefix));
+            match self.resolve(view, prefix, now_ns, dataplane) {
+                Ok(Some(placement)) => {
+                    batches.entry((view, prefix.addr().is_ipv4())).or_default().push(placement);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.unplaced.insert((view, prefix));
+                    result = Err(error);
+                }
+            }
+        }
+        for ((view, _), batch) in batches {
+            result = self.place(view, &batch, now_ns).and(result);
+        }
+        result
+    }
+
+    /// What has to be written for a prefix: the first domain that has a route wins. Its group is held already.
+    fn resolve(
         &mut self,
         view: usize,
         prefix: IpNet,
         now_ns: u64,
         dataplane: &mut dyn Dataplane,
-    ) -> Result<(), FibError> {
+    ) -> Result<Option<Placement>, FibError> {
         let wanted =
             self.views[view].domains.iter().find_map(|domain| self.routes.get(&(*domain, prefix))).cloned();
         let before = self.installed.get(&(view, prefix)).copied();
-        let Some(target) = wanted else {
-            if let Some(group) = before {
-                self.remove(view, prefix, now_ns);
-                self.installed.remove(&(view, prefix));
-                self.release_group(group, now_ns);
-            }
+        let group = match wanted {
+            Some(target) if before.is_some() && before == self.groups.get(&target) => before,
+            Some(target) => Some(self.acquire_group(&target, before, now_ns, dataplane)?),
+            None => None,
+        };
+        Ok((group != before).then_some(Placement { prefix, before, group }))
+    }
+
+    /// Publishes placements of one family. What finds no room is tried in halves, so that only what is too much stays out.
+    fn place(&mut self, view: usize, batch: &[Placement], now_ns: u64) -> Result<(), FibError> {
+        let Some(Placement { prefix, group, .. }) = batch.first().copied() else {
             return Ok(());
         };
-        if before.is_some() && before == self.groups.get(&target) {
-            return Ok(());
+        let table = match prefix {
+            IpNet::V4(_) => &mut self.views[view].table4,
+            IpNet::V6(_) => &mut self.views[view].table6,
+        };
+        let changes = batch.iter().map(|placement| (bits(placement.prefix), placement.group));
+        match self.fib.apply(table, changes, now_ns) {
+            Ok(_) => {
+                batch.iter().for_each(|placement| self.placed(view, *placement, now_ns));
+                Ok(())
+            }
+            Err(PoolFull { needed, capacity }) if batch.len() == 1 => {
+                group.into_iter().for_each(|group| self.release_group(group, now_ns));
+                self.unplaced.insert((view, prefix));
+                Err(FibError::PoolFull { prefix, needed, capacity })
+            }
+            Err(_) => {
+                let (one, other) = batch.split_at(batch.len() / 2);
+                let first = self.place(view, one, now_ns);
+                self.place(view, other, now_ns).and(first)
+            }
         }
-        let group = self.acquire_group(&target, before, now_ns, dataplane)?;
-        if let Err(error) = self.insert(view, prefix, group, now_ns) {
-            self.release_group(group, now_ns);
-            return Err(error);
-        }
-        self.installed.insert((view, prefix), group);
-        if let Some(group) = before {
-            self.release_group(group, now_ns);
-        }
-        Ok(())
     }
 
-    fn insert(&mut self, view: usize, prefix: IpNet, group: u32, now_ns: u64) -> Result<(), FibError> {
-        let (table, bits) = self.views[view].table(prefix);
-        self.fib.insert(table, bits, group, now_ns).map_err(|full| FibError::PoolFull {
-            prefix,
-            needed: full.needed,
-            capacity: full.capacity,
-        })
-    }
-
-    fn remove(&mut self, view: usize, prefix: IpNet, now_ns: u64) {
-        let (table, bits) = self.views[view].table(prefix);
-        self.fib.remove(table, bits, now_ns);
+    /// A placement is in the trie: nobody refers to the group before any more.
+    fn placed(&mut self, view: usize, Placement { prefix, before, group }: Placement, now_ns: u64) {
+        match group {
+            Some(group) => self.installed.insert((view, prefix), group),
+            None => self.installed.remove(&(view, prefix)),
+        };
+        before.into_iter().for_each(|before| self.release_group(before, now_ns));
     }
 
     /// One more user of the target's group; next hops and group are written before anybody can refer to them. A new group moves as
@@ -482,12 +529,11 @@ impl Forwarding {
     }
 }
 
-impl View {
-    fn table(&mut self, prefix: IpNet) -> (&mut Table, Prefix) {
-        match prefix {
-            IpNet::V4(net) => (&mut self.table4, Prefix::v4(net.addr().octets(), net.prefix_len())),
-            IpNet::V6(net) => (&mut self.table6, Prefix::v6(net.addr().octets(), net.prefix_len())),
-        }
+/// As the trie has it.
+fn bits(prefix: IpNet) -> Prefix {
+    match prefix {
+        IpNet::V4(net) => Prefix::v4(net.addr().octets(), net.prefix_len()),
+        IpNet::V6(net) => Prefix::v6(net.addr().octets(), net.prefix_len()),
     }
 }
 

@@ -176,15 +176,22 @@ fn on_link_hosts_of_a_ce_subnet_are_asked_for_and_then_forwarded_to() {
 
 #[test]
 fn a_full_pool_is_an_error_that_names_the_prefix_and_leaves_what_was_there() {
-    // Two views need 3 x 512 blocks of roots; one more block is left.
+    // Three views need 3 x 512 KiB of roots; one more KiB is left.
     let mut dataplane = MemoryDataplane::new(3 * 512 + 1);
     let mut forwarding = Forwarding::new(topology(), &mut dataplane).expect("room for the roots");
     let target = || Some(Target::Discard);
-    let mut route =
-        |prefix: &str| forwarding.route(1, prefix.parse().expect("a prefix"), target(), 0, &mut dataplane);
-    route("20.0.0.0/16").expect("needs no block");
-    let error = route("20.0.0.0/24").expect_err("needs a block in each of two views").to_string();
-    assert!(error.contains("20.0.0.0/24") && error.contains("fib-blocks"), "{error}");
+    let mut routes = |prefixes: &[String]| {
+        let changes = prefixes.iter().map(|prefix| (1, prefix.parse().expect("a prefix"), target()));
+        forwarding.routes(changes, 0, &mut dataplane)
+    };
+    routes(&["20.0.0.0/16".into()]).expect("needs no room");
+    // A line in each of two views; 16 lines are left.
+    let many: Vec<String> = (0..20).map(|second| format!("20.{second}.0.0/24")).collect();
+    let error = routes(&many).expect_err("40 lines are not left").to_string();
+    assert!(error.contains("/24") && error.contains("fib-blocks"), "{error}");
+    let sizes = forwarding.sizes();
+    assert_eq!(sizes["routes"] + sizes["routes_without_room"], 2 * 21, "what found room is placed");
+    assert_eq!(sizes["routes_without_room"], 40 - 16);
 }
 
 /// Routes of the model: (domain, prefix) -> next hops.

@@ -1,6 +1,7 @@
 //! Loading: how many prefixes a second go into the maps, and how much map memory the whole tables take.
 
 use anyhow::Result;
+use erdp_common::fib::Line;
 use serde::Serialize;
 
 use super::{
@@ -24,7 +25,7 @@ pub struct Load {
     pub shuffled_per_second: f64,
     /// Into the kernel's trie by system calls (a sample).
     pub lpm_per_second: f64,
-    /// The trie's blocks in use, in MB (10^6 bytes), root included.
+    /// The trie's lines in use, in MB (10^6 bytes), root included.
     pub map_mb: f64,
 }
 
@@ -64,5 +65,5 @@ fn rate(count: usize, load: impl FnOnce() -> Result<()>) -> Result<f64> {
 }
 
 fn megabytes(trie: &Trie) -> f64 {
-    f64::from(trie.fib.blocks_in_use()) * 1024.0 / 1e6
+    f64::from(trie.fib.lines_in_use()) * size_of::<Line>() as f64 / 1e6
 }

@@ -123,9 +123,8 @@ impl Routes {
         prefixes
     }
 
-    /// [`DESTINATIONS`] addresses as two words each, left-aligned.
-    pub fn destinations(&self, spread: Spread) -> Vec<[u64; 2]> {
-        let mut random = Random(8_075);
+    /// Two sets of [`DESTINATIONS`] addresses as two words each, left-aligned: drawn alike, but not the same.
+    pub fn destinations(&self, spread: Spread) -> [Vec<[u64; 2]>; 2] {
         let by_popularity = self.shuffled();
         let mut sum = 0.0;
         let sums: Vec<f64> = (1..=by_popularity.len())
@@ -142,13 +141,16 @@ impl Routes {
             }
         };
         let train = if spread == Spread::Trains { TRAIN } else { 1 };
-        (0..DESTINATIONS / train)
-            .flat_map(|_| {
-                let prefix = by_popularity[draw(&mut random)];
-                let address = inside(prefix, prefix.max_prefix_len(), &mut random).unwrap_or(prefix);
-                std::iter::repeat_n(words(address), train)
-            })
-            .collect()
+        [8_075, 12_076].map(|seed| {
+            let mut random = Random(seed);
+            (0..DESTINATIONS / train)
+                .flat_map(|_| {
+                    let prefix = by_popularity[draw(&mut random)];
+                    let address = inside(prefix, prefix.max_prefix_len(), &mut random).unwrap_or(prefix);
+                    std::iter::repeat_n(words(address), train)
+                })
+                .collect()
+        })
     }
 }
 
@@ -208,7 +210,7 @@ mod tests {
         let mut seen = Vec::new();
         for spread in [Spread::Random, Spread::Zipf] {
             let mut uses = vec![0; routes.prefixes.len()];
-            for [high, _] in routes.destinations(spread).iter().step_by(64) {
+            for [high, _] in routes.destinations(spread)[0].iter().step_by(64) {
                 let address = IpNet::new(Ipv4Addr::from((high >> 32) as u32).into(), 32).expect("32 bits");
                 let covering = routes.prefixes.iter().rposition(|prefix| prefix.contains(&address));
                 uses[covering.expect("a destination outside the table")] += 1;

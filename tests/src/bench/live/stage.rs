@@ -52,7 +52,7 @@ impl Stage {
     pub fn new(object: &[u8], routes: &Routes, spread: Spread, cpus: usize) -> Result<Self> {
         unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
         let ports = ports()?;
-        let (frame, destinations) = (frame()?, routes.destinations(spread));
+        let (frame, [destinations, _]) = (frame()?, routes.destinations(spread));
         let mut drivers: Vec<Driver> =
             (0..cpus).map(|_| Driver::load(object, ports, &frame, &destinations)).collect::<Result<_>>()?;
         for link in 0..ports.len() {
@@ -204,7 +204,7 @@ mod tests {
         for prefix in &routes.prefixes {
             assert!(all.contains(prefix) && !own.contains(prefix), "{prefix}");
         }
-        for [high, _] in routes.destinations(Spread::Random) {
+        for [high, _] in routes.destinations(Spread::Random).concat() {
             let address = Ipv4Addr::from((high >> 32) as u32);
             assert!(all.contains(&IpNet::from(std::net::IpAddr::from(address))), "{address}");
         }
