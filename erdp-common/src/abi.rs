@@ -236,6 +236,26 @@ pub struct Meter {
     pub counts: [[Cell<u64>; 2]; 4],
 }
 
+/// How often a use of the slow path is allowed on an attachment, see [`crate::budget`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Time between two packets in the long run, in 2^-8 ns; 0: no limit.
+    pub cost: u64,
+    /// How far ahead of that they may come.
+    pub tolerance: u64,
+}
+
+/// What the answering program is told about a dropped packet, see [`crate::answer`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Errand {
+    /// Number of the drop reason.
+    pub reason: u32,
+    /// The next hop that was chosen; 0: none.
+    pub next_hop: u32,
+}
+
 /// A range of UDP ports of the Teams client.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -324,8 +344,10 @@ pub mod counter {
     pub const TRANSMIT_LOST: u32 = 80;
     /// Frames whose redirect the kernel refused; bytes stay 0.
     pub const REDIRECT_FAILED: u32 = 81;
+    /// ICMP errors that ERDP has made of frames it had dropped.
+    pub const ORIGINATED: u32 = 82;
     /// Frames of the edge's own kernel that came in through control ports and left with their tags; bytes without these.
-    pub const FROM_KERNEL: u32 = 82;
+    pub const FROM_KERNEL: u32 = 83;
     /// First slot of attachments: received at `ATTACHMENTS + 2 * id`, redirected at the next one.
     pub const ATTACHMENTS: u32 = 96;
     /// Number of slots.
@@ -463,6 +485,8 @@ const _: () = {
     assert!(size_of::<NextHop>() == 36);
     assert!(size_of::<Policer>() == 112);
     assert!(size_of::<Bucket>() == 32);
+    assert!(size_of::<Budget>() == 16);
+    assert!(size_of::<Errand>() == 8);
     assert!(size_of::<Meter>() == 80);
     assert!(size_of::<QosProfile>() == 148);
     assert!(size_of::<Group>() == 84);

@@ -1,7 +1,7 @@
 //! Stage "count": which counters a frame moves. The one list of them, for the XDP program and the in-memory backend.
 //!
-//! Every frame moves exactly two slots, so that received + from the kernel = redirected + punted + dropped holds by
-//! construction. A frame of a control port that is dropped counts as received on no attachment.
+//! Every frame moves exactly two slots, and so does an ICMP error, so that received + originated + from the kernel = redirected +
+//! punted + dropped holds by construction. A frame of a control port that is dropped counts as received on no attachment.
 
 use crate::{
     abi::{CpuCounters, counter},
@@ -54,4 +54,13 @@ pub fn account<P: Packet>(
         }
         Verdict::Drop(reason) => counters.add(counter::DROP + reason as u32, 1, came),
     }
+}
+
+/// Counts an ICMP error that has been made of a dropped frame and leaves on an attachment.
+#[inline(always)]
+pub fn originated<P: Packet>(attachment: u16, packet: &P, counters: &mut CpuCounters) {
+    let bytes = packet.len() as u64;
+    counters.add(counter::ORIGINATED, 1, bytes);
+    counters.add(counter::redirected(attachment), 1, bytes);
+    counters.unsent += 1;
 }

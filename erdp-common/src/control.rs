@@ -31,8 +31,6 @@ pub fn to_kernel<P: Packet, T: Tables>(
     id: u16,
     tables: &T,
 ) -> Result<Verdict, DropReason> {
-    // Opaque, or the verifier would walk the rest of the program anew for each kind that it knows.
-    let kind = core::hint::black_box(kind);
     let attachment = tables.attachment(id).ok_or(DropReason::BrokenReference)?;
     if attachment.flags & ATTACHMENT_CONTROL == 0 {
         return Ok(Verdict::Punt(kind));

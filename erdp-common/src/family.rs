@@ -8,7 +8,7 @@
 
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
-use crate::{abi::Attachment, packet::Packet, reason::DropReason, rewrite};
+use crate::{abi::Attachment, packet::Packet, reason::DropReason, rewrite, tables::Tables};
 
 /// Extension headers that are walked.
 pub const EXTENSIONS_MAX: usize = 4;
@@ -40,6 +40,17 @@ pub struct Datagram {
 }
 
 impl Datagram {
+    /// Makes a verifier forget what it knows about the layer 4 part, see [`Tables::forget`].
+    #[inline(always)]
+    pub fn forget<T: Tables>(&mut self, tables: &T) {
+        let known =
+            u32::from(self.protocol) | u32::from(self.is_fragment) << 8 | u32::from(self.has_transport) << 9;
+        let known = tables.forget(known);
+        self.protocol = known as u8;
+        self.is_fragment = known & (1 << 8) != 0;
+        self.has_transport = known & (1 << 9) != 0;
+    }
+
     /// The first four bytes of the layer 4 header.
     #[inline(always)]
     pub fn transport(&self) -> Option<[u8; 4]> {
@@ -208,7 +219,9 @@ impl Family for V6 {
             return Err(DropReason::BadLength);
         }
         let walked = walk_extensions(packet, at + Ipv6Hdr::LEN, header.next_hdr);
-        let transport = if walked.transport_at == 0 { None } else { packet.read(walked.transport_at) };
+        // Read wherever it is, 0 too, and then judged: an `Option` here is a payload that may be undefined.
+        let transport: [u8; 4] = packet.read(walked.transport_at).unwrap_or_default();
+        let has_transport = walked.transport_at != 0 && packet.len() >= walked.transport_at + 4;
         Ok(Datagram {
             source: Address::v6(header.src_addr),
             destination: Address::v6(header.dst_addr),
@@ -217,8 +230,8 @@ impl Family for V6 {
             traffic_class: (first << 4) | (second >> 4),
             protocol: walked.protocol,
             is_fragment: walked.is_fragment,
-            has_transport: transport.is_some(),
-            transport: transport.unwrap_or_default(),
+            has_transport,
+            transport: if has_transport { transport } else { [0; 4] },
         })
     }
 

@@ -40,6 +40,7 @@ pub fn flow_hash(datagram: &Datagram, symmetric: bool) -> u32 {
 #[inline(always)]
 pub fn pick<'t, T: Tables>(
     hash: u32,
+    number: u32,
     group: &Group,
     tables: &'t T,
 ) -> Result<(u16, &'t NextHop), DropReason> {
@@ -48,7 +49,7 @@ pub fn pick<'t, T: Tables>(
     let id = group.members.get(member).copied().unwrap_or(0);
     match usable(id, tables) {
         Ok(next_hop) => Ok((id, next_hop)),
-        Err(why) => pick_other(hash, group, why, tables),
+        Err(_) => usable_other(tables.other_member(hash, number), tables),
     }
 }
 
@@ -58,28 +59,47 @@ pub fn pick<'t, T: Tables>(
 /// weights, which are in the buckets, without any arithmetic on them; whoever dies or returns moves its own flows only. A flow that
 /// finds none in [`DRAWS`] buckets (members of tiny weight are all that is left) takes the next usable member in a circle.
 ///
-/// The winner is kept as a plain number and looked up again at the end: an `Option` of a tuple makes the compiler copy its
-/// undefined payload, which the verifier refuses (`!read_ok`). And whether anybody is usable is asked of the winner, not of `alive`:
-/// a branch on it would have the verifier walk what follows once for each of its 256 values.
+/// The answer is a number, so that a backend can make a function of its own of this (see [`Tables::other_member`]): the member's, or
+/// [`NONE_USABLE`] and the drop reason's.
 #[inline(always)]
-fn pick_other<'t, T: Tables>(
-    hash: u32,
-    group: &Group,
-    first: DropReason,
-    tables: &'t T,
-) -> Result<(u16, &'t NextHop), DropReason> {
-    let mut why = first;
+pub fn other_member<T: Tables>(hash: u32, number: u32, tables: &T) -> u32 {
+    let Some(group) = tables.group(number) else {
+        return NONE_USABLE | DropReason::BrokenReference as u32;
+    };
+    let mut why = DropReason::NoLiveLink;
     let mut alive = 0u32;
     for (slot, id) in group.members.iter().enumerate() {
         match usable(*id, tables) {
             Ok(_) => alive |= 1 << slot,
-            Err(DropReason::NeighbourUnresolved) => why = DropReason::NeighbourUnresolved,
-            Err(_) => {}
+            Err(DropReason::NoLiveLink) => {}
+            Err(other) => why = other,
         }
     }
+    if alive == 0 {
+        return NONE_USABLE | why as u32;
+    }
     let member = draw(hash, group, alive);
-    let id = group.members.get(member & (GROUP_MEMBERS - 1)).copied().unwrap_or(0);
-    usable(id, tables).map(|next_hop| (id, next_hop)).map_err(|_| why)
+    group.members.get(member & (GROUP_MEMBERS - 1)).map_or(0, |id| u32::from(*id))
+}
+
+/// Set in the answer of [`other_member`] when it is a drop reason.
+pub const NONE_USABLE: u32 = 1 << 16;
+
+#[inline(always)]
+fn usable_other<T: Tables>(member: u32, tables: &T) -> Result<(u16, &NextHop), DropReason> {
+    if member & NONE_USABLE != 0 {
+        let unresolved = member == NONE_USABLE | DropReason::NeighbourUnresolved as u32;
+        let broken = member == NONE_USABLE | DropReason::BrokenReference as u32;
+        return Err(if unresolved {
+            DropReason::NeighbourUnresolved
+        } else if broken {
+            DropReason::BrokenReference
+        } else {
+            DropReason::NoLiveLink
+        });
+    }
+    let id = member as u16;
+    tables.next_hop(id).map(|next_hop| (id, next_hop)).ok_or(DropReason::BrokenReference)
 }
 
 /// Buckets that are asked.

@@ -30,6 +30,8 @@ pub mod policer;
 pub mod rewrite;
 
 pub mod account;
+pub mod answer;
+pub mod budget;
 
 #[cfg(any(feature = "std", test))]
 pub mod memory;

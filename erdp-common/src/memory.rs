@@ -7,10 +7,11 @@ use std::{collections::HashMap, collections::HashSet, sync::Arc, vec, vec::Vec};
 
 use crate::{
     abi::{
-        Attachment, Bucket, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_LINKS, MAX_NEXT_HOPS, MAX_POLICERS,
-        MAX_PROFILES, MAX_VLAN_BLOCKS, Meter, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word,
-        counter,
+        Attachment, Bucket, Budget, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_LINKS, MAX_NEXT_HOPS,
+        MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter, NextHop, PeerKey, Policer, Port, QosProfile,
+        Vlan, Word, counter,
     },
+    budget,
     classify::Class,
     fib::{BLOCK_LINES, Line, build::Store},
     packet::{OFFSET_MAX, Packet, Window},
@@ -67,6 +68,10 @@ impl Packet for Frame {
         Some(())
     }
 
+    fn cut_to(&mut self, len: usize) -> Option<()> {
+        (len <= self.len()).then(|| self.bytes.truncate(self.start + len))
+    }
+
     fn cut_front(&mut self, bytes: i32) -> Option<()> {
         let start = self.start.checked_add_signed(bytes as isize)?;
         // bpf_xdp_adjust_head keeps at least an Ethernet header.
@@ -103,6 +108,10 @@ pub struct MemoryTables {
     pub policers: Vec<Policer>,
     /// Their state.
     pub buckets: Arc<[Bucket]>,
+    /// How often the slow path may be used, by [`budget::slot`].
+    pub budgets: Vec<Budget>,
+    /// The state of these.
+    pub budget_words: Arc<[Word]>,
     /// DSCP by peering.
     pub profiles: Vec<QosProfile>,
     /// The virtual clock, in 2^-8 ns.
@@ -126,6 +135,8 @@ impl MemoryTables {
             blocks: MemoryStore::new(blocks),
             policers: vec![Policer::default(); MAX_POLICERS as usize],
             buckets: (0..MAX_POLICERS).map(|_| Bucket::default()).collect(),
+            budgets: vec![Budget::default(); budget::SLOTS as usize],
+            budget_words: (0..budget::SLOTS).map(|_| Word::default()).collect(),
             profiles: vec![QosProfile::transparent(); MAX_PROFILES as usize],
             now: 0,
             meters: vec![Meter::default(); counter::METERS as usize],
@@ -169,6 +180,12 @@ impl Tables for MemoryTables {
     }
     fn profile(&self, id: u16) -> Option<&QosProfile> {
         self.profiles.get(usize::from(id))
+    }
+    fn budget(&self, slot: u32) -> Option<&Budget> {
+        self.budgets.get(slot as usize)
+    }
+    fn budget_word(&self, slot: u32) -> Option<&Word> {
+        self.budget_words.get(slot as usize)
     }
     fn now(&self) -> u64 {
         self.now

@@ -10,9 +10,9 @@ use network_types::{
     vlan::VlanHdr,
 };
 
-/// Offsets beyond this are refused: it bounds what the verifier has to believe about variable offsets.
-/// Ethernet with two tags (22) + IPv6 (40) + extension headers up to [`crate::family::EXTENSION_BYTES_MAX`] fit.
-pub const OFFSET_MAX: usize = 511;
+/// Offsets beyond this are refused: it bounds what the verifier has to believe about variable offsets. Ethernet with two tags (22) +
+/// IPv6 (40) + extension headers up to [`crate::family::EXTENSION_BYTES_MAX`] fit, and so does an ICMPv6 error of 1,280 bytes.
+pub const OFFSET_MAX: usize = 1535;
 
 /// Windows have at least two bytes: for one byte the compiler turns "its end is not beyond the frame's" into "its start is
 /// before the frame's end", from which the verifier learns nothing (Linux 6.18, `find_good_pkt_pointers`).
@@ -68,6 +68,9 @@ pub trait Packet {
 
     /// Writes the bytes of `value` at `at`; `None` (and nothing written) under the same conditions.
     fn write<T: Window>(&mut self, at: usize, value: T) -> Option<()>;
+
+    /// Cuts the frame's end so that `len` bytes are left, from the Ethernet header on; `None` when it has fewer.
+    fn cut_to(&mut self, len: usize) -> Option<()>;
 
     /// Moves the start of the frame: positive `bytes` cut from its front, negative ones add there. `None`: no room.
     fn cut_front(&mut self, bytes: i32) -> Option<()>;

@@ -4,6 +4,8 @@
 //! link (Ethernet, tags) -> attachment (or a control port) -> parse (IP) -> local -> route (longest match, then group) -> classify -> police ->
 //! rewrite -> transmit. Neighbour and MTU are known before anything is charged.
 
+use core::hint::black_box;
+
 use network_types::eth::EtherType;
 
 use crate::{
@@ -11,6 +13,7 @@ use crate::{
         ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, Attachment, GROUP_DISCARD, GROUP_FORWARD,
         GROUP_GLEAN, Meter, NEXT_HOP_MSEE, NeighbourWanted, NextHop,
     },
+    budget,
     classify::{self, Class, Marking},
     control,
     family::{Datagram, Family, V4, V6},
@@ -18,7 +21,7 @@ use crate::{
     link::{self, Link},
     local,
     packet::Packet,
-    policer::{self, Passage},
+    policer::{self, Passage, Payment},
     reason::{DropReason, PuntKind},
     rewrite,
     tables::Tables,
@@ -73,9 +76,16 @@ impl Trail {
 #[inline(always)]
 pub fn process<P: Packet, T: Tables>(packet: &mut P, ifindex: u32, tables: &T, trail: &mut Trail) -> Verdict {
     match decide(packet, ifindex, tables, trail) {
-        Ok(Verdict::Punt(kind)) => control::to_kernel(packet, kind, trail.attachment, tables),
-        Ok(verdict) => Ok(verdict),
-        Err(reason) => Err(reason),
+        Ok(Verdict::Punt(kind))
+            if !trail.is_question && !tables.take_budget(kind as u32, trail.attachment) =>
+        {
+            Err(DropReason::PuntBudget)
+        }
+        // Reasons are opaque here and below: each that the verifier knows has it walk what follows a drop once more.
+        Ok(Verdict::Punt(kind)) => {
+            control::to_kernel(packet, kind, trail.attachment, tables).map_err(black_box)
+        }
+        other => other,
     }
     .unwrap_or_else(Verdict::Drop)
 }
@@ -89,7 +99,7 @@ fn decide<P: Packet, T: Tables>(
 ) -> Result<Verdict, DropReason> {
     let link = link::parse(packet)?;
     let Some(id) = link::attachment(&link, ifindex, tables) else {
-        return control::from_kernel(packet, &link, ifindex, tables);
+        return control::from_kernel(packet, &link, ifindex, tables).map_err(black_box);
     };
     trail.attachment = id;
     let attachment = tables.attachment(id).ok_or(DropReason::BrokenReference)?;
@@ -115,7 +125,11 @@ fn ip<F: Family, P: Packet, T: Tables>(
     tables: &T,
     trail: &mut Trail,
 ) -> Result<Verdict, DropReason> {
-    let datagram = F::parse(packet, link.payload_at)?;
+    let mut datagram = F::parse(packet, link.payload_at)?;
+    if F::BITS == 128 {
+        // Each way through the extension headers would be followed to the end of the program by itself.
+        datagram.forget(tables);
+    }
     if let Some(ends_here) = local::ip::<F, T>(&datagram, trail.attachment, attachment, tables) {
         return ends_here.map(Verdict::Punt);
     }
@@ -196,11 +210,10 @@ fn admit<T: Tables>(id: u16, class: Class, len: u32, tables: &T) -> Result<Optio
     }
     let meter = tables.meter(id, class).ok_or(DropReason::BrokenReference)?;
     if !meter.covers(len, tables.tick()) {
-        let policer = tables.policer(id).ok_or(DropReason::BrokenReference)?;
-        let bucket = tables.bucket(id).ok_or(DropReason::BrokenReference)?;
-        if !policer::refill(meter, bucket, policer, class, len, tables) {
-            meter.count(Passage::Dropped as u16, len);
-            return Err(DropReason::Policed);
+        match tables.pay(id, class, len) {
+            Payment::Paid => {}
+            Payment::Refused => return Err(DropReason::Policed),
+            Payment::Broken => return Err(DropReason::BrokenReference),
         }
     }
     Ok(Some(meter))
@@ -246,11 +259,14 @@ fn route<'t, F: Family, T: Tables>(
     match found.kind {
         GROUP_FORWARD => {
             let hash = group::flow_hash(datagram, tables.hashes_symmetrically());
-            let (id, next_hop) = group::pick(hash, found, tables)?;
+            let (id, next_hop) = group::pick(hash, trail.group, found, tables)?;
             trail.next_hop = id;
             Ok(next_hop)
         }
         GROUP_GLEAN => {
+            if trail.is_question || !tables.take_budget(budget::RESOLVE, trail.attachment) {
+                return Err(DropReason::NeighbourUnresolved);
+            }
             trail.wanted_on = found.attachment;
             let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = F::key(datagram.destination);
             let first = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);

@@ -102,9 +102,36 @@ impl Meter {
     }
 }
 
+/// Whether a packet has been paid for.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payment {
+    /// The policer, its bucket or the meter does not exist.
+    Broken = 0,
+    /// The bucket has no room; the meter has counted the packet as dropped.
+    Refused = 1,
+    /// The meter covers the packet.
+    Paid = 2,
+}
+
+/// Asks a policer's bucket for a packet that this CPU's meter does not cover.
+#[inline(always)]
+pub fn pay<T: Tables>(id: u16, class: Class, ip_bytes: u32, tables: &T) -> Payment {
+    let (Some(meter), Some(policer), Some(bucket)) =
+        (tables.meter(id, class), tables.policer(id), tables.bucket(id))
+    else {
+        return Payment::Broken;
+    };
+    if refill(meter, bucket, policer, class, ip_bytes, tables) {
+        return Payment::Paid;
+    }
+    meter.count(Passage::Dropped as u16, ip_bytes);
+    Payment::Refused
+}
+
 /// Pays for a packet and for those to come, if the bucket has room; the answer is whether it has.
 #[inline(always)]
-pub fn refill<T: Tables>(
+fn refill<T: Tables>(
     meter: &Meter,
     bucket: &Bucket,
     policer: &Policer,
@@ -201,7 +228,7 @@ fn tolerance(tolerances: &[u64; 3], class: Class) -> u64 {
 
 /// How far a TAT is ahead of now; 0 when it is not.
 #[inline(always)]
-fn ahead(tat: u64, now: u64) -> u64 {
+pub(crate) fn ahead(tat: u64, now: u64) -> u64 {
     let ahead = tat.wrapping_sub(now);
     if ahead <= AHEAD_MAX { ahead } else { 0 }
 }

@@ -79,6 +79,8 @@ reasons! {
         BrokenReference = 20, "broken-reference", "a fault of ERDP itself: restart `erdp` and report it with `erdp show counters`";
         /// The circuit's bucket has no room for a packet of this class (A1, A2).
         Policed = 21, "policed", "the circuit is full: `erdp show policers` tells the class; buy bandwidth, or mark what matters";
+        /// The attachment's budget for this kind of packet to the router itself is used up.
+        PuntBudget = 22, "punt-budget", "a flood towards the router itself on this attachment: find its source MAC address; other kinds and attachments are not affected";
     }
 }
 

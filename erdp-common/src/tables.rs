@@ -1,10 +1,14 @@
 //! The maps as the stages see them: look-ups only, each answering `None` for a record that does not exist.
 
 use crate::{
-    abi::{Attachment, Bucket, Group, Meter, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word},
+    abi::{
+        Attachment, Bucket, Budget, Group, Meter, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word,
+    },
+    budget,
     classify::Class,
     family::{Address, Family},
-    fib,
+    fib, group,
+    policer::{self, Payment},
 };
 
 /// Read access to everything the controller has written.
@@ -28,6 +32,31 @@ pub trait Tables {
     {
         fib::longest_match::<F, Self>(root, destination, self)
     }
+    /// [`budget::take`] of these tables. This and the next two are provided, so that a backend can make functions of their own of
+    /// them; nothing else overrides them.
+    #[inline(always)]
+    fn take_budget(&self, kind: u32, attachment: u16) -> bool
+    where
+        Self: Sized,
+    {
+        budget::take(kind, attachment, self)
+    }
+    /// [`policer::pay`] of these tables.
+    #[inline(always)]
+    fn pay(&self, policer: u16, class: Class, ip_bytes: u32) -> Payment
+    where
+        Self: Sized,
+    {
+        policer::pay(policer, class, ip_bytes, self)
+    }
+    /// [`group::other_member`] of these tables.
+    #[inline(always)]
+    fn other_member(&self, hash: u32, group: u32) -> u32
+    where
+        Self: Sized,
+    {
+        group::other_member(hash, group, self)
+    }
     /// What a route leads to.
     fn group(&self, id: u32) -> Option<&Group>;
     /// Whether both directions of a flow are to hash alike; the same for as long as the program is loaded.
@@ -44,8 +73,16 @@ pub trait Tables {
     fn bucket(&self, id: u16) -> Option<&Bucket>;
     /// How a peering treats DSCP.
     fn profile(&self, id: u16) -> Option<&QosProfile>;
+    /// How often a use of the slow path is allowed, by [`crate::budget::slot`].
+    fn budget(&self, slot: u32) -> Option<&Budget>;
+    /// Its state.
+    fn budget_word(&self, slot: u32) -> Option<&Word>;
     /// This CPU's meter of a class of a policer.
     fn meter(&self, policer: u16, class: Class) -> Option<&Meter>;
+    /// The same value, of which a verifier of programs knows nothing any more: by way of memory that it does not follow.
+    fn forget(&self, value: u32) -> u32 {
+        value
+    }
     /// The time in 2^-8 ns.
     fn now(&self) -> u64;
     /// A coarse clock that costs nothing to read: it moves every few milliseconds.

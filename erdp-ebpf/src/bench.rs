@@ -23,7 +23,7 @@ use network_types::{
     ip::{Ipv4Hdr, Ipv6Hdr},
 };
 
-use crate::{packet::Frame, trie};
+use crate::{functions, packet::Frame};
 
 /// Two sets of destinations: while one warms the caches, the other is not touched.
 #[map]
@@ -129,11 +129,11 @@ pub fn bench_match(ctx: XdpContext) -> u32 {
     let group = match course {
         Some(course) if course.family == 4 => {
             let ip: Option<Ipv4Hdr> = frame.read(EthHdr::LEN);
-            ip.map(|ip| trie::longest_match::<V4>(course.root, Address::v4(ip.dst_addr)))
+            ip.map(|ip| functions::longest_match::<V4>(course.root, Address::v4(ip.dst_addr)))
         }
         Some(course) => {
             let ip: Option<Ipv6Hdr> = frame.read(EthHdr::LEN);
-            ip.map(|ip| trie::longest_match::<V6>(course.root, Address::v6(ip.dst_addr)))
+            ip.map(|ip| functions::longest_match::<V6>(course.root, Address::v6(ip.dst_addr)))
         }
         None => None,
     };
@@ -247,49 +247,49 @@ pub fn lookup_none(_ctx: XdpContext) -> u32 {
     lookups::<true>(|_, destination| destination.high as u32 & 0xff)
 }
 
-/// The trie, IPv4.
+/// The functions, IPv4.
 #[xdp]
 pub fn lookup_trie4(_ctx: XdpContext) -> u32 {
-    lookups::<false>(|root, destination| trie::longest_match::<V4>(root, destination))
+    lookups::<false>(|root, destination| functions::longest_match::<V4>(root, destination))
 }
 
-/// The trie, IPv4, one after the other.
+/// The functions, IPv4, one after the other.
 #[xdp]
 pub fn chained_trie4(_ctx: XdpContext) -> u32 {
-    lookups::<true>(|root, destination| trie::longest_match::<V4>(root, destination))
+    lookups::<true>(|root, destination| functions::longest_match::<V4>(root, destination))
 }
 
-/// The trie, IPv6.
+/// The functions, IPv6.
 #[xdp]
 pub fn lookup_trie6(_ctx: XdpContext) -> u32 {
-    lookups::<false>(|root, destination| trie::longest_match::<V6>(root, destination))
+    lookups::<false>(|root, destination| functions::longest_match::<V6>(root, destination))
 }
 
-/// The trie, IPv6, one after the other.
+/// The functions, IPv6, one after the other.
 #[xdp]
 pub fn chained_trie6(_ctx: XdpContext) -> u32 {
-    lookups::<true>(|root, destination| trie::longest_match::<V6>(root, destination))
+    lookups::<true>(|root, destination| functions::longest_match::<V6>(root, destination))
 }
 
-/// The kernel's trie, IPv4.
+/// The kernel's functions, IPv4.
 #[xdp]
 pub fn lookup_lpm4(_ctx: XdpContext) -> u32 {
     lookups::<false>(|_, destination| lpm::<V4>(destination))
 }
 
-/// The kernel's trie, IPv4, one after the other.
+/// The kernel's functions, IPv4, one after the other.
 #[xdp]
 pub fn chained_lpm4(_ctx: XdpContext) -> u32 {
     lookups::<true>(|_, destination| lpm::<V4>(destination))
 }
 
-/// The kernel's trie, IPv6.
+/// The kernel's functions, IPv6.
 #[xdp]
 pub fn lookup_lpm6(_ctx: XdpContext) -> u32 {
     lookups::<false>(|_, destination| lpm::<V6>(destination))
 }
 
-/// The kernel's trie, IPv6, one after the other.
+/// The kernel's functions, IPv6, one after the other.
 #[xdp]
 pub fn chained_lpm6(_ctx: XdpContext) -> u32 {
     lookups::<true>(|_, destination| lpm::<V6>(destination))

@@ -14,18 +14,19 @@
 
 #[cfg(feature = "bench")]
 mod bench;
+mod functions;
 mod losses;
 mod maps;
 mod packet;
-mod trie;
 
 use core::hint::black_box;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use aya_log_ebpf::info;
 use erdp_common::{
-    abi::{TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, control_slot},
-    account::account,
+    abi::{Errand, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, control_slot},
+    account::{account, originated},
+    answer,
     packet::Packet as _,
     pipeline::{self, Trail, Verdict},
     reason::DropReason,
@@ -70,6 +71,22 @@ pub fn erdp(ctx: XdpContext) -> u32 {
     action(verdict)
 }
 
+/// Makes a frame that the router has dropped into the ICMP error about it. A program of its own, reached by a tail call, so that
+/// the router's stays small for the verifier and for the instruction cache.
+#[xdp]
+pub fn erdp_answer(ctx: XdpContext) -> u32 {
+    let mut frame = Frame::new(&ctx);
+    let answered = maps::errand()
+        .and_then(|errand| answer::answer(&mut frame, ctx.ingress_ifindex() as u32, errand, &Maps));
+    let Some(attachment) = answered else {
+        return xdp_action::XDP_DROP;
+    };
+    if let Some(counters) = maps::counters() {
+        originated(attachment, &frame, counters);
+    }
+    maps::redirect(attachment)
+}
+
 /// The device map's slot is the egress attachment, or its control port's.
 #[inline(always)]
 fn action(verdict: Verdict) -> u32 {
@@ -107,6 +124,9 @@ fn dropped(ctx: &XdpContext, frame: &Frame<'_>, reason: DropReason, trail: &Trai
             trail.group,
             frame.len()
         );
+    }
+    if answer::is_answered(reason) {
+        maps::send_errand(ctx, Errand { reason: reason as u32, next_hop: u32::from(trail.next_hop) });
     }
 }
 

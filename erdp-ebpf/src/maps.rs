@@ -8,22 +8,26 @@ use core::{
 use aya_ebpf::{
     helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
     macros::map,
-    maps::{Array, DevMap, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, DevMap, HashMap, PerCpuArray, ProgramArray, RingBuf},
+    programs::XdpContext,
 };
 use erdp_common::{
     abi::{
-        Attachment, Bucket, CpuCounters, DropSample, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_IFINDEX,
-        MAX_LINKS, MAX_NEXT_HOPS, MAX_PEERS, MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter,
+        Attachment, Bucket, Budget, CpuCounters, DropSample, Errand, Group, MAX_ATTACHMENTS, MAX_GROUPS,
+        MAX_IFINDEX, MAX_LINKS, MAX_NEXT_HOPS, MAX_PEERS, MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter,
         NeighbourWanted, NextHop, PeerKey, Policer, Port, QosProfile, SAMPLE_SLOTS, SAMPLE_WINDOW_BITS,
         SampleBudget, TX_SLOTS, Vlan, Word, counter,
     },
+    budget,
     classify::Class,
     family::{Address, Family},
     fib::{self, Line},
-    policer::{TICK_SHIFT, TIME_FRACTION_BITS},
+    policer::{Payment, TICK_SHIFT, TIME_FRACTION_BITS},
     reason::DropReason,
     tables::Tables,
 };
+
+use crate::functions;
 
 /// `BPF_F_MMAPABLE` (Linux 5.5).
 const MMAPABLE: u32 = 1 << 10;
@@ -54,6 +58,16 @@ static COUNTERS: PerCpuArray<CpuCounters> = PerCpuArray::with_max_entries(1, 0);
 static POLICERS: Array<Policer> = Array::with_max_entries(MAX_POLICERS, 0);
 #[map]
 static BUCKETS: Array<Bucket> = Array::with_max_entries(MAX_POLICERS, 0);
+#[map]
+static BUDGETS: Array<Budget> = Array::with_max_entries(budget::SLOTS, 0);
+#[map]
+static BUDGET_WORDS: Array<Word> = Array::with_max_entries(budget::SLOTS, 0);
+/// What the answering program is told by the router, on this CPU.
+#[map]
+static ERRAND: PerCpuArray<Errand> = PerCpuArray::with_max_entries(1, 0);
+/// The answering program, at 0.
+#[map]
+static ANSWERS: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
 static PROFILES: Array<QosProfile> = Array::with_max_entries(MAX_PROFILES, 0);
 /// [`Meter`]s, as plain words: cells may not be in a static.
@@ -113,7 +127,7 @@ impl Tables for Maps {
     #[cfg(not(feature = "bench"))]
     #[inline(always)]
     fn longest_match<F: Family>(&self, root: u32, destination: Address) -> u32 {
-        crate::trie::longest_match::<F>(root, destination)
+        functions::longest_match::<F>(root, destination)
     }
     /// The benchmark's object is this program over the kernel's LPM trie, and differs in nothing else.
     #[cfg(feature = "bench")]
@@ -161,6 +175,38 @@ impl Tables for Maps {
         let words = METERS.get_ptr_mut(counter::meter(policer, class))?;
         // SAFETY: a value of a per-CPU map: this CPU is its only user while the program runs; size and alignment are a Meter's.
         Some(unsafe { &*words.cast::<Meter>() })
+    }
+    #[inline(always)]
+    fn budget(&self, slot: u32) -> Option<&Budget> {
+        BUDGETS.get(slot)
+    }
+    #[inline(always)]
+    fn budget_word(&self, slot: u32) -> Option<&Word> {
+        BUDGET_WORDS.get(slot)
+    }
+    #[inline(always)]
+    fn take_budget(&self, kind: u32, attachment: u16) -> bool {
+        functions::take_budget(kind, attachment)
+    }
+    #[inline(always)]
+    fn pay(&self, policer: u16, class: Class, ip_bytes: u32) -> Payment {
+        functions::pay(policer, class, ip_bytes)
+    }
+    #[inline(always)]
+    fn other_member(&self, hash: u32, group: u32) -> u32 {
+        functions::other_member(hash, group)
+    }
+    #[inline(always)]
+    fn forget(&self, value: u32) -> u32 {
+        let Some(errand) = ERRAND.get_ptr_mut(0) else {
+            return value;
+        };
+        // SAFETY: a value of a per-CPU map: the programs of this CPU run one after the other. Volatile, or the compiler would see
+        // what the verifier is not to see.
+        unsafe {
+            (&raw mut (*errand).reason).write_volatile(value);
+            (&raw const (*errand).reason).read_volatile()
+        }
     }
     #[inline(always)]
     fn now(&self) -> u64 {
@@ -219,6 +265,23 @@ pub fn counters() -> Option<&'static mut CpuCounters> {
 #[inline(always)]
 pub fn redirect(slot: u16) -> u32 {
     TX_PORTS.redirect(u32::from(slot), 0).unwrap_or_else(|action| action)
+}
+
+/// Calls the answering program with an errand; comes back only when there is none.
+#[inline(always)]
+pub fn send_errand(ctx: &XdpContext, errand: Errand) {
+    if let Some(slot) = ERRAND.get_ptr_mut(0) {
+        // SAFETY: a value of a per-CPU map: the programs of this CPU run one after the other.
+        unsafe { *slot = errand };
+        // SAFETY: nothing here needs to be dropped.
+        unsafe { ANSWERS.tail_call(ctx, 0) };
+    }
+}
+
+/// The errand that the router has left on this CPU.
+#[inline(always)]
+pub fn errand() -> Option<Errand> {
+    ERRAND.get(0).copied()
 }
 
 /// Tells the controller which neighbour to resolve.

@@ -4,7 +4,7 @@
 //! front is moved, and a variable offset gives each window a bound of its own.
 
 use aya_ebpf::{
-    helpers::{bpf_xdp_adjust_head, generated::bpf_probe_read_kernel},
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, generated::bpf_probe_read_kernel},
     programs::XdpContext,
 };
 use erdp_common::{
@@ -81,6 +81,14 @@ impl Packet for Frame<'_> {
     fn write<T: Window>(&mut self, at: usize, value: T) -> Option<()> {
         // SAFETY: as in `read`; the frame is borrowed exclusively.
         self.window::<T>(at).map(|window| unsafe { window.write_unaligned(value) })
+    }
+
+    #[inline(always)]
+    fn cut_to(&mut self, len: usize) -> Option<()> {
+        // Opaque, or the compiler would subtract packet pointers in 32 bits, which the verifier refuses.
+        let surplus = core::hint::black_box(self.len()).checked_sub(len)?;
+        // SAFETY: the context is the one the kernel has called us with.
+        (unsafe { bpf_xdp_adjust_tail(self.ctx.ctx, -(surplus as i32)) } == 0).then_some(())
     }
 
     #[inline(always)]

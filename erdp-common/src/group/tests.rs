@@ -30,8 +30,16 @@ fn tables() -> MemoryTables {
     tables
 }
 
+/// The tables with this group as number 1.
+fn with(tables: &MemoryTables, group: &Group) -> MemoryTables {
+    let mut tables = tables.clone();
+    tables.groups[1] = *group;
+    tables
+}
+
 fn chosen(group: &Group, tables: &MemoryTables) -> Vec<u16> {
-    (0..FLOWS).map(|flow| pick(hash(flow), group, tables).map_or(0, |(id, _)| id)).collect()
+    let tables = with(tables, group);
+    (0..FLOWS).map(|flow| pick(hash(flow), 1, group, &tables).map_or(0, |(id, _)| id)).collect()
 }
 
 /// As well mixed as a flow's.
@@ -79,7 +87,8 @@ fn members_beyond_eight_and_none_at_all_are_no_fault() {
     let many: Vec<Member> = (1..=20).map(|id| member(id, 1)).collect();
     assert_eq!(buckets_of(&fill(&many, None)).len(), GROUP_MEMBERS);
     assert_eq!(fill(&[], None).members, [0; GROUP_MEMBERS]);
-    assert_eq!(pick(7, &fill(&[], None), &tables()).err(), Some(DropReason::NoLiveLink));
+    let empty = fill(&[], None);
+    assert_eq!(pick(7, 1, &empty, &with(&tables(), &empty)).err(), Some(DropReason::NoLiveLink));
 }
 
 #[test]
@@ -139,10 +148,13 @@ fn without_a_usable_member_the_reason_is_the_most_hopeful_one() {
     tables.links[1] = 0;
     tables.next_hops[2].flags = 0;
     for flow in 0..64 {
-        assert_eq!(pick(hash(flow), &group, &tables).err(), Some(DropReason::NeighbourUnresolved));
+        assert_eq!(
+            pick(hash(flow), 1, &group, &with(&tables, &group)).err(),
+            Some(DropReason::NeighbourUnresolved)
+        );
     }
     tables.links[2] = 0;
-    assert_eq!(pick(0, &group, &tables).err(), Some(DropReason::NoLiveLink));
+    assert_eq!(pick(0, 1, &group, &with(&tables, &group)).err(), Some(DropReason::NoLiveLink));
 }
 
 fn weights() -> impl Strategy<Value = Vec<u8>> {

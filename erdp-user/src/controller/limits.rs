@@ -4,7 +4,8 @@
 //! primary's, so that the circuit is one bucket however its flows are spread.
 
 use erdp_common::{
-    abi::QosProfile,
+    abi::{MAX_ATTACHMENTS, QosProfile},
+    budget,
     classify::Class,
     policer::{BurstPolicy, Passage, RateError, Rates},
 };
@@ -73,6 +74,10 @@ pub fn records(config: &Config, now: u64) -> Vec<Record> {
         Record::Profile(MICROSOFT, QosProfile::microsoft(false)),
         Record::Profile(MICROSOFT_BY_PORTS, QosProfile::microsoft(true)),
     ];
+    for attachment in 0..MAX_ATTACHMENTS as u16 {
+        let budget = |kind| Record::Budget(kind, attachment, budget::default_of(kind));
+        records.extend((0..budget::KINDS).map(budget));
+    }
     for (index, circuit) in config.circuits.iter().enumerate() {
         match policers(index, circuit) {
             Ok(policers) => records.extend(buckets(index, now).into_iter().chain(policers)),

@@ -11,11 +11,12 @@ use std::{
 
 use ::aya::{
     Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
-    maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray, RingBuf},
     programs::{Program, TracePoint, Xdp, XdpMode, xdp::XdpLinkId},
 };
 use erdp_common::{
     abi::{self, CpuCounters, DropSample, NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
+    budget,
     classify::Class,
     fib::{BLOCK_LINES, build::Store},
 };
@@ -69,7 +70,14 @@ unsafe impl Pod for Raw<abi::Policer> {}
 // SAFETY: as above.
 unsafe impl Pod for Raw<abi::QosProfile> {}
 // SAFETY: as above.
+unsafe impl Pod for Raw<abi::Budget> {}
+// SAFETY: as above.
 unsafe impl Pod for Raw<CpuCounters> {}
+
+/// The program on every port.
+const ROUTER: &str = "erdp";
+/// The program that makes ICMP errors, reached by a tail call.
+const ANSWERER: &str = "erdp_answer";
 
 /// How the program is loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -114,6 +122,7 @@ pub struct AyaDataplane {
     links: Array<MapData, u64>,
     policers: Array<MapData, Raw<abi::Policer>>,
     buckets: Array<MapData, [u64; 4]>,
+    budgets: Array<MapData, Raw<abi::Budget>>,
     profiles: Array<MapData, Raw<abi::QosProfile>>,
     meters: PerCpuArray<MapData, [u64; 10]>,
     virtual_clock: Option<Array<MapData, u64>>,
@@ -123,6 +132,7 @@ pub struct AyaDataplane {
     wanted: Option<RingBuf<MapData>>,
     drop_samples: Option<RingBuf<MapData>>,
     store: Option<MappedLines>,
+    _answers: ProgramArray<MapData>,
     attached: StdHashMap<String, XdpLinkId>,
     ebpf: Ebpf,
     losses_counted: bool,
@@ -150,7 +160,10 @@ impl AyaDataplane {
             .override_global("XMIT_OFFSETS", &xmit, true)
             .load(object)
             .map_err(|error| DataplaneError::Load(chain(&error)))?;
-        xdp(&mut ebpf)?.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
+        for program in [ROUTER, ANSWERER] {
+            xdp(&mut ebpf, program)?.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
+        }
+        let answers = answers(&mut ebpf)?;
         let losses_counted = xmit[0] >= 0 && attach_losses(&mut ebpf)?;
         let store = map_lines(&mut ebpf, fib_lines)?;
         Ok(Self {
@@ -162,6 +175,7 @@ impl AyaDataplane {
             links: typed(&mut ebpf, "LINKS")?,
             policers: typed(&mut ebpf, "POLICERS")?,
             buckets: typed(&mut ebpf, "BUCKETS")?,
+            budgets: typed(&mut ebpf, "BUDGETS")?,
             profiles: typed(&mut ebpf, "PROFILES")?,
             meters: typed(&mut ebpf, "METERS")?,
             virtual_clock: options.virtual_clock.then(|| typed(&mut ebpf, "VIRTUAL_CLOCK")).transpose()?,
@@ -171,6 +185,7 @@ impl AyaDataplane {
             wanted: Some(typed(&mut ebpf, "NEIGHBOURS_WANTED")?),
             drop_samples: Some(typed(&mut ebpf, "DROP_SAMPLES")?),
             store: Some(store),
+            _answers: answers,
             attached: StdHashMap::new(),
             ebpf,
             losses_counted,
@@ -215,7 +230,7 @@ impl AyaDataplane {
     /// Takes the program off all interfaces.
     pub fn detach_all(&mut self) {
         for (interface, link) in std::mem::take(&mut self.attached) {
-            let detached = xdp(&mut self.ebpf).map(|program| program.detach(link));
+            let detached = xdp(&mut self.ebpf, ROUTER).map(|program| program.detach(link));
             if let Ok(Err(error)) = detached {
                 tracing::warn!(interface, %error, "detaching");
             }
@@ -323,7 +338,7 @@ impl AyaDataplane {
 
     /// The loaded XDP program.
     pub fn program(&self) -> Result<&Xdp, DataplaneError> {
-        let program = self.ebpf.program("erdp").ok_or_else(|| missing("erdp"))?;
+        let program = self.ebpf.program(ROUTER).ok_or_else(|| missing(ROUTER))?;
         program.try_into().map_err(|error| DataplaneError::Load(chain(&error)))
     }
 }
@@ -347,6 +362,9 @@ impl Dataplane for AyaDataplane {
             Record::Group(id, record) => ("GROUPS", self.groups.set(*id, Raw(*record), 0)),
             Record::Link(id, alive) => ("LINKS", self.links.set(u32::from(*id), u64::from(*alive), 0)),
             Record::Policer(id, record) => ("POLICERS", self.policers.set(u32::from(*id), Raw(*record), 0)),
+            Record::Budget(kind, attachment, record) => {
+                ("BUDGETS", self.budgets.set(budget::slot(*kind, *attachment), Raw(*record), 0))
+            }
             Record::Bucket(id, words) => ("BUCKETS", self.buckets.set(u32::from(*id), *words, 0)),
             Record::Profile(id, record) => ("PROFILES", self.profiles.set(u32::from(*id), Raw(*record), 0)),
             Record::Peer(key, true) => ("PEERS", self.peers.insert(Raw(*key), 1, 0)),
@@ -392,7 +410,7 @@ impl Dataplane for AyaDataplane {
             Mode::Native => XdpMode::Driver,
             Mode::Generic => XdpMode::Skb,
         };
-        let link = xdp(&mut self.ebpf)?
+        let link = xdp(&mut self.ebpf, ROUTER)?
             .attach_to_if_index(ifindex, flags)
             .map_err(|error| DataplaneError::Attach { interface: interface.into(), reason: chain(&error) })?;
         self.attached.insert(interface.into(), link);
@@ -466,8 +484,17 @@ fn map_lines(ebpf: &mut Ebpf, lines: u32) -> Result<MappedLines, DataplaneError>
     MappedLines::new(fd, lines).map_err(|error: io::Error| map(format!("mmap: {error}")))
 }
 
-fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, DataplaneError> {
-    let program = ebpf.program_mut("erdp").ok_or_else(|| missing("erdp"))?;
+/// Puts the answering program where the router finds it. The map is to live as long as the programs.
+fn answers(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, DataplaneError> {
+    let mut answers: ProgramArray<MapData> = typed(ebpf, "ANSWERS")?;
+    let fd = xdp(ebpf, ANSWERER)?.fd().map_err(|error| DataplaneError::Load(chain(&error)))?;
+    let put = answers.set(0, fd, 0);
+    put.map_err(|error| DataplaneError::Map { map: "ANSWERS", reason: chain(&error) })?;
+    Ok(answers)
+}
+
+fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataplaneError> {
+    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
     program.try_into().map_err(|error| DataplaneError::Load(chain(&error)))
 }
 

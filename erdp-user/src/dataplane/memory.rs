@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use erdp_common::{
     abi::{
-        Bucket, CpuCounters, NeighbourWanted, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT,
+        Bucket, CpuCounters, Errand, NeighbourWanted, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT,
         VERDICT_TRANSMIT,
     },
-    account::account,
+    account::{account, originated},
+    answer::{answer, is_answered},
+    budget,
     classify::Class,
     fib::build::Store,
     memory::{Frame, MemoryTables},
@@ -70,10 +72,23 @@ impl MemoryDataplane {
     pub fn run(&self, ifindex: u32, frame: &[u8]) -> Ran {
         let mut frame = Frame::new(frame);
         let (came, mut trail) = (frame.len() as u64, Trail::default());
-        let verdict = self.with_tables(|tables| process(&mut frame, ifindex, tables, &mut trail));
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        account(verdict, &trail, came, &frame, &mut counts);
-        Ran { verdict, frame, wanted: trail.neighbour_wanted() }
+        let (verdict, answered) = self.with_tables(|tables| {
+            let verdict = process(&mut frame, ifindex, tables, &mut trail);
+            account(verdict, &trail, came, &frame, &mut counts);
+            let answered = match verdict {
+                Verdict::Drop(reason) if is_answered(reason) => {
+                    let errand = Errand { reason: reason as u32, next_hop: u32::from(trail.next_hop) };
+                    answer(&mut frame, ifindex, errand, tables)
+                }
+                _ => None,
+            };
+            (verdict, answered)
+        });
+        if let Some(attachment) = answered {
+            originated(attachment, &frame, &mut counts);
+        }
+        Ran { verdict, frame, wanted: trail.neighbour_wanted(), answered }
     }
 }
 
@@ -86,6 +101,8 @@ pub struct Ran {
     pub frame: Frame,
     /// The neighbour that it asks for.
     pub wanted: Option<NeighbourWanted>,
+    /// The attachment on which it leaves as the ICMP error that it has been made into.
+    pub answered: Option<u16>,
 }
 
 impl Dataplane for MemoryDataplane {
@@ -99,6 +116,9 @@ impl Dataplane for MemoryDataplane {
             Record::Group(id, record) => tables.groups[*id as usize] = *record,
             Record::Link(id, alive) => tables.links[usize::from(*id)] = u64::from(*alive),
             Record::Policer(id, record) => tables.policers[usize::from(*id)] = *record,
+            Record::Budget(kind, attachment, record) => {
+                tables.budgets[budget::slot(*kind, *attachment) as usize] = *record;
+            }
             Record::Bucket(id, [sustained, peak, interactive, voice]) => {
                 let bucket = &tables.buckets[usize::from(*id)];
                 let words = [&bucket.sustained, &bucket.peak, &bucket.interactive, &bucket.voice];

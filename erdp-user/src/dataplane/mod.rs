@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 
 use erdp_common::{
     abi::{
-        Attachment, Count, Group, NextHop, PeerKey, Policer, Port, QosProfile, Trace, VERDICT_DROP,
+        Attachment, Budget, Count, Group, NextHop, PeerKey, Policer, Port, QosProfile, Trace, VERDICT_DROP,
         VERDICT_PUNT, VERDICT_TRANSMIT, Vlan, counter,
     },
     fib::build::Store,
@@ -48,6 +48,8 @@ pub enum Record {
     Policer(u16, Policer),
     /// The state of a policer: theoretical arrival times at the sustained and the peak rate, of interactive and of voice.
     Bucket(u16, [u64; 4]),
+    /// How often a kind of use of the slow path is allowed on an attachment, see [`erdp_common::budget`]; its state stays.
+    Budget(u32, u16, Budget),
     /// How a peering treats DSCP.
     Profile(u16, QosProfile),
     /// A BGP peer that may (or may no longer) speak to this router.
@@ -177,7 +179,7 @@ pub struct Counters {
     pub punted: BTreeMap<&'static str, Tally>,
     /// Dropped, by reason.
     pub dropped: BTreeMap<&'static str, Tally>,
-    /// Made by the program itself (none yet: ICMP errors).
+    /// Made by the program itself: ICMP errors about frames that are among the dropped.
     pub originated: Tally,
     /// Of the kernel's own, through the control ports of tagged attachments; in `tx` too.
     pub from_kernel: Tally,
@@ -207,6 +209,7 @@ impl Counters {
                 counters.attachments.insert(id, (rx, tx));
             }
         }
+        counters.originated = slot(counter::ORIGINATED);
         counters.from_kernel = slot(counter::FROM_KERNEL);
         counters.transmit_lost = slot(counter::TRANSMIT_LOST);
         counters.transmit_lost += slot(counter::REDIRECT_FAILED);

@@ -133,8 +133,14 @@ impl Pair {
         let ran = self.host.run(ifindex, frame);
         let (action, bytes) = self.kernel.run(ifindex, frame, &mut self.buffers)?;
         let wanted = self.kernel.next_wanted();
-        if action != xdp_action(ran.verdict) {
-            what.get_or_insert_with(|| format!("the XDP action: kernel {action}, host {:?}", ran.verdict));
+        let expected = if ran.answered.is_some() { XDP_REDIRECT } else { xdp_action(ran.verdict) };
+        if action != expected {
+            what.get_or_insert_with(|| {
+                format!(
+                    "the XDP action: kernel {action}, host {:?}, answered on {:?}",
+                    ran.verdict, ran.answered
+                )
+            });
         } else if bytes != ran.frame.bytes() {
             what.get_or_insert_with(|| bytes_differ("the frame that leaves", bytes, ran.frame.bytes()));
         } else if wanted != ran.wanted {
@@ -219,12 +225,14 @@ impl Pair {
     }
 }
 
+const XDP_REDIRECT: u32 = 4;
+
 /// `enum xdp_action` (linux/bpf.h) of a verdict.
 fn xdp_action(verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Drop(_) => 1,
         Verdict::Punt(_) => 2,
-        Verdict::Transmit(_) | Verdict::PuntVia(..) | Verdict::FromKernel(_) => 4,
+        Verdict::Transmit(_) | Verdict::PuntVia(..) | Verdict::FromKernel(_) => XDP_REDIRECT,
     }
 }
 
