@@ -39,8 +39,10 @@ pub struct Port {
     pub attachment: u16,
     /// Block in the VLAN table for the outer tag.
     pub vlan_block: u16,
+    /// The interface is the control port of this attachment: what comes in is from the kernel. Such a port has nothing else.
+    pub control_of: u16,
     /// Explicit padding to 8 bytes.
-    pub _pad: u32,
+    pub _pad: u16,
 }
 
 /// A VLAN identifier in a block of 4,096.
@@ -75,6 +77,8 @@ pub struct Attachment {
     pub policer: u16,
     /// QoS profile of its peering (MSEE side); 0: none.
     pub profile: u16,
+    /// VLAN identifiers of its control port's frames, outer first; 0: none. Without [`ATTACHMENT_CONTROL`] not looked at.
+    pub tags: [u16; 2],
 }
 
 /// The attachment forwards: its circuit is enabled.
@@ -88,6 +92,16 @@ pub const ATTACHMENT_HAIRPIN: u32 = 4;
 pub const ATTACHMENT_SERVICE: u32 = 8;
 /// The bits that say which side an attachment or a next hop is on; the same in both records.
 pub const SIDE_BITS: u32 = ATTACHMENT_MSEE | ATTACHMENT_SERVICE;
+/// The attachment is tagged and has a control port: the kernel is reached through it, see [`crate::control`].
+pub const ATTACHMENT_CONTROL: u32 = 16;
+
+/// Slots of the device map: the attachments, then their control ports.
+pub const TX_SLOTS: u32 = 2 * MAX_ATTACHMENTS;
+
+/// The slot of an attachment's control port in the device map.
+pub const fn control_slot(attachment: u16) -> u16 {
+    MAX_ATTACHMENTS as u16 + attachment
+}
 
 /// Longest layer 2 header without its last ethertype: two MAC addresses and two tags.
 pub const L2_MAX: usize = 20;
@@ -347,6 +361,8 @@ pub mod counter {
     pub const REDIRECT_FAILED: u32 = 81;
     /// ICMP errors that ERDP has made of frames it had dropped.
     pub const ORIGINATED: u32 = 82;
+    /// Frames of the edge's own kernel that came in through control ports and left with their tags; bytes without these.
+    pub const FROM_KERNEL: u32 = 83;
     /// First slot of attachments: received at `ATTACHMENTS + 2 * id`, redirected at the next one.
     pub const ATTACHMENTS: u32 = 96;
     /// Number of slots.
@@ -481,7 +497,7 @@ const _: () = {
     assert!(size_of::<SampleBudget>() == 24);
     assert!(size_of::<Port>() == 8);
     assert!(size_of::<Vlan>() == 8);
-    assert!(size_of::<Attachment>() == 52);
+    assert!(size_of::<Attachment>() == 56);
     assert!(size_of::<NextHop>() == 36);
     assert!(size_of::<Policer>() == 112);
     assert!(size_of::<Bucket>() == 32);

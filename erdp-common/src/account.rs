@@ -1,7 +1,7 @@
 //! Stage "count": which counters a frame moves. The one list of them, for the XDP program and the in-memory backend.
 //!
-//! Every frame moves exactly two slots, and so does an ICMP error, so that received + originated = redirected + punted + dropped
-//! holds by construction.
+//! Every frame moves exactly two slots, and so does an ICMP error, so that received + originated + from the kernel = redirected +
+//! punted + dropped holds by construction. A frame of a control port that is dropped counts as received on no attachment.
 
 use crate::{
     abi::{CpuCounters, counter},
@@ -37,13 +37,21 @@ pub fn account<P: Packet>(
     packet: &P,
     counters: &mut CpuCounters,
 ) {
-    counters.add(counter::received(trail.attachment), 1, came);
+    let came_by = match verdict {
+        Verdict::FromKernel(_) => counter::FROM_KERNEL,
+        _ => counter::received(trail.attachment),
+    };
+    counters.add(came_by, 1, came);
     match verdict {
-        Verdict::Transmit(attachment) => {
+        Verdict::Transmit(attachment) | Verdict::FromKernel(attachment) => {
             counters.add(counter::redirected(attachment), 1, packet.len() as u64);
             counters.unsent += 1;
         }
         Verdict::Punt(kind) => counters.add(counter::PUNT + kind as u32, 1, came),
+        Verdict::PuntVia(kind, _) => {
+            counters.add(counter::PUNT + kind as u32, 1, came);
+            counters.unsent += 1;
+        }
         Verdict::Drop(reason) => counters.add(counter::DROP + reason as u32, 1, came),
     }
 }

@@ -19,6 +19,7 @@ pub mod reason;
 pub mod tables;
 
 pub mod classify;
+pub mod control;
 pub mod family;
 pub mod fib;
 pub mod group;

@@ -1,8 +1,10 @@
 //! A packet's whole way, one line a stage; no stage calls another. Verdict, counting and the XDP code happen once, in the
 //! program's entry.
 //!
-//! link (Ethernet, tags) -> attachment -> parse (IP) -> local -> route (longest match, then group) -> classify -> police ->
+//! link (Ethernet, tags) -> attachment (or a control port) -> parse (IP) -> local -> route (longest match, then group) -> classify -> police ->
 //! rewrite -> transmit. Neighbour and MTU are known before anything is charged.
+
+use core::hint::black_box;
 
 use network_types::eth::EtherType;
 
@@ -14,6 +16,7 @@ use crate::{
     },
     budget,
     classify::{self, Class, Marking},
+    control,
     family::{Datagram, Family, V4, V6},
     group,
     link::{self, Link},
@@ -32,6 +35,10 @@ pub enum Verdict {
     Transmit(u16),
     /// It goes to the kernel of the edge, untouched.
     Punt(PuntKind),
+    /// It goes to the kernel through the control port of this attachment, its tags popped and otherwise untouched.
+    PuntVia(PuntKind, u16),
+    /// It is from the kernel, by a control port, and leaves through this attachment, its tags pushed and otherwise untouched.
+    FromKernel(u16),
     /// It is dropped.
     Drop(DropReason),
 }
@@ -73,11 +80,15 @@ pub fn process<P: Packet, T: Tables>(packet: &mut P, ifindex: u32, tables: &T, t
         Ok(Verdict::Punt(kind))
             if !trail.is_question && !tables.take_budget(kind as u32, trail.attachment) =>
         {
-            Verdict::Drop(DropReason::PuntBudget)
+            Err(DropReason::PuntBudget)
         }
-        Ok(verdict) => verdict,
-        Err(reason) => Verdict::Drop(reason),
+        // Reasons are opaque here and below: each that the verifier knows has it walk what follows a drop once more.
+        Ok(Verdict::Punt(kind)) => {
+            control::to_kernel(packet, kind, trail.attachment, tables).map_err(black_box)
+        }
+        other => other,
     }
+    .unwrap_or_else(Verdict::Drop)
 }
 
 #[inline(always)]
@@ -88,7 +99,9 @@ fn decide<P: Packet, T: Tables>(
     trail: &mut Trail,
 ) -> Result<Verdict, DropReason> {
     let link = link::parse(packet)?;
-    let id = link::attachment(&link, ifindex, tables).ok_or(DropReason::UnknownAttachment)?;
+    let Some(id) = link::attachment(&link, ifindex, tables) else {
+        return control::from_kernel(packet, &link, ifindex, tables).map_err(black_box);
+    };
     trail.attachment = id;
     let attachment = tables.attachment(id).ok_or(DropReason::BrokenReference)?;
     if attachment.flags & ATTACHMENT_ENABLED == 0 {

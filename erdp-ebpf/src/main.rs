@@ -24,7 +24,7 @@ use core::hint::black_box;
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use aya_log_ebpf::info;
 use erdp_common::{
-    abi::{Errand, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT},
+    abi::{Errand, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, control_slot},
     account::{account, originated},
     answer,
     packet::Packet as _,
@@ -87,11 +87,12 @@ pub fn erdp_answer(ctx: XdpContext) -> u32 {
     maps::redirect(attachment)
 }
 
-/// The device map's slot is the egress attachment.
+/// The device map's slot is the egress attachment, or its control port's.
 #[inline(always)]
 fn action(verdict: Verdict) -> u32 {
     match verdict {
-        Verdict::Transmit(attachment) => maps::redirect(attachment),
+        Verdict::Transmit(attachment) | Verdict::FromKernel(attachment) => maps::redirect(attachment),
+        Verdict::PuntVia(_, attachment) => maps::redirect(control_slot(attachment)),
         Verdict::Punt(_) => xdp_action::XDP_PASS,
         Verdict::Drop(_) => xdp_action::XDP_DROP,
     }
@@ -133,8 +134,8 @@ fn dropped(ctx: &XdpContext, frame: &Frame<'_>, reason: DropReason, trail: &Trai
 #[inline(always)]
 fn answer(frame: &mut Frame<'_>, verdict: Verdict, trail: &Trail) {
     let (verdict, reason) = match verdict {
-        Verdict::Transmit(_) => (VERDICT_TRANSMIT, 0),
-        Verdict::Punt(kind) => (VERDICT_PUNT, kind as u8),
+        Verdict::Transmit(_) | Verdict::FromKernel(_) => (VERDICT_TRANSMIT, 0),
+        Verdict::Punt(kind) | Verdict::PuntVia(kind, _) => (VERDICT_PUNT, kind as u8),
         Verdict::Drop(reason) => (VERDICT_DROP, reason as u8),
     };
     if let Some(trace) = frame.metadata::<Trace>() {

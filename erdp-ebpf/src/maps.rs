@@ -16,7 +16,7 @@ use erdp_common::{
         Attachment, Bucket, Budget, CpuCounters, DropSample, Errand, Group, MAX_ATTACHMENTS, MAX_GROUPS,
         MAX_IFINDEX, MAX_LINKS, MAX_NEXT_HOPS, MAX_PEERS, MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter,
         NeighbourWanted, NextHop, PeerKey, Policer, Port, QosProfile, SAMPLE_SLOTS, SAMPLE_WINDOW_BITS,
-        SampleBudget, Vlan, Word, counter,
+        SampleBudget, TX_SLOTS, Vlan, Word, counter,
     },
     budget,
     classify::Class,
@@ -49,9 +49,9 @@ static PEERS: HashMap<PeerKey, u32> = HashMap::with_max_entries(MAX_PEERS, 0);
 /// The pool of the forwarding trie; the controller sets its real size at load time and writes it through `mmap`.
 #[map]
 static FIB_LINES: Array<Line> = Array::with_max_entries(fib::ROOT_LINES, MMAPABLE);
-/// Egress attachment -> interface.
+/// Egress attachment, or the control port of one -> interface.
 #[map]
-static TX_PORTS: DevMap = DevMap::with_max_entries(MAX_ATTACHMENTS, 0);
+static TX_PORTS: DevMap = DevMap::with_max_entries(TX_SLOTS, 0);
 #[map]
 static COUNTERS: PerCpuArray<CpuCounters> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -266,10 +266,10 @@ pub fn counters() -> Option<&'static mut CpuCounters> {
     COUNTERS.get_ptr_mut(0).map(|counters| unsafe { &mut *counters })
 }
 
-/// Redirects out of an attachment; XDP_ABORTED when the slot is empty, which the exception tracepoint shows.
+/// Redirects out of an attachment or into a control port; XDP_ABORTED when the slot is empty, which the exception tracepoint shows.
 #[inline(always)]
-pub fn redirect(attachment: u16) -> u32 {
-    TX_PORTS.redirect(u32::from(attachment), 0).unwrap_or_else(|action| action)
+pub fn redirect(slot: u16) -> u32 {
+    TX_PORTS.redirect(u32::from(slot), 0).unwrap_or_else(|action| action)
 }
 
 /// Calls the answering program with an errand; comes back only when there is none.

@@ -61,6 +61,8 @@ pub struct Counters {
     pub tx: Tally,
     /// Made by the packet path itself.
     pub originated: Tally,
+    /// Sent by the edge's kernel through control ports.
+    pub from_kernel: Tally,
     /// Lost between the decision and the link.
     pub transmit_lost: Tally,
     /// For the router itself, by kind.
@@ -89,7 +91,9 @@ impl Counters {
         let sum = |tallies: &std::collections::BTreeMap<String, Tally>| -> i128 {
             tallies.values().map(|tally| i128::from(tally.packets)).sum()
         };
-        i128::from(self.rx.packets) + i128::from(self.originated.packets)
+        i128::from(self.rx.packets)
+            + i128::from(self.originated.packets)
+            + i128::from(self.from_kernel.packets)
             - i128::from(self.tx.packets)
             - sum(&self.punted)
             - sum(&self.dropped)
@@ -166,9 +170,17 @@ impl Edge {
     /// # Errors
     /// As [`Edge::start`].
     pub fn start_in(namespace: &Namespace, folder: &Path) -> Result<Edge> {
+        Edge::start_with(namespace, folder, &configuration())
+    }
+
+    /// The same with another configuration.
+    ///
+    /// # Errors
+    /// As [`Edge::start`].
+    pub fn start_with(namespace: &Namespace, folder: &Path, configuration: &str) -> Result<Edge> {
         let binary = binary()?;
         let config = folder.join("edge.toml");
-        fs::write(&config, configuration()).with_context(|| format!("cannot write {}", config.display()))?;
+        fs::write(&config, configuration).with_context(|| format!("cannot write {}", config.display()))?;
         let control = folder.join("erdp.sock");
         let mut command = namespace.command(&binary)?;
         command.arg("run").arg("--config").arg(config).arg("--control").arg(&control);
@@ -278,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_is_not_accounted_for_is_unexplained() {
-        let counters = r#"{"rx":{"packets":10,"bytes":0},"tx":{"packets":4,"bytes":0},"originated":{"packets":1,"bytes":0},
+        let counters = r#"{"rx":{"packets":10,"bytes":0},"tx":{"packets":4,"bytes":0},"originated":{"packets":1,"bytes":0},"from_kernel":{"packets":0,"bytes":0},
             "transmit_lost":{"packets":2,"bytes":0},"punted":{"arp":{"packets":3,"bytes":0},"bgp":{"packets":1,"bytes":0}},
             "dropped":{"no-route":{"packets":2,"bytes":0}},"attachments":[],"unexplained":1}"#;
         let counters: Counters = read(counters).expect("the shape is right");

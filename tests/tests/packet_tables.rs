@@ -13,7 +13,7 @@ use erdp_tests::packets::{
     Edge, Expect, Ports, Row, in_network_namespace, ipv4_of, is_root, neighbour_mac, rows, veth_ports,
 };
 
-const HOST_PORTS: Ports = Ports { a: 11, b: 12, c: 13 };
+const HOST_PORTS: Ports = Ports { a: 11, b: 12, c: 13, d: 14, e: 15, f: 16 };
 
 #[test]
 fn every_row_holds_on_the_host() -> Result<()> {
@@ -107,6 +107,15 @@ fn check(row: &Row, answer: &Answer) -> Result<()> {
             );
             ensure!(answer.frame == row.frame, "a punted frame was changed");
         }
+        Expect::PuntVia(kind, tags) => {
+            ensure!(answer.punt_kind() == Some(*kind), "expected punt {}, got {answer:?}", kind.label());
+            ensure!(answer.frame == without_tags(&row.frame, *tags), "not the frame without its tags");
+        }
+        Expect::FromKernel(tags) => {
+            ensure!(answer.verdict() == "transmit" && answer.trace.next_hop == 0, "expected it to leave");
+            ensure!(vids(&answer.frame, tags.len()) == *tags, "the tags are not {tags:?}");
+            ensure!(without_tags(&answer.frame, tags.len()) == row.frame, "more was changed than the tags");
+        }
         Expect::Transmit(next_hop, tags) => {
             ensure!(
                 answer.verdict() == "transmit" && answer.trace.next_hop == *next_hop,
@@ -129,6 +138,17 @@ fn check(row: &Row, answer: &Answer) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A frame less so many tags.
+fn without_tags(frame: &[u8], tags: usize) -> Vec<u8> {
+    [&frame[..12], &frame[12 + 4 * tags..]].concat()
+}
+
+/// The identifiers of its tags, all of which have the ethertype 0x8100 and priority 0.
+fn vids(frame: &[u8], tags: usize) -> Vec<u16> {
+    let tags = frame[12..12 + 4 * tags].chunks(4);
+    tags.filter(|tag| tag[..2] == [0x81, 0]).map(|tag| u16::from_be_bytes([tag[2], tag[3]])).collect()
 }
 
 /// The frame that leaves: next hop's MAC, tags, TTL less one with a right checksum, everything else as it came.

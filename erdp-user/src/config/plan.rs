@@ -118,6 +118,16 @@ pub struct Attachment {
 }
 
 impl Attachment {
+    /// The name of its control port, by which the kernel speaks there: of tagged attachments only.
+    pub fn control_port(&self) -> Option<String> {
+        (self.tags != Tags::Untagged).then(|| format!("erdp-{}", u32::from(self.id.0) + 1))
+    }
+
+    /// The interface on which the kernel speaks there: sessions are bound to it.
+    pub fn kernel_interface(&self) -> String {
+        self.control_port().unwrap_or_else(|| self.interface.clone())
+    }
+
     /// Our address of a family, the next hop that we announce there.
     pub fn address(&self, family: Family) -> Option<IpAddr> {
         let is_ipv4 = family == Family::Ipv4Unicast;
@@ -245,7 +255,7 @@ impl Config {
             router_id: self.router_id,
             local: link.ours,
             remote: link.theirs,
-            interface: Some(attachment.interface.clone()),
+            interface: Some(attachment.kernel_interface()),
             hold: peering.hold,
             passive: peering.passive,
             md5: peering.md5.clone(),
@@ -268,7 +278,7 @@ impl Config {
             router_id: self.router_id,
             local: peer.local,
             remote: peer.address,
-            interface: Some(attachment.interface.clone()),
+            interface: Some(attachment.kernel_interface()),
             hold: peer.hold,
             passive: peer.passive,
             md5: peer.md5.clone(),

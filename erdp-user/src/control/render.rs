@@ -50,7 +50,7 @@ fn counters(value: &Value) -> String {
     let mut tally = |name: String, value: &Value| {
         cells.push(vec![name, cell(&value["packets"]), cell(&value["bytes"])]);
     };
-    for name in ["rx", "tx", "originated", "transmit_lost"] {
+    for name in ["rx", "tx", "originated", "from_kernel", "transmit_lost"] {
         tally(name.into(), &value[name]);
     }
     for (group, prefix) in [("punted", "punt"), ("dropped", "drop")] {
@@ -169,7 +169,7 @@ mod tests {
         let tally = |packets| json!({"packets": packets, "bytes": 60 * packets});
         let text = show(
             Topic::Counters,
-            &json!({"rx": tally(3), "tx": tally(2), "originated": tally(0), "transmit_lost": tally(0),
+            &json!({"rx": tally(3), "tx": tally(2), "originated": tally(0), "from_kernel": tally(1), "transmit_lost": tally(0),
                 "punted": {"arp": tally(0)}, "dropped": {"no-route": tally(1), "hairpin": tally(0)},
                 "attachments": [], "unexplained": 0}),
         );

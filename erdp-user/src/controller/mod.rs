@@ -3,7 +3,7 @@
 //!
 //! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
-//! (`erdp set`), `drops` (the last dropped frames), this one (the loop).
+//! (`erdp set`), `control_ports` (the kernel's way to tagged attachments), `drops` (the last dropped frames), this one (the loop).
 //!
 //! # The loop
 //! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`]; then
@@ -15,6 +15,7 @@
 
 mod answers;
 mod change;
+mod control_ports;
 mod drops;
 pub mod limits;
 mod policy;
@@ -39,7 +40,7 @@ use crate::{
         aya::{AyaDataplane, drop_sample, neighbour_wanted},
     },
     fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Target, Wish},
-    kernel::{Kernel, KernelEvent, Link},
+    kernel::{Kernel, KernelEvent, Link, control_port::Shape},
     rib::Rib,
 };
 
@@ -131,7 +132,12 @@ impl Controller {
 
     async fn on_kernel(&mut self, event: KernelEvent) {
         match event {
-            KernelEvent::Link(link) => self.on_link(link),
+            KernelEvent::Link(link) => {
+                let ifindex = link.ifindex;
+                if self.on_link(link) {
+                    self.shape_control_ports(ifindex).await;
+                }
+            }
             KernelEvent::LinkGone { ifindex } => {
                 if let Some(link) = self.links.remove(&ifindex) {
                     tracing::error!(
@@ -139,6 +145,12 @@ impl Controller {
                         "the interface is gone; restart erdp when it is back"
                     );
                     self.log_failure(|it| it.forwarding.link(ifindex, false, &mut it.dataplane));
+                }
+                let of = |facts: &&crate::fib::AttachmentFacts| {
+                    facts.control.as_ref().is_some_and(|it| it.ifindex == ifindex)
+                };
+                if let Some(facts) = self.forwarding.topology().attachments().find(of) {
+                    tracing::error!(attachment = facts.name, "its control port is gone; restart erdp");
                 }
             }
             KernelEvent::Address { ifindex, address: IpAddr::V6(address), .. }
@@ -150,7 +162,7 @@ impl Controller {
             KernelEvent::Neighbour { ifindex, address, mac } => {
                 let now_ns = self.now_ns();
                 let on_it: Vec<AttachmentId> =
-                    self.forwarding.topology().on_interface(ifindex).map(|facts| facts.id).collect();
+                    self.forwarding.topology().spoken_for_on(ifindex).map(|facts| facts.id).collect();
                 for attachment in on_it {
                     let key = NextHopKey { attachment, address };
                     self.log_failure(|it| it.forwarding.neighbour(key, mac, now_ns, &mut it.dataplane));
@@ -160,11 +172,11 @@ impl Controller {
         }
     }
 
-    /// The one word of a failover first, then everything else that has changed.
-    fn on_link(&mut self, link: Link) {
+    /// The one word of a failover first, then everything else that has changed; the answer is whether MAC address or MTU have.
+    fn on_link(&mut self, link: Link) -> bool {
         let ifindex = link.ifindex;
         if self.forwarding.topology().link_of(ifindex).is_none() {
-            return;
+            return false;
         }
         let alive = link.is_alive();
         let before = self.links.get(&ifindex).map(Link::is_alive);
@@ -172,20 +184,37 @@ impl Controller {
             self.log_failure(|it| it.forwarding.link(ifindex, alive, &mut it.dataplane));
             tracing::info!(interface = link.name, alive, "link");
             if alive {
-                self.hurry_sessions(&link.name);
+                self.hurry_sessions(ifindex);
             }
         }
         let facts = LinkFacts { mac: link.mac, mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX) };
         self.log_failure(|it| it.forwarding.link_facts(ifindex, facts, &mut it.dataplane));
-        self.links.insert(ifindex, link);
+        let before = self.links.insert(ifindex, link.clone());
+        before.is_some_and(|before| (before.mac, before.mtu) != (link.mac, link.mtu))
+    }
+
+    /// The control ports on an interface follow its MAC address and MTU.
+    async fn shape_control_ports(&self, ifindex: u32) {
+        let Some(link) = self.links.get(&ifindex) else { return };
+        for facts in self.forwarding.topology().on_interface(ifindex) {
+            let Some(port) = &facts.control else { continue };
+            let shape = Shape::of(link.mac, link.mtu, facts.tags.iter().flatten().count());
+            if let Err(error) = self.kernel.shape_control_port(port, shape).await {
+                tracing::error!(attachment = facts.name, %error, "its control port differs from its interface");
+            }
+        }
     }
 
     /// The sessions over an interface that is back need not wait for their next attempt.
-    fn hurry_sessions(&self, interface: &str) {
-        let over_it = |peer: &&PeerHandle| peer.config().interface.as_deref() == Some(interface);
-        for peer in self.speaker.iter().flat_map(Speaker::peers).filter(over_it) {
+    fn hurry_sessions(&self, ifindex: u32) {
+        let over_it = |(peer, _): &(&config::Peer, &PeerHandle)| {
+            let attachment = self.forwarding.topology().attachment(fib_id(peer.attachment));
+            attachment.is_some_and(|facts| facts.ifindex == ifindex)
+        };
+        let sessions = self.peers.iter().zip(self.speaker.iter().flat_map(Speaker::peers));
+        for (_, session) in sessions.filter(over_it) {
             // A full channel of orders: the session has enough to do.
-            let _ = peer.try_command(PeerCommand::Hurry);
+            let _ = session.try_command(PeerCommand::Hurry);
         }
     }
 
@@ -265,7 +294,7 @@ impl Controller {
     async fn grant(&mut self, wish: Wish) {
         let (Wish::Watch(key) | Wish::Forget(key)) = wish;
         let Some(facts) = self.forwarding.topology().attachment(key.attachment) else { return };
-        let (ifindex, name) = (facts.ifindex, facts.name.clone());
+        let (ifindex, name) = (facts.kernel_ifindex(), facts.name.clone());
         let result = match wish {
             Wish::Watch(key) => self.kernel.watch_neighbour(ifindex, key.address).await,
             Wish::Forget(key) => self.kernel.forget_neighbour(ifindex, key.address).await,
@@ -302,7 +331,7 @@ impl Controller {
         for _ in 0..share {
             let Some((attachment, address)) = self.wanted.pop_first() else { return };
             let Some(facts) = self.forwarding.topology().attachment(attachment) else { continue };
-            if let Err(error) = self.kernel.resolve(facts.ifindex, address).await {
+            if let Err(error) = self.kernel.resolve(facts.kernel_ifindex(), address).await {
                 tracing::debug!(%address, %error, "resolving an on-link host");
             }
         }

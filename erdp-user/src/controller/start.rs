@@ -1,8 +1,8 @@
 //! Start and stop: everything is checked before anything is touched, set up in an order in which nothing is forwarded half
 //! configured, and undone in reverse.
 //!
-//! configuration -> checks -> sysctls and addresses -> program and maps -> BGP -> control socket -> loop. What was changed on
-//! the machine (addresses, sysctls) is put back at the end; the program's links and maps vanish with the process.
+//! configuration -> checks -> control ports, sysctls and addresses -> program and maps -> BGP -> control socket -> loop. What was changed on
+//! the machine (control ports, addresses, sysctls) is put back at the end; the program's links and maps vanish with the process.
 
 use std::{
     collections::HashMap,
@@ -18,7 +18,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Controller, Inputs, fib_id, limits, policy};
+use super::{Controller, Inputs, control_ports::ControlPorts, fib_id, limits, policy};
 use crate::{
     bgp::{Cease, ListenError, Listener, PORT, PeerEvent, Speaker},
     config::{Attachment, Config, ConfigError, Domain, DomainId, PeeringKind, Side, VlanId},
@@ -119,14 +119,36 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     }
     let server = Server::bind(&options.control)?;
     let (kernel, kernel_events) = Kernel::open()?;
-    let topology = topology(&config, &kernel.dump().await?)?;
-    let interfaces: Vec<&str> = topology.interfaces().into_values().collect();
+    let facts = kernel.dump().await?;
+    let mut topology = topology(&config, &facts)?;
+    let ports = ControlPorts::add(&config, &kernel, &facts, &mut topology).await?;
+    let kernel = (kernel, kernel_events);
+    let result = addressed(&options, config, server, kernel, topology, &ports, stop).await;
+    match Kernel::open() {
+        Ok((kernel, _)) => ports.remove(&kernel).await,
+        Err(error) => tracing::warn!(%error, "control ports stay"),
+    }
+    result
+}
+
+/// The part between the control ports and their end.
+async fn addressed(
+    options: &Options,
+    config: Config,
+    server: Server,
+    (kernel, kernel_events): (Kernel, mpsc::Receiver<KernelEvent>),
+    topology: Topology,
+    ports: &ControlPorts,
+    stop: Signals,
+) -> Result<(), StartError> {
+    let interfaces: Vec<&str> = topology.interfaces().into_values().chain(ports.names()).collect();
     let sysctls = Sysctls::set(&interfaces)?;
     for (name, before) in sysctls.changed() {
         tracing::info!(name, before, "sysctl changed");
     }
+    ports.start(&kernel).await?;
     let added = add_addresses(&config, &kernel, &topology).await?;
-    let result = serve(&options, config, server, (kernel, kernel_events), topology, stop).await;
+    let result = serve(options, config, server, (kernel, kernel_events), topology, stop).await;
     match Kernel::open() {
         Ok((kernel, _)) => remove_addresses(&kernel, &added).await,
         Err(error) => tracing::warn!(%error, "our addresses stay"),
@@ -230,13 +252,7 @@ impl Controller {
 
     /// Native first; generic only when it is allowed, and then on all ports alike: a redirect between the two modes is slow.
     fn attach_ports(&mut self, allow_generic: bool) -> Result<(), StartError> {
-        let interfaces: Vec<(u32, String)> = self
-            .forwarding
-            .topology()
-            .interfaces()
-            .into_iter()
-            .map(|(ifindex, name)| (ifindex, name.to_owned()))
-            .collect();
+        let interfaces = self.forwarding.topology().ports();
         let native = interfaces
             .iter()
             .try_for_each(|(ifindex, name)| self.dataplane.attach(name, *ifindex, Mode::Native));
@@ -320,6 +336,7 @@ pub fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) 
         profile: limits.profile,
         weight: attachment.weight,
         tags: [tags.next(), tags.next()],
+        control: None,
         local4,
         local6,
         link_local6: None,
@@ -344,12 +361,10 @@ async fn add_addresses(
     let mut added = Vec::new();
     for attachment in config.attachments() {
         let Some(facts) = topology.attachment(fib_id(attachment.id)) else { continue };
-        if attachment.tags.iter().next().is_some() {
-            continue; // the address of a tagged attachment belongs on its own interface, see docs/architecture.md
-        }
+        let ifindex = facts.kernel_ifindex();
         for net in &attachment.addresses {
-            match kernel.ensure_address(facts.ifindex, net.addr(), net.prefix_len()).await {
-                Ok(true) => added.push((facts.ifindex, *net)),
+            match kernel.ensure_address(ifindex, net.addr(), net.prefix_len()).await {
+                Ok(true) => added.push((ifindex, *net)),
                 Ok(false) => {}
                 Err(error) => {
                     remove_addresses(kernel, &added).await;

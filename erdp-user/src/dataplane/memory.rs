@@ -148,8 +148,8 @@ impl Dataplane for MemoryDataplane {
         let mut trail = Trail { is_question: true, ..Trail::default() };
         let verdict = self.with_tables(|tables| process(&mut frame, ifindex, tables, &mut trail));
         let (verdict, reason) = match verdict {
-            Verdict::Transmit(_) => (VERDICT_TRANSMIT, 0),
-            Verdict::Punt(kind) => (VERDICT_PUNT, kind as u8),
+            Verdict::Transmit(_) | Verdict::FromKernel(_) => (VERDICT_TRANSMIT, 0),
+            Verdict::Punt(kind) | Verdict::PuntVia(kind, _) => (VERDICT_PUNT, kind as u8),
             Verdict::Drop(reason) => (VERDICT_DROP, reason as u8),
         };
         let Trail { attachment, group, next_hop, .. } = trail;

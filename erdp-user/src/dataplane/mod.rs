@@ -36,7 +36,7 @@ pub enum Record {
     Vlan(u16, u16, Vlan),
     /// A logical interface.
     Attachment(u16, Attachment),
-    /// Egress attachment -> interface index.
+    /// Slot of the device map (an egress attachment, or [`erdp_common::abi::control_slot`] of one) -> interface index.
     TxPort(u16, u32),
     /// A neighbour.
     NextHop(u16, NextHop),
@@ -167,7 +167,8 @@ impl From<Count> for Tally {
     }
 }
 
-/// The counters of the packet path. `rx + originated = tx + punted + dropped`; of `tx`, `transmit_lost` never reached a wire.
+/// The counters of the packet path. `rx + originated + from_kernel = tx + punted + dropped`; of `tx` and of what was punted into
+/// control ports, `transmit_lost` never arrived.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Received on all ports.
@@ -180,6 +181,8 @@ pub struct Counters {
     pub dropped: BTreeMap<&'static str, Tally>,
     /// Made by the program itself: ICMP errors about frames that are among the dropped.
     pub originated: Tally,
+    /// Of the kernel's own, through the control ports of tagged attachments; in `tx` too.
+    pub from_kernel: Tally,
     /// Redirected but not taken by the egress driver, or refused by the redirect; bytes are not known.
     pub transmit_lost: Tally,
     /// Received and redirected by attachment identifier.
@@ -207,6 +210,7 @@ impl Counters {
             }
         }
         counters.originated = slot(counter::ORIGINATED);
+        counters.from_kernel = slot(counter::FROM_KERNEL);
         counters.transmit_lost = slot(counter::TRANSMIT_LOST);
         counters.transmit_lost += slot(counter::REDIRECT_FAILED);
         counters
@@ -215,6 +219,7 @@ impl Counters {
     /// Packets received that no verdict accounts for; 0 unless ERDP is at fault. Negative is as wrong as positive.
     pub fn unexplained(&self) -> i64 {
         let ended: u64 = self.punted.values().chain(self.dropped.values()).map(|tally| tally.packets).sum();
-        (self.rx.packets + self.originated.packets) as i64 - (self.tx.packets + ended) as i64
+        (self.rx.packets + self.originated.packets + self.from_kernel.packets) as i64
+            - (self.tx.packets + ended) as i64
     }
 }

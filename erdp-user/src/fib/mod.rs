@@ -305,7 +305,7 @@ impl Forwarding {
         Ok(())
     }
 
-    /// Our link-local IPv6 address on an interface, which neighbour solicitations may be for.
+    /// Our link-local IPv6 address on an interface of the kernel, which neighbour solicitations may be for.
     pub fn link_local(
         &mut self,
         ifindex: u32,

@@ -8,7 +8,10 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::dataplane::{Answer, memory::MemoryDataplane, question::Question};
+use crate::{
+    dataplane::{Answer, memory::MemoryDataplane, question::Question},
+    kernel::control_port::ControlPort,
+};
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 
@@ -29,6 +32,8 @@ fn topology() -> Topology {
         policer_out: 0,
         profile: 0,
         weight: NonZero::new(if id == 4 { 3 } else { 1 }).expect("not zero"),
+        // The tagged attachment 3 has the control port 20, whose outer end is 21.
+        control: (id == 3).then(|| ControlPort { name: "erdp-3".into(), ifindex: 20, outer: 21 }),
         tags,
         local4: Some(Ipv4Addr::new(198, 18, id as u8, 1)),
         local6: None,
@@ -479,4 +484,38 @@ fn flows_follow_the_attachments_weights_and_only_those_of_the_one_that_comes_or_
         "a flow moved needlessly"
     );
     assert!((share(&again, keys[0]) - 0.75).abs() < 0.04, "{}", share(&again, keys[0]));
+}
+
+#[test]
+fn the_kernel_speaks_on_a_tagged_attachment_by_its_control_port() {
+    let mut bench = Bench::new();
+    let echo = |source: [u8; 4], destination: [u8; 4]| {
+        let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, 1, 0, 0];
+        packet.extend([source, destination].concat());
+        packet.extend([8, 0, 0, 0, 0, 1, 0, 1]);
+        packet
+    };
+    let macs = [2, 0, 0, 0, 1, 11, 2, 0, 0, 0, 0, 7];
+    let inside = [&macs[..], &[8, 0], &echo([198, 18, 3, 2], [198, 18, 3, 1])].concat();
+    let tagged =
+        [&macs[..], &[0x81, 0, 300u16.to_be_bytes()[0], 300u16.to_be_bytes()[1]], &inside[12..]].concat();
+    let answer = bench.dataplane.ask(11, &tagged).expect("memory");
+    assert_eq!((answer.verdict(), answer.trace.attachment, answer.frame), ("punt", 3, inside.clone()));
+    let answer = bench.dataplane.ask(21, &inside).expect("memory");
+    assert_eq!((answer.verdict(), answer.frame), ("transmit", tagged));
+    // The untagged attachment on the same interface has none.
+    let untagged = [&macs[..], &[8, 0], &echo([198, 18, 1, 2], [198, 18, 1, 1])].concat();
+    let answer = bench.dataplane.ask(11, &untagged).expect("memory");
+    assert_eq!((answer.verdict(), answer.trace.attachment), ("punt", 1));
+
+    let topology = bench.forwarding.topology();
+    let ids = |ifindex| topology.spoken_for_on(ifindex).map(|facts| facts.id.0).collect::<Vec<_>>();
+    assert_eq!((ids(11), ids(20)), (vec![1], vec![3]));
+    assert_eq!(topology.link_of(20), None, "a link lives as long as its interface does");
+    assert_eq!(topology.ports().get(&21).map(String::as_str), Some("erdp-3x"));
+    // A solicitation for the link-local address that the kernel has there.
+    let link_local: std::net::Ipv6Addr = "fe80::abcd".parse().expect("an address");
+    bench.forwarding.link_local(20, link_local, &mut bench.dataplane).expect("memory");
+    let of = |id: usize| bench.dataplane.with_tables(|tables| tables.attachments[id].link_local6);
+    assert_eq!((of(1), of(3)), ([0; 16], link_local.octets()));
 }

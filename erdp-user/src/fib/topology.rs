@@ -7,12 +7,13 @@ use std::{
 };
 
 use erdp_common::abi::{
-    ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, ATTACHMENT_SERVICE, Attachment, Port, Vlan,
+    ATTACHMENT_CONTROL, ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, ATTACHMENT_SERVICE, Attachment,
+    Port, Vlan, control_slot,
 };
 use ipnet::IpNet;
 
 use super::{Policy, Source};
-use crate::dataplane::Record;
+use crate::{dataplane::Record, kernel::control_port::ControlPort};
 
 /// A logical interface; from 1, as in the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,6 +50,8 @@ pub struct AttachmentFacts {
     pub weight: NonZero<u8>,
     /// VLAN identifiers, outer first.
     pub tags: [Option<u16>; 2],
+    /// By which the kernel speaks there, if it is tagged; otherwise the kernel speaks on the interface itself.
+    pub control: Option<ControlPort>,
     /// Our IPv4 address.
     pub local4: Option<Ipv4Addr>,
     /// Our IPv6 address.
@@ -68,6 +71,11 @@ pub struct AttachmentFacts {
 }
 
 impl AttachmentFacts {
+    /// The interface on which the kernel has our addresses there and knows its neighbours.
+    pub fn kernel_ifindex(&self) -> u32 {
+        self.control.as_ref().map_or(self.ifindex, |port| port.ifindex)
+    }
+
     /// Its record, given the roots of its view.
     pub fn record(&self, root4: u32, root6: u32) -> Attachment {
         let bit = |set: bool, bit: u32| if set { bit } else { 0 };
@@ -77,12 +85,14 @@ impl AttachmentFacts {
             flags: bit(self.enabled, ATTACHMENT_ENABLED)
                 | bit(self.is_msee, ATTACHMENT_MSEE)
                 | bit(self.is_service, ATTACHMENT_SERVICE)
-                | bit(self.hairpin, ATTACHMENT_HAIRPIN),
+                | bit(self.hairpin, ATTACHMENT_HAIRPIN)
+                | bit(self.control.is_some(), ATTACHMENT_CONTROL),
             local4: self.local4.map_or([0; 4], |address| address.octets()),
             local6: self.local6.map_or([0; 16], |address| address.octets()),
             link_local6: self.link_local6.map_or([0; 16], |address| address.octets()),
             policer: self.policer_in,
             profile: self.profile,
+            tags: self.tags.map(Option::unwrap_or_default),
         }
     }
 }
@@ -112,11 +122,21 @@ impl Topology {
         self.0.iter().filter(move |facts| facts.ifindex == ifindex)
     }
 
-    /// Our link-local address on an interface.
+    /// Those on which the kernel speaks by an interface: the untagged one on it, or the one whose control port it is.
+    pub fn spoken_for_on(&self, ifindex: u32) -> impl Iterator<Item = &AttachmentFacts> {
+        self.0.iter().filter(move |facts| facts.kernel_ifindex() == ifindex)
+    }
+
+    /// The kernel speaks on a tagged attachment by this control port.
+    pub fn set_control_port(&mut self, id: AttachmentId, port: ControlPort) {
+        self.0.iter_mut().filter(|facts| facts.id == id).for_each(|facts| facts.control = Some(port.clone()));
+    }
+
+    /// Our link-local address on an interface of the kernel.
     pub fn set_link_local(&mut self, ifindex: u32, address: Ipv6Addr) {
         self.0
             .iter_mut()
-            .filter(|facts| facts.ifindex == ifindex)
+            .filter(|facts| facts.kernel_ifindex() == ifindex)
             .for_each(|facts| facts.link_local6 = Some(address));
     }
 
@@ -130,6 +150,13 @@ impl Topology {
     /// The interfaces, each once, with their names.
     pub fn interfaces(&self) -> BTreeMap<u32, &str> {
         self.0.iter().map(|facts| (facts.ifindex, facts.interface.as_str())).collect()
+    }
+
+    /// Where the program runs: the interfaces and the outer ends of the control ports, with their names.
+    pub fn ports(&self) -> BTreeMap<u32, String> {
+        let interfaces = self.interfaces().into_iter().map(|(ifindex, name)| (ifindex, name.to_owned()));
+        let control = self.0.iter().filter_map(|facts| facts.control.as_ref());
+        interfaces.chain(control.map(|port| (port.outer, port.outer_name()))).collect()
     }
 
     /// The liveness word of an interface.
@@ -149,7 +176,8 @@ impl Topology {
         views
     }
 
-    /// Ports and VLAN blocks: 1 and up, one for each interface with tags and one for each outer tag with inner ones.
+    /// Ports and VLAN blocks (1 and up, one for each interface with tags and one for each outer tag with inner ones); then the
+    /// control ports, each with its slot of the device map.
     pub fn port_records(&self) -> Vec<Record> {
         let mut ports: BTreeMap<u32, Port> = BTreeMap::new();
         let mut vlans: BTreeMap<(u16, u16), Vlan> = BTreeMap::new();
@@ -170,7 +198,13 @@ impl Topology {
             vlans.entry((inner_block, inner)).or_default().attachment = facts.id.0;
         }
         let vlans = vlans.into_iter().map(|((block, vid), vlan)| Record::Vlan(block, vid, vlan));
-        vlans.chain(ports.into_iter().map(|(ifindex, port)| Record::Port(ifindex, port))).collect()
+        let ports = ports.into_iter().map(|(ifindex, port)| Record::Port(ifindex, port));
+        let control = self.0.iter().filter_map(|facts| Some((facts.id.0, facts.control.as_ref()?.outer)));
+        let control = control.flat_map(|(id, outer)| {
+            let port = Port { control_of: id, ..Port::default() };
+            [Record::TxPort(control_slot(id), outer), Record::Port(outer, port)]
+        });
+        vlans.chain(ports).chain(control).collect()
     }
 }
 

@@ -4,9 +4,10 @@
 //! that nothing falls between them; when the kernel has dropped events (ENOBUFS) the listener says [`KernelEvent::Resync`]
 //! and the controller dumps again. All of it in the network namespace of this process.
 //!
-//! Files: `facts` (netlink messages to events), [`sysctl`] (what the kernel must not answer or forward, invariant 11),
+//! Files: `facts` (netlink messages to events), [`control_port`] (the kernel's way to tagged attachments), [`sysctl`] (what the kernel must not answer or forward, invariant 11),
 //! `preflight` (what is checked before anything is touched).
 
+pub mod control_port;
 mod facts;
 pub mod preflight;
 pub mod sysctl;
@@ -101,6 +102,31 @@ pub enum KernelError {
         what: String,
         /// The kernel's reason.
         error: rtnetlink::Error,
+    },
+    /// A setting of a control port.
+    #[error("control port {name}: {setting}: {error}; erdp needs CAP_NET_ADMIN and a writable /proc/sys")]
+    Setting {
+        /// The control port.
+        name: String,
+        /// The setting.
+        setting: &'static str,
+        /// The kernel's reason.
+        error: io::Error,
+    },
+    /// Another interface has a control port's name.
+    #[error(
+        "interface {name} is in the way: control ports of tagged attachments are called so, and it is none; rename it, or remove \
+         it by `ip link delete {name}`"
+    )]
+    NameTaken {
+        /// Its name.
+        name: String,
+    },
+    /// Another `erdp` runs in this network namespace.
+    #[error("interface {name} is the control port of an erdp that runs; stop that one first")]
+    ControlPortInUse {
+        /// Its name.
+        name: String,
     },
 }
 

@@ -8,7 +8,7 @@ mod interface;
 
 use std::{collections::BTreeMap, fmt, fs};
 
-pub use self::interface::Interface;
+pub use self::interface::{Feature, Interface, set_feature};
 use crate::config::{Attachment, Config, Tags};
 
 /// Whether the router may start.
@@ -208,7 +208,7 @@ fn btf(has_btf: bool) -> Option<Finding> {
 
 /// A page, less the room before the packet (256), skb_shared_info behind it (320) and an Ethernet header with two tags
 /// (22): what drivers take without multi-buffer XDP.
-const SINGLE_BUFFER_MTU: u32 = 3_498;
+pub const SINGLE_BUFFER_MTU: u32 = 3_498;
 
 /// What is wrong with one interface, given the longest tags of its attachments.
 fn interface_findings(name: &str, interface: &Interface, tags: Tags, allow_generic: bool) -> Vec<Finding> {
@@ -257,9 +257,6 @@ fn tag_findings(name: &str, interface: &Interface, tags: Tags) -> Vec<Finding> {
             format!("has an MTU of {}, and two tags on 1,500-byte packets need 1,504", interface.mtu);
         findings.push(warning(object(), reason, format!("ip link set {name} mtu 1504")));
     }
-    let reason = "has attachments with VLAN tags, whose control plane (BGP, ARP) is not implemented yet: \
-                  their sessions stay down";
-    findings.push(warning(object(), reason, "use untagged interfaces"));
     findings
 }
 

@@ -2,7 +2,7 @@
 
 use std::{process::Command, thread, time::Duration};
 
-use super::{sysctl::Sysctls, *};
+use super::{control_port::Shape, sysctl::Sysctls, *};
 
 /// Runs the test, or says SKIP without root.
 pub(super) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
@@ -151,5 +151,61 @@ fn the_listener_may_have_more_unread_events_than_the_ordinary_limit() {
         force_receive_buffer(socket, RECEIVE_BUFFER).expect("root may");
         // The kernel doubles the value for its own bookkeeping (socket(7)).
         assert_eq!(socket.get_rx_buf_sz().expect("a size"), 2 * RECEIVE_BUFFER as usize);
+    });
+}
+
+/// What `ip` prints of an interface.
+fn shown(name: &str) -> String {
+    let output = Command::new("ip").args(["-details", "link", "show", name]).output().expect("iproute2");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_control_port_is_made_follows_its_interface_and_goes() {
+    in_namespace(|| async {
+        let (kernel, _events) = Kernel::open().expect("netlink");
+        let shape = Shape::of([2, 0xaa, 0, 0, 0, 1], 1504, 2);
+        let port = kernel.add_control_port("erdp-7", "lab/private primary", shape).await.expect("made");
+        assert_eq!((port.ifindex, port.outer), (index("erdp-7"), index("erdp-7x")));
+        kernel.start_control_port(&port).await.expect("started");
+        for word in ["02:aa:00:00:00:01", "mtu 1500", "state UP", "erdp control port of lab/private primary"]
+        {
+            assert!(shown("erdp-7").contains(word), "{word}: {}", shown("erdp-7"));
+        }
+        let features = preflight::Interface::read("erdp-7");
+        assert!(
+            features.has_feature("rx-gro") && !features.has_feature("tx-checksum-ip-generic"),
+            "{features:?}"
+        );
+        let shape = Shape::of([2, 0xaa, 0, 0, 0, 2], 1400, 1);
+        kernel.shape_control_port(&port, shape).await.expect("followed");
+        let kernels = shown("erdp-7");
+        assert!(kernels.contains("02:aa:00:00:00:02") && kernels.contains("mtu 1400"), "{kernels}");
+        assert!(shown("erdp-7x").contains("mtu 1400"), "{}", shown("erdp-7x"));
+        kernel.remove_control_port(&port).await.expect("removed");
+        kernel.remove_control_port(&port).await.expect("gone is fine");
+        assert_eq!(index("erdp-7x"), 0);
+    });
+}
+
+#[test]
+fn a_control_port_that_was_left_behind_is_removed_and_a_strangers_interface_is_refused() {
+    in_namespace(|| async {
+        let (kernel, _events) = Kernel::open().expect("netlink");
+        let shape = Shape::of([2, 0xaa, 0, 0, 0, 1], 1500, 1);
+        for name in ["erdp-7", "erdp-9"] {
+            kernel.add_control_port(name, "an attachment", shape).await.expect("made");
+        }
+        // What is not wanted any more goes too: the configuration has changed.
+        let wanted = ["erdp-7".to_owned()];
+        kernel.clear_control_ports(&wanted).await.expect("cleared");
+        assert_eq!((index("erdp-7"), index("erdp-9x")), (0, 0));
+        for taken in ["erdp-7", "erdp-7x"] {
+            ip(&format!("link add {taken} type veth peer name theirs"));
+            let error = kernel.clear_control_ports(&wanted).await.expect_err("in the way").to_string();
+            assert!(error.contains(&format!("`ip link delete {taken}`")), "{error}");
+            assert_ne!(index(taken), 0, "a stranger's interface is left alone");
+            ip(&format!("link del {taken}"));
+        }
     });
 }

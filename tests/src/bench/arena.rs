@@ -299,7 +299,7 @@ pub(super) fn trie(dataplane: &mut AyaDataplane) -> Result<Trie> {
 /// Everything but routes; whoever adds a feature to the packet path switches it on here.
 pub(super) fn records(ports: [u32; 3]) -> Result<Vec<Record>> {
     let mut records = vec![
-        Record::Port(ports[0], Port { attachment: 1, vlan_block: 1, _pad: 0 }),
+        Record::Port(ports[0], Port { attachment: 1, vlan_block: 1, ..Port::default() }),
         Record::Port(ports[1], Port { attachment: 2, ..Port::default() }),
         Record::Port(ports[2], Port { attachment: 3, ..Port::default() }),
         Record::Vlan(1, 10, Vlan { inner_block: 2, ..Vlan::default() }),

@@ -97,8 +97,12 @@ pub fn conservation(lab: &Lab, edge: &Edge) -> Result<String> {
     let punted: u64 = counters.punted.values().map(|tally| tally.packets).sum();
     let dropped = dropped(&counters);
     Ok(format!(
-        "rx {} + originated {} = tx {} + punted {punted} + dropped {dropped}; 0 unexplained (of tx, lost after the redirect: {})",
-        counters.rx.packets, counters.originated.packets, counters.tx.packets, counters.transmit_lost.packets
+        "rx {} + originated {} + from the kernel {} = tx {} + punted {punted} + dropped {dropped}; 0 unexplained (of tx, lost after the redirect: {})",
+        counters.rx.packets,
+        counters.originated.packets,
+        counters.from_kernel.packets,
+        counters.tx.packets,
+        counters.transmit_lost.packets
     ))
 }
 

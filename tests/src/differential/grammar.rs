@@ -56,17 +56,28 @@ fn entrance(rng: &mut Rng, ports: Ports) -> (u32, u8, Vec<(u16, u16)>) {
         0..=4 => (ports.a, 1, &[]),
         5..=7 => (ports.b, 2, &[100]),
         8..=9 => (ports.b, 3, &[10, 200]),
-        10..=16 => (ports.c, 4, &[]),
-        17 => (ports.c, 6, &[6]),
-        18 => (ports.c, 5, &[5]),
+        10..=15 => (ports.c, 4, &[]),
+        16 => (ports.c, 6, &[6]),
+        17 => (ports.c, 5, &[5]),
+        18 => return control_port(rng, ports),
         _ => return anywhere(rng, ports),
     };
     let tags = vids.iter().map(|vid| (pick(rng, &[DOT1Q, DOT1AD]), vid | (rng.u16(..16) << 12))).collect();
     (ifindex, id, tags)
 }
 
+/// What the kernel sends on a tagged attachment, or the disabled one's tag on the wire.
+fn control_port(rng: &mut Rng, ports: Ports) -> (u32, u8, Vec<(u16, u16)>) {
+    match rng.u8(..8) {
+        0..=2 => (ports.d, 2, vec![]),
+        3..=5 => (ports.e, 3, vec![]),
+        6 => (ports.f, 5, vec![]),
+        _ => (ports.c, 5, vec![(pick(rng, &[DOT1Q, DOT1AD]), 5)]),
+    }
+}
+
 fn anywhere(rng: &mut Rng, ports: Ports) -> (u32, u8, Vec<(u16, u16)>) {
-    let ifindex = pick(rng, &[ports.a, ports.b, ports.c]);
+    let ifindex = pick(rng, &[ports.a, ports.b, ports.c, ports.a, ports.b, ports.c, ports.d, ports.e]);
     let tags = (0..rng.usize(..4))
         .map(|_| {
             let vid = pick(rng, &[0, 1, 5, 6, 10, 100, 101, 200, 4095]);

@@ -51,13 +51,15 @@ impl Histogram {
     }
 }
 
-/// `transmit by next hop 3`, `punt bgp`, `drop too-big`.
+/// `transmit by next hop 3`, `transmit of the kernel`, `punt bgp on attachment 2`, `drop too-big`.
 fn end(trace: &Trace) -> String {
     let reason = match trace.verdict {
         VERDICT_DROP => {
             DropReason::from_number(trace.reason).map(|reason| format!("drop {}", reason.label()))
         }
-        VERDICT_PUNT => PuntKind::from_number(trace.reason).map(|kind| format!("punt {}", kind.label())),
+        VERDICT_PUNT => PuntKind::from_number(trace.reason)
+            .map(|kind| format!("punt {} on attachment {}", kind.label(), trace.attachment)),
+        VERDICT_TRANSMIT if trace.next_hop == 0 => Some("transmit of the kernel".to_owned()),
         VERDICT_TRANSMIT => Some(format!("transmit by next hop {}", trace.next_hop)),
         _ => None,
     };

@@ -232,7 +232,7 @@ fn xdp_action(verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Drop(_) => 1,
         Verdict::Punt(_) => 2,
-        Verdict::Transmit(_) => XDP_REDIRECT,
+        Verdict::Transmit(_) | Verdict::PuntVia(..) | Verdict::FromKernel(_) => XDP_REDIRECT,
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 
-use super::{Lab, plan, process::Process};
+use super::{Lab, netns::Namespace, plan, process::Process};
 
 /// Where one BIRD stands.
 #[derive(Debug)]
@@ -64,11 +64,19 @@ impl Neighbour {
 /// # Errors
 /// When the configuration is refused or the daemon does not start.
 pub fn start(lab: &Lab, router: &Router) -> Result<Process> {
-    let folder = lab.folder().join(router.namespace);
+    start_in(lab.namespace(router.namespace)?, lab.folder(), router)
+}
+
+/// The same in any namespace; its files are in `parent`.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_in(namespace: &Namespace, parent: &Path, router: &Router) -> Result<Process> {
+    let folder = parent.join(router.namespace);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let config = folder.join("bird.conf");
     fs::write(&config, text(router)).with_context(|| format!("cannot write {}", config.display()))?;
-    let mut command = lab.namespace(router.namespace)?.command("bird")?;
+    let mut command = namespace.command("bird")?;
     command
         .arg("-f")
         .arg("-c")
@@ -77,7 +85,7 @@ pub fn start(lab: &Lab, router: &Router) -> Result<Process> {
         .arg(socket(&folder))
         .arg("-P")
         .arg(folder.join("bird.pid"));
-    Process::start(&format!("bird-{}", router.namespace), command, lab.folder())
+    Process::start(&format!("bird-{}", router.namespace), command, parent)
 }
 
 /// Asks a running BIRD by `birdc`.
@@ -85,8 +93,16 @@ pub fn start(lab: &Lab, router: &Router) -> Result<Process> {
 /// # Errors
 /// When it does not answer.
 pub fn ask(lab: &Lab, namespace: &str, words: &[&str]) -> Result<String> {
+    ask_in(lab.folder(), namespace, words)
+}
+
+/// The same where its files are in `parent`.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_in(parent: &Path, namespace: &str, words: &[&str]) -> Result<String> {
     let mut birdc = Command::new("birdc");
-    birdc.arg("-s").arg(socket(&lab.folder().join(namespace))).args(words);
+    birdc.arg("-s").arg(socket(&parent.join(namespace))).args(words);
     let output = birdc.output().context("cannot start birdc")?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,12 +1,12 @@
-//! The edge of the packet tables: two circuits' worth of attachments on three interfaces.
+//! The edge of the packet tables: two circuits' worth of attachments on three interfaces, and the control ports of the tagged ones.
 //!
 //! | attachment | port | tags | side | route towards it |
 //! |---|---|---|---|---|
 //! | 1 | A | none | MSEE, primary | 20.0.0.0/8 (with 2), 2603::/24 (with 2), 20.1.0.0/16 alone |
-//! | 2 | B | 100 | MSEE, secondary | 20.2.0.0/16 alone, MTU 1400 for 20.9.0.0/16 |
-//! | 3 | B | 10.200 | MSEE, of another domain | none: must not be reached |
+//! | 2 (control port D) | B | 100 | MSEE, secondary | 20.2.0.0/16 alone, MTU 1400 for 20.9.0.0/16 |
+//! | 3 (control port E) | B | 10.200 | MSEE, of another domain | none: must not be reached |
 //! | 4 | C | none | CE | 198.18.10.0/24 connected, 198.18.64.0/18 and fd00:18:64::/48 behind the CE router |
-//! | 5 | C | 5 | CE, disabled | none |
+//! | 5 (control port F) | C | 5 | CE, disabled | none |
 //! | 6 | C | 6 | service | 20.18.0.0/16 and 2608::/32 by next hop 12 |
 //!
 //! Next hops 8 to 10 leave by attachment 1 as on Microsoft peering: 8 (20.12.0.0/16, 2604::/32) classified by DSCP and ports;
@@ -17,16 +17,16 @@ use anyhow::{Context as _, Result};
 use erdp::dataplane::{Dataplane, Record};
 use erdp_common::{
     abi::{
-        ATTACHMENT_ENABLED, ATTACHMENT_MSEE, ATTACHMENT_SERVICE, Attachment, GROUP_BUCKETS, GROUP_DISCARD,
-        GROUP_ENCRYPTED_ONLY, GROUP_FORWARD, GROUP_GLEAN, GROUP_ZONE_FORBIDDEN, Group, L2_MAX, NEXT_HOP_MSEE,
-        NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NEXT_HOP_SERVICE, NextHop, PeerKey, Policer, Port,
-        QosProfile, Vlan,
+        ATTACHMENT_CONTROL, ATTACHMENT_ENABLED, ATTACHMENT_MSEE, ATTACHMENT_SERVICE, Attachment,
+        GROUP_BUCKETS, GROUP_DISCARD, GROUP_ENCRYPTED_ONLY, GROUP_FORWARD, GROUP_GLEAN, GROUP_ZONE_FORBIDDEN,
+        Group, L2_MAX, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NEXT_HOP_SERVICE, NextHop,
+        PeerKey, Policer, Port, QosProfile, Vlan, control_slot,
     },
     fib::build::{Fib, Prefix, Store},
     policer::{BurstPolicy, Rates, TIME_FRACTION_BITS},
 };
 
-/// Interface indexes of the three ports.
+/// Interface indexes of the three ports and of the control ports.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
     /// MSEE, primary link.
@@ -35,6 +35,12 @@ pub struct Ports {
     pub b: u32,
     /// Customer.
     pub c: u32,
+    /// Control port of attachment 2.
+    pub d: u32,
+    /// Control port of attachment 3.
+    pub e: u32,
+    /// Control port of attachment 5, which is disabled.
+    pub f: u32,
 }
 
 /// MAC address of the neighbour that a next hop stands for.
@@ -84,6 +90,17 @@ impl Edge {
                 _ => 0,
             };
             let enabled = if id == 5 { 0 } else { ATTACHMENT_ENABLED };
+            let (tags, control) = match id {
+                2 => ([100, 0], ports.d),
+                3 => ([10, 200], ports.e),
+                5 => ([5, 0], ports.f),
+                _ => ([0; 2], 0),
+            };
+            if control != 0 {
+                dataplane.write(&Record::Port(control, Port { control_of: id, ..Port::default() }))?;
+                dataplane.write(&Record::TxPort(control_slot(id), control))?;
+            }
+            let has_control = if control == 0 { 0 } else { ATTACHMENT_CONTROL };
             let mut link_local6 = [0; 16];
             link_local6[..2].copy_from_slice(&[0xfe, 0x80]);
             link_local6[15] = id as u8;
@@ -95,19 +112,20 @@ impl Edge {
                 Attachment {
                     root4,
                     root6,
-                    flags: side | enabled,
+                    flags: side | enabled | has_control,
                     local4: [198, 18, id as u8, 1],
                     local6,
                     link_local6,
                     policer: 0,
                     profile: 0,
+                    tags,
                 },
             ))?;
             dataplane.write(&Record::TxPort(id, ifindex))?;
         }
-        dataplane.write(&Record::Port(ports.a, Port { attachment: 1, vlan_block: 0, _pad: 0 }))?;
-        dataplane.write(&Record::Port(ports.b, Port { attachment: 0, vlan_block: 1, _pad: 0 }))?;
-        dataplane.write(&Record::Port(ports.c, Port { attachment: 4, vlan_block: 2, _pad: 0 }))?;
+        dataplane.write(&Record::Port(ports.a, Port { attachment: 1, ..Port::default() }))?;
+        dataplane.write(&Record::Port(ports.b, Port { vlan_block: 1, ..Port::default() }))?;
+        dataplane.write(&Record::Port(ports.c, Port { attachment: 4, vlan_block: 2, ..Port::default() }))?;
         dataplane.write(&Record::Vlan(1, 100, Vlan { attachment: 2, ..Vlan::default() }))?;
         dataplane.write(&Record::Vlan(1, 10, Vlan { inner_block: 3, ..Vlan::default() }))?;
         dataplane.write(&Record::Vlan(3, 200, Vlan { attachment: 3, ..Vlan::default() }))?;
@@ -119,6 +137,8 @@ impl Edge {
             PeerKey { attachment: u32::from(last), address }
         };
         dataplane.write(&Record::Peer(peer(1), true))?;
+        dataplane.write(&Record::Peer(peer(2), true))?;
+        dataplane.write(&Record::Peer(peer(3), true))?;
         dataplane.write(&Record::Peer(peer(4), true))?;
         Ok(())
     }

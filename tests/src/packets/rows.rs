@@ -18,6 +18,10 @@ pub enum Expect {
     Marked(u16, u8),
     /// The kernel gets it unchanged.
     Punt(PuntKind),
+    /// The kernel gets it through the control port, less so many tags.
+    PuntVia(PuntKind, usize),
+    /// It is the kernel's and leaves with these tags, unchanged but for them.
+    FromKernel(Vec<u16>),
     /// It is dropped.
     Drop(DropReason),
 }
@@ -61,6 +65,7 @@ pub fn rows(ports: Ports) -> Vec<Row> {
     variable_offsets(ports, &mut rows);
     for_the_router(ports, &mut rows);
     discovery(ports, &mut rows);
+    through_control_ports(ports, &mut rows);
     classified_and_policed(ports, &mut rows);
     public_sources(ports, &mut rows);
     services(ports, &mut rows);
@@ -317,7 +322,7 @@ fn discovery(ports: Ports, rows: &mut Vec<Row>) {
             &[(DOT1Q, 100)],
             ARP,
             &Build::arp(1, [198, 18, 2, 2], [198, 18, 2, 1]),
-            Punt(Arp),
+            Expect::PuntVia(Arp, 1),
         ),
         row("ARP reply to us", ports.a, &[], ARP, &Build::arp(2, [198, 18, 1, 2], ours), Punt(Arp)),
         row(
@@ -394,6 +399,103 @@ fn discovery(ports: Ports, rows: &mut Vec<Row>) {
         ),
         row("router advertisement", ports.a, &[], IPV6, &nd("ff02::1", 134, 255), not_ours.clone()),
         row("redirect", ports.a, &[], IPV6, &nd("fe80::1", 137, 255), not_ours),
+    ]);
+}
+
+/// The kernel's way to tagged attachments (C4): what is for it comes without tags, what it sends leaves with them.
+fn through_control_ports(ports: Ports, rows: &mut Vec<Row>) {
+    use Expect::{Drop, FromKernel, PuntVia};
+    use PuntKind::{Arp, Bgp, Echo, NeighbourDiscovery};
+    let (one, two): (Tagging<'_>, Tagging<'_>) = (&[(DOT1Q, 100)], &[(DOT1AD, 10), (DOT1Q, 200)]);
+    let bgp = |from: [u8; 4], to: [u8; 4], ttl: u8| {
+        Build::ipv4(from, to, 6, &Build::tcp(40000, 179), |header| header.time_to_live = ttl)
+    };
+    let echo = |from: [u8; 4], to: [u8; 4]| Build::ipv4(from, to, 1, &[8, 0, 0, 0, 0, 1, 0, 1], |_| {});
+    let icmp6 = |from: &str, to: &str, kind: u8| {
+        Build::ipv6(v6(from), v6(to), 58, 255, &[&[kind, 0, 0, 0][..], &[0; 20]].concat())
+    };
+    let ask = Build::arp(1, [198, 18, 3, 2], [198, 18, 3, 1]);
+    let ours = Build::arp(1, [198, 18, 2, 1], [198, 18, 2, 2]);
+    let mut with_priority = row(
+        "echo behind a tag with priority 7",
+        ports.b,
+        one,
+        IPV4,
+        &echo([198, 18, 2, 2], [198, 18, 2, 1]),
+        PuntVia(Echo, 1),
+    );
+    with_priority.frame[14] |= 0xe0;
+    rows.extend([
+        with_priority,
+        row("ARP for us behind two tags", ports.b, two, ARP, &ask, PuntVia(Arp, 2)),
+        row(
+            "BGP behind one tag",
+            ports.b,
+            one,
+            IPV4,
+            &bgp([198, 18, 2, 2], [198, 18, 2, 1], 1),
+            PuntVia(Bgp, 1),
+        ),
+        row(
+            "BGP behind two tags",
+            ports.b,
+            two,
+            IPV4,
+            &bgp([198, 18, 3, 2], [198, 18, 3, 1], 1),
+            PuntVia(Bgp, 2),
+        ),
+        row(
+            "BGP of a peer of another tag (invariant 11)",
+            ports.b,
+            one,
+            IPV4,
+            &bgp([198, 18, 3, 2], [198, 18, 2, 1], 1),
+            Drop(DropReason::LocalNotAllowed),
+        ),
+        row(
+            "ICMPv6 echo behind one tag",
+            ports.b,
+            one,
+            IPV6,
+            &icmp6("fd00:18::9", "fd00:18::2", 128),
+            PuntVia(Echo, 1),
+        ),
+        row(
+            "neighbour solicitation behind two tags",
+            ports.b,
+            two,
+            IPV6,
+            &icmp6("fe80::99", "ff02::1:ff00:3", 135),
+            PuntVia(NeighbourDiscovery, 2),
+        ),
+        row("ARP of the kernel gets one tag", ports.d, &[], ARP, &ours, FromKernel(vec![100])),
+        row("ARP of the kernel gets two tags", ports.e, &[], ARP, &ours, FromKernel(vec![10, 200])),
+        row(
+            "BGP of the kernel keeps its TTL of 1",
+            ports.d,
+            &[],
+            IPV4,
+            &bgp([198, 18, 2, 1], [198, 18, 2, 2], 1),
+            FromKernel(vec![100]),
+        ),
+        row(
+            "neighbour solicitation of the kernel, to a group",
+            ports.e,
+            &[],
+            IPV6,
+            &icmp6("fe80::3", "ff02::1:ff00:99", 135),
+            FromKernel(vec![10, 200]),
+        ),
+        row(
+            "what the kernel sends is not routed, whatever its destination",
+            ports.d,
+            &[],
+            IPV4,
+            &udp4(AZURE),
+            FromKernel(vec![100]),
+        ),
+        row("a tagged frame of the kernel", ports.d, one, ARP, &ours, Drop(DropReason::UnknownAttachment)),
+        row("the kernel on a disabled circuit (A8)", ports.f, &[], ARP, &ours, Drop(DropReason::Disabled)),
     ]);
 }
 

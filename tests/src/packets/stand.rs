@@ -27,15 +27,16 @@ pub fn in_network_namespace<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> 
     })
 }
 
-/// Three interfaces in this thread's network namespace.
+/// The interfaces in this thread's network namespace.
 pub fn veth_ports() -> Result<Ports> {
-    let mut indexes = Vec::new();
-    for name in ["pa", "pb", "pc"] {
+    let mut indexes: Vec<u32> = Vec::new();
+    for name in ["pa", "pb", "pc", "pd", "pe", "pf"] {
         let peer = format!("{name}x");
         let status =
             Command::new("ip").args(["link", "add", name, "type", "veth", "peer", "name", &peer]).status()?;
         ensure!(status.success(), "ip link add {name} failed");
         indexes.push(if_nametoindex(name)?);
     }
-    Ok(Ports { a: indexes[0], b: indexes[1], c: indexes[2] })
+    let [a, b, c, d, e, f] = indexes.try_into().map_err(|_| anyhow::anyhow!("not six ports"))?;
+    Ok(Ports { a, b, c, d, e, f })
 }

@@ -1,9 +1,10 @@
 //! Traffic through the edge, and the kernel's own counts of it.
 //!
-//! [`iperf`] is throughput by iperf3; [`probe`] is loss by numbered packets; [`counts`] reads what the kernels on the way have
-//! counted, to be held against what the XDP program has. Everything goes from the customer's host to the Azure host and never
-//! leaves the lab's namespaces.
+//! [`echo`] is reachability; [`iperf`] is throughput by iperf3; [`probe`] is loss by numbered packets; [`counts`] reads what the
+//! kernels on the way have counted, to be held against what the XDP program has. Nothing leaves the lab's namespaces.
 
 pub mod counts;
+
+pub mod echo;
 pub mod iperf;
 pub mod probe;

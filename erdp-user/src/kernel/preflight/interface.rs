@@ -47,6 +47,26 @@ impl Interface {
     }
 }
 
+/// A feature that control ports need to be on or off, by its ethtool command (include/uapi/linux/ethtool.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Feature {
+    /// ETHTOOL_STXCSUM: checksums are left to the driver.
+    TransmitChecksum = 0x17,
+    /// ETHTOOL_SGRO: packets are merged on their way up.
+    ReceiveOffload = 0x2c,
+}
+
+/// Switches a feature of an interface on or off.
+///
+/// # Errors
+/// The kernel's: no such interface, no CAP_NET_ADMIN.
+pub fn set_feature(interface: &str, feature: Feature, on: bool) -> io::Result<()> {
+    let asked = Asked { socket: UnixDatagram::unbound()?, name: interface };
+    // struct ethtool_value: command and value.
+    asked.ethtool(&mut [feature as u32, u32::from(on)])
+}
+
 /// The names of all interfaces.
 pub(super) fn names() -> Vec<String> {
     let mut names = Vec::new();

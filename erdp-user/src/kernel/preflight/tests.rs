@@ -41,14 +41,10 @@ fn machine() -> Machine {
     }
 }
 
-/// The one thing that is said of a machine on which all is well but tagged attachments.
-const TAGS_TODAY: &str = "control plane (BGP, ARP) is not implemented yet";
-
 fn findings(change: impl FnOnce(&mut Machine), allow_generic: bool) -> Vec<Finding> {
     let mut machine = machine();
     change(&mut machine);
-    let all = check(&config(CONFIG), &machine, allow_generic);
-    all.into_iter().filter(|finding| !finding.reason.contains(TAGS_TODAY)).collect()
+    check(&config(CONFIG), &machine, allow_generic)
 }
 
 fn tagged(machine: &mut Machine) -> &mut Interface {
@@ -156,20 +152,6 @@ fn what_is_well_is_not_mentioned() {
         assert_eq!(findings(*change, false), [], "row {index}");
     }
     assert_eq!(findings(|m| plain(m).mtu = 9_000, true), [], "generic XDP takes any MTU");
-}
-
-#[test]
-fn tagged_attachments_are_warned_about_and_untagged_ones_are_not() {
-    let words = |config: &Config| -> Vec<String> {
-        check(config, &machine(), false).iter().map(ToString::to_string).collect()
-    };
-    let found = words(&config(CONFIG));
-    assert!(
-        found.len() == 1 && found[0].contains(TAGS_TODAY) && found[0].contains("interface tagged"),
-        "{found:?}"
-    );
-    let untagged = CONFIG.replace("s-vlan = 7\n", "").replace("vlan = 100\n", "");
-    assert_eq!(words(&config(&untagged)), Vec::<String>::new());
 }
 
 #[test]
