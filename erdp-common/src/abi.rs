@@ -261,14 +261,18 @@ pub struct Budget {
     pub tolerance: u64,
 }
 
-/// What the answering program is told about a dropped packet, see [`crate::answer`].
+/// What the program for dropped packets is told about one, see [`crate::answer`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Errand {
     /// Number of the drop reason.
     pub reason: u32,
+    /// Group of the longest match; 0: none.
+    pub group: u32,
     /// The next hop that was chosen; 0: none.
-    pub next_hop: u32,
+    pub next_hop: u16,
+    /// Ingress attachment; 0: none.
+    pub attachment: u16,
 }
 
 /// A range of UDP ports of the Teams client.
@@ -502,7 +506,7 @@ const _: () = {
     assert!(size_of::<Policer>() == 112);
     assert!(size_of::<Bucket>() == 32);
     assert!(size_of::<Budget>() == 16);
-    assert!(size_of::<Errand>() == 8);
+    assert!(size_of::<Errand>() == 12);
     assert!(size_of::<Meter>() == 88);
     assert!(size_of::<QosProfile>() == 148);
     assert!(size_of::<Group>() == 84);

@@ -31,27 +31,30 @@ const ICMP_HEADER: usize = 8;
 const TRAFFIC_CLASS: u8 = 0xc0;
 const HOP_LIMIT: u8 = 64;
 
-/// Whether a packet that was dropped for this reason is answered.
+/// Whether a packet that was dropped for the reason of this number is answered.
 #[inline(always)]
-pub fn is_answered(reason: DropReason) -> bool {
-    matches!(
-        reason,
-        DropReason::TtlExpired
-            | DropReason::TooBig
-            | DropReason::NoRoute
-            | DropReason::DiscardRoute
-            | DropReason::NoLiveLink
-    )
+pub fn is_answered(reason: u32) -> bool {
+    const ANSWERED: [DropReason; 5] = [
+        DropReason::TtlExpired,
+        DropReason::TooBig,
+        DropReason::NoRoute,
+        DropReason::DiscardRoute,
+        DropReason::NoLiveLink,
+    ];
+    ANSWERED.into_iter().any(|answered| answered as u32 == reason)
 }
 
 /// Makes the frame into the ICMP error about it; the answer is the attachment to send it on. `None`: no error is due, or there
 /// is no room for it, and the frame is to be dropped, whatever it looks like by then.
 #[inline(always)]
 pub fn answer<P: Packet, T: Tables>(packet: &mut P, ifindex: u32, errand: Errand, tables: &T) -> Option<u16> {
+    if !is_answered(errand.reason) {
+        return None;
+    }
     let link = link::parse(packet).ok()?;
     let id = link::attachment(&link, ifindex, tables)?;
     let attachment = tables.attachment(id)?;
-    let mtu = tables.next_hop(errand.next_hop as u16).map_or(0, |next_hop| next_hop.mtu);
+    let mtu = tables.next_hop(errand.next_hop).map_or(0, |next_hop| next_hop.mtu);
     let may = || budget::take(budget::ANSWER, id, tables);
     if link.ether_type == EtherType::Ipv4 as u16 {
         build::<V4, P>(packet, &link, attachment, [errand.reason, u32::from(mtu)], may)?;

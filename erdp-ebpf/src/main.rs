@@ -66,25 +66,55 @@ pub fn erdp(ctx: XdpContext) -> u32 {
         account(verdict, trail, len, &frame, counters);
     }
     if let Verdict::Drop(reason) = verdict {
-        dropped(&ctx, &frame, reason, trail);
+        dropped(&ctx, reason, trail);
     }
     action(verdict)
 }
 
-/// Makes a frame that the router has dropped into the ICMP error about it. A program of its own, reached by a tail call, so that
-/// the router's stays small for the verifier and for the instruction cache.
+/// What remains to be done about a frame that the router has dropped and counted: a sample of its head, a line in the log, the ICMP
+/// error that it is made into. A program of its own, reached by a tail call, so that the router's stays small for the verifier, the
+/// stack and the instruction cache.
 #[xdp]
-pub fn erdp_answer(ctx: XdpContext) -> u32 {
+pub fn erdp_dropped(ctx: XdpContext) -> u32 {
+    let Some(errand) = maps::errand() else {
+        return xdp_action::XDP_DROP;
+    };
     let mut frame = Frame::new(&ctx);
-    let answered = maps::errand()
-        .and_then(|errand| answer::answer(&mut frame, ctx.ingress_ifindex() as u32, errand, &Maps));
-    let Some(attachment) = answered else {
+    tell(&ctx, &frame, errand);
+    let Some(attachment) = answer::answer(&mut frame, ctx.ingress_ifindex() as u32, errand, &Maps) else {
         return xdp_action::XDP_DROP;
     };
     if let Some(counters) = maps::counters() {
         originated(attachment, &frame, counters);
     }
     maps::redirect(attachment)
+}
+
+/// Tells the operator: by a sample, and by the log where that is on.
+#[inline(always)]
+fn tell(ctx: &XdpContext, frame: &Frame<'_>, errand: Errand) {
+    if let Some(now) = maps::may_sample(errand.reason) {
+        maps::sample(|sample| {
+            sample.time_ns = now;
+            sample.ifindex = ctx.ingress_ifindex() as u32;
+            sample.len = frame.len() as u32;
+            sample.group = errand.group;
+            sample.attachment = errand.attachment;
+            sample.next_hop = errand.next_hop;
+            sample.reason = errand.reason as u8;
+            sample.captured = frame.copy_front(&mut sample.head);
+        });
+    }
+    if maps::logs_drops() {
+        info!(
+            ctx,
+            "dropped: reason {} attachment {} group {} bytes {}",
+            errand.reason,
+            errand.attachment,
+            errand.group,
+            frame.len()
+        );
+    }
 }
 
 /// The device map's slot is the egress attachment, or its control port's.
@@ -99,35 +129,12 @@ fn action(verdict: Verdict) -> u32 {
 }
 
 #[inline(always)]
-fn dropped(ctx: &XdpContext, frame: &Frame<'_>, reason: DropReason, trail: &Trail) {
+fn dropped(ctx: &XdpContext, reason: DropReason, trail: &Trail) {
     if let Some(neighbour) = trail.neighbour_wanted() {
         maps::want(&neighbour);
     }
-    if let Some(now) = maps::may_sample(reason) {
-        maps::sample(|sample| {
-            sample.time_ns = now;
-            sample.ifindex = ctx.ingress_ifindex() as u32;
-            sample.len = frame.len() as u32;
-            sample.group = trail.group;
-            sample.attachment = trail.attachment;
-            sample.next_hop = trail.next_hop;
-            sample.reason = reason as u8;
-            sample.captured = frame.copy_front(&mut sample.head);
-        });
-    }
-    if maps::logs_drops() {
-        info!(
-            ctx,
-            "dropped: reason {} attachment {} group {} bytes {}",
-            reason as u8,
-            trail.attachment,
-            trail.group,
-            frame.len()
-        );
-    }
-    if answer::is_answered(reason) {
-        maps::send_errand(ctx, Errand { reason: reason as u32, next_hop: u32::from(trail.next_hop) });
-    }
+    let Trail { group, next_hop, attachment, .. } = *trail;
+    maps::send_errand(ctx, Errand { reason: reason as u32, group, next_hop, attachment });
 }
 
 /// Writes the answer in place of the question.

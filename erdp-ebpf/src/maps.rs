@@ -23,7 +23,6 @@ use erdp_common::{
     family::{Address, Family},
     fib::{self, Line},
     policer::{Payment, TICK_SHIFT, TIME_FRACTION_BITS},
-    reason::DropReason,
     tables::Tables,
 };
 
@@ -62,12 +61,12 @@ static BUCKETS: Array<Bucket> = Array::with_max_entries(MAX_POLICERS, 0);
 static BUDGETS: Array<Budget> = Array::with_max_entries(budget::SLOTS, 0);
 #[map]
 static BUDGET_WORDS: Array<Word> = Array::with_max_entries(budget::SLOTS, 0);
-/// What the answering program is told by the router, on this CPU.
+/// What the program for dropped packets is told by the router, on this CPU.
 #[map]
 static ERRAND: PerCpuArray<Errand> = PerCpuArray::with_max_entries(1, 0);
-/// The answering program, at 0.
+/// The program for dropped packets, at 0.
 #[map]
-static ANSWERS: ProgramArray = ProgramArray::with_max_entries(1, 0);
+static DROPPED: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
 static PROFILES: Array<QosProfile> = Array::with_max_entries(MAX_PROFILES, 0);
 /// [`Meter`]s, as plain words: cells may not be in a static.
@@ -272,14 +271,14 @@ pub fn redirect(slot: u16) -> u32 {
     TX_PORTS.redirect(u32::from(slot), 0).unwrap_or_else(|action| action)
 }
 
-/// Calls the answering program with an errand; comes back only when there is none.
+/// Calls the program for dropped packets with an errand; comes back only when there is none.
 #[inline(always)]
 pub fn send_errand(ctx: &XdpContext, errand: Errand) {
     if let Some(slot) = ERRAND.get_ptr_mut(0) {
         // SAFETY: a value of a per-CPU map: the programs of this CPU run one after the other.
         unsafe { *slot = errand };
         // SAFETY: nothing here needs to be dropped.
-        unsafe { ANSWERS.tail_call(ctx, 0) };
+        unsafe { DROPPED.tail_call(ctx, 0) };
     }
 }
 
@@ -299,13 +298,13 @@ pub fn want(neighbour: &NeighbourWanted) {
 /// When a frame may be sampled that is dropped for this reason: the time in nanoseconds, or `None` if this CPU has sampled enough
 /// such frames in this window. The clock is the tick's, which costs little more than a load (Linux 5.11).
 #[inline(always)]
-pub fn may_sample(reason: DropReason) -> Option<u64> {
+pub fn may_sample(reason: u32) -> Option<u64> {
     // SAFETY: a global that the loader sets before the program exists.
     let most = u64::from(unsafe { read_volatile(&raw const SAMPLES_IN_WINDOW) });
     if most == 0 {
         return None;
     }
-    let budget = SAMPLE_BUDGETS.get_ptr_mut(reason as u32)?;
+    let budget = SAMPLE_BUDGETS.get_ptr_mut(reason)?;
     // SAFETY: helpers without arguments; a value of a per-CPU map, whose only writer this CPU is while the program runs.
     unsafe {
         let now = if let Some(now) = virtual_clock() {

@@ -53,7 +53,7 @@ fn ipv6(next: u8, rest: &[u8]) -> Vec<u8> {
 /// The answer to a frame that was dropped for this reason.
 fn answered(frame: &[u8], reason: DropReason) -> Option<Vec<u8>> {
     let mut frame = Frame::new(frame);
-    let errand = Errand { reason: reason as u32, next_hop: 3 };
+    let errand = Errand { reason: reason as u32, next_hop: 3, ..Errand::default() };
     answer(&mut frame, 5, errand, &tables()).map(|_| frame.bytes().to_vec())
 }
 
@@ -79,7 +79,7 @@ fn types_codes_and_mtu_are_those_of_the_rfcs() {
         (DropReason::NoLiveLink, [3, 0], [0; 4], [1, 0], [0; 4]),
     ];
     for (reason, kind4, rest4, kind6, rest6) in rows {
-        assert!(is_answered(reason));
+        assert!(is_answered(reason as u32));
         let four = answered(&frame(0x0800, &ipv4(17, 0, &[1; 30])), reason).expect("an answer");
         assert_eq!((&four[34..36], &four[38..42]), (&kind4[..], &rest4[..]), "{}", reason.label());
         let six = answered(&frame(0x86dd, &ipv6(17, &[1; 30])), reason).expect("an answer");
@@ -87,7 +87,7 @@ fn types_codes_and_mtu_are_those_of_the_rfcs() {
     }
     for reason in DropReason::ALL {
         let listed = rows.iter().any(|(answered, ..)| answered == reason);
-        assert_eq!(is_answered(*reason), listed, "{}", reason.label());
+        assert_eq!(is_answered(*reason as u32), listed, "{}", reason.label());
     }
 }
 
@@ -118,7 +118,7 @@ fn what_must_not_be_answered_is_not() {
 fn an_attachment_without_an_address_or_budget_does_not_answer() {
     let mut tables = tables();
     let packet = frame(0x0800, &ipv4(17, 0, &[1; 30]));
-    let errand = Errand { reason: DropReason::TtlExpired as u32, next_hop: 0 };
+    let errand = Errand { reason: DropReason::TtlExpired as u32, ..Errand::default() };
     tables.budgets[budget::slot(budget::ANSWER, 1) as usize] = crate::abi::Budget::new(1, 2);
     let answers = (0..10).filter(|_| answer(&mut Frame::new(&packet), 5, errand, &tables).is_some());
     assert_eq!(answers.count(), 2);

@@ -76,8 +76,8 @@ unsafe impl Pod for Raw<CpuCounters> {}
 
 /// The program on every port.
 const ROUTER: &str = "erdp";
-/// The program that makes ICMP errors, reached by a tail call.
-const ANSWERER: &str = "erdp_answer";
+/// The program for dropped packets, reached by a tail call.
+const DROPPED: &str = "erdp_dropped";
 
 /// How the program is loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -132,7 +132,7 @@ pub struct AyaDataplane {
     wanted: Option<RingBuf<MapData>>,
     drop_samples: Option<RingBuf<MapData>>,
     store: Option<MappedLines>,
-    _answers: ProgramArray<MapData>,
+    _dropped: ProgramArray<MapData>,
     attached: StdHashMap<String, XdpLinkId>,
     ebpf: Ebpf,
     losses_counted: bool,
@@ -160,10 +160,10 @@ impl AyaDataplane {
             .override_global("XMIT_OFFSETS", &xmit, true)
             .load(object)
             .map_err(|error| DataplaneError::Load(chain(&error)))?;
-        for program in [ROUTER, ANSWERER] {
+        for program in [ROUTER, DROPPED] {
             xdp(&mut ebpf, program)?.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
         }
-        let answers = answers(&mut ebpf)?;
+        let dropped = dropped(&mut ebpf)?;
         let losses_counted = xmit[0] >= 0 && attach_losses(&mut ebpf)?;
         let store = map_lines(&mut ebpf, fib_lines)?;
         Ok(Self {
@@ -185,7 +185,7 @@ impl AyaDataplane {
             wanted: Some(typed(&mut ebpf, "NEIGHBOURS_WANTED")?),
             drop_samples: Some(typed(&mut ebpf, "DROP_SAMPLES")?),
             store: Some(store),
-            _answers: answers,
+            _dropped: dropped,
             attached: StdHashMap::new(),
             ebpf,
             losses_counted,
@@ -484,13 +484,13 @@ fn map_lines(ebpf: &mut Ebpf, lines: u32) -> Result<MappedLines, DataplaneError>
     MappedLines::new(fd, lines).map_err(|error: io::Error| map(format!("mmap: {error}")))
 }
 
-/// Puts the answering program where the router finds it. The map is to live as long as the programs.
-fn answers(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, DataplaneError> {
-    let mut answers: ProgramArray<MapData> = typed(ebpf, "ANSWERS")?;
-    let fd = xdp(ebpf, ANSWERER)?.fd().map_err(|error| DataplaneError::Load(chain(&error)))?;
-    let put = answers.set(0, fd, 0);
-    put.map_err(|error| DataplaneError::Map { map: "ANSWERS", reason: chain(&error) })?;
-    Ok(answers)
+/// Puts the program for dropped packets where the router finds it. The map is to live as long as the programs.
+fn dropped(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, DataplaneError> {
+    let mut programs: ProgramArray<MapData> = typed(ebpf, "DROPPED")?;
+    let fd = xdp(ebpf, DROPPED)?.fd().map_err(|error| DataplaneError::Load(chain(&error)))?;
+    let put = programs.set(0, fd, 0);
+    put.map_err(|error| DataplaneError::Map { map: "DROPPED", reason: chain(&error) })?;
+    Ok(programs)
 }
 
 fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataplaneError> {

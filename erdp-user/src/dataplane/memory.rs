@@ -9,7 +9,7 @@ use erdp_common::{
         VERDICT_TRANSMIT,
     },
     account::{account, originated},
-    answer::{answer, is_answered},
+    answer::answer,
     budget,
     classify::Class,
     fib::build::Store,
@@ -77,8 +77,9 @@ impl MemoryDataplane {
             let verdict = process(&mut frame, ifindex, tables, &mut trail);
             account(verdict, &trail, came, &frame, &mut counts);
             let answered = match verdict {
-                Verdict::Drop(reason) if is_answered(reason) => {
-                    let errand = Errand { reason: reason as u32, next_hop: u32::from(trail.next_hop) };
+                Verdict::Drop(reason) => {
+                    let Trail { group, next_hop, attachment, .. } = trail;
+                    let errand = Errand { reason: reason as u32, group, next_hop, attachment };
                     answer(&mut frame, ifindex, errand, tables)
                 }
                 _ => None,

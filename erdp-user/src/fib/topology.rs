@@ -7,8 +7,8 @@ use std::{
 };
 
 use erdp_common::abi::{
-    ATTACHMENT_CONTROL, ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, ATTACHMENT_SERVICE, Attachment,
-    Port, Vlan, control_slot,
+    ATTACHMENT_CONTROL, ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, ATTACHMENT_SERVICE,
+    Attachment, Port, Vlan, control_slot,
 };
 use ipnet::IpNet;
 
