@@ -23,6 +23,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "erdp-user/src/kernel/",
     "erdp-user/src/bgp/socket.rs",
     "tests/src/lab/enter.rs",
+    "tests/src/lab/tag_switch.rs",
     "tests/src/packets/stand.rs",
 ];
 
