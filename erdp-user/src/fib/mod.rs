@@ -252,6 +252,11 @@ impl Forwarding {
         }
         if let Some(id) = self.next_hops.get(&key) {
             dataplane.write(&Record::NextHop(id as u16, self.next_hop(key)))?;
+            if mac.is_none() {
+                // The kernel has forgotten it, and with it that it is to be kept: it does so when an interface's own MAC address
+                // changes (`neigh_changeaddr`, Linux 6.18).
+                self.wishes.push(Wish::Watch(key));
+            }
         }
         self.connected_host(key, mac.is_some(), now_ns, dataplane)
     }

@@ -519,3 +519,17 @@ fn the_kernel_speaks_on_a_tagged_attachment_by_its_control_port() {
     let of = |id: usize| bench.dataplane.with_tables(|tables| tables.attachments[id].link_local6);
     assert_eq!((of(1), of(3)), ([0; 16], link_local.octets()));
 }
+
+#[test]
+fn a_next_hop_in_use_that_the_kernel_has_forgotten_is_asked_for_again() {
+    let mut bench = Bench::new();
+    bench.route(0, "20.0.0.0/8", &[via(1, 2)], 0);
+    bench.resolve(via(1, 2));
+    bench.forwarding.take_wishes();
+    bench.forwarding.neighbour(via(1, 2), None, 1, &mut bench.dataplane).expect("memory");
+    bench.forwarding.neighbour(via(1, 2), None, 2, &mut bench.dataplane).expect("memory");
+    assert_eq!(bench.forwarding.take_wishes(), [Wish::Watch(via(1, 2))], "once for each loss");
+    bench.resolve(via(1, 9));
+    bench.forwarding.neighbour(via(1, 9), None, 3, &mut bench.dataplane).expect("memory");
+    assert_eq!(bench.forwarding.take_wishes(), [], "no route uses it");
+}
