@@ -188,7 +188,10 @@ mod tests {
     #[test]
     fn every_program_of_the_object_has_a_stack_that_the_kernel_accepts() -> Result<()> {
         let depths = depths(erdp::dataplane::aya::object())?;
-        assert_eq!(depths.keys().collect::<Vec<_>>(), ["erdp", "erdp_redirect_err", "erdp_xmit"]);
+        assert_eq!(
+            depths.keys().collect::<Vec<_>>(),
+            ["erdp", "erdp_dropped", "erdp_redirect_err", "erdp_xmit"]
+        );
         assert!(depths.values().all(|depth| *depth > 0 && *depth <= 512), "{depths:?}");
         Ok(())
     }
