@@ -72,8 +72,8 @@ trait Errors: Family {
     const IP_HEADER: usize;
     /// Longest error, from its IP header on (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4 c).
     const LEN_MAX: usize;
-    /// Type and code for the number of a drop reason.
-    fn kind(reason: u32) -> Option<[u8; 2]>;
+    /// Type and code for the number of a drop reason that is answered.
+    fn kind(reason: u32) -> [u8; 2];
     /// Whether a message of this type is an error or a redirect.
     fn is_error(kind: u8) -> bool;
     /// Our address on the attachment; zero: none.
@@ -89,9 +89,8 @@ impl Errors for V4 {
     const LEN_MAX: usize = 576;
 
     #[inline(always)]
-    fn kind(reason: u32) -> Option<[u8; 2]> {
-        const NUMBERS: [[u8; 2]; 3] = [[11, 0], [3, 4], [3, 0]];
-        pick(reason, NUMBERS)
+    fn kind(reason: u32) -> [u8; 2] {
+        pick(reason, [[11, 0], [3, 4], [3, 0]])
     }
 
     /// Unreachable, source quench, redirect, time exceeded, parameter problem.
@@ -139,9 +138,9 @@ impl Errors for V6 {
     const LEN_MAX: usize = 1280;
 
     #[inline(always)]
-    fn kind(reason: u32) -> Option<[u8; 2]> {
+    fn kind(reason: u32) -> [u8; 2] {
         if reason == DropReason::DiscardRoute as u32 {
-            return Some([1, 6]); // reject route
+            return [1, 6]; // reject route
         }
         pick(reason, [[3, 0], [2, 0], [1, 0]])
     }
@@ -180,17 +179,15 @@ impl Errors for V6 {
     }
 }
 
-/// For "TTL expired", "too big" and "unreachable".
+/// "TTL expired", "too big", or else "unreachable".
 #[inline(always)]
-fn pick(reason: u32, [expired, too_big, unreachable]: [[u8; 2]; 3]) -> Option<[u8; 2]> {
+fn pick(reason: u32, [expired, too_big, unreachable]: [[u8; 2]; 3]) -> [u8; 2] {
     if reason == DropReason::TtlExpired as u32 {
-        Some(expired)
+        expired
     } else if reason == DropReason::TooBig as u32 {
-        Some(too_big)
-    } else if reason <= DropReason::NoLiveLink as u32 {
-        Some(unreachable)
+        too_big
     } else {
-        None
+        unreachable
     }
 }
 
@@ -204,7 +201,7 @@ fn build<F: Errors, P: Packet>(
 ) -> Option<()> {
     let datagram = F::parse(packet, link.payload_at).ok()?;
     let local = F::local(attachment);
-    let [kind, code] = F::kind(reason)?;
+    let [kind, code] = F::kind(reason);
     if local.is_unspecified() || !may_be_answered::<F>(&datagram) {
         return None;
     }

@@ -1,8 +1,8 @@
 //! A packet's whole way, one line a stage; no stage calls another. Verdict, counting and the XDP code happen once, in the
 //! program's entry.
 //!
-//! link (Ethernet, tags) -> attachment (or a control port) -> parse (IP) -> local -> route (longest match, then group) -> classify -> police ->
-//! rewrite -> transmit. Neighbour and MTU are known before anything is charged.
+//! link (Ethernet, tags) -> attachment (or a control port) -> parse (IP) -> local -> route (longest match, then group) ->
+//! classify -> police -> rewrite -> transmit. Neighbour and MTU are known before anything is charged.
 
 use core::hint::black_box;
 
