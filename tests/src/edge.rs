@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::unistd::geteuid;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -142,6 +143,19 @@ pub fn configuration() -> String {
         peer6 = plan::CE.ipv6.0,
         peer_asn = plan::CE_ASN,
     )
+}
+
+/// Whether a test that starts `erdp` in network namespaces cannot run here; the reason has then been printed as SKIP.
+pub fn skipped() -> bool {
+    let reason = if geteuid().is_root() {
+        binary().err().map(|error| format!("{error:#}"))
+    } else {
+        Some("network namespaces need root".to_owned())
+    };
+    if let Some(reason) = &reason {
+        println!("SKIP: {reason}");
+    }
+    reason.is_some()
 }
 
 /// The binary that `cargo xtask build` makes.

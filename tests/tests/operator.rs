@@ -21,7 +21,6 @@ use erdp_tests::{
         plan,
     },
 };
-use nix::unistd::geteuid;
 use serde_json::Value;
 
 /// A running edge; the far ends of its interfaces are in a second namespace.
@@ -69,21 +68,9 @@ impl Place {
     }
 }
 
-fn skipped() -> bool {
-    let reason = if geteuid().is_root() {
-        edge::binary().err().map(|error| format!("{error:#}"))
-    } else {
-        Some("network namespaces need root".to_owned())
-    };
-    if let Some(reason) = &reason {
-        println!("SKIP: {reason}");
-    }
-    reason.is_some()
-}
-
 #[test]
 fn a_dropped_packet_is_shown_with_its_ends_and_what_to_do_about_it() -> Result<()> {
-    if skipped() {
+    if edge::skipped() {
         return Ok(());
     }
     let place = Place::new()?;
@@ -127,7 +114,7 @@ fn a_dropped_packet_is_shown_with_its_ends_and_what_to_do_about_it() -> Result<(
 
 #[test]
 fn a_circuit_is_changed_whole_or_not_at_all_while_the_router_runs() -> Result<()> {
-    if skipped() {
+    if edge::skipped() {
         return Ok(());
     }
     let place = Place::new()?;

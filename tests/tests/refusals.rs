@@ -23,7 +23,6 @@ use erdp_tests::{
         plan,
     },
 };
-use nix::unistd::geteuid;
 
 /// Wrong arguments or configuration.
 const CONFIGURATION: i32 = 2;
@@ -103,21 +102,9 @@ fn refused(place: &Place, what: &str, output: &Output, code: i32, words: &[&str]
     Ok(())
 }
 
-fn skipped() -> bool {
-    let reason = if geteuid().is_root() {
-        edge::binary().err().map(|error| format!("{error:#}"))
-    } else {
-        Some("network namespaces need root".to_owned())
-    };
-    if let Some(reason) = &reason {
-        println!("SKIP: {reason}");
-    }
-    reason.is_some()
-}
-
 #[test]
 fn a_wrong_configuration_is_refused_with_its_place_and_changes_nothing() -> Result<()> {
-    if skipped() {
+    if edge::skipped() {
         return Ok(());
     }
     let place = Place::new()?;
@@ -146,7 +133,7 @@ fn a_wrong_configuration_is_refused_with_its_place_and_changes_nothing() -> Resu
 
 #[test]
 fn a_machine_that_cannot_run_it_is_refused_with_the_remedy() -> Result<()> {
-    if skipped() {
+    if edge::skipped() {
         return Ok(());
     }
     let place = Place::new()?;

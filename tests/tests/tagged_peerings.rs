@@ -32,7 +32,7 @@ use erdp_tests::{
     },
     traffic::echo::echo,
 };
-use nix::{sys::signal::Signal, unistd::geteuid};
+use nix::sys::signal::Signal;
 
 const CONFIGURATION: &str = r#"
 asn = 65010
@@ -231,21 +231,9 @@ fn router(side: &'static Side) -> Result<Router> {
     })
 }
 
-fn skipped() -> bool {
-    let reason = if geteuid().is_root() {
-        edge::binary().err().map(|error| format!("{error:#}"))
-    } else {
-        Some("network namespaces need root".to_owned())
-    };
-    if let Some(reason) = &reason {
-        println!("SKIP: {reason}");
-    }
-    reason.is_some()
-}
-
 #[test]
 fn two_peerings_on_one_tagged_link_work_without_the_kernels_802_1q() -> Result<()> {
-    if skipped() {
+    if edge::skipped() {
         return Ok(());
     }
     println!(
