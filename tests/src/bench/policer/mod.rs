@@ -4,7 +4,8 @@
 //! space ([`line`]). Each cell is a rate, a number of flows, a round trip and one of: the policer as it is by default (it drops), the
 //! policer marking packets of flows that understand ECN (RFC 3168), and no policer but `tbf`, which queues. The congestion control
 //! is CUBIC; the bucket's credit is used up before a cell begins, and its first seconds do not count, so what is seen is the sustained
-//! rate and not the burst at twice the rate. A goodput's share of the rate cannot exceed 1448/1500: the rate counts bytes of IP.
+//! rate and not the burst at twice the rate. A cell lasts several periods of CUBIC (RFC 9438): what a flow holds back after a drop or a
+//! mark is saved as credit and used later, and a cell that ends in between would count only the loss. A goodput's share of the rate cannot exceed 1448/1500: the rate counts bytes of IP.
 //!
 //! The line must never be what limits: its own capacity is measured first, and its losses and delays are printed for every cell.
 
@@ -50,6 +51,8 @@ pub struct Cell {
     pub rtt_ms: f64,
     /// What limits.
     pub limit: Limit,
+    /// Seconds that count.
+    pub seconds: u32,
     /// Payload that arrived, in megabits a second.
     pub goodput: f64,
     /// Goodput over the rate.
@@ -73,7 +76,7 @@ pub struct Cell {
 pub struct Report {
     /// Kernel release.
     pub kernel: String,
-    /// Seconds of a cell that count, and before them some that do not.
+    /// Seconds of a cell that count, at the least, and before them some that do not.
     pub seconds: [u32; 2],
     /// TCP goodput through the line without delay and without any limit, megabits a second.
     pub line_capacity: f64,
@@ -91,12 +94,17 @@ pub fn run(object: &[u8], quick: bool) -> Result<Report> {
     let mut bench = Bench { router: stand.router(object)?, line: stand.line()?, stand: &stand, seconds };
     let _server = stand.server()?;
     let capacity = bench.capacity()?;
-    println!("policer: {} s a cell after {} s, CUBIC, Linux {}", seconds[0], seconds[1], kernel());
+    println!(
+        "policer: {} s a cell at the least, after {} s, CUBIC, Linux {}",
+        seconds[0],
+        seconds[1],
+        kernel()
+    );
     println!("the delay line alone carries {capacity:.0} Mbit/s of TCP goodput");
     let mut report =
         Report { kernel: kernel(), seconds, line_capacity: capacity, cells: Vec::new(), bars: Vec::new() };
     println!(
-        "\n  Mbit/s flows  RTT ms  limit  goodput   share   again    RTT us   marked  dropped  refused   line: lost, late us"
+        "\n  Mbit/s flows  RTT ms  limit  seconds  goodput   share   again    RTT us   marked  dropped  refused   line: lost, late us"
     );
     for megabits in [50, 500] {
         for flows in [1, 8] {
@@ -137,7 +145,9 @@ impl Bench<'_> {
         self.line.set_delay(Duration::from_secs_f64(rtt_ms / 2e3));
         self.router.police((limit != Limit::Tbf).then_some(megabits), limit == Limit::Ecn)?;
         let before = self.router.passages();
-        let seen = iperf(self.stand, flows, self.seconds)
+        let [least, omitted] = self.seconds;
+        let seconds = if limit == Limit::Tbf { least } else { least.max(periods(megabits, flows, rtt_ms)) };
+        let seen = iperf(self.stand, flows, [seconds, omitted])
             .with_context(|| format!("{megabits} Mbit/s, {flows} flows, {rtt_ms} ms, {limit:?}"))?;
         let after = self.router.passages();
         let Tally { refused, lost, late_us, .. } = self.line.take_tally()?;
@@ -148,6 +158,7 @@ impl Bench<'_> {
             flows,
             rtt_ms,
             limit,
+            seconds,
             goodput: seen.megabits,
             share: seen.megabits / megabits as f64,
             retransmits: seen.retransmits,
@@ -158,6 +169,13 @@ impl Bench<'_> {
             line_late_us: late_us,
         })
     }
+}
+
+/// Seconds in which a CUBIC flow that gets its share of the rate is cut back five times: after each cut its window W, in packets, is back
+/// in the cube root of W x 0.3 / 0.4 seconds (RFC 9438, section 4.2).
+fn periods(megabits: u64, flows: u32, rtt_ms: f64) -> u32 {
+    let window = megabits as f64 * 1e6 * rtt_ms / 1e3 / (1_500.0 * 8.0) / f64::from(flows);
+    (5.0 * (window * 0.3 / 0.4).cbrt()).ceil() as u32
 }
 
 /// The shaper: it counts Ethernet's 14 bytes too, so its rate is larger by those of full packets; 4 ms of burst, 50 ms of queue.
@@ -200,11 +218,12 @@ impl Report {
     fn add(&mut self, cell: Cell) {
         let [_, _, marked, dropped] = cell.passages;
         println!(
-            "  {:>6} {:>5} {:>7} {:>6} {:>8.1} {:>6.1}% {:>7} {:>9.0} {marked:>8} {dropped:>8} {:>8}   {}, {}/{}",
+            "  {:>6} {:>5} {:>7} {:>6} {:>8} {:>8.1} {:>6.1}% {:>7} {:>9.0} {marked:>8} {dropped:>8} {:>8}   {}, {}/{}",
             cell.megabits,
             cell.flows,
             cell.rtt_ms,
             format!("{:?}", cell.limit).to_lowercase(),
+            cell.seconds,
             cell.goodput,
             cell.share * 100.0,
             cell.retransmits,
@@ -251,6 +270,12 @@ mod tests {
         assert_eq!((seen.megabits, seen.retransmits, seen.rtt_us), (45.0, 7, 200.0));
         assert!(super::seen(&json!({"error": "unable to connect"})).is_err());
         assert!(super::seen(&json!({"end": {}})).is_err());
+    }
+
+    #[test]
+    fn a_cell_lasts_as_long_as_its_flows_take_to_come_back_five_times() {
+        assert_eq!(periods(500, 1, 10.0), 34);
+        assert_eq!(periods(50, 8, 0.2), 3);
     }
 
     #[test]
