@@ -83,6 +83,7 @@ const PACKAGES: &[(&str, &str, Need)] = &[
     ("iproute2", "makes the lab's namespaces and links (ip)", Need::Lab),
     ("ethtool", "sets offloads of the lab's links", Need::Lab),
     ("iperf3", "TCP and UDP traffic through the edge", Need::Lab),
+    ("traceroute", "asks for the routers on the way, by UDP, TCP and ICMP", Need::Lab),
     ("frr", "the primary MSEE's BGP speaker", Need::Lab),
     ("bird2", "BGP of the secondary MSEE, the customer's router and the Azure gateway", Need::Lab),
     ("rustc-web", "compiles the BPF program", Need::Bpf),

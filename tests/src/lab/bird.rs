@@ -15,6 +15,9 @@ use ipnet::IpNet;
 
 use super::{Lab, netns::Namespace, plan, process::Process};
 
+/// Hold time of the lab's sessions, in seconds.
+const HOLD_S: u32 = 60;
+
 /// Where one BIRD stands.
 #[derive(Debug)]
 pub struct Router {
@@ -72,10 +75,23 @@ pub fn start(lab: &Lab, router: &Router) -> Result<Process> {
 /// # Errors
 /// As [`start`].
 pub fn start_in(namespace: &Namespace, parent: &Path, router: &Router) -> Result<Process> {
+    start_with_hold(namespace, parent, router, HOLD_S)
+}
+
+/// The same with sessions that end when nothing has been heard for `hold_s` seconds.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with_hold(
+    namespace: &Namespace,
+    parent: &Path,
+    router: &Router,
+    hold_s: u32,
+) -> Result<Process> {
     let folder = parent.join(router.namespace);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let config = folder.join("bird.conf");
-    fs::write(&config, text(router)).with_context(|| format!("cannot write {}", config.display()))?;
+    fs::write(&config, text(router, hold_s)).with_context(|| format!("cannot write {}", config.display()))?;
     let mut command = namespace.command("bird")?;
     command
         .arg("-f")
@@ -111,7 +127,7 @@ fn socket(folder: &Path) -> PathBuf {
     folder.join("bird.ctl")
 }
 
-fn text(router: &Router) -> String {
+fn text(router: &Router, hold_s: u32) -> String {
     let mut text = format!(
         "log stderr all;\n\
          router id {};\n\
@@ -141,21 +157,22 @@ fn text(router: &Router) -> String {
         text += "}\n";
     }
     for neighbour in &router.neighbours {
-        text += &session(router.asn, neighbour);
+        text += &session(router.asn, neighbour, hold_s);
     }
     text
 }
 
-fn session(asn: u32, neighbour: &Neighbour) -> String {
+fn session(asn: u32, neighbour: &Neighbour, hold_s: u32) -> String {
     let Neighbour { name, local, remote, asn: remote_asn } = neighbour;
     let family = if remote.contains(':') { "ipv6" } else { "ipv4" };
     format!(
         "protocol bgp {name} {{\n\
          \x20 local {local} as {asn};\n\
          \x20 neighbor {remote} as {remote_asn};\n\
-         \x20 direct; hold time 60; keepalive time 20;\n\
+         \x20 direct; hold time {hold_s}; keepalive time {};\n\
          \x20 connect retry time 2; connect delay time 1; error wait time 1, 4;\n\
          \x20 {family} {{ import all; export filter announce; next hop self; }};\n\
-         }}\n"
+         }}\n",
+        hold_s / 3
     )
 }

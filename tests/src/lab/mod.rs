@@ -2,7 +2,8 @@
 //!
 //! Files, in the order in which a lab comes up: [`cleanup`] registers everything that must not be left behind, [`netns`] makes
 //! namespaces and the links between them, [`enter`] runs threads and programs inside, [`process`] keeps daemons, [`plan`] says
-//! who is where, [`prefixes`] what is announced, [`bird`] and [`frr`] are the routers, [`tag_switch`] is the far end of tagged links. [`Lab::up`] puts them together.
+//! who is where, [`prefixes`] what is announced, [`bird`] and [`frr`] are the routers, [`tag_switch`] is the far end of tagged links,
+//! [`straight`] is a smaller lab for tests that need one way only. [`Lab::up`] puts them together.
 //!
 //! What must never happen: traffic outside these namespaces; a namespace, process, link or folder left behind; a real prefix in
 //! a kernel's routing table.
@@ -15,6 +16,7 @@ pub mod netns;
 pub mod plan;
 pub mod prefixes;
 pub mod process;
+pub mod straight;
 pub mod tag_switch;
 
 use std::{
