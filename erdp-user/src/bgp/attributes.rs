@@ -222,6 +222,8 @@ pub struct PathAttributes {
     pub extended_communities: Vec<u64>,
     /// LARGE_COMMUNITIES, in wire order.
     pub large_communities: Vec<LargeCommunity>,
+    /// ONLY_TO_CUSTOMER (RFC 9234): who marked the route as one that must not go up or sideways any more.
+    pub only_to_customer: Option<Asn>,
     /// What is passed on unread.
     pub unknown_transitive: Vec<RawAttribute>,
 }
@@ -240,6 +242,7 @@ impl PathAttributes {
             communities: Vec::new(),
             extended_communities: Vec::new(),
             large_communities: Vec::new(),
+            only_to_customer: None,
             unknown_transitive: Vec::new(),
         }
     }
@@ -256,6 +259,17 @@ pub struct Update {
     pub attributes: Option<Arc<PathAttributes>>,
     /// Set when the sender has told all its routes of this family (RFC 4724 section 2).
     pub end_of_rib: Option<Family>,
+    /// Set where the sender begins or ends telling a family again (RFC 7313).
+    pub refresh: Option<RefreshMark>,
+}
+
+/// Marks around a repeated family (RFC 7313 section 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefreshMark {
+    /// BoRR: what is not told again before the end is gone.
+    Begin(Family),
+    /// EoRR.
+    End(Family),
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The embedded BGP speaker.
 //!
-//! `attributes` the types a route is described with; `wire` bytes <-> messages; `notification` why a session ends, in the
+//! `attributes` the types a route is described with; `capabilities` what an OPEN offers; `wire` bytes <-> messages; `notification` why a session ends, in the
 //! protocol's numbers and in an operator's sentence; `session` the pure machine of one peer (RFC 4271 section 8); `socket` the
 //! socket options; `listen` port 179; `peer` the task that drives one session; `speaker` all of them together.
 //!
@@ -9,9 +9,10 @@
 //! [`Update`] arrives as [`PeerCommand::Send`], `session` checks that the peer is Established, `wire` packs it into messages of
 //! at most 4096 bytes, `peer` writes them.
 //!
-//! Obeyed: RFC 4271 (BGP-4), 4760 (families), 5492 (capabilities), 6793 (four-octet AS numbers), 2918 (route refresh), 4724
-//! section 2 (End-of-RIB; nothing is promised about forwarding over a restart), 6286 (identifiers), 7606 (a bad UPDATE does not
-//! end a session), 7607 (AS 0), 9003 (shutdown text), 9687 (send hold timer), 9774 (no AS_SET), 2385 (TCP MD5), 5082 (GTSM).
+//! Obeyed: RFC 4271 (BGP-4), 4760 (families), 5492 (capabilities), 6793 (four-octet AS numbers), 2918 and 7313 (route refresh), 4724
+//! and 8538 (graceful restart, as helper and as the one that restarts), 6286 (identifiers), 7606 (a bad UPDATE does not end a
+//! session), 7607 (AS 0), 8654 (extended messages), 9003 (shutdown text), 9234 (roles), 9687 (send hold timer), 9774 (no AS_SET),
+//! 2385 (TCP MD5), 5082 (GTSM). What of each is met, and what not and why: docs/bgp.md.
 //!
 //! What must never happen: a received byte that panics; a malformed attribute that ends a session where RFC 7606 says
 //! treat-as-withdraw; a route sent before Established; a type of the codec outside `wire`; a clock or a socket below `peer`.
@@ -21,6 +22,7 @@
 //! wait of 1 to 30 seconds takes their place.
 
 mod attributes;
+mod capabilities;
 pub mod listen;
 mod notification;
 mod peer;
@@ -34,12 +36,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use attributes::{
     Aggregator, AsPath, AsPathSegment, Asn, Community, LargeCommunity, Origin, PathAttributes, RawAttribute,
-    Update,
+    RefreshMark, Update,
 };
+pub use capabilities::{GracefulRestart, Kept, Role};
 pub use listen::{ListenError, Listener, Refused};
 pub use notification::{Cease, DownReason, Notification};
 pub use peer::{PeerHandle, PeerStatus};
@@ -50,7 +53,7 @@ pub use speaker::Speaker;
 pub const PORT: u16 = 179;
 
 /// A peer's place in the controller's list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PeerId(pub u16);
 
@@ -61,7 +64,7 @@ impl fmt::Display for PeerId {
 }
 
 /// A time in whole seconds, as the OPEN message carries it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seconds(pub u16);
 
@@ -79,7 +82,7 @@ impl fmt::Display for Seconds {
 }
 
 /// An address family, always of unicast routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
     /// AFI 1, SAFI 1.
@@ -139,9 +142,22 @@ pub struct PeerConfig {
     /// Next hop of what we send in the family that is not `local`'s: our address in that family on the same link. Without it
     /// updates of that family must bring a next hop of that family themselves.
     pub other_next_hop: Option<IpAddr>,
+    /// How long the peer shall keep our routes over a restart of ours (RFC 4724); 0 offers no graceful restart, nor helps with one.
+    pub restart_time: Seconds,
+    /// The R bit: this process took over from one that had sessions. Cleared by the driver once the session has been up.
+    pub restarting: bool,
+    /// The F bit: packets are still forwarded as before the restart, because the maps outlived the process.
+    pub forwarding_preserved: bool,
+    /// Our role towards the peer (RFC 9234); without one, none is offered and no route is marked.
+    pub role: Option<Role>,
+    /// Refuse a peer that does not tell its role (RFC 9234 section 4.2, strict mode).
+    pub role_strict: bool,
     /// The peer's port: [`PORT`] except in tests.
     pub port: u16,
 }
+
+/// What FRR and BIRD ask for too.
+const RESTART_TIME: Seconds = Seconds(120);
 
 impl PeerConfig {
     /// An active peer with hold 180 s, both families, no MD5 and no GTSM.
@@ -160,6 +176,11 @@ impl PeerConfig {
             gtsm: false,
             families: vec![Family::Ipv4Unicast, Family::Ipv6Unicast],
             other_next_hop: None,
+            restart_time: RESTART_TIME,
+            restarting: false,
+            forwarding_preserved: false,
+            role: None,
+            role_strict: false,
             port: PORT,
         }
     }
@@ -187,8 +208,8 @@ impl fmt::Debug for PeerConfig {
     }
 }
 
-/// What both sides agreed on when a session became Established.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// What both sides agreed on when a session became Established: all that a session needs to go on, and nothing of how it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionFacts {
     /// Counts the sessions with this peer from 1: what was meant for one must not reach the next.
     pub session: u64,
@@ -196,6 +217,8 @@ pub struct SessionFacts {
     pub router_id: Ipv4Addr,
     /// The peer's AS.
     pub asn: Asn,
+    /// Whether that is our own AS.
+    pub internal: bool,
     /// Families both sides offered; routes of others are neither sent nor accepted.
     pub families: Vec<Family>,
     /// The negotiated hold time; 0 means that the session is kept without keepalives.
@@ -210,8 +233,29 @@ pub struct SessionFacts {
     pub four_octet_asn: bool,
     /// Whether the peer answers a ROUTE-REFRESH.
     pub route_refresh: bool,
+    /// Whether both sides mark beginning and end of a refresh (RFC 7313).
+    pub enhanced_refresh: bool,
+    /// Whether UPDATE, NOTIFICATION and ROUTE-REFRESH may have up to 65,535 bytes (RFC 8654).
+    pub extended_messages: bool,
     /// Whether the peer will send End-of-RIB (it offered the graceful restart capability).
     pub end_of_rib: bool,
+    /// What the peer offers for a restart of its own; `None` also where we do not help.
+    pub restart: Option<GracefulRestart>,
+    /// Both sides keep routes over a NOTIFICATION (RFC 8538).
+    pub notification_restart: bool,
+    /// Our role, where the peer has told the one that fits (RFC 9234).
+    pub role: Option<Role>,
+}
+
+impl SessionFacts {
+    /// What of this session stays in use if it is lost without a word that ends it for good (RFC 4724 section 4.2).
+    pub fn kept(&self) -> Option<Kept> {
+        let restart = self.restart.as_ref()?;
+        let families: Vec<Family> = restart.families.iter().map(|(family, _)| *family).collect();
+        let families: Vec<Family> =
+            families.into_iter().filter(|family| self.families.contains(family)).collect();
+        (!families.is_empty()).then_some(Kept { families, wait: restart.time })
+    }
 }
 
 /// What a peer's task tells the controller.
@@ -244,6 +288,8 @@ pub enum PeerEvent {
         peer: PeerId,
         /// Why, and what to do.
         reason: DownReason,
+        /// The routes that stay in use because the peer said that it restarts gracefully.
+        kept: Option<Kept>,
     },
 }
 
@@ -265,6 +311,16 @@ pub enum PeerCommand {
     Reset {
         /// Shown to the peer's operator (RFC 9003); may be empty.
         text: String,
+    },
+    /// The peer sent more prefixes than it may: Cease/1 with the family and the limit, and back after a wait that doubles
+    /// (requirement D2).
+    Overflow {
+        /// Of which family.
+        family: Family,
+        /// How many it may send.
+        limit: u32,
+        /// The first wait.
+        wait: Seconds,
     },
     /// End the session with this Cease and end the task.
     Stop {

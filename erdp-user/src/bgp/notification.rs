@@ -6,6 +6,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::Family;
+
 /// A NOTIFICATION message: error code, subcode, data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
@@ -59,6 +61,8 @@ impl Cease {
 
 /// Error code 6.
 pub(super) const CEASE: u8 = 6;
+/// Its subcode 9, which wraps another NOTIFICATION (RFC 8538).
+const HARD_RESET: u8 = 9;
 /// Longest shutdown text sent, in bytes: what speakers that predate RFC 9003 accept.
 const SHUTDOWN_TEXT_MAX: usize = 128;
 
@@ -80,6 +84,43 @@ impl Notification {
         notification
     }
 
+    /// Cease/1 with what RFC 4486 section 4 puts into it: the family, and how many prefixes of it are taken.
+    pub fn maximum_prefixes(family: Family, limit: u32) -> Self {
+        let afi = match family {
+            Family::Ipv4Unicast => 1,
+            Family::Ipv6Unicast => 2,
+        };
+        let mut data = vec![0, afi, 1];
+        data.extend_from_slice(&limit.to_be_bytes());
+        Self { data, ..Self::cease(Cease::MaximumPrefixes, "") }
+    }
+
+    /// The same inside a Hard Reset (RFC 8538 section 3).
+    #[must_use]
+    pub fn hard_reset(&self) -> Self {
+        let mut data = vec![self.code, self.subcode];
+        data.extend_from_slice(&self.data);
+        Self { code: CEASE, subcode: HARD_RESET, data }
+    }
+
+    /// Whether it ends the session for good even where others keep the routes.
+    pub fn is_hard_reset(&self) -> bool {
+        (self.code, self.subcode) == (CEASE, HARD_RESET)
+    }
+
+    /// Whether it is Cease/4: who sends it comes back at once.
+    pub fn is_reset_by_operator(&self) -> bool {
+        (self.code, self.subcode) == (CEASE, Cease::AdministrativeReset.subcode())
+    }
+
+    /// What a Hard Reset wraps; the notification itself otherwise.
+    fn inner(&self) -> (u8, u8, &[u8]) {
+        match (self.code, self.subcode, self.data.as_slice()) {
+            (CEASE, HARD_RESET, [code, subcode, data @ ..]) => (*code, *subcode, data),
+            (code, subcode, data) => (code, subcode, data),
+        }
+    }
+
     /// Hold Timer Expired (RFC 4271 section 6.5).
     pub fn hold_expired() -> Self {
         Self::new(4, 0)
@@ -92,10 +133,7 @@ impl Notification {
 
     /// The peer's shutdown text (RFC 9003 section 2), printable; also inside a Hard Reset (RFC 8538).
     pub fn shutdown_text(&self) -> Option<String> {
-        let data = match (self.code, self.subcode, self.data.as_slice()) {
-            (CEASE, 2 | 4, data) | (CEASE, 9, [CEASE, 2 | 4, data @ ..]) => data,
-            _ => return None,
-        };
+        let (CEASE, 2 | 4, data) = self.inner() else { return None };
         let (&length, text) = data.split_first()?;
         let text = std::str::from_utf8(text.get(..usize::from(length))?).ok()?;
         Some(text.chars().filter(|c| !c.is_control()).collect()).filter(|text: &String| !text.is_empty())
@@ -151,7 +189,7 @@ impl Notification {
 
     /// What an operator on the receiving side can do about it; empty where the name says it all.
     fn remedy(&self) -> &'static str {
-        match (self.code, self.subcode) {
+        match (self.inner().0, self.inner().1) {
             (2, 2) => {
                 "; the peer has another AS configured for us: compare local and remote AS on both sides"
             }
@@ -174,6 +212,11 @@ impl Notification {
 
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (code, subcode, data) = self.inner();
+        if self.is_hard_reset() && (code, subcode) != (self.code, self.subcode) {
+            let wrapped = Self { code, subcode, data: data.to_vec() };
+            return write!(f, "{wrapped}, as a hard reset");
+        }
         write!(f, "{} ({}/{})", self.name(), self.code, self.subcode)?;
         match self.shutdown_text() {
             Some(text) => write!(f, ": \"{text}\""),

@@ -353,9 +353,10 @@ impl Driver {
                 }
             }
             Some(PeerCommand::RequestRefresh(family)) => {
-                if let Err(error) = self.session.request_refresh(family) {
-                    warn!(peer = %self.session.config().remote, %error, "route refresh was not requested");
-                }
+                self.session.request_refresh(family);
+            }
+            Some(PeerCommand::Overflow { family, limit, wait }) => {
+                self.session.handle_overflow(now, family, limit, wait);
             }
             Some(PeerCommand::Reset { text }) => self.session.handle_reset(now, &text),
             Some(PeerCommand::Hurry) => self.session.handle_hurry(now),

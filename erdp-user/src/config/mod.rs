@@ -35,7 +35,7 @@ pub use error::{ConfigError, Refusal, Warning};
 pub use plan::{Attachment, AttachmentId, Domain, DomainId, LinkRole, Peer, Side};
 pub use values::{BitsPerSecond, Tags, VlanId};
 
-use crate::bgp::{Asn, Family, Seconds};
+use crate::bgp::{Asn, Community, Family, Role, Seconds};
 
 /// Microsoft's autonomous system on every ExpressRoute peering (requirement E1).
 pub const MICROSOFT_ASN: Asn = Asn(12076);
@@ -199,6 +199,60 @@ impl PeeringKind {
     }
 }
 
+/// What sessions with MSEEs and with the customer's routers can both be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Only packets with TTL 255 are the peer's (RFC 5082).
+    pub gtsm: bool,
+    /// How long the peer shall keep our routes while we restart, and whether we keep its (RFC 4724); 0: neither.
+    pub restart_time: Seconds,
+    /// Our role towards the peer (RFC 9234).
+    pub role: Option<Role>,
+    /// Whether a peer without a role is refused.
+    pub role_strict: bool,
+    /// How the peer's routes rank, highest first; `None`: 100, or 90 for a service (requirements B8, B11).
+    pub local_pref: Option<u32>,
+    /// How often our AS is repeated in what the peer is told (requirement B11).
+    pub prepend: u8,
+    /// How many prefixes of a family the peer may announce (requirement D2).
+    pub max_prefixes: Option<MaxPrefixes>,
+}
+
+/// A limit on what a peer announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPrefixes {
+    /// Prefixes of one family.
+    pub limit: u32,
+    /// How long it stays away the first time that it exceeds the limit.
+    pub wait: Seconds,
+}
+
+/// What happens when more prefixes are to be advertised than Microsoft takes (requirement D1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenFull {
+    /// The longest prefixes are held back, those with the highest addresses first: the same ones on both links.
+    #[default]
+    HoldBack,
+    /// Neighbouring prefixes are replaced by what covers both, until they fit; what nobody has behind it is discarded here.
+    Aggregate,
+}
+
+/// How much of what the customer announces an MSEE is told, and what is taken from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Prefixes of each family at most; `None`: what the SKU and the peering allow.
+    pub advertise_at_most: Option<u32>,
+    /// What happens above that.
+    pub when_full: WhenFull,
+    /// Communities of which a route from Microsoft must have one; empty: no filter (requirement D6).
+    pub route_filter: Vec<Community>,
+    /// Longest IPv4 prefix either way (requirement D3).
+    pub longest_ipv4: u8,
+    /// Longest IPv6 prefix either way.
+    pub longest_ipv6: u8,
+}
+
 /// A peering: two BGP sessions for each family, one to each MSEE (requirement B3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peering {
@@ -214,6 +268,10 @@ pub struct Peering {
     pub md5: Option<String>,
     /// Whether we wait for the MSEE to connect.
     pub passive: bool,
+    /// More about both sessions.
+    pub options: SessionOptions,
+    /// How many routes, and which.
+    pub limits: Limits,
     /// Whether the customer may advertise a default route, which pulls all of Azure's traffic (requirement D5).
     pub forced_tunnel: bool,
     /// IPv4 subnets of the two links; a peering has at least one family.
@@ -289,6 +347,8 @@ pub struct CePeer {
     pub md5: Option<String>,
     /// Whether we wait for it to connect.
     pub passive: bool,
+    /// More about the session.
+    pub options: SessionOptions,
     /// The families exchanged on the session, at least one; each has an address of ours to be the next hop.
     pub families: Vec<Family>,
 }

@@ -86,6 +86,21 @@ pub(super) struct RawPeering {
     #[serde(default)]
     pub passive: bool,
     #[serde(default)]
+    pub gtsm: bool,
+    pub restart_time: Option<Spanned<i64>>,
+    pub role: Option<Spanned<String>>,
+    #[serde(default)]
+    pub strict_role: bool,
+    pub local_pref: Option<Spanned<i64>>,
+    pub prepend: Option<Spanned<i64>>,
+    pub max_prefixes: Option<Spanned<i64>>,
+    pub max_prefixes_wait: Option<Spanned<i64>>,
+    pub advertise_at_most: Option<Spanned<i64>>,
+    pub when_full: Option<Spanned<String>>,
+    pub route_filter: Option<Spanned<Vec<Spanned<String>>>>,
+    pub longest_ipv4: Option<Spanned<i64>>,
+    pub longest_ipv6: Option<Spanned<i64>>,
+    #[serde(default)]
     pub forced_tunnel: bool,
 }
 
@@ -125,4 +140,14 @@ pub(super) struct RawPeer {
     pub hold: Option<Spanned<i64>>,
     #[serde(default)]
     pub passive: bool,
+    #[serde(default)]
+    pub gtsm: bool,
+    pub restart_time: Option<Spanned<i64>>,
+    pub role: Option<Spanned<String>>,
+    #[serde(default)]
+    pub strict_role: bool,
+    pub local_pref: Option<Spanned<i64>>,
+    pub prepend: Option<Spanned<i64>>,
+    pub max_prefixes: Option<Spanned<i64>>,
+    pub max_prefixes_wait: Option<Spanned<i64>>,
 }

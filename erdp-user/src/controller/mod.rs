@@ -241,7 +241,7 @@ impl Controller {
             }
             PeerEvent::Update { peer, update } => self.rib.update(peer, update),
             PeerEvent::Refresh { peer, family } => self.rib.refresh(peer, family),
-            PeerEvent::Down { peer, reason } => {
+            PeerEvent::Down { peer, reason, kept: _ } => {
                 let name = &self.peers[usize::from(peer.0)].name;
                 tracing::warn!(peer = name, %reason, "session down");
                 self.outboxes[usize::from(peer.0)].updates.clear();

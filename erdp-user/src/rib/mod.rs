@@ -6,6 +6,7 @@
 //! - `adj_in`: [`AdjRibIn`], what one peer announced, refused routes with their reasons.
 //! - `policy`: what is refused on the way in and held back on the way out, one rule at a time.
 //! - `bogons`: prefixes that have no business on Microsoft peering.
+//! - `communities`: names of Microsoft's communities, from a dated table.
 //! - `decision`: the ordered rules that rank the paths to a prefix.
 //! - `adj_out`: [`AdjRibOut`], what one peer has been told, and how differences are packed.
 //! - `intern`: one copy of what many routes have in common.
@@ -24,6 +25,7 @@
 mod adj_in;
 mod adj_out;
 pub mod bogons;
+pub mod communities;
 mod decision;
 mod intern;
 mod policy;

@@ -75,6 +75,12 @@ pub(super) fn facts(peer: &RibPeer, families: &[Family]) -> SessionFacts {
         four_octet_asn: true,
         route_refresh: true,
         end_of_rib: true,
+        internal: false,
+        enhanced_refresh: false,
+        extended_messages: false,
+        restart: None,
+        notification_restart: false,
+        role: None,
     }
 }
 
@@ -489,7 +495,10 @@ fn a_peer_that_changes_its_mind_within_one_message_has_announced() {
     let mut rib = rib();
     let attributes = Some(Arc::new(attributes(&rib, A1, "20.0.0.0/8")));
     let prefix = net("20.0.0.0/8");
-    rib.update(A1, Update { withdrawn: vec![prefix], announced: vec![prefix], attributes, end_of_rib: None });
+    rib.update(
+        A1,
+        Update { withdrawn: vec![prefix], announced: vec![prefix], attributes, ..Update::default() },
+    );
     assert_eq!(rib.routes(A_PRIVATE).map(|route| route.prefix).collect::<Vec<_>>(), []);
     assert_eq!(changes(&mut rib).len(), 1);
     assert_eq!(

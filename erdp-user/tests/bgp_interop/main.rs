@@ -149,7 +149,7 @@ impl Heard {
                 }
                 self.ends_of_rib.extend(update.end_of_rib.map(|family| (peer, family)));
             }
-            PeerEvent::Down { peer, reason } => {
+            PeerEvent::Down { peer, reason, kept: _ } => {
                 self.facts.remove(&peer);
                 self.routes.retain(|(owner, _), _| *owner != peer);
                 self.down.insert(peer, reason);

@@ -15,8 +15,8 @@
 
 use std::time::Duration;
 
-use super::super::wire::{self, DecodedUpdate};
-use super::super::{Cease, DownReason, Family, Notification, PeerConfig};
+use super::super::wire::{self, DecodedUpdate, Refresh};
+use super::super::{Cease, DownReason, Kept, Notification, PeerConfig};
 use super::open::{self, Agreed, Refusal};
 use super::time::{Backoff, Moment, Timer, Timers};
 use super::{ConnId, Loss, State};
@@ -37,6 +37,8 @@ pub(super) enum Event {
     Stop(Notification),
     /// End, and come back.
     Reset(Notification),
+    /// The peer sent too many prefixes: end, and come back after this wait.
+    Overflow(Notification, Duration),
     /// 13.
     IdleHoldExpired,
     /// 9.
@@ -63,8 +65,8 @@ pub(super) enum Event {
     Keepalive,
     /// 27.
     Update(DecodedUpdate),
-    /// RFC 2918; `None` is to be ignored.
-    RouteRefresh(Option<Family>),
+    /// RFC 2918, RFC 7313; `None` is to be ignored.
+    RouteRefresh(Option<Refresh>),
 }
 
 /// What the machine wants done.
@@ -75,8 +77,8 @@ pub(super) enum Effect {
     Close(ConnId),
     Up(Box<Agreed>),
     Update(DecodedUpdate),
-    Refresh(Family),
-    Down(DownReason),
+    Refresh(Refresh),
+    Down(DownReason, Option<Kept>),
 }
 
 /// What a step may look at and change besides the machine itself.
@@ -134,13 +136,17 @@ impl Machine {
             (Idle, Stop(_)) => self.timers.clear(),
             // Section 8.2.2: in Idle connections are refused.
             (Idle, Connected) => self.drop_connection(env),
-            (Idle, Reset(_) | ConnectRetryExpired | HoldExpired | SendHoldExpired | KeepaliveExpired) => {}
+            (
+                Idle,
+                Reset(_) | Overflow(..) | ConnectRetryExpired | HoldExpired | SendHoldExpired
+                | KeepaliveExpired,
+            ) => {}
             (Idle, Lost(_) | Open(_) | Fault(_) | CollisionLost | Notification(_)) => {}
             (Idle, Keepalive | Update(_) | RouteRefresh(_)) => {}
 
             (Connect | Active, Connected) => self.introduce(env),
             (Connect, ConnectRetryExpired) => {
-                env.effects.push(Effect::Down(unanswered(env.config)));
+                env.effects.push(Effect::Down(unanswered(env.config), None));
                 self.drop_connection(env);
                 self.begin(env);
             }
@@ -148,7 +154,7 @@ impl Machine {
             (Connect, Lost(loss)) => self.wait_in_active(loss, env),
             (Active, Lost(_)) => self.conn = None,
             (Connect | Active, Stop(notification)) => self.stop(notification, env),
-            (Connect | Active, Start | Reset(_)) => {}
+            (Connect | Active, Start | Reset(_) | Overflow(..)) => {}
             (Connect | Active, CollisionLost) => self.give_way(env),
             // Nothing of this can reach a machine without a connection; section 8.2.2 says Idle, and so it is.
             (Connect | Active, IdleHoldExpired | HoldExpired | SendHoldExpired | KeepaliveExpired) => {
@@ -179,6 +185,9 @@ impl Machine {
             (OpenSent | OpenConfirm | Established, Start) => {}
             (OpenSent | OpenConfirm | Established, Stop(notification)) => self.stop(notification, env),
             (OpenSent | OpenConfirm | Established, Reset(notification)) => self.reset(notification, env),
+            (OpenSent | OpenConfirm | Established, Overflow(notification, wait)) => {
+                self.overflow(notification, wait, env)
+            }
             (OpenSent | OpenConfirm | Established, HoldExpired) => self.hold_expired(env),
             (OpenSent | OpenConfirm | Established, SendHoldExpired) => self.send_hold_expired(env),
             (OpenSent | OpenConfirm | Established, Lost(loss)) => self.lost(&loss, env),
@@ -233,10 +242,11 @@ impl Machine {
         (self.state, self.conn) = (State::Active, None);
         self.timers.set(Timer::ConnectRetry, env.backoff.next(env.now));
         let (peer, local) = (env.config.remote, env.config.local);
-        env.effects.push(Effect::Down(match loss {
+        let reason = match loss {
             Loss::TimedOut => unanswered(env.config),
             Loss::Failed(detail) => DownReason::ConnectFailed { peer, local, detail },
-        }));
+        };
+        env.effects.push(Effect::Down(reason, None));
     }
 
     fn introduce(&mut self, env: &mut Env<'_>) {
@@ -325,16 +335,48 @@ impl Machine {
 
     fn stop(&mut self, notification: Notification, env: &mut Env<'_>) {
         if matches!(self.state, State::OpenSent | State::OpenConfirm | State::Established) {
-            self.send(wire::encode_notification(&notification), env);
+            self.send(wire::encode_notification(&self.for_good(&notification)), env);
         }
         self.drop_connection(env);
-        env.effects.push(Effect::Down(DownReason::Stopped(notification)));
+        env.effects.push(Effect::Down(DownReason::Stopped(notification), None));
     }
 
     fn reset(&mut self, notification: Notification, env: &mut Env<'_>) {
         self.send(wire::encode_notification(&notification), env);
         env.backoff.forget();
         self.fail(DownReason::Stopped(notification), env);
+    }
+
+    /// Requirement D2: never stuck, because the wait has an end; it is the caller's, and no failure of ours shortens it.
+    fn overflow(&mut self, notification: Notification, wait: Duration, env: &mut Env<'_>) {
+        self.send(wire::encode_notification(&self.for_good(&notification)), env);
+        self.fail(DownReason::Stopped(notification), env);
+        self.timers.set(Timer::IdleHold, env.now + wait);
+    }
+
+    /// RFC 8538 section 3: where any NOTIFICATION keeps the routes, one that must not do so goes inside a Hard Reset.
+    fn for_good(&self, notification: &Notification) -> Notification {
+        let keeps = self.agreed.as_ref().is_some_and(|agreed| agreed.facts.notification_restart);
+        if keeps { notification.hard_reset() } else { notification.clone() }
+    }
+
+    /// What of the peer's routes stays in use when the session ends like this (RFC 4724 section 4.2, RFC 8538 section 4).
+    fn kept(&self, reason: &DownReason) -> Option<Kept> {
+        let facts = &self.agreed.as_ref().filter(|_| self.state == State::Established)?.facts;
+        let keeps = match reason {
+            DownReason::ConnectionLost { .. } => true,
+            DownReason::Notified { notification, .. } => {
+                facts.notification_restart && !notification.is_hard_reset()
+            }
+            DownReason::Refused { .. } | DownReason::HoldExpired { .. } | DownReason::SendBlocked { .. } => {
+                facts.notification_restart
+            }
+            DownReason::Stopped(notification) => {
+                facts.notification_restart && notification.is_reset_by_operator()
+            }
+            DownReason::ConnectFailed { .. } | DownReason::ConnectTimeout { .. } => false,
+        };
+        facts.kept().filter(|_| keeps)
     }
 
     fn give_way(&mut self, env: &mut Env<'_>) {
@@ -347,8 +389,9 @@ impl Machine {
 
     /// To Idle, and out again after the next wait.
     fn fail(&mut self, reason: DownReason, env: &mut Env<'_>) {
+        let kept = self.kept(&reason);
         self.retreat(env);
-        env.effects.push(Effect::Down(reason));
+        env.effects.push(Effect::Down(reason, kept));
     }
 
     fn retreat(&mut self, env: &mut Env<'_>) {

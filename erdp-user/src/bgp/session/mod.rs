@@ -16,11 +16,13 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::wire::{self, DecodedUpdate, EncodeError, Message, Reaction, WireError};
-use super::{Cease, DownReason, Family, Notification, PeerConfig, PeerEvent, SessionFacts, Update};
+use super::wire::{self, DecodedUpdate, EncodeError, Message, Reaction, Refresh, WireError};
+use super::{
+    Cease, DownReason, Family, Kept, Notification, PeerConfig, PeerEvent, Seconds, SessionFacts, Update,
+};
 use machine::{Effect, Env, Event, Machine};
 use open::{Agreed, Refusal};
-use time::{Backoff, Timer};
+use time::{Backoff, Overflows, Timer};
 
 pub use time::Moment;
 
@@ -111,6 +113,7 @@ pub struct Session {
     main: Machine,
     rival: Option<Machine>,
     backoff: Backoff,
+    overflow: Overflows,
     ids: u32,
     actions: VecDeque<Action>,
     counters: Counters,
@@ -126,6 +129,7 @@ impl Session {
             main: Machine::new(),
             rival: None,
             backoff: Backoff::new(seed),
+            overflow: Overflows::default(),
             ids: 0,
             actions: VecDeque::new(),
             counters: Counters::default(),
@@ -151,6 +155,14 @@ impl Session {
     pub fn handle_reset(&mut self, now: Moment, text: &str) {
         let notification = Notification::cease(Cease::AdministrativeReset, text);
         self.step(Which::Main, Event::Reset(notification), now);
+    }
+
+    /// The peer sent more prefixes of a family than it may: Cease/1, and back after `wait`, twice that the next time, until it has
+    /// kept to the limit for a while (requirement D2).
+    pub fn handle_overflow(&mut self, now: Moment, family: Family, limit: u32, wait: Seconds) {
+        let notification = Notification::maximum_prefixes(family, limit);
+        let wait = self.overflow.next(now, wait.duration());
+        self.step(Which::Main, Event::Overflow(notification, wait), now);
     }
 
     /// The way to the peer is said to be open again: any wait ends now.
@@ -286,14 +298,14 @@ impl Session {
     }
 
     /// Asks for all routes of a family again, where the peer can (RFC 2918) and it was agreed on.
-    pub fn request_refresh(&mut self, family: Family) -> Result<(), EncodeError> {
+    pub fn request_refresh(&mut self, family: Family) {
         let facts = self.main.agreed.as_ref().map(|agreed| &agreed.facts);
         let able = facts.is_some_and(|facts| facts.route_refresh && facts.families.contains(&family));
         if let (Some(conn), State::Established, true) = (self.main.conn, self.main.state, able) {
             self.counters.messages_out += 1;
-            self.actions.push_back(Action::Send(conn, wire::encode_route_refresh(family)?));
+            let request = wire::encode_route_refresh(Refresh::Request(family));
+            self.actions.push_back(Action::Send(conn, request));
         }
-        Ok(())
     }
 
     /// The next thing to do, in order.
@@ -466,16 +478,23 @@ impl Session {
             Effect::Close(conn) => self.actions.push_back(Action::Close(conn)),
             Effect::Up(mut agreed) => {
                 self.counters.established += 1;
+                // RFC 4724 section 4.1: the R bit is for the first session after the restart, and the F bit speaks of that restart.
+                self.config.restarting = false;
+                self.config.forwarding_preserved = false;
                 agreed.facts.session = self.counters.established;
                 let facts = agreed.facts.clone();
                 self.main.agreed = Some(agreed);
                 self.actions.push_back(Action::Tell(PeerEvent::Established { peer, facts }));
             }
             Effect::Update(decoded) => self.deliver(decoded),
-            Effect::Refresh(family) => {
+            Effect::Refresh(Refresh::Request(family)) => {
                 self.actions.push_back(Action::Tell(PeerEvent::Refresh { peer, family }));
             }
-            Effect::Down(reason) => self.down(reason),
+            Effect::Refresh(Refresh::Mark(mark)) => {
+                let update = Update { refresh: Some(mark), ..Update::default() };
+                self.actions.push_back(Action::Tell(PeerEvent::Update { peer, update }));
+            }
+            Effect::Down(reason, kept) => self.down(reason, kept),
         }
     }
 
@@ -491,11 +510,11 @@ impl Session {
     }
 
     /// While another connection is alive, the end of one is no news but for who looks closely.
-    fn down(&mut self, reason: DownReason) {
+    fn down(&mut self, reason: DownReason, kept: Option<Kept>) {
         self.last_error = Some(reason.to_string());
         if self.rival.is_none() {
             self.counters.failed += u64::from(!matches!(reason, DownReason::Stopped(_)));
-            self.actions.push_back(Action::Tell(PeerEvent::Down { peer: self.config.id, reason }));
+            self.actions.push_back(Action::Tell(PeerEvent::Down { peer: self.config.id, reason, kept }));
         }
     }
 }

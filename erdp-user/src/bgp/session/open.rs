@@ -1,13 +1,13 @@
 //! Whether an OPEN is acceptable, and what follows from both OPENs together.
 //!
 //! RFC 4271 section 6.2 (each refusal has its subcode), RFC 6286 (identifiers), RFC 5492 section 5 (unsupported capability), RFC 4760
-//! section 8 (families are what both sides name), RFC 6793. The sentence that goes with a refusal is for the operator of this side.
+//! section 8 (families are what both sides name), RFC 6793, RFC 4724 and 8538 (graceful restart), RFC 9234 (roles), RFC 8654. The sentence that goes with a refusal is for the operator of this side.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::super::wire::{Context, Open};
-use super::super::{Family, Notification, PeerConfig, Seconds, SessionFacts};
+use super::super::{Family, GracefulRestart, Notification, PeerConfig, Role, Seconds, SessionFacts};
 
 /// What two OPENs lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,22 @@ pub(super) fn ours(config: &PeerConfig) -> Open {
         families: config.families.clone(),
         four_octet_asn: true,
         route_refresh: true,
-        end_of_rib: true,
+        enhanced_refresh: true,
+        extended_messages: true,
+        restart: Some(our_restart(config)),
+        roles: config.role.filter(|_| !config.is_internal()).map(Role::code).into_iter().collect(),
+    }
+}
+
+/// With a restart time of 0 only End-of-RIB is offered (RFC 4724 section 3: no family, nothing promised).
+fn our_restart(config: &PeerConfig) -> GracefulRestart {
+    let helps = config.restart_time.0 > 0;
+    let families = config.families.iter().map(|family| (*family, config.forwarding_preserved));
+    GracefulRestart {
+        restarting: config.restarting,
+        notification: helps,
+        time: config.restart_time.min(GracefulRestart::TIME_MAX),
+        families: families.filter(|_| helps).collect(),
     }
 }
 
@@ -62,6 +77,7 @@ pub(super) fn negotiate(config: &PeerConfig, open: &Open, local: IpAddr) -> Resu
         let detail = format!("it proposes a hold time of {}: 3 s is the minimum, or 0 for none", open.hold);
         return Err(refuse(6, detail));
     }
+    judge_role(config, &open.roles).map_err(|detail| refuse(11, detail))?;
     let families: Vec<Family> =
         config.families.iter().copied().filter(|family| open.families.contains(family)).collect();
     if families.is_empty() {
@@ -73,15 +89,40 @@ pub(super) fn negotiate(config: &PeerConfig, open: &Open, local: IpAddr) -> Resu
     Ok(agree(config, open, families, local))
 }
 
+/// RFC 9234 section 4.2: roles must fit, and where the peer names several they must be one.
+fn judge_role(config: &PeerConfig, theirs: &[u8]) -> Result<(), String> {
+    let Some(ours) = config.role.filter(|_| !config.is_internal()) else { return Ok(()) };
+    let name = |code: u8| Role::from_code(code).map_or("an unknown role", Role::as_str);
+    match theirs {
+        [] if config.role_strict => Err(format!(
+            "it tells no role, and strict-role wants one: configure it as {} there",
+            ours.counterpart().as_str()
+        )),
+        [] => Ok(()),
+        [first, rest @ ..] if rest.iter().any(|other| other != first) => {
+            Err("it names several roles (RFC 9234 section 4.2): its implementation is at fault".to_owned())
+        }
+        [code, ..] if *code == ours.counterpart().code() => Ok(()),
+        [code, ..] => Err(format!(
+            "it is {} and we are {}: it must be {}, correct `role` on one side",
+            name(*code),
+            ours.as_str(),
+            ours.counterpart().as_str()
+        )),
+    }
+}
+
 fn agree(config: &PeerConfig, open: &Open, families: Vec<Family>, local: IpAddr) -> Agreed {
     let hold = Seconds(config.hold.0.min(open.hold.0));
+    let helps = config.restart_time.0 > 0;
     let own: Vec<IpAddr> = std::iter::once(local).chain(config.other_next_hop).collect();
     let facts = SessionFacts {
         // Counted when it becomes Established.
         session: 0,
         router_id: open.router_id,
         asn: open.asn,
-        families: families.clone(),
+        internal: config.is_internal(),
+        families,
         hold,
         local,
         next_hop_v4: own
@@ -92,10 +133,14 @@ fn agree(config: &PeerConfig, open: &Open, families: Vec<Family>, local: IpAddr)
             .find_map(|address| if let IpAddr::V6(v6) = address { Some(*v6) } else { None }),
         four_octet_asn: open.four_octet_asn,
         route_refresh: open.route_refresh,
-        end_of_rib: open.end_of_rib,
+        enhanced_refresh: open.enhanced_refresh,
+        extended_messages: open.extended_messages,
+        end_of_rib: open.restart.is_some(),
+        notification_restart: helps && open.restart.as_ref().is_some_and(|restart| restart.notification),
+        restart: open.restart.clone().filter(|_| helps),
+        role: config.role.filter(|_| !open.roles.is_empty() && !config.is_internal()),
     };
-    let context =
-        Context { four_octet_asn: open.four_octet_asn, internal: config.is_internal(), families, own };
+    let context = Context::of(&facts);
     // RFC 4271 section 4.4: a third of the hold time is a reasonable maximum between keepalives.
     let keepalive = (hold.0 > 0).then(|| hold.duration() / 3);
     Agreed { facts, context, keepalive }

@@ -10,10 +10,13 @@ use super::super::{AsPath, Asn, PathAttributes, PeerId, Seconds};
 use super::*;
 use proptest::prelude::*;
 
-const EVENTS: [&str; 16] = [
+mod agreed;
+
+const EVENTS: [&str; 17] = [
     "Start",
     "Stop",
     "Reset",
+    "Overflow",
     "IdleHold",
     "ConnectRetry",
     "Hold",
@@ -36,6 +39,7 @@ event           Idle      Connect    Active     OpenSent   OpenConf   Estab
 Start           Conn/C    Conn/      Acti/      Sent/      Conf/      Esta/
 Stop            Idle/     Idle/XD    Idle/D     Idle/NXD   Idle/NXD   Idle/NXD
 Reset           Idle/     Conn/      Acti/      Idle/NXD   Idle/NXD   Idle/NXD
+Overflow        Idle/     Conn/      Acti/      Idle/NXD   Idle/NXD   Idle/NXD
 IdleHold        Conn/C    Idle/X     Idle/      Sent/      Conf/      Esta/
 ConnectRetry    Idle/     Conn/DXC   Conn/C     Sent/      Conf/      Esta/
 Hold            Idle/     Idle/X     Idle/      Idle/NXD   Idle/NXD   Idle/NXD
@@ -78,6 +82,7 @@ fn event(name: &str) -> Event {
         "Start" => Event::Start,
         "Stop" => Event::Stop(notification),
         "Reset" => Event::Reset(notification),
+        "Overflow" => Event::Overflow(notification, Duration::from_secs(60)),
         "IdleHold" => Event::IdleHoldExpired,
         "ConnectRetry" => Event::ConnectRetryExpired,
         "Hold" => Event::HoldExpired,
@@ -91,7 +96,7 @@ fn event(name: &str) -> Event {
         "Notification" => Event::Notification(notification),
         "Keepalive" => Event::Keepalive,
         "Update" => Event::Update(DecodedUpdate::default()),
-        "RouteRefresh" => Event::RouteRefresh(Some(Family::Ipv6Unicast)),
+        "RouteRefresh" => Event::RouteRefresh(Some(Refresh::Request(Family::Ipv6Unicast))),
         other => panic!("no event {other}"),
     }
 }
@@ -127,7 +132,7 @@ fn outcome(state: State, event: Event) -> String {
             Effect::Up(_) => 'U',
             Effect::Update(_) => 'R',
             Effect::Refresh(_) => 'F',
-            Effect::Down(_) => 'D',
+            Effect::Down(..) => 'D',
         })
         .collect();
     let next = match machine.state {
@@ -472,7 +477,8 @@ fn a_stopped_session_says_why_and_stays_down() {
     bench.session.handle_stop(bench.now, Cease::AdministrativeShutdown, "rack 7 moves");
     let actions = bench.actions();
     let cease = Notification::cease(Cease::AdministrativeShutdown, "rack 7 moves");
-    assert_eq!(sent(&actions, conn), [encode_notification(&cease)]);
+    // Both sides keep routes over a NOTIFICATION (RFC 8538), so one that is meant for good is inside a Hard Reset.
+    assert_eq!(sent(&actions, conn), [encode_notification(&cease.hard_reset())]);
     assert_eq!(bench.session.poll_deadline(), None);
     bench.session.handle_accepted(at(9));
     assert_eq!(bench.session.state(), State::Idle);

@@ -129,6 +129,31 @@ impl Backoff {
     }
 }
 
+/// The longest wait after any number of overflows.
+const LONGEST_OVERFLOW_WAIT: Duration = Duration::from_secs(3600);
+
+/// How long a peer stays away that sent too many prefixes: the configured wait, doubled each time to at most an hour. A peer that
+/// kept to the limit for as long as it was away last begins anew.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Overflows {
+    count: u32,
+    back: Option<Moment>,
+}
+
+impl Overflows {
+    pub(super) fn next(&mut self, now: Moment, first: Duration) -> Duration {
+        let last = first.saturating_mul(1 << self.count.saturating_sub(1).min(12)).min(LONGEST_OVERFLOW_WAIT);
+        if self.back.is_some_and(|back| now - back >= last) {
+            self.count = 0;
+        }
+        let longest = LONGEST_OVERFLOW_WAIT.max(first);
+        let wait = first.saturating_mul(1 << self.count.min(12)).min(longest);
+        self.count = self.count.saturating_add(1);
+        self.back = Some(now + wait);
+        wait
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +180,19 @@ mod tests {
         assert!(backoff.next(at(12)) - at(12) > Duration::from_secs(20), "2 s of life are a flap");
         backoff.established(at(100));
         assert!(backoff.next(at(110)) - at(110) <= Duration::from_secs(1), "10 s of life are a success");
+    }
+
+    #[test]
+    fn d2_each_overflow_doubles_the_wait_up_to_an_hour_and_good_conduct_begins_anew() {
+        let (mut overflows, mut now, first) =
+            (Overflows::default(), Moment::default(), Duration::from_secs(60));
+        for expected in [60, 120, 240, 480, 960, 1920, 3600, 3600] {
+            let wait = overflows.next(now, first);
+            assert_eq!(wait, Duration::from_secs(expected));
+            now = now + wait + Duration::from_secs(1);
+        }
+        let quiet = now + Duration::from_secs(3600);
+        assert_eq!(overflows.next(quiet, first), first);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Routes into UPDATE messages of at most 4096 bytes.
+//! Routes into UPDATE messages of at most 4096 bytes, or 65,535 where that was agreed on (RFC 8654).
 //!
 //! Prefixes that share attributes share messages, as many in each as fit. IPv4 travels in the classic fields, IPv6 in MP_REACH_NLRI and
 //! MP_UNREACH_NLRI, which come first in the attribute list (RFC 7606 section 5.1). Withdrawals go before announcements, so that a prefix
@@ -10,8 +10,8 @@ use codec::attribute::PathAttribute;
 use ipnet::IpNet;
 use rustbgpd_wire as codec;
 
-use super::{Context, HEADER_BYTES, MAX_MESSAGE_BYTES};
-use crate::bgp::{AsPath, AsPathSegment, Family, Origin, PathAttributes, Update};
+use super::{Context, HEADER_BYTES, Refresh, encode_route_refresh};
+use crate::bgp::{AsPath, AsPathSegment, Family, Origin, PathAttributes, RefreshMark, Update};
 
 /// Why routes cannot be put on the wire; the caller made the mistake.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +31,7 @@ pub enum EncodeError {
     },
     /// The attributes leave no room for a prefix.
     #[error(
-        "attributes of {bytes} bytes leave no room for a route in a message of 4096: shorten path or communities"
+        "attributes of {bytes} bytes leave no room for a route in a message: shorten path or communities"
     )]
     TooLarge {
         /// Their size.
@@ -55,6 +55,10 @@ const MP_NEXT_HOP_BYTES: usize = 1 + 16 + 1;
 /// Encodes `update` into whole messages, in the order in which they are to be sent.
 pub fn encode_update(update: &Update, context: &Context) -> Result<Vec<Vec<u8>>, EncodeError> {
     let mut messages = Vec::new();
+    let mark = |mark: RefreshMark| encode_route_refresh(Refresh::Mark(mark));
+    if let Some(begin @ RefreshMark::Begin(_)) = update.refresh.filter(|_| context.enhanced_refresh) {
+        messages.push(mark(begin));
+    }
     for family in [Family::Ipv4Unicast, Family::Ipv6Unicast] {
         let of_family = |prefix: &&IpNet| Family::of(prefix) == family;
         let withdrawn: Vec<&IpNet> = update.withdrawn.iter().filter(of_family).collect();
@@ -65,7 +69,7 @@ pub fn encode_update(update: &Update, context: &Context) -> Result<Vec<Vec<u8>>,
         if !context.families.contains(&family) {
             return Err(EncodeError::Family(family));
         }
-        withdraw(&withdrawn, family, &mut messages);
+        withdraw(&withdrawn, family, context, &mut messages);
         if !announced.is_empty() {
             let attributes =
                 update.attributes.as_deref().ok_or(EncodeError::NoAttributes(announced.len()))?;
@@ -78,18 +82,20 @@ pub fn encode_update(update: &Update, context: &Context) -> Result<Vec<Vec<u8>>,
             });
         }
     }
+    if let Some(end @ RefreshMark::End(_)) = update.refresh.filter(|_| context.enhanced_refresh) {
+        messages.push(mark(end));
+    }
     Ok(messages)
 }
 
-fn withdraw(prefixes: &[&IpNet], family: Family, messages: &mut Vec<Vec<u8>>) {
+fn withdraw(prefixes: &[&IpNet], family: Family, context: &Context, messages: &mut Vec<Vec<u8>>) {
+    let most = context.max_message_bytes();
     match family {
         Family::Ipv4Unicast => {
-            messages.extend(
-                chunks(prefixes, MAX_MESSAGE_BYTES - FIXED_BYTES).iter().map(|nlri| message(nlri, &[], &[])),
-            );
+            messages.extend(chunks(prefixes, most - FIXED_BYTES).iter().map(|nlri| message(nlri, &[], &[])));
         }
         Family::Ipv6Unicast => {
-            let room = MAX_MESSAGE_BYTES - FIXED_BYTES - MP_HEADER_BYTES;
+            let room = most - FIXED_BYTES - MP_HEADER_BYTES;
             messages.extend(chunks(prefixes, room).iter().map(|nlri| message(&[], &mp_unreach(nlri), &[])));
         }
     }
@@ -107,7 +113,7 @@ fn announce(
     let mp_bytes = if next_hop.is_ipv4() { 0 } else { MP_HEADER_BYTES + MP_NEXT_HOP_BYTES };
     let taken = FIXED_BYTES + shared.len() + mp_bytes;
     // 17 bytes: the longest prefix.
-    let room = MAX_MESSAGE_BYTES.checked_sub(taken).filter(|&room| room >= 17);
+    let room = context.max_message_bytes().checked_sub(taken).filter(|&room| room >= 17);
     let room = room.ok_or(EncodeError::TooLarge { bytes: shared.len() })?;
     messages.extend(chunks(prefixes, room).iter().map(|nlri| match next_hop {
         IpAddr::V4(_) => message(&[], &shared, nlri),
@@ -186,6 +192,7 @@ fn shared_attributes(
         let values = values.map(|c| codec::attribute::LargeCommunity::new(c.0, c.1, c.2));
         list.push(PathAttribute::LargeCommunities(values.collect()));
     }
+    list.extend(attributes.only_to_customer.map(|asn| PathAttribute::OnlyToCustomer(asn.0)));
     list.extend(attributes.unknown_transitive.iter().map(|raw| {
         PathAttribute::Unknown(codec::attribute::RawAttribute {
             flags: raw.flags,
@@ -242,7 +249,7 @@ fn mp_unreach(nlri: &[u8]) -> Vec<u8> {
     mp_attribute(15, [&[], nlri])
 }
 
-/// A whole UPDATE; the callers have kept the parts within 4096 bytes.
+/// A whole UPDATE; the callers have kept the parts within the longest message.
 fn message(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
     let length = FIXED_BYTES + withdrawn.len() + attributes.len() + nlri.len();
     let mut bytes = Vec::with_capacity(length);

@@ -20,10 +20,12 @@ use rustbgpd_wire as codec;
 
 pub use encode::{EncodeError, encode_update};
 
-use super::{Asn, Family, Notification, Seconds, Update};
+use super::{Asn, Family, GracefulRestart, Notification, RefreshMark, Seconds, SessionFacts, Update};
 
-/// Longest message (RFC 4271 section 4.1); RFC 8654 is not offered.
+/// Longest message (RFC 4271 section 4.1).
 pub const MAX_MESSAGE_BYTES: usize = 4096;
+/// Longest message where both sides offered extended ones (RFC 8654 section 4); OPEN and KEEPALIVE never have more than 4096.
+pub const MAX_EXTENDED_BYTES: usize = 65_535;
 /// Marker, length and type.
 pub const HEADER_BYTES: usize = 19;
 
@@ -38,8 +40,18 @@ pub enum Message {
     Update(DecodedUpdate),
     /// The peer ends the session.
     Notification(Notification),
-    /// The peer asks for a family again; `None` is a family or subtype we never offered, to be ignored (RFC 2918 section 4).
-    RouteRefresh(Option<Family>),
+    /// The peer asks for a family again, or marks that it does so; `None` is a family or subtype we never offered, to be ignored
+    /// (RFC 2918 section 4, RFC 7313 section 5).
+    RouteRefresh(Option<Refresh>),
+}
+
+/// What a ROUTE-REFRESH says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// Tell me this family again.
+    Request(Family),
+    /// I begin or end telling you a family again.
+    Mark(RefreshMark),
 }
 
 /// An OPEN with what of its capabilities matters here.
@@ -57,8 +69,14 @@ pub struct Open {
     pub four_octet_asn: bool,
     /// RFC 2918.
     pub route_refresh: bool,
-    /// RFC 4724: the sender marks the end of its initial routes.
-    pub end_of_rib: bool,
+    /// RFC 7313.
+    pub enhanced_refresh: bool,
+    /// RFC 8654.
+    pub extended_messages: bool,
+    /// RFC 4724: the sender marks the end of its initial routes, and perhaps restarts gracefully.
+    pub restart: Option<GracefulRestart>,
+    /// RFC 9234: the numbers of all roles that it names; more than one different is an error of the sender.
+    pub roles: Vec<u8>,
 }
 
 /// An UPDATE as the RIB takes it, and what was wrong with it.
@@ -115,6 +133,32 @@ pub struct Context {
     pub families: Vec<Family>,
     /// Our own addresses on the session: no usable next hop (RFC 4271 section 6.3).
     pub own: Vec<IpAddr>,
+    /// Messages of up to [`MAX_EXTENDED_BYTES`].
+    pub extended_messages: bool,
+    /// Beginning and end of a refresh are marked.
+    pub enhanced_refresh: bool,
+}
+
+impl Context {
+    /// What follows from the outcome of the OPENs.
+    pub fn of(facts: &SessionFacts) -> Self {
+        let mut own = vec![facts.local];
+        own.extend(facts.next_hop_v4.map(IpAddr::V4).filter(|address| *address != facts.local));
+        own.extend(facts.next_hop_v6.map(IpAddr::V6).filter(|address| *address != facts.local));
+        Self {
+            four_octet_asn: facts.four_octet_asn,
+            internal: facts.internal,
+            families: facts.families.clone(),
+            own,
+            extended_messages: facts.extended_messages,
+            enhanced_refresh: facts.enhanced_refresh,
+        }
+    }
+
+    /// The longest UPDATE that may be sent; received ones may always be extended, because we always offer it.
+    pub fn max_message_bytes(&self) -> usize {
+        if self.extended_messages { MAX_EXTENDED_BYTES } else { MAX_MESSAGE_BYTES }
+    }
 }
 
 /// Length of the message at the start of `buffer`, or `None` until its header is complete.
@@ -144,8 +188,9 @@ pub fn message_length(buffer: &[u8]) -> Result<Option<usize>, WireError> {
         }
     };
     let length_bytes = usize::from(length);
-    if length_bytes < least || length_bytes > MAX_MESSAGE_BYTES || (kind == 4 && length_bytes != HEADER_BYTES)
-    {
+    // RFC 8654 section 4: OPEN and KEEPALIVE stay short, and who offers to take long messages (we always do) is sent them.
+    let most = if matches!(kind, 1 | 4) { MAX_MESSAGE_BYTES } else { MAX_EXTENDED_BYTES };
+    if length_bytes < least || length_bytes > most || (kind == 4 && length_bytes != HEADER_BYTES) {
         let notification = Notification { code: 1, subcode: 2, data: length.to_be_bytes().to_vec() };
         return Err(WireError::reset(
             format!("a message of type {kind} cannot have {length} bytes"),
@@ -158,7 +203,8 @@ pub fn message_length(buffer: &[u8]) -> Result<Option<usize>, WireError> {
 /// Decodes one whole message, as [`message_length`] cut it.
 pub fn decode(message: &[u8], context: &Context) -> Result<Message, WireError> {
     let mut bytes = Bytes::copy_from_slice(message);
-    let decoded = codec::decode_message(&mut bytes, codec::MAX_MESSAGE_LEN);
+    refresh_length(message)?;
+    let decoded = codec::decode_message(&mut bytes, MAX_EXTENDED_BYTES as u16);
     match decoded.map_err(|error| WireError::from_codec(&error))? {
         codec::Message::Open(open) => Ok(Message::Open(open_from_codec(&open))),
         codec::Message::Keepalive => Ok(Message::Keepalive),
@@ -168,14 +214,33 @@ pub fn decode(message: &[u8], context: &Context) -> Result<Message, WireError> {
             subcode: notification.subcode,
             data: notification.data.to_vec(),
         })),
-        codec::Message::RouteRefresh(refresh) => Ok(Message::RouteRefresh(match refresh.subtype_raw {
-            0 => refresh.afi().zip(refresh.safi()).and_then(|(afi, safi)| family_from_codec(afi, safi)),
-            _ => None,
-        })),
+        codec::Message::RouteRefresh(refresh) => {
+            let family =
+                refresh.afi().zip(refresh.safi()).and_then(|(afi, safi)| family_from_codec(afi, safi));
+            Ok(Message::RouteRefresh(family.and_then(|family| match refresh.subtype_raw {
+                0 => Some(Refresh::Request(family)),
+                1 => Some(Refresh::Mark(RefreshMark::Begin(family))),
+                2 => Some(Refresh::Mark(RefreshMark::End(family))),
+                _ => None,
+            })))
+        }
         other => Err(WireError::reset(
             format!("message type {} is not supported", other.message_type()),
             Notification { code: 1, subcode: 3, data: vec![other.message_type().as_u8()] },
         )),
+    }
+}
+
+/// RFC 7313 section 5: a mark of another length than 23 bytes ends the session with an error of its own.
+fn refresh_length(message: &[u8]) -> Result<(), WireError> {
+    const MARK_BYTES: usize = HEADER_BYTES + 4;
+    match (message.get(HEADER_BYTES - 1), message.get(HEADER_BYTES + 2)) {
+        (Some(5), Some(1 | 2)) if message.len() != MARK_BYTES => {
+            let data = message[..message.len().min(MAX_MESSAGE_BYTES - HEADER_BYTES - 2)].to_vec();
+            let notification = Notification { code: 7, subcode: 1, data };
+            Err(WireError::reset("a mark of a route refresh has the wrong length", notification))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -192,15 +257,17 @@ pub fn encode_open(open: &Open) -> Result<Vec<u8>, EncodeError> {
     if open.four_octet_asn {
         capabilities.push(codec::Capability::FourOctetAs { asn: open.asn.0 });
     }
-    if open.end_of_rib {
-        // Without families: no forwarding is preserved, End-of-RIB is sent and wanted (RFC 4724 section 3).
-        capabilities.push(codec::Capability::GracefulRestart {
-            restart_state: false,
-            notification: false,
-            restart_time: 0,
-            families: Vec::new(),
-        });
+    if open.enhanced_refresh {
+        capabilities.push(codec::Capability::EnhancedRouteRefresh);
     }
+    if open.extended_messages {
+        capabilities.push(codec::Capability::ExtendedMessage);
+    }
+    capabilities.extend(open.restart.as_ref().map(restart_to_codec));
+    capabilities.extend(open.roles.iter().map(|&code| codec::Capability::Unknown {
+        code: ROLE_CAPABILITY,
+        data: Bytes::copy_from_slice(&[code]),
+    }));
     encode_message(&codec::Message::Open(codec::OpenMessage {
         version: 4,
         my_as: u16::try_from(open.asn.0).unwrap_or(AS_TRANS),
@@ -208,6 +275,23 @@ pub fn encode_open(open: &Open) -> Result<Vec<u8>, EncodeError> {
         bgp_identifier: open.router_id,
         capabilities,
     }))
+}
+
+/// RFC 9234 section 4.1.
+const ROLE_CAPABILITY: u8 = 9;
+
+/// Without families it says only that End-of-RIB is sent and wanted (RFC 4724 section 3).
+fn restart_to_codec(restart: &GracefulRestart) -> codec::Capability {
+    let families = restart.families.iter().map(|&(family, forwarding_preserved)| {
+        let (afi, safi) = (afi(family), codec::Safi::Unicast);
+        codec::GracefulRestartFamily { afi, safi, forwarding_preserved }
+    });
+    codec::Capability::GracefulRestart {
+        restart_state: restart.restarting,
+        notification: restart.notification,
+        restart_time: restart.time.min(GracefulRestart::TIME_MAX).0,
+        families: families.collect(),
+    }
 }
 
 /// Stands for a four-octet AS number where two octets are all there is (RFC 6793 section 4.2.1).
@@ -232,12 +316,16 @@ pub fn encode_notification(notification: &Notification) -> Vec<u8> {
     message
 }
 
-/// Encodes a ROUTE-REFRESH request.
-pub fn encode_route_refresh(family: Family) -> Result<Vec<u8>, EncodeError> {
-    encode_message(&codec::Message::RouteRefresh(codec::RouteRefreshMessage::new(
-        afi(family),
-        codec::Safi::Unicast,
-    )))
+/// Encodes a ROUTE-REFRESH: a request, or a mark around what answers one.
+pub fn encode_route_refresh(refresh: Refresh) -> Vec<u8> {
+    let (subtype, family) = match refresh {
+        Refresh::Request(family) => (0, family),
+        Refresh::Mark(RefreshMark::Begin(family)) => (1, family),
+        Refresh::Mark(RefreshMark::End(family)) => (2, family),
+    };
+    let mut message = vec![0xff; 16];
+    message.extend_from_slice(&[0, HEADER_BYTES as u8 + 4, 5, 0, afi(family) as u8, subtype, 1]);
+    message
 }
 
 fn encode_message(message: &codec::Message) -> Result<Vec<u8>, EncodeError> {
@@ -254,7 +342,10 @@ fn open_from_codec(open: &codec::OpenMessage) -> Open {
         families: Vec::new(),
         four_octet_asn: false,
         route_refresh: false,
-        end_of_rib: false,
+        enhanced_refresh: false,
+        extended_messages: false,
+        restart: None,
+        roles: Vec::new(),
     };
     let mut multiprotocol = false;
     for capability in &open.capabilities {
@@ -268,7 +359,24 @@ fn open_from_codec(open: &codec::OpenMessage) -> Open {
                 decoded.asn = Asn(*asn);
             }
             codec::Capability::RouteRefresh => decoded.route_refresh = true,
-            codec::Capability::GracefulRestart { .. } => decoded.end_of_rib = true,
+            codec::Capability::EnhancedRouteRefresh => decoded.enhanced_refresh = true,
+            codec::Capability::ExtendedMessage => decoded.extended_messages = true,
+            codec::Capability::GracefulRestart { restart_state, notification, restart_time, families } => {
+                let family = |it: &codec::GracefulRestartFamily| {
+                    Some((family_from_codec(it.afi, it.safi)?, it.forwarding_preserved))
+                };
+                // RFC 4724 section 3: of several, the last counts.
+                decoded.restart = Some(GracefulRestart {
+                    restarting: *restart_state,
+                    notification: *notification,
+                    time: Seconds(*restart_time),
+                    families: families.iter().filter_map(family).collect(),
+                });
+            }
+            codec::Capability::Role { role } => decoded.roles.push(*role as u8),
+            codec::Capability::Unknown { code: ROLE_CAPABILITY, data } => {
+                decoded.roles.push(data.first().copied().unwrap_or(u8::MAX));
+            }
             // A family the codec has no name for, decoded as an unknown capability of code 1.
             codec::Capability::Unknown { code: 1, .. } => multiprotocol = true,
             // Not offered by us, therefore without effect (RFC 5492 section 4).

@@ -14,7 +14,7 @@ use crate::bgp::{
 fn context() -> Context {
     let families = vec![Family::Ipv4Unicast, Family::Ipv6Unicast];
     let own = vec!["198.18.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-    Context { four_octet_asn: true, internal: false, families, own }
+    Context { four_octet_asn: true, internal: false, families, own, ..Context::default() }
 }
 
 fn decode_all(messages: &[Vec<u8>], context: &Context) -> Vec<DecodedUpdate> {
@@ -208,7 +208,7 @@ fn header_faults_are_found_before_the_message_is_waited_for() {
     };
     /// The length, or the NOTIFICATION.
     type Outcome = Result<Option<usize>, (u8, u8, Vec<u8>)>;
-    let rows: [(&str, Vec<u8>, Outcome); 11] = [
+    let rows: [(&str, Vec<u8>, Outcome); 12] = [
         ("nothing yet", vec![], Ok(None)),
         ("half a marker", vec![0xff; 9], Ok(None)),
         ("HTTP", b"HTTP/1.1 400".to_vec(), Err((1, 1, vec![]))),
@@ -217,8 +217,9 @@ fn header_faults_are_found_before_the_message_is_waited_for() {
         ("long keepalive", header(0xff, 20, 4), Err((1, 2, vec![0, 20]))),
         ("short open", header(0xff, 28, 1), Err((1, 2, vec![0, 28]))),
         ("short update", header(0xff, 22, 2), Err((1, 2, vec![0, 22]))),
-        ("too long", header(0xff, 4097, 2), Err((1, 2, vec![16, 1]))),
-        ("longest", header(0xff, 4096, 2), Ok(Some(4096))),
+        ("long open", header(0xff, 4097, 1), Err((1, 2, vec![16, 1]))),
+        ("extended", header(0xff, 4097, 2), Ok(Some(4097))),
+        ("longest", header(0xff, 65_535, 2), Ok(Some(65_535))),
         ("type 9", header(0xff, 19, 9), Err((1, 3, vec![9]))),
     ];
     for (name, bytes, expected) in rows {
@@ -239,7 +240,15 @@ fn an_open_carries_its_capabilities_and_a_bare_one_means_ipv4() {
         families: vec![Family::Ipv4Unicast, Family::Ipv6Unicast],
         four_octet_asn: true,
         route_refresh: true,
-        end_of_rib: true,
+        enhanced_refresh: true,
+        extended_messages: true,
+        restart: Some(GracefulRestart {
+            restarting: true,
+            notification: true,
+            time: Seconds(120),
+            families: vec![(Family::Ipv4Unicast, true), (Family::Ipv6Unicast, false)],
+        }),
+        roles: vec![3],
     };
     let message = encode_open(&open).unwrap();
     assert_eq!(message[20..22], AS_TRANS.to_be_bytes(), "RFC 6793 section 4.2.1");
@@ -248,7 +257,8 @@ fn an_open_carries_its_capabilities_and_a_bare_one_means_ipv4() {
     bare.extend_from_slice(&[0, 29, 1, 4, 0x2f, 0x2c, 0, 180, 10, 0, 0, 1, 0]);
     let Ok(Message::Open(open)) = decode(&bare, &context()) else { panic!() };
     assert_eq!((open.asn, open.families), (Asn(12_076), vec![Family::Ipv4Unicast]));
-    assert!(!open.four_octet_asn && !open.route_refresh && !open.end_of_rib);
+    assert!(!open.four_octet_asn && !open.route_refresh && open.restart.is_none());
+    assert!(open.roles.is_empty() && !open.enhanced_refresh && !open.extended_messages);
     bare[19] = 3;
     let Err(error) = decode(&bare, &context()) else { panic!() };
     assert_eq!(error.reaction, Reaction::Reset(Notification { code: 2, subcode: 1, data: vec![0, 4] }));
@@ -413,7 +423,7 @@ proptest! {
         let context = Context { own: vec!["fd00::2".parse().unwrap()], ..context() };
         let receiver = Context { own: vec![], ..context.clone() };
         let announced: Vec<IpNet> = v4.into_iter().chain(v6).collect();
-        let update = Update { withdrawn: gone, announced, attributes: Some(Arc::new(shared.clone())), end_of_rib: None };
+        let update = Update { withdrawn: gone, announced, attributes: Some(Arc::new(shared.clone())), ..Update::default() };
         let messages = encode_update(&update, &context).unwrap();
         prop_assert!(messages.iter().all(|message| message.len() <= MAX_MESSAGE_BYTES));
         let mut decoded = Update::default();

@@ -245,7 +245,7 @@ impl Reach {
                         withdrawn,
                         announced,
                         attributes: Some(Arc::new(attributes)),
-                        end_of_rib: None,
+                        ..Update::default()
                     });
                 }
                 Err(detail) => faults.push(WireError { detail, reaction: Reaction::TreatAsWithdraw }),
@@ -310,6 +310,9 @@ fn shared_attributes(attributes: &[PathAttribute], internal: bool) -> PathAttrib
             }
             PathAttribute::LargeCommunities(values) | PathAttribute::LargeCommunitiesPartial(values) => {
                 shared.large_communities = values.iter().map(from_large).collect();
+            }
+            PathAttribute::OnlyToCustomer(asn) | PathAttribute::OnlyToCustomerPartial(asn) => {
+                shared.only_to_customer = Some(Asn(*asn));
             }
             PathAttribute::NextHop(_) | PathAttribute::MpReachNlri(_) | PathAttribute::MpUnreachNlri(_) => {}
             other => shared.unknown_transitive.extend(carried(other)),

@@ -13,6 +13,7 @@ use super::super::raw::{RawAttachment, RawPeer};
 use super::super::values::{AsnOf, VlanId, Why, asn};
 use super::super::{CeAttachment, CePeer};
 use super::service::service;
+use super::session::{Keys, options};
 use super::subnet::interface_address;
 use super::zone::Zones;
 use super::{hold_time, interface_name, md5, optional, tags, value};
@@ -134,8 +135,22 @@ fn ce_peer(
         hold: hold_time(raw.hold.as_ref(), key("hold"), ledger)?,
         md5: optional(raw.md5.as_ref(), &key("md5"), |text| md5(text))?,
         passive: raw.passive,
+        options: options(&session_keys(raw), &key)?,
         families: families(raw, address, addresses, &key("families"))?,
     })
+}
+
+fn session_keys(raw: &RawPeer) -> Keys<'_> {
+    Keys {
+        gtsm: raw.gtsm,
+        restart_time: raw.restart_time.as_ref(),
+        role: raw.role.as_ref(),
+        strict_role: raw.strict_role,
+        local_pref: raw.local_pref.as_ref(),
+        prepend: raw.prepend.as_ref(),
+        max_prefixes: raw.max_prefixes.as_ref(),
+        max_prefixes_wait: raw.max_prefixes_wait.as_ref(),
+    }
 }
 
 /// Our address in the peer's subnet.

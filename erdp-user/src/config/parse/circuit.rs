@@ -10,10 +10,12 @@ use super::super::error::Fault;
 use super::super::plan::LinkRole;
 use super::super::raw::{RawCircuit, RawLink, RawPeering};
 use super::super::values::{AsnOf, BitsPerSecond, VlanId, Why, asn, is_private_asn, plain_name};
-use super::super::{Circuit, Link, LinkPair, MICROSOFT_ASN, Peering, PeeringKind, Sku};
+use super::super::{Circuit, Limits, Link, LinkPair, MICROSOFT_ASN, Peering, PeeringKind, Sku, WhenFull};
+use super::session::{Keys, limit, options};
 use super::subnet::optional_pair;
 use super::{hold_time, interface_name, md5, optional, tags, value, word};
-use crate::bgp::Asn;
+use crate::bgp::{Asn, Community};
+use crate::rib::communities;
 
 /// One second at the bandwidth (requirement A2).
 const DEFAULT_CREDIT_MS: u64 = 1_000;
@@ -177,9 +179,74 @@ fn peering(
         hold: hold_time(raw.hold.as_ref(), key("hold"), ledger)?,
         md5: optional(raw.md5.as_ref(), &key("md5"), |text| md5(text))?,
         passive: raw.passive,
+        options: options(&session_keys(raw), &key)?,
+        limits: limits(raw, kind, &key)?,
         forced_tunnel: raw.forced_tunnel,
         ipv4,
         ipv6,
+    })
+}
+
+fn session_keys(raw: &RawPeering) -> Keys<'_> {
+    Keys {
+        gtsm: raw.gtsm,
+        restart_time: raw.restart_time.as_ref(),
+        role: raw.role.as_ref(),
+        strict_role: raw.strict_role,
+        local_pref: raw.local_pref.as_ref(),
+        prepend: raw.prepend.as_ref(),
+        max_prefixes: raw.max_prefixes.as_ref(),
+        max_prefixes_wait: raw.max_prefixes_wait.as_ref(),
+    }
+}
+
+fn limits(raw: &RawPeering, kind: PeeringKind, key: &dyn Fn(&str) -> String) -> Result<Limits, Fault> {
+    if let (PeeringKind::Private, Some(filter)) = (kind, &raw.route_filter) {
+        let reason = "route filters are for Microsoft peering, and private peering has none (D6)";
+        return Err(Fault::new(filter.span(), key("route-filter"), reason, "move it to [circuit.microsoft]"));
+    }
+    let filter = raw.route_filter.iter().flat_map(|list| list.get_ref());
+    let longest = |raw: &Option<Spanned<i64>>, name: &str, most: u8| -> Result<u8, Fault> {
+        Ok(optional(raw.as_ref(), &key(name), |number| longest(*number, most))?.unwrap_or(most))
+    };
+    Ok(Limits {
+        advertise_at_most: optional(raw.advertise_at_most.as_ref(), &key("advertise-at-most"), |number| {
+            limit(*number)
+        })?,
+        when_full: optional(raw.when_full.as_ref(), &key("when-full"), |text| when_full(text))?
+            .unwrap_or_default(),
+        route_filter: filter
+            .map(|name| value(name, &key("route-filter"), |text| community(text)))
+            .collect::<Result<_, _>>()?,
+        longest_ipv4: longest(&raw.longest_ipv4, "longest-ipv4", 32)?,
+        longest_ipv6: longest(&raw.longest_ipv6, "longest-ipv6", 128)?,
+    })
+}
+
+fn when_full(text: &str) -> Result<WhenFull, Why> {
+    match text {
+        "hold-back" => Ok(WhenFull::HoldBack),
+        "aggregate" => Ok(WhenFull::Aggregate),
+        _ => Err((
+            format!("`{text}` is no way to keep below a limit"),
+            "use \"hold-back\" or \"aggregate\"".into(),
+        )),
+    }
+}
+
+/// A name of the dated table, or two numbers (requirements D6, E4).
+fn community(text: &str) -> Result<Community, Why> {
+    communities::community(text).ok_or_else(|| {
+        (
+            format!("`{text}` is neither a community of Microsoft's that is known here nor two numbers"),
+            "write a region or service as Microsoft does (\"West Europe\", \"Exchange Online\"), or \"12076:51002\"".into(),
+        )
+    })
+}
+
+fn longest(number: i64, most: u8) -> Result<u8, Why> {
+    u8::try_from(number).ok().filter(|length| (8..=most).contains(length)).ok_or_else(|| {
+        (format!("/{number} is not between /8 and /{most}"), format!("leave it out for /{most} (D3)"))
     })
 }
 

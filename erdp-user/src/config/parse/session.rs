@@ -1,0 +1,106 @@
+//! What sessions with MSEEs and with the customer's routers can both be told: transport, restart, role, and what their routes are
+//! worth.
+
+use toml::Spanned;
+
+use super::super::error::Fault;
+use super::super::values::Why;
+use super::super::{MaxPrefixes, SessionOptions};
+use super::{optional, value};
+use crate::bgp::{GracefulRestart, Role, Seconds};
+
+/// The keys, from whichever table.
+pub(super) struct Keys<'a> {
+    pub gtsm: bool,
+    pub restart_time: Option<&'a Spanned<i64>>,
+    pub role: Option<&'a Spanned<String>>,
+    pub strict_role: bool,
+    pub local_pref: Option<&'a Spanned<i64>>,
+    pub prepend: Option<&'a Spanned<i64>>,
+    pub max_prefixes: Option<&'a Spanned<i64>>,
+    pub max_prefixes_wait: Option<&'a Spanned<i64>>,
+}
+
+/// How long graceful restart keeps routes unless told otherwise; FRR and BIRD ask for the same.
+const RESTART_TIME: Seconds = Seconds(120);
+/// The first wait of a peer that sent too many prefixes.
+const OVERFLOW_WAIT: Seconds = Seconds(60);
+
+pub(super) fn options(keys: &Keys<'_>, key: &dyn Fn(&str) -> String) -> Result<SessionOptions, Fault> {
+    let wait = optional(keys.max_prefixes_wait, &key("max-prefixes-wait"), |number| wait(*number))?;
+    if let (None, Some(raw)) = (keys.max_prefixes, keys.max_prefixes_wait) {
+        let reason = "there is a wait and no limit that it could follow";
+        return Err(Fault::new(
+            raw.span(),
+            key("max-prefixes-wait"),
+            reason,
+            "add max-prefixes, or remove it",
+        ));
+    }
+    let max_prefixes = optional(keys.max_prefixes, &key("max-prefixes"), |number| limit(*number))?
+        .map(|limit| MaxPrefixes { limit, wait: wait.unwrap_or(OVERFLOW_WAIT) });
+    Ok(SessionOptions {
+        gtsm: keys.gtsm,
+        restart_time: optional(keys.restart_time, &key("restart-time"), |number| restart_time(*number))?
+            .unwrap_or(RESTART_TIME),
+        role: keys.role.map(|raw| value(raw, &key("role"), |text| role(text))).transpose()?,
+        role_strict: keys.strict_role,
+        local_pref: optional(keys.local_pref, &key("local-pref"), |number| local_pref(*number))?,
+        prepend: optional(keys.prepend, &key("prepend"), |number| prepend(*number))?.unwrap_or(0),
+        max_prefixes,
+    })
+}
+
+fn restart_time(number: i64) -> Result<Seconds, Why> {
+    let longest = GracefulRestart::TIME_MAX.0;
+    u16::try_from(number).ok().filter(|seconds| *seconds <= longest).map(Seconds).ok_or_else(|| {
+        (
+            format!("{number} s is not between 0 and {longest} (RFC 4724 section 3 has twelve bits for it)"),
+            "leave it out for 120; 0 switches graceful restart off".to_owned(),
+        )
+    })
+}
+
+fn role(text: &str) -> Result<Role, Why> {
+    Role::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| {
+        let words = Role::ALL.map(Role::as_str).join(", ");
+        (format!("`{text}` is not a role of RFC 9234"), format!("write what we are to the peer: {words}"))
+    })
+}
+
+fn local_pref(number: i64) -> Result<u32, Why> {
+    u32::try_from(number).map_err(|_| {
+        (
+            format!("{number} is not between 0 and {}", u32::MAX),
+            "leave it out for 100; higher is preferred".to_owned(),
+        )
+    })
+}
+
+/// Microsoft drains a link with eight of its own number (requirement B7); more than sixteen is nobody's intention.
+fn prepend(number: i64) -> Result<u8, Why> {
+    u8::try_from(number).ok().filter(|times| *times <= 16).ok_or_else(|| {
+        (
+            format!("{number} is not between 0 and 16"),
+            "write how often our AS is repeated, such as 3".to_owned(),
+        )
+    })
+}
+
+pub(super) fn limit(number: i64) -> Result<u32, Why> {
+    u32::try_from(number).ok().filter(|limit| *limit > 0).ok_or_else(|| {
+        (
+            format!("{number} is not a number of prefixes"),
+            "write at least 1, or leave it out for no limit".to_owned(),
+        )
+    })
+}
+
+fn wait(number: i64) -> Result<Seconds, Why> {
+    u16::try_from(number).ok().filter(|seconds| *seconds > 0).map(Seconds).ok_or_else(|| {
+        (
+            format!("{number} s is not between 1 and 65535"),
+            "leave it out for 60; it doubles each time".to_owned(),
+        )
+    })
+}
