@@ -15,4 +15,6 @@ pub mod dataplane;
 
 pub mod control;
 
+pub mod metrics;
+
 pub mod controller;

@@ -158,12 +158,14 @@ pub fn skipped() -> bool {
     reason.is_some()
 }
 
-/// The binary that `cargo xtask build` makes.
+/// The binary that `cargo xtask build` makes, or the one that `ERDP_BINARY` names.
 ///
 /// # Errors
 /// When it has not been built.
 pub fn binary() -> Result<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("release/erdp");
+    let chosen = std::env::var_os("ERDP_BINARY").map(PathBuf::from);
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("release/erdp");
+    let path = chosen.unwrap_or(built);
     if !path.exists() {
         bail!("{} does not exist: run `cargo xtask build`", path.display());
     }

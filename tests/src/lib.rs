@@ -3,7 +3,8 @@
 //! [`packets`] are tables of frames for the pipeline on the host and in the kernel; [`differential`] holds both against each
 //! other with frames by the million. [`lab`] brings up network namespaces with
 //! real routers, [`edge`] is erdp in the middle of them, [`traffic`] goes through it, [`checks`] says what must hold, and [`run`]
-//! is all of it in order. [`bench`] measures and judges nothing; [`budget`] is how much work the kernel's verifier may have with
+//! is all of it in order. [`small`] is a lab with one circuit for tests of
+//! the daemon. [`bench`] measures and judges nothing; [`budget`] is how much work the kernel's verifier may have with
 //! the programs.
 
 pub mod bench;
@@ -14,4 +15,5 @@ pub mod edge;
 pub mod lab;
 pub mod packets;
 pub mod run;
+pub mod small;
 pub mod traffic;

@@ -22,7 +22,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZero;
 use std::path::Path;
 
@@ -53,6 +53,8 @@ pub struct Config {
     pub symmetric_hash: bool,
     /// Dropped frames that are sampled for the operator: so many of one reason on one CPU in about a second; 0: none.
     pub drop_samples: u32,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served; nowhere unless asked for.
+    pub metrics: Option<SocketAddr>,
     /// The circuits, in the file's order.
     pub circuits: Vec<Circuit>,
     /// The attachments towards the customer, in the file's order.

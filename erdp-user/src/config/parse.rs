@@ -13,7 +13,7 @@ mod subnet;
 mod zone;
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::Range,
 };
 
@@ -78,10 +78,32 @@ pub(super) fn config(text: &str) -> Result<(Config, Vec<Fault>), Fault> {
     };
     let drop_samples = optional(raw.drop_samples.as_ref(), "drop-samples", |samples| drop_samples(*samples))?
         .unwrap_or(DEFAULT_DROP_SAMPLES);
+    let metrics = optional(raw.metrics.as_ref(), "metrics", |text| metrics(text))?;
+    if let (Some(address), Some(raw)) = (metrics, &raw.metrics)
+        && !address.ip().is_loopback()
+    {
+        let reason = format!("{address} is not loopback, and whoever reaches it can read the metrics");
+        ledger.warn(
+            raw.span(),
+            "metrics".into(),
+            reason,
+            "use 127.0.0.1, or make sure that only your monitoring reaches it",
+        );
+    }
     ledger.check()?;
     let symmetric_hash = raw.symmetric_hash;
     Ok((
-        Config { asn, router_id, fib_blocks, symmetric_hash, drop_samples, circuits, attachments, chains },
+        Config {
+            asn,
+            router_id,
+            fib_blocks,
+            symmetric_hash,
+            drop_samples,
+            metrics,
+            circuits,
+            attachments,
+            chains,
+        },
         ledger.warnings,
     ))
 }
@@ -134,6 +156,16 @@ fn fib_blocks(blocks: i64) -> Result<u32, Why> {
 fn drop_samples(samples: i64) -> Result<u32, Why> {
     u32::try_from(samples).ok().filter(|samples| *samples <= 1_000).ok_or_else(|| {
         (format!("{samples} is not between 0 and 1000"), "leave it out for 8; 0 switches sampling off".into())
+    })
+}
+
+/// Port 0 would be another one at each start, and nobody would know which.
+fn metrics(text: &str) -> Result<SocketAddr, Why> {
+    text.parse().ok().filter(|address: &SocketAddr| address.port() != 0).ok_or_else(|| {
+        (
+            format!("{text:?} is not an address with a port"),
+            "write it like \"127.0.0.1:9179\", or leave it out".into(),
+        )
     })
 }
 

@@ -25,6 +25,10 @@ pub const DEFAULT_SOCKET: &str = "/run/erdp.sock";
 pub enum Request {
     /// A table of facts.
     Show(Topic),
+    /// Everything that is measured, as OpenMetrics text.
+    Metrics,
+    /// What hinders the circuits from carrying traffic, one line each; empty: nothing.
+    Ready,
     /// What the loaded program does with packets to these destinations.
     Explain(Question),
     /// A change that lasts until the daemon ends.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Controller, fib_id};
 use crate::{
     bgp::Speaker,
-    config::{Link, LinkRole, Side},
+    config::{Circuit, Link, LinkRole, Side},
     control::{Explanation, Question, Reply, Request, Setting, Topic},
     dataplane::{self, Answer, Dataplane},
     fib::{AttachmentFacts, Target},
@@ -31,6 +31,8 @@ impl Controller {
             }
             Request::Show(Topic::Drops) => Ok(self.drops.show(self.forwarding.topology())),
             Request::Set(Setting::Circuit { name, change }) => self.set_circuit(name, change),
+            Request::Metrics => self.metrics().map(Value::from),
+            Request::Ready => Ok(self.unready().into()),
             Request::Explain(question) => self.explain(question),
         };
         result.map_or_else(Reply::Error, Reply::Ok)
@@ -94,10 +96,7 @@ impl Controller {
     fn show_links(&self) -> Value {
         let mut rows = Vec::new();
         for circuit in &self.config.circuits {
-            let both_up = LinkRole::ALL.iter().all(|role| match circuit.link(*role) {
-                Link::Local { interface } => self.is_up(interface),
-                Link::Box { .. } => true,
-            });
+            let both_up = self.both_links_up(circuit);
             let elsewhere = LinkRole::ALL.iter().any(|role| matches!(circuit.link(*role), Link::Box { .. }));
             let sla = match (both_up, elsewhere) {
                 (false, _) => "NOT valid: a link is down (B1)",
@@ -217,11 +216,19 @@ impl Controller {
         }
     }
 
-    fn name_of(&self, attachment: crate::config::AttachmentId) -> &str {
+    /// Links on another box count as up: this one does not know.
+    pub(super) fn both_links_up(&self, circuit: &Circuit) -> bool {
+        LinkRole::ALL.iter().all(|role| match circuit.link(*role) {
+            Link::Local { interface } => self.is_up(interface),
+            Link::Box { .. } => true,
+        })
+    }
+
+    pub(super) fn name_of(&self, attachment: crate::config::AttachmentId) -> &str {
         self.forwarding.topology().attachment(fib_id(attachment)).map_or("?", |facts| &facts.name)
     }
 
-    fn is_up(&self, interface: &str) -> bool {
+    pub(super) fn is_up(&self, interface: &str) -> bool {
         self.links.values().any(|link| link.name == interface && link.is_alive())
     }
 }

@@ -28,10 +28,56 @@ pub struct Limits {
 }
 
 /// Towards Microsoft, or from there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    /// From Microsoft.
     Inbound = 0,
+    /// Towards Microsoft.
     Outbound = 1,
+}
+
+impl Direction {
+    /// As a metric's label.
+    pub fn as_label(self) -> &'static str {
+        match self {
+            Direction::Inbound => "from-microsoft",
+            Direction::Outbound => "to-microsoft",
+        }
+    }
+}
+
+/// A policer that is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicerOf {
+    /// Its identifier.
+    pub id: u16,
+    /// Index of the circuit in [`Config::circuits`].
+    pub circuit: usize,
+    /// `both`, or the one link that it limits.
+    pub links: &'static str,
+    /// What it limits.
+    pub direction: Direction,
+}
+
+/// The policers that the circuits use: by circuit, link and direction, outbound first.
+pub fn policers_of(config: &Config) -> Vec<PolicerOf> {
+    let mut list = Vec::new();
+    for (circuit, it) in config.circuits.iter().enumerate() {
+        for role in LinkRole::ALL {
+            if role == LinkRole::Secondary && shares(it.burst) {
+                continue;
+            }
+            let links = if shares(it.burst) { "both" } else { role.as_str() };
+            let each = [Direction::Outbound, Direction::Inbound];
+            list.extend(each.map(|direction| PolicerOf {
+                id: id(circuit, role, direction, it.burst),
+                circuit,
+                links,
+                direction,
+            }));
+        }
+    }
+    list
 }
 
 const PRIVATE: u16 = 1;
@@ -134,28 +180,22 @@ fn overhead(circuit: &Circuit) -> u32 {
 /// One row for each policer and class that has seen packets.
 pub fn show(config: &Config, tally: impl Fn(u16, Class) -> [Tally; 4]) -> Value {
     let mut rows = Vec::new();
-    for (index, circuit) in config.circuits.iter().enumerate() {
-        for role in LinkRole::ALL {
-            if role == LinkRole::Secondary && shares(circuit.burst) {
-                continue;
+    for policer in policers_of(config) {
+        let circuit = &config.circuits[policer.circuit];
+        let direction = match policer.direction {
+            Direction::Outbound => "to Microsoft",
+            Direction::Inbound => "from Microsoft",
+        };
+        for class in Class::ALL {
+            let mut row = json!({
+                "circuit": circuit.name, "links": policer.links, "direction": direction,
+                "rate_bps": circuit.bandwidth.0, "class": class.label(),
+            });
+            for (passage, tally) in Passage::ALL.into_iter().zip(tally(policer.id, class)) {
+                row[format!("{}_packets", passage.label())] = tally.packets.into();
+                row[format!("{}_bytes", passage.label())] = tally.bytes.into();
             }
-            for (direction, name) in
-                [(Direction::Outbound, "to Microsoft"), (Direction::Inbound, "from Microsoft")]
-            {
-                let policer = id(index, role, direction, circuit.burst);
-                let links = if shares(circuit.burst) { "both" } else { role.as_str() };
-                for class in Class::ALL {
-                    let mut row = json!({
-                        "circuit": circuit.name, "links": links, "direction": name,
-                        "rate_bps": circuit.bandwidth.0, "class": class.label(),
-                    });
-                    for (passage, tally) in Passage::ALL.into_iter().zip(tally(policer, class)) {
-                        row[format!("{}_packets", passage.label())] = tally.packets.into();
-                        row[format!("{}_bytes", passage.label())] = tally.bytes.into();
-                    }
-                    rows.push(row);
-                }
-            }
+            rows.push(row);
         }
     }
     rows.into()

@@ -3,7 +3,8 @@
 //!
 //! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
-//! (`erdp set`), `control_ports` (the kernel's way to tagged attachments), `drops` (the last dropped frames), this one (the loop).
+//! (`erdp set`), `control_ports` (the kernel's way to tagged attachments), `drops` (the last dropped frames), `telemetry` (metrics
+//! and readiness), this one (the loop).
 //!
 //! # The loop
 //! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`]; then
@@ -20,6 +21,7 @@ mod drops;
 pub mod limits;
 mod policy;
 pub mod start;
+mod telemetry;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -68,6 +70,7 @@ pub struct Controller {
     mode: Mode,
     wanted: BTreeSet<(AttachmentId, IpAddr)>,
     drops: drops::Drops,
+    telemetry: telemetry::Telemetry,
     started: Instant,
 }
 
@@ -120,7 +123,10 @@ impl Controller {
                     self.take_drop_samples(guard.get_inner_mut());
                     guard.clear_ready();
                 }
-                _ = tick.tick() => self.resolve_wanted().await,
+                _ = tick.tick() => {
+                    self.take_rates();
+                    self.resolve_wanted().await;
+                }
             }
             self.settle().await;
         }
@@ -165,6 +171,7 @@ impl Controller {
                     self.forwarding.topology().spoken_for_on(ifindex).map(|facts| facts.id).collect();
                 for attachment in on_it {
                     let key = NextHopKey { attachment, address };
+                    self.telemetry.neighbour(attachment, address, mac.is_some());
                     self.log_failure(|it| it.forwarding.neighbour(key, mac, now_ns, &mut it.dataplane));
                 }
             }

@@ -33,6 +33,7 @@ use crate::{
         preflight::{self, Finding},
         sysctl::{SysctlError, Sysctls},
     },
+    metrics::server::{self as metrics_server, MetricsError},
     rib::{Rib, RibConfig},
 };
 
@@ -76,6 +77,9 @@ pub enum StartError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The metrics' address.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// Signal handlers.
     #[error("catching signals: {0}")]
     Signal(std::io::Error),
@@ -166,6 +170,10 @@ async fn serve(
     stop: Signals,
 ) -> Result<(), StartError> {
     let (kernel, kernel_events) = kernel;
+    let metrics = match config.metrics {
+        Some(address) => Some(metrics_server::Server::bind(address).await?),
+        None => None,
+    };
     let mut dataplane = load(options, &config)?;
     let wanted = dataplane.take_wanted().map_err(StartError::Ring)?;
     let drop_samples = dataplane.take_drop_samples().map_err(StartError::Ring)?;
@@ -178,6 +186,9 @@ async fn serve(
     let (events, peer_events) = mpsc::channel(1_024);
     controller.start_sessions(events).await?;
     let (asked_in, asked) = mpsc::channel(32);
+    if let Some(metrics) = metrics {
+        tokio::spawn(metrics.serve(asked_in.clone()));
+    }
     tokio::spawn(server.serve(asked_in));
     tracing::info!(peers = controller.peers.len(), mode = ?controller.mode, "running");
     let mut inputs = Inputs { kernel: kernel_events, peers: peer_events, asked, wanted, drop_samples };
@@ -243,6 +254,7 @@ impl Controller {
             mode: Mode::Native,
             wanted: Default::default(),
             drops: Default::default(),
+            telemetry: Default::default(),
             started: Instant::now(),
             kernel,
             peers,

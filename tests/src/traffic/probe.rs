@@ -14,10 +14,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::lab::{Lab, enter, plan};
 
-/// Datagrams a second.
+/// Datagrams a second, unless asked for more.
 pub const RATE: u32 = 1_000;
 const PORT: u16 = 7007;
 /// How long the receiver waits for the last ones.
@@ -28,8 +29,11 @@ const LAST: Duration = Duration::from_millis(500);
 pub struct Probe {
     stop: Arc<AtomicBool>,
     sender: JoinHandle<Result<u64>>,
-    receiver: JoinHandle<Result<Vec<(u64, Instant)>>>,
+    receivers: Vec<JoinHandle<Result<Arrivals>>>,
 }
+
+/// Numbers that arrived, and when.
+type Arrivals = Vec<(u64, Instant)>;
 
 /// What became of the datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,14 +60,30 @@ impl Probe {
             if ipv6 { (plan::LAN.ipv6.0, plan::AZURE_IPV6) } else { (plan::LAN.ipv4.0, plan::AZURE_IPV4) };
         let from = SocketAddr::new(from.parse()?, from_port);
         let to = SocketAddr::new(to.parse()?, PORT);
+        let to_namespace = lab.namespace("azure")?.name();
+        Probe::between((lab.namespace("host")?.name(), from), (&[to_namespace], to), RATE)
+    }
+
+    /// The same from one namespace to an address that several others have, at a rate of its own.
+    ///
+    /// # Errors
+    /// As [`Probe::start`].
+    pub fn between(
+        (from_namespace, from): (&str, SocketAddr),
+        (to_namespaces, to): (&[&str], SocketAddr),
+        rate: u32,
+    ) -> Result<Probe> {
         let stop = Arc::new(AtomicBool::new(false));
-        let socket = enter::run(lab.namespace("azure")?.name(), move || bound(to))?;
+        let mut receivers = Vec::new();
+        for namespace in to_namespaces {
+            let socket = enter::run(namespace, move || roomy(to))?;
+            let stopped = Arc::clone(&stop);
+            receivers.push(enter::on_thread(namespace, move || receive(&socket, &stopped))?);
+        }
+        let socket = enter::run(from_namespace, move || bound(from))?;
         let stopped = Arc::clone(&stop);
-        let receiver = enter::on_thread(lab.namespace("azure")?.name(), move || receive(&socket, &stopped))?;
-        let socket = enter::run(lab.namespace("host")?.name(), move || bound(from))?;
-        let stopped = Arc::clone(&stop);
-        let sender = enter::on_thread(lab.namespace("host")?.name(), move || send(&socket, to, &stopped))?;
-        Ok(Probe { stop, sender, receiver })
+        let sender = enter::on_thread(from_namespace, move || send(&socket, to, rate, &stopped))?;
+        Ok(Probe { stop, sender, receivers })
     }
 
     /// Stops sending, waits for the last datagrams and reports.
@@ -72,10 +92,14 @@ impl Probe {
     /// When a socket failed on the way.
     pub fn stop(self) -> Result<Report> {
         self.stop.store(true, Ordering::Relaxed);
-        let (Ok(sent), Ok(arrived)) = (self.sender.join(), self.receiver.join()) else {
-            bail!("a thread of the probe panicked");
-        };
-        Ok(report(sent?, &arrived?))
+        let Ok(sent) = self.sender.join() else { bail!("the probe's sender panicked") };
+        let mut arrived = Vec::new();
+        for receiver in self.receivers {
+            let Ok(notes) = receiver.join() else { bail!("a receiver of the probe panicked") };
+            arrived.extend(notes?);
+        }
+        arrived.sort_unstable_by_key(|(_, at)| *at);
+        Ok(report(sent?, &arrived))
     }
 }
 
@@ -83,12 +107,19 @@ fn bound(address: SocketAddr) -> Result<UdpSocket> {
     UdpSocket::bind(address).with_context(|| format!("cannot open a UDP socket on {address}"))
 }
 
-fn send(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool) -> Result<u64> {
+/// With room for what arrives while the receiver has no CPU: what it would miss then is no loss of the router's.
+fn roomy(address: SocketAddr) -> Result<UdpSocket> {
+    let socket = bound(address)?;
+    setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20)).context("cannot enlarge the probe's buffer")?;
+    Ok(socket)
+}
+
+fn send(socket: &UdpSocket, to: SocketAddr, rate: u32, stop: &AtomicBool) -> Result<u64> {
     let begin = Instant::now();
     let mut number = 0_u64;
     while !stop.load(Ordering::Relaxed) {
         let due = begin
-            + Duration::from_secs(1) / RATE * u32::try_from(number).context("the probe ran for weeks")?;
+            + Duration::from_secs(1) / rate * u32::try_from(number).context("the probe ran for weeks")?;
         thread::sleep(due.saturating_duration_since(Instant::now()));
         // An error here (no route for a moment, say) is a loss like any other: the number is missed at the far end.
         let _lost = socket.send_to(&number.to_be_bytes(), to);
@@ -97,7 +128,7 @@ fn send(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool) -> Result<u64> {
     Ok(number)
 }
 
-fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Result<Vec<(u64, Instant)>> {
+fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Result<Arrivals> {
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     let mut arrived = Vec::new();
     let mut end = None;

@@ -1,0 +1,239 @@
+//! What is measured, under which name, and how it is written: OpenMetrics text for Prometheus and its like.
+//!
+//! [`Metric`] is the catalogue: names are append-only, and `docs/metrics.md` has the same list (a test compares them). The controller
+//! fills a [`Page`] when it is asked; [`server`] hands it out over HTTP; [`rates`] turns growing counts into the per-second values
+//! that Azure's own metrics are, so that graphs of both sides can be laid over each other (rules G).
+
+pub mod rates;
+pub mod server;
+
+use std::{collections::BTreeMap, sync::atomic::AtomicU64};
+
+use prometheus_client::{
+    encoding::text,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; its samples have the suffix `_total`.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+impl Kind {
+    /// The word for it in OpenMetrics and in the documentation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($($variant:ident = $name:literal, $kind:ident, [$($label:literal),*], $help:literal;)*) => {
+        /// Everything that is measured. Append only: names are what alarms and graphs of others hang on.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Metric { $(#[doc = $help] $variant,)* }
+
+        impl Metric {
+            /// Every metric, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its name, without the suffix that samples of counters have.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// How it behaves.
+            pub const fn kind(self) -> Kind {
+                match self { $(Self::$variant => Kind::$kind,)* }
+            }
+
+            /// The names of its labels, in the order in which [`Page::put`] takes their values.
+            pub const fn labels(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => &[$($label),*],)* }
+            }
+
+            /// One sentence about it.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+metrics! {
+    BuildInfo = "erdp_build_info", Gauge, ["version"], "Always 1; the label is the running version";
+    Uptime = "erdp_uptime_seconds", Gauge, [], "Seconds since the controller started";
+    AttachmentReceivedPackets = "erdp_attachment_received_packets", Counter, ["attachment", "interface", "side"], "Frames that came in on an attachment";
+    AttachmentReceivedBytes = "erdp_attachment_received_bytes", Counter, ["attachment", "interface", "side"], "Bytes that came in on an attachment, from the Ethernet header on";
+    AttachmentSentPackets = "erdp_attachment_sent_packets", Counter, ["attachment", "interface", "side"], "Frames that were redirected to an attachment";
+    AttachmentSentBytes = "erdp_attachment_sent_bytes", Counter, ["attachment", "interface", "side"], "Bytes that were redirected to an attachment, from the Ethernet header on";
+    DroppedPackets = "erdp_dropped_packets", Counter, ["reason"], "Frames that were dropped, by reason; `erdp show drops` has the remedy of each";
+    DroppedBytes = "erdp_dropped_bytes", Counter, ["reason"], "Bytes of the frames that were dropped, by reason";
+    PuntedPackets = "erdp_punted_packets", Counter, ["kind"], "Frames handed to the edge's own kernel, by kind";
+    OriginatedPackets = "erdp_originated_packets", Counter, [], "ICMP errors that the packet path made itself";
+    FromKernelPackets = "erdp_from_kernel_packets", Counter, [], "Frames of the edge's own kernel that left through control ports";
+    TransmitLostPackets = "erdp_transmit_lost_packets", Counter, [], "Frames that were redirected and that the link did not take";
+    UnexplainedPackets = "erdp_unexplained_packets", Gauge, [], "Frames that no verdict accounts for; anything but 0 is a fault of ERDP";
+    CircuitPackets = "erdp_circuit_packets", Counter, ["circuit", "links", "direction", "class", "passage"], "Packets that a circuit's policer has judged, by class and outcome";
+    CircuitBytes = "erdp_circuit_bytes", Counter, ["circuit", "links", "direction", "class", "passage"], "IP bytes that a circuit's policer has judged, by class and outcome";
+    CircuitBandwidth = "erdp_circuit_bandwidth_bits_per_second", Gauge, ["circuit"], "What each direction of a circuit is limited to now";
+    CircuitSlaValid = "erdp_circuit_sla_valid", Gauge, ["circuit"], "1 while both links of a circuit are up on this box or the other one's are not known to be down (B1)";
+    LinkUp = "erdp_link_up", Gauge, ["circuit", "link", "interface"], "1 while a circuit's link on this box has carrier";
+    InterfaceUp = "erdp_interface_up", Gauge, ["attachment", "interface"], "1 while an attachment towards the customer or a service has carrier";
+    SessionEstablished = "erdp_session_established", Gauge, ["peer", "attachment", "asn", "side"], "1 while a BGP session is Established";
+    SessionUptime = "erdp_session_uptime_seconds", Gauge, ["peer", "attachment"], "Seconds since a BGP session was established; 0 while it is not";
+    SessionReceived = "erdp_session_received_prefixes", Gauge, ["peer", "attachment"], "Prefixes that a peer announces";
+    SessionRefused = "erdp_session_refused_prefixes", Gauge, ["peer", "attachment"], "Those of a peer's prefixes that policy refuses";
+    SessionAdvertised = "erdp_session_advertised_prefixes", Gauge, ["peer", "attachment"], "Prefixes that we announce to a peer";
+    Routes = "erdp_routes", Gauge, ["domain"], "Prefixes that a routing domain reaches";
+    FibInUse = "erdp_fib_blocks_in_use", Gauge, [], "KiB of the forwarding trie in use";
+    FibSize = "erdp_fib_blocks", Gauge, [], "KiB of the forwarding trie in all";
+    RoutesWithoutRoom = "erdp_routes_without_room", Gauge, [], "Routes that the forwarding trie had no room for; they are tried again";
+    ArpAvailability = "ArpAvailability", Gauge, ["circuit", "PeeringType", "Peer"], "Azure's name: 100 while the MSEE's MAC address is known by ARP (or neighbour discovery), else 0";
+    BgpAvailability = "BgpAvailability", Gauge, ["circuit", "PeeringType", "Peer"], "Azure's name: 100 while the BGP session with the MSEE is Established, else 0";
+    BitsIn = "BitsInPerSecond", Gauge, ["circuit", "PeeringType", "DeviceRole"], "Azure's name: bits a second into Azure (from us to the MSEE), over the last minute";
+    BitsOut = "BitsOutPerSecond", Gauge, ["circuit", "PeeringType", "DeviceRole"], "Azure's name: bits a second out of Azure (from the MSEE to us), over the last minute";
+    QosDropBitsIn = "QosDropBitsInPerSecond", Gauge, ["circuit"], "Azure's name: bits a second towards Azure that the circuit's policer dropped here, over the last minute";
+    QosDropBitsOut = "QosDropBitsOutPerSecond", Gauge, ["circuit"], "Azure's name: bits a second from Azure that the circuit's policer dropped here, over the last minute";
+    AdminState = "AdminState", Gauge, ["circuit", "Link"], "Azure's name: 1 if the circuit is enabled here, else 0";
+    LineProtocol = "LineProtocol", Gauge, ["circuit", "Link"], "Azure's name: 1 while the link has carrier here, else 0";
+}
+
+/// The value of each metric for each of its label sets, at one moment.
+#[derive(Debug, Default)]
+pub struct Page(BTreeMap<Metric, Vec<(Labels, f64)>>);
+
+type Labels = Vec<(&'static str, String)>;
+
+impl Page {
+    /// Adds a value; `labels` are in the order of [`Metric::labels`].
+    pub fn put(&mut self, metric: Metric, labels: &[&str], value: f64) {
+        debug_assert_eq!(labels.len(), metric.labels().len(), "{}", metric.name());
+        let labels = metric.labels().iter().copied().zip(labels.iter().map(|value| escaped(value)));
+        self.0.entry(metric).or_default().push((labels.collect(), value));
+    }
+
+    /// The page as OpenMetrics text. Metrics without a value are left out.
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut registry = Registry::default();
+        for (metric, samples) in &self.0 {
+            match metric.kind() {
+                Kind::Counter => {
+                    let family = Family::<Labels, Counter>::default();
+                    for (labels, value) in samples {
+                        family.get_or_create(labels).inc_by(*value as u64);
+                    }
+                    registry.register(metric.name(), metric.help(), family);
+                }
+                Kind::Gauge => {
+                    let family = Family::<Labels, Gauge<f64, AtomicU64>>::default();
+                    for (labels, value) in samples {
+                        family.get_or_create(labels).set(*value);
+                    }
+                    registry.register(metric.name(), metric.help(), family);
+                }
+            }
+        }
+        let mut text = String::new();
+        text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+/// A label's value as OpenMetrics wants it; prometheus-client writes it as it is.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{Metric, Page};
+
+    /// The rows of the documentation's table: name, kind, labels, help.
+    fn documented() -> Vec<[String; 4]> {
+        let text = include_str!("../../../docs/metrics.md");
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+        let row = |row: &str| {
+            let cells: Vec<_> =
+                row.split(" | ").map(|cell| cell.trim_matches(['`', ' ', '|']).to_owned()).collect();
+            cells.try_into().ok()
+        };
+        rows.filter_map(row).collect()
+    }
+
+    #[test]
+    fn the_documentation_lists_every_metric_in_order_and_no_other() {
+        let row = |metric: &Metric| {
+            let labels = if metric.labels().is_empty() { "-".into() } else { metric.labels().join("`, `") };
+            [metric.name().into(), metric.kind().as_str().into(), labels, metric.help().into()]
+        };
+        let ours: Vec<[String; 4]> = Metric::ALL.iter().map(row).collect();
+        for (ours, documented) in ours.iter().zip(&documented()) {
+            assert_eq!(ours, documented);
+        }
+        assert_eq!(ours.len(), documented().len(), "docs/metrics.md has another number of rows");
+    }
+
+    #[test]
+    fn names_are_unique_and_ours_have_our_prefix() {
+        let names: BTreeSet<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+        assert_eq!(names.len(), Metric::ALL.len());
+        let others: Vec<_> = names.into_iter().filter(|name| !name.starts_with("erdp_")).collect();
+        let azures = [
+            "AdminState",
+            "ArpAvailability",
+            "BgpAvailability",
+            "BitsInPerSecond",
+            "BitsOutPerSecond",
+            "LineProtocol",
+            "QosDropBitsInPerSecond",
+            "QosDropBitsOutPerSecond",
+        ];
+        assert_eq!(others, azures);
+    }
+
+    #[test]
+    fn the_dashboard_asks_for_nothing_that_is_not_measured() {
+        let dashboard: serde_json::Value =
+            serde_json::from_str(include_str!("../../../deploy/grafana.json")).unwrap();
+        let panels = dashboard["panels"].as_array().unwrap();
+        for panel in panels {
+            let asked = panel["targets"][0]["expr"].as_str().unwrap();
+            let words = asked.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let known = |word: &str| {
+                Metric::ALL.iter().any(|it| match it.kind() {
+                    super::Kind::Counter => word.strip_suffix("_total") == Some(it.name()),
+                    super::Kind::Gauge => word == it.name(),
+                })
+            };
+            assert_eq!(words.filter(|word| known(word)).count(), 1, "{asked}");
+        }
+        assert_eq!(panels.len(), 12);
+    }
+
+    #[test]
+    fn a_page_is_openmetrics_text_with_labels_escaped() {
+        let mut page = Page::default();
+        page.put(Metric::DroppedPackets, &["no-route"], 7.0);
+        page.put(Metric::LinkUp, &["a \"b\"\n", "primary", "eth0"], 1.0);
+        let text = page.text().unwrap();
+        assert!(text.contains("# TYPE erdp_dropped_packets counter\n"), "{text}");
+        assert!(text.contains("erdp_dropped_packets_total{reason=\"no-route\"} 7\n"), "{text}");
+        assert!(
+            text.contains(
+                "erdp_link_up{circuit=\"a \\\"b\\\"\\n\",link=\"primary\",interface=\"eth0\"} 1.0\n"
+            ),
+            "{text}"
+        );
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+}
