@@ -34,7 +34,7 @@ const SEED: u64 = 0x4552_4450;
 /// Packets between two pauses, so that the far ends keep up.
 const BURST: u32 = 64;
 const PAUSE: Duration = Duration::from_micros(400);
-/// In front of what a packet says about itself.
+/// Behind what a packet says about itself: the number of its input.
 const MARK: &[u8; 8] = b"ERDPedge";
 
 /// Beside the hosts of all sides: what nobody has announced, what is nobody's, and what is the edge's own or a neighbour's.
@@ -90,8 +90,9 @@ fn packet(rng: &mut Rng, addresses: &[IpAddr], macs: &[[u8; 6]]) -> (usize, Vec<
     let to = addresses[rng.usize(..addresses.len())];
     let alike: Vec<IpAddr> = addresses.iter().copied().filter(|it| it.is_ipv4() == to.is_ipv4()).collect();
     let from = alike[rng.usize(..alike.len())];
-    let mut data = MARK.to_vec();
-    data.push(input as u8);
+    // The input stands before the mark: what is cut short has lost the mark first.
+    let mut data = vec![input as u8];
+    data.extend_from_slice(MARK);
     data.resize(rng.usize(9..1_400), 0);
     let hop_limit = [0, 1, 2, 64, 64, 64, 64, 255][rng.usize(..8)];
     let (protocol, segment) = match (rng.u8(..8), to.is_ipv4()) {
@@ -138,7 +139,7 @@ struct Seen {
 /// A frame that leaves towards a side; `None`: it is none of ours.
 fn look(side: usize, frame: &[u8]) -> Option<Result<String>> {
     let at = frame.windows(MARK.len()).position(|window| window == MARK)?;
-    let input = usize::from(*frame.get(at + MARK.len())?);
+    let input = usize::from(*frame.get(at.checked_sub(1)?)?);
     Some(judge(side, frame, input))
 }
 
