@@ -10,5 +10,5 @@ mod stand;
 
 pub use edge::{Edge, Ports, forward, neighbour_mac, our_mac};
 pub use frames::{Build, Tagging, ipv4_of};
-pub use rows::{Expect, Row, rows};
+pub use rows::{Expect, Row, rows, subjects};
 pub use stand::{in_network_namespace, is_root, veth_ports};
