@@ -3,6 +3,7 @@
 mod dropped;
 mod forwarded;
 mod local;
+mod odd;
 mod policy;
 
 use erdp_common::reason::{DropReason, PuntKind};
@@ -66,9 +67,11 @@ fn udp6(to: &str) -> Vec<u8> {
 /// A kind of packets: what its rows have in common, and who adds them.
 type Subject = (&'static str, fn(Ports, &mut Vec<Row>));
 
-const SUBJECTS: [Subject; 10] = [
+const SUBJECTS: [Subject; 12] = [
     ("Forwarded", forwarded::forwarded),
     ("Options, fragments and extension headers", forwarded::variable_offsets),
+    ("ICMP errors about flows of ours", odd::icmp_errors),
+    ("At the limits", odd::limits),
     ("For the router itself", local::for_the_router),
     ("ARP and neighbour discovery", local::discovery),
     ("Through control ports", local::through_control_ports),
