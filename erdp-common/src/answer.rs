@@ -5,6 +5,9 @@
 //! header, the tail is cut to what may be quoted, and it goes back to the MAC address it came from, on the attachment it came in
 //! on. So an answer never leaves a routing domain.
 //!
+//! What policy forbids is told from what cannot be reached (RFC 1812 section 5.2.7.1, RFC 4443 section 3.1), so that nobody looks for a
+//! broken link.
+//!
 //! Never answered: ICMP errors and redirects, fragments but the first, what the layer 4 header cannot be seen of, frames to a
 //! group MAC address, and anything on an attachment without an address of that family. Martian sources do not get here.
 //! Deviation from RFC 1812: an IPv4 packet without "don't fragment" that is too big is answered as if it had it, and not
@@ -41,7 +44,15 @@ pub fn is_answered(reason: u32) -> bool {
         DropReason::DiscardRoute,
         DropReason::NoLiveLink,
     ];
-    ANSWERED.into_iter().any(|answered| answered as u32 == reason)
+    is_prohibited(reason) || ANSWERED.into_iter().any(|answered| answered as u32 == reason)
+}
+
+/// Whether there is a way and policy forbids it (RFC 1812 section 5.2.7.1: "communication administratively prohibited").
+#[inline(always)]
+fn is_prohibited(reason: u32) -> bool {
+    const PROHIBITED: [DropReason; 3] =
+        [DropReason::ZoneForbidden, DropReason::EncryptedOnly, DropReason::UnnattedSource];
+    PROHIBITED.into_iter().any(|prohibited| prohibited as u32 == reason)
 }
 
 /// Makes the frame into the ICMP error about it; the answer is the attachment to send it on. `None`: no error is due, or there
@@ -90,6 +101,9 @@ impl Errors for V4 {
 
     #[inline(always)]
     fn kind(reason: u32) -> [u8; 2] {
+        if is_prohibited(reason) {
+            return [3, 13];
+        }
         pick(reason, [[11, 0], [3, 4], [3, 0]])
     }
 
@@ -141,6 +155,9 @@ impl Errors for V6 {
     fn kind(reason: u32) -> [u8; 2] {
         if reason == DropReason::DiscardRoute as u32 {
             return [1, 6]; // reject route
+        }
+        if is_prohibited(reason) {
+            return [1, 1];
         }
         pick(reason, [[3, 0], [2, 0], [1, 0]])
     }
@@ -206,7 +223,7 @@ fn build<F: Errors, P: Packet>(
         return None;
     }
     let layer2 = Layer2::read(packet, link)?;
-    if layer2.is_to_group() || !may() {
+    if link.to_group || !may() {
         return None;
     }
     let grows = F::IP_HEADER + ICMP_HEADER;
@@ -255,12 +272,6 @@ impl Layer2 {
                 if link.tags > 1 { packet.read(16)? } else { [0; 4] },
             ],
         })
-    }
-
-    /// Multicast and broadcast: the lowest bit of the first byte (IEEE 802-2014 section 8.2.2).
-    fn is_to_group(&self) -> bool {
-        let [first, ..] = self.destination;
-        first & 1 != 0
     }
 
     #[inline(always)]

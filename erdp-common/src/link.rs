@@ -22,14 +22,18 @@ pub struct Link {
     pub outer: u16,
     /// Identifier of the second tag.
     pub inner: u16,
+    /// Whether the frame is for a group of stations, or all (IEEE 802-2014 section 8.2.2: the lowest bit of the first byte).
+    pub to_group: bool,
 }
 
 /// Reads the Ethernet header and up to two tags.
 #[inline(always)]
 pub fn parse<P: Packet>(packet: &P) -> Result<Link, DropReason> {
     let ethernet: EthHdr = packet.read(0).ok_or(DropReason::Truncated)?;
-    let untagged =
-        Link { ether_type: ethernet.ether_type, payload_at: EthHdr::LEN, tags: 0, outer: 0, inner: 0 };
+    let [first, ..] = ethernet.dst_addr;
+    let to_group = first & 1 != 0;
+    let ether_type = ethernet.ether_type;
+    let untagged = Link { ether_type, payload_at: EthHdr::LEN, tags: 0, outer: 0, inner: 0, to_group };
     if !is_tag(untagged.ether_type) {
         return Ok(untagged);
     }
@@ -40,6 +44,7 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Link, DropReason> {
         tags: 1,
         outer: outer.vid(),
         inner: 0,
+        to_group,
     };
     if !is_tag(single.ether_type) {
         return Ok(single);
@@ -54,6 +59,7 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Link, DropReason> {
         tags: 2,
         outer: single.outer,
         inner: inner.vid(),
+        to_group,
     })
 }
 

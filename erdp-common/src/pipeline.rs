@@ -134,6 +134,9 @@ fn ip<F: Family, P: Packet, T: Tables>(
     if let Some(ends_here) = local::ip::<F, T>(&datagram, trail.attachment, attachment, tables) {
         return ends_here.map(Verdict::Punt);
     }
+    if link.to_group {
+        return Err(DropReason::NotUnicast); // RFC 1812 section 5.3.4
+    }
     if F::is_martian_source(datagram.source) {
         return Err(DropReason::MartianSource);
     }

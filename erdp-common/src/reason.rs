@@ -51,7 +51,8 @@ reasons! {
         BadLength = 6, "bad-length", "a broken or hostile sender, or a port that cuts frames: compare MTUs";
         /// The source address can never be one on the wire (RFC 1812 section 5.3.7, RFC 4291 section 2.7).
         MartianSource = 7, "martian-source", "spoofed or misconfigured source: find it by its source MAC address";
-        /// Destination is multicast, broadcast, loopback or link-local and not for this router.
+        /// Destination is multicast, broadcast, loopback or link-local and not for this router, or the frame was sent to a group of
+        /// stations (RFC 1812 section 5.3.4).
         NotUnicast = 8, "not-unicast", "multicast and broadcast do not cross ExpressRoute: keep them inside the site";
         /// For this router, but neither ARP, ND, BGP of a configured peer nor an echo.
         LocalNotAllowed = 9, "local-not-allowed", "the router offers only BGP to configured peers and echo: add the peer or stop the sender";

@@ -193,9 +193,9 @@ fn under(lab: &mut Straight, flood: &Flood, unloaded: &Goodput) -> Result<()> {
     let before = lab.edge.counters()?;
     let (mut sent, mut beats) = (0.0, [Beats::default(); 2]);
     let loaded = goodput(lab, FLOOD, |lab| {
-        let far = Heartbeat::start(&lab.msee, ip(plan::PRIMARY.ipv4.0)?)?;
-        let near = Heartbeat::start(&lab.ce, ip(plan::CE.ipv4.1)?)?;
-        sent = flood_for(&lab.ce, flood, mac(&lab.middle, "ce0")?)?;
+        let far = Heartbeat::start(&lab.msee, ip(plan::PRIMARY.ipv4.0)?, 1)?;
+        let near = Heartbeat::start(&lab.ce, ip(plan::CE.ipv4.1)?, 1)?;
+        sent = flood_for(&lab.ce, flood, lab.middle.mac("ce0")?)?;
         beats = [far.stop()?, near.stop()?];
         Ok(())
     })?;
@@ -258,7 +258,7 @@ fn survived(lab: &mut Straight) -> Result<()> {
 
 /// Sends a flood's frames from the customer's interface, as fast as CPU 0 can; the answer is how many were sent.
 fn flood_for(from: &Namespace, flood: &Flood, to: [u8; 6]) -> Result<f64> {
-    let macs = Macs { own: mac(from, "edge0")?, edge: to };
+    let macs = Macs { own: from.mac("edge0")?, edge: to };
     let frames: Vec<Vec<u8>> = (0..VARIANTS)
         .map(|number| {
             let mut frame = (flood.frame)(number, &macs)?;
@@ -284,14 +284,4 @@ fn flood_for(from: &Namespace, flood: &Flood, to: [u8; 6]) -> Result<f64> {
     stop.store(true, Ordering::Relaxed);
     flooding.join().map_err(|_| anyhow::anyhow!("the flood's thread panicked"))??;
     Ok(sent.load(Ordering::Relaxed) as f64)
-}
-
-fn mac(namespace: &Namespace, interface: &str) -> Result<[u8; 6]> {
-    let printed = namespace.ip(&format!("-oneline link show dev {interface}"))?;
-    let text = printed.split("link/ether ").nth(1).and_then(|rest| rest.split_whitespace().next());
-    let bytes = text.context("no MAC address")?.split(':').map(|byte| u8::from_str_radix(byte, 16));
-    bytes
-        .collect::<Result<Vec<u8>, _>>()?
-        .try_into()
-        .map_err(|_| anyhow::anyhow!("not six bytes in {printed}"))
 }

@@ -12,7 +12,7 @@ use erdp_common::{
     reason::{DropReason, PuntKind},
 };
 use erdp_tests::packets::{Build, Edge, Expect, Ports, in_network_namespace, is_root, rows, veth_ports};
-use etherparse::{Icmpv4Type, Icmpv6Type, SlicedPacket, TransportSlice};
+use etherparse::{Icmpv4Type, Icmpv6Type, SlicedPacket, TransportSlice, icmpv4 as v4, icmpv6 as v6};
 
 const SECOND: u64 = 1_000_000_000 << TIME_FRACTION_BITS;
 const XDP_DROP: u32 = 1;
@@ -94,11 +94,14 @@ fn dropped_packets_are_answered_on_the_attachment_they_came_from() -> Result<()>
     with_edge(|dataplane, ports| {
         let (mut answered, mut buffers) = (0, Buffers::default());
         for row in rows(ports) {
-            let Expect::Drop(reason @ (DropReason::TtlExpired | DropReason::TooBig | DropReason::NoRoute)) =
-                row.expect
+            use DropReason::{EncryptedOnly, NoRoute, TooBig, TtlExpired, UnnattedSource, ZoneForbidden};
+            let Expect::Drop(
+                reason @ (TtlExpired | TooBig | NoRoute | ZoneForbidden | EncryptedOnly | UnnattedSource),
+            ) = row.expect
             else {
                 continue;
             };
+            let by_policy = matches!(reason, ZoneForbidden | EncryptedOnly | UnnattedSource);
             let (action, frame) = dataplane.run(row.ifindex, &row.frame, &mut buffers)?;
             if action == XDP_DROP {
                 continue; // no layer 4 header to be seen, or an error itself
@@ -112,14 +115,20 @@ fn dropped_packets_are_answered_on_the_attachment_they_came_from() -> Result<()>
             let packet = SlicedPacket::from_ethernet(frame).with_context(|| row.name)?;
             let right = match &packet.transport {
                 Some(TransportSlice::Icmpv4(icmp)) => match icmp.icmp_type() {
-                    Icmpv4Type::TimeExceeded(_) => reason == DropReason::TtlExpired,
-                    Icmpv4Type::DestinationUnreachable(_) => reason != DropReason::TtlExpired,
+                    Icmpv4Type::TimeExceeded(_) => reason == TtlExpired,
+                    Icmpv4Type::DestinationUnreachable(header) => {
+                        reason != TtlExpired
+                            && (header == v4::DestUnreachableHeader::FilterProhibited) == by_policy
+                    }
                     _ => false,
                 },
                 Some(TransportSlice::Icmpv6(icmp)) => match icmp.icmp_type() {
-                    Icmpv6Type::TimeExceeded(_) => reason == DropReason::TtlExpired,
-                    Icmpv6Type::PacketTooBig { mtu } => reason == DropReason::TooBig && mtu > 0,
-                    Icmpv6Type::DestinationUnreachable(_) => reason == DropReason::NoRoute,
+                    Icmpv6Type::TimeExceeded(_) => reason == TtlExpired,
+                    Icmpv6Type::PacketTooBig { mtu } => reason == TooBig && mtu > 0,
+                    Icmpv6Type::DestinationUnreachable(code) => {
+                        let told = (code == v6::DestUnreachableCode::Prohibited, by_policy);
+                        told == (true, true) || told == (false, false) && reason == NoRoute
+                    }
                     _ => false,
                 },
                 _ => false,
@@ -127,7 +136,7 @@ fn dropped_packets_are_answered_on_the_attachment_they_came_from() -> Result<()>
             ensure!(right, "{}: answered with {packet:?}", row.name);
             answered += 1;
         }
-        ensure!(answered >= 6, "only {answered} rows are answered");
+        ensure!(answered >= 18, "only {answered} rows are answered");
         let counters = dataplane.counters()?;
         ensure!(counters.originated.packets == answered, "{:?} for {answered}", counters.originated);
         ensure!(counters.unexplained() == 0, "{} frames unexplained", counters.unexplained());
@@ -138,7 +147,7 @@ fn dropped_packets_are_answered_on_the_attachment_they_came_from() -> Result<()>
 #[test]
 fn a_flood_of_expired_packets_is_answered_at_the_budgets_rate_and_no_faster() -> Result<()> {
     with_edge(|dataplane, ports| {
-        let row = rows(ports).into_iter().find(|row| row.expect == Expect::Drop(DropReason::TtlExpired));
+        let row = rows(ports).into_iter().find(|row| row.name == "TTL 1");
         let row = row.context("the tables have an expired packet")?;
         for attachment in 1..=4 {
             dataplane.write(&Record::Budget(budget::ANSWER, attachment, Budget::new(100, 10)))?;

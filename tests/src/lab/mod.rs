@@ -3,7 +3,7 @@
 //! Files, in the order in which a lab comes up: [`cleanup`] registers everything that must not be left behind, [`netns`] makes
 //! namespaces and the links between them, [`enter`] runs threads and programs inside, [`process`] keeps daemons, [`plan`] says
 //! who is where, [`prefixes`] what is announced, [`bird`] and [`frr`] are the routers, [`tag_switch`] is the far end of tagged links,
-//! [`straight`] is a smaller lab for tests that need one way only. [`Lab::up`] puts them together.
+//! [`straight`] is a smaller lab for tests that need one way only, [`full_circuit`] has both peerings on both links. [`Lab::up`] puts them together.
 //!
 //! What must never happen: traffic outside these namespaces; a namespace, process, link or folder left behind; a real prefix in
 //! a kernel's routing table.
@@ -12,6 +12,7 @@ pub mod bird;
 pub mod cleanup;
 pub mod enter;
 pub mod frr;
+pub mod full_circuit;
 pub mod netns;
 pub mod plan;
 pub mod prefixes;

@@ -100,6 +100,18 @@ impl Namespace {
         Ok(command)
     }
 
+    /// The MAC address of `interface`.
+    ///
+    /// # Errors
+    /// When there is no such interface, or it has none.
+    pub fn mac(&self, interface: &str) -> Result<[u8; 6]> {
+        let printed = self.ip(&format!("-oneline link show dev {interface}"))?;
+        let text = printed.split("link/ether ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let bytes = text.context("no MAC address")?.split(':').map(|byte| u8::from_str_radix(byte, 16));
+        let bytes: Vec<u8> = bytes.collect::<Result<_, _>>()?;
+        bytes.try_into().map_err(|_| anyhow::anyhow!("the MAC address has not six bytes: {printed}"))
+    }
+
     /// Adds an address to `interface`.
     ///
     /// # Errors

@@ -47,6 +47,9 @@ pub struct Port<'n> {
     pub interface: &'static str,
 }
 
+/// Looks at a frame from the edge, tags and all; `true`: it is no one else's, and goes no further.
+pub type Watch = dyn Fn(&[u8]) -> bool + Send + Sync;
+
 /// Frames that have passed, by direction.
 #[derive(Debug, Default)]
 struct Seen {
@@ -57,6 +60,7 @@ struct Seen {
 /// A running switch; dropping it ends it, and its devices go with it.
 #[derive(Debug)]
 pub struct TagSwitch {
+    wire: Arc<File>,
     stop: Arc<AtomicBool>,
     seen: Arc<Vec<Seen>>,
     strangers: Arc<AtomicU64>,
@@ -69,7 +73,20 @@ impl TagSwitch {
     /// # Errors
     /// When a device cannot be made (no root, no /dev/net/tun).
     pub fn start(edge: &Namespace, wire: &'static str, ports: &[Port<'_>]) -> Result<TagSwitch> {
-        let wire_file = tap(edge, wire)?;
+        TagSwitch::start_watched(edge, wire, ports, Arc::new(|_: &[u8]| false))
+    }
+
+    /// The same; `watch` looks at each frame with known tags before it goes to its port.
+    ///
+    /// # Errors
+    /// As [`TagSwitch::start`].
+    pub fn start_watched(
+        edge: &Namespace,
+        wire: &'static str,
+        ports: &[Port<'_>],
+        watch: Arc<Watch>,
+    ) -> Result<TagSwitch> {
+        let wire_file = Arc::new(tap(edge, wire)?);
         edge.ip(&format!("link set {wire} mtu 1504 up"))?;
         let mut files = Vec::new();
         for port in ports {
@@ -78,10 +95,16 @@ impl TagSwitch {
         }
         let (stop, strangers) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let seen: Arc<Vec<Seen>> = Arc::new(ports.iter().map(|_| Seen::default()).collect());
-        let work = Work { wire: wire_file, ports: files, seen: seen.clone(), strangers: strangers.clone() };
+        let work = Work {
+            wire: wire_file.clone(),
+            ports: files,
+            seen: seen.clone(),
+            strangers: strangers.clone(),
+            watch,
+        };
         let ends = stop.clone();
         let thread = thread::spawn(move || work.run(&ends));
-        Ok(TagSwitch { stop, seen, strangers, thread: Some(thread) })
+        Ok(TagSwitch { wire: wire_file, stop, seen, strangers, thread: Some(thread) })
     }
 
     /// Frames of a port (by its place in the list): from the edge and to the edge.
@@ -89,6 +112,14 @@ impl TagSwitch {
         self.seen.get(port).map_or((0, 0), |seen| {
             (seen.from_edge.load(Ordering::Relaxed), seen.to_edge.load(Ordering::Relaxed))
         })
+    }
+
+    /// Puts a frame on the wire towards the edge as it is, beside those of the ports and not counted with them.
+    ///
+    /// # Errors
+    /// When the device does not take it.
+    pub fn inject(&self, frame: &[u8]) -> Result<()> {
+        (&*self.wire).write_all(frame).context("the wire does not take a frame")
     }
 
     /// Tagged frames from the edge that no port has the tags of.
@@ -108,21 +139,26 @@ impl Drop for TagSwitch {
 }
 
 struct Work {
-    wire: File,
+    wire: Arc<File>,
     ports: Vec<(Vec<u8>, File)>,
     seen: Arc<Vec<Seen>>,
     strangers: Arc<AtomicU64>,
+    watch: Arc<Watch>,
 }
 
 impl Work {
     fn run(self, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
-            let files = std::iter::once(&self.wire).chain(self.ports.iter().map(|(_, file)| file));
+            let files = std::iter::once(&*self.wire).chain(self.ports.iter().map(|(_, file)| file));
             let mut waited: Vec<PollFd<'_>> =
                 files.map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN)).collect();
             // An interrupted wait is as good as one that has ended.
             let _ready = poll(&mut waited, PollTimeout::from(PATIENCE_MS));
-            while let Some(frame) = receive(&self.wire) {
+            while let Some(mut frame) = receive(&self.wire) {
+                // An S-tag of either ethertype is the same tag: an ICMP error goes back with those that its cause had.
+                if frame[12..14] == [0x88, 0xa8] {
+                    frame[12..14].copy_from_slice(&[0x81, 0]);
+                }
                 self.untag(&frame);
             }
             for (seen, (tags, file)) in self.seen.iter().zip(&self.ports) {
@@ -138,6 +174,9 @@ impl Work {
         let whose = |tags: &[u8]| frame[12..].starts_with(tags) && frame.get(12 + tags.len()) != Some(&0x81);
         let found = self.seen.iter().zip(&self.ports).find(|(_, (tags, _))| whose(tags));
         match found {
+            Some((seen, _)) if (self.watch)(frame) => {
+                seen.from_edge.fetch_add(1, Ordering::Relaxed);
+            }
             Some((seen, (tags, file))) => {
                 send(file, &[&frame[..12], &frame[12 + tags.len()..]].concat(), &seen.from_edge);
             }

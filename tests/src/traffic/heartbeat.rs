@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::{raw::run_first, stream::stay_on};
 use crate::lab::{enter, netns::Namespace};
 
 /// Between two beats.
@@ -51,16 +52,20 @@ impl Beats {
 }
 
 impl Heartbeat {
-    /// Begins in a namespace, towards an address of the edge.
+    /// Begins in a namespace, towards an address of the edge, on one CPU and before all that is less urgent there.
     ///
     /// # Errors
     /// When a ping socket cannot be opened.
-    pub fn start(from: &Namespace, to: IpAddr) -> Result<Heartbeat> {
+    pub fn start(from: &Namespace, to: IpAddr, cpu: usize) -> Result<Heartbeat> {
         from.sysctl("ipv4/ping_group_range", "0 0")?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let socket = enter::run(from.name(), move || open(to))?;
-        let thread = enter::on_thread(from.name(), move || beat(&socket, SocketAddr::new(to, 0), &stopped))?;
+        let thread = enter::on_thread(from.name(), move || {
+            stay_on(cpu)?;
+            run_first()?;
+            beat(&socket, SocketAddr::new(to, 0), &stopped)
+        })?;
         Ok(Heartbeat { stop, thread })
     }
 

@@ -1,4 +1,4 @@
-//! Sockets as no library offers them: options that are missing elsewhere, and frames written to an interface as they are (packet(7)).
+//! Sockets and threads as no library offers them: options that are missing elsewhere, and frames written to an interface as they are (packet(7)).
 //!
 //! A [`Sender`] hands batches of frames to the driver past the queueing discipline: a flood at the rate that one CPU makes.
 
@@ -32,6 +32,20 @@ pub fn set_option(
     };
     if done < 0 {
         return Err(io::Error::last_os_error()).with_context(|| format!("socket option {level}/{name}"));
+    }
+    Ok(())
+}
+
+/// Lets the calling thread run before all ordinary ones, as a BFD daemon does: how late it is is then not the scheduler's doing.
+///
+/// # Errors
+/// Without the right to it.
+pub fn run_first() -> Result<()> {
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: 0 is the calling thread, and the parameter outlives the call.
+    let done = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) };
+    if done < 0 {
+        return Err(io::Error::last_os_error()).context("real-time priority needs root");
     }
     Ok(())
 }
