@@ -10,7 +10,6 @@ use erdp::{
     config::CircuitChange,
     control::{DEFAULT_SOCKET, Explanation, Question, Request, Setting, Topic, client::Client, render},
     controller::start::{self, Options},
-    dataplane::tracefs,
 };
 use erdp_common::reason::DropReason;
 use ipnet::IpNet;
@@ -173,10 +172,6 @@ fn run(options: Options) -> ExitCode {
     let filter = EnvFilter::try_from_env("ERDP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
-    // Before any other thread: the mount is seen by the threads that this one starts. Not there: said when it is missed.
-    if let Err(error) = tracefs::ensure_mounted() {
-        tracing::debug!(%error, "tracefs is not mounted");
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

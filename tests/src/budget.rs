@@ -57,7 +57,7 @@ impl Budget {
                     "the object has no program {program}: take it out of erdp-ebpf/verifier-budget.toml"
                 )),
                 Some(None) => findings.push(format!(
-                    "{program}: no count; the program is not loaded (is tracefs mounted?) or the kernel is older than 5.16"
+                    "{program}: no count; the program is not loaded or the kernel is older than 5.16"
                 )),
                 Some(Some(count)) if count > budget => findings.push(format!(
                     "{program}: the verifier walks {count} instructions, its budget is {budget}: make its branches fewer or its \

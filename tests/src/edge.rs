@@ -194,12 +194,19 @@ impl Edge {
     /// # Errors
     /// As [`Edge::start`].
     pub fn start_with(namespace: &Namespace, folder: &Path, configuration: &str) -> Result<Edge> {
-        let binary = binary()?;
         let config = folder.join("edge.toml");
         fs::write(&config, configuration).with_context(|| format!("cannot write {}", config.display()))?;
+        Self::start_by(namespace.command("env")?, folder, &config)
+    }
+
+    /// The same by a command that is to run `erdp run` with what it is given: another user, other limits.
+    ///
+    /// # Errors
+    /// As [`Edge::start`].
+    pub fn start_by(mut command: Command, folder: &Path, config: &Path) -> Result<Edge> {
+        let binary = binary()?;
         let control = folder.join("erdp.sock");
-        let mut command = namespace.command(&binary)?;
-        command.arg("run").arg("--config").arg(config).arg("--control").arg(&control);
+        command.arg(&binary).arg("run").arg("--config").arg(config).arg("--control").arg(&control);
         let process = Process::start("erdp", command, folder)?;
         Ok(Edge { process, binary, control, questions: folder.join("questions") })
     }

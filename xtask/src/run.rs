@@ -23,7 +23,7 @@ pub struct Options {
     #[arg(long, requires = "config")]
     allow_generic: bool,
     /// With --config: the control socket that `erdp show` speaks to
-    #[arg(long, value_name = "SOCKET", requires = "config", default_value = "/run/erdp.sock")]
+    #[arg(long, value_name = "SOCKET", requires = "config", default_value = "/run/erdp/control.sock")]
     control: PathBuf,
     /// Without --config: end after the checks, even on a terminal
     #[arg(long, conflicts_with = "config")]

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Reply, Request};
+use super::{Envelope, PROTOCOL, Reply, Request};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ impl Client {
     }
 
     fn exchange(&mut self, request: &Request) -> std::io::Result<Reply> {
-        let mut text = serde_json::to_vec(request)?;
+        let mut text = serde_json::to_vec(&Envelope { protocol: PROTOCOL, request })?;
         text.push(b'\n');
         self.stream.get_mut().write_all(&text)?;
         let mut line = String::new();

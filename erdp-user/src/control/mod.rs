@@ -17,7 +17,18 @@ use crate::config::CircuitChange;
 /// Longest request in bytes.
 pub const REQUEST_MAX: u64 = 1 << 20;
 /// Where the daemon listens unless told otherwise.
-pub const DEFAULT_SOCKET: &str = "/run/erdp.sock";
+pub const DEFAULT_SOCKET: &str = "/run/erdp/control.sock";
+/// Version of the requests and answers: raised when an older client or daemon would misunderstand.
+pub const PROTOCOL: u32 = 1;
+
+/// A request as it is sent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Envelope<T> {
+    /// [`PROTOCOL`] of who asks.
+    pub protocol: u32,
+    /// What is asked.
+    pub request: T,
+}
 
 /// What an operator may ask.
 #[derive(Clone, Debug, Serialize, Deserialize)]

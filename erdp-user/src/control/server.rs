@@ -12,7 +12,7 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
 };
 
-use super::{REQUEST_MAX, Reply, Request};
+use super::{Envelope, PROTOCOL, REQUEST_MAX, Reply, Request};
 
 /// Connections served at once; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 32;
@@ -51,6 +51,7 @@ impl Server {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(ControlError::InUse(path.into()));
         }
+        make_folder(path).map_err(io)?;
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
             _ => {}
@@ -85,6 +86,16 @@ impl Server {
     }
 }
 
+/// The folder of a socket, if its parent is there: a service manager makes `/run/erdp`, a start by hand does not.
+fn make_folder(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+    else {
+        return Ok(());
+    };
+    fs::create_dir(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o750))
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // Nothing to do about a failure: the next start replaces the file.
@@ -111,18 +122,52 @@ async fn converse(stream: UnixStream, asked: &mpsc::Sender<Asked>) -> io::Result
     }
 }
 
+/// The request of a line. The version is looked at first: another one's requests need not be understood.
+fn read(line: &[u8]) -> Result<Request, String> {
+    let not_understood =
+        |error| format!("request not understood: {error}; is `erdp` of the daemon's version?");
+    let envelope: Envelope<serde_json::Value> = serde_json::from_slice(line).map_err(not_understood)?;
+    if envelope.protocol != PROTOCOL {
+        return Err(format!(
+            "the daemon (erdp {}) speaks version {PROTOCOL} of the control protocol and was asked in version {}; use the `erdp` of \
+             the same package",
+            env!("CARGO_PKG_VERSION"),
+            envelope.protocol
+        ));
+    }
+    serde_json::from_value(envelope.request).map_err(not_understood)
+}
+
 async fn answer(line: &[u8], asked: &mpsc::Sender<Asked>) -> Reply {
-    let request: Request = match serde_json::from_slice(line) {
+    let request = match read(line) {
         Ok(request) => request,
-        Err(error) => {
-            return Reply::Error(format!(
-                "request not understood: {error}; is `erdp` of the daemon's version?"
-            ));
-        }
+        Err(why) => return Reply::Error(why),
     };
     let (sender, receiver) = oneshot::channel();
     if asked.send((request, sender)).await.is_err() {
         return Reply::Error("the daemon is stopping".into());
     }
     receiver.await.unwrap_or_else(|_| Reply::Error("the daemon is stopping".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PROTOCOL, read};
+
+    #[test]
+    fn a_client_of_another_version_is_told_both_versions() {
+        let ask = |protocol: u32, request: &str| {
+            read(format!("{{\"protocol\":{protocol},\"request\":{request}}}").as_bytes())
+        };
+        assert!(ask(PROTOCOL, "\"metrics\"").is_ok());
+        let said = ask(PROTOCOL + 1, "{\"unheard-of\":1}").unwrap_err();
+        assert!(
+            said.contains("version 1") && said.contains("in version 2") && said.contains("same package"),
+            "{said}"
+        );
+        for line in [&b"\"metrics\""[..], b"{\"protocol\":1,\"request\":\"weather\"}", b"\xff"] {
+            let said = read(line).unwrap_err();
+            assert!(said.contains("not understood"), "{said}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
 //! (`erdp set`), `control_ports` (the kernel's way to tagged attachments), `drops` (the last dropped frames), `telemetry` (metrics
-//! and readiness), this one (the loop).
+//! and readiness), `supervisor` (what the service manager is told), this one (the loop).
 //!
 //! # The loop
 //! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`]; then
@@ -21,6 +21,7 @@ mod drops;
 pub mod limits;
 mod policy;
 pub mod start;
+mod supervisor;
 mod telemetry;
 
 use std::{
@@ -71,6 +72,7 @@ pub struct Controller {
     wanted: BTreeSet<(AttachmentId, IpAddr)>,
     drops: drops::Drops,
     telemetry: telemetry::Telemetry,
+    supervisor: supervisor::Supervisor,
     started: Instant,
 }
 
@@ -124,6 +126,7 @@ impl Controller {
                     guard.clear_ready();
                 }
                 _ = tick.tick() => {
+                    self.supervisor.alive();
                     self.take_rates();
                     self.resolve_wanted().await;
                 }

@@ -191,9 +191,11 @@ async fn serve(
     }
     tokio::spawn(server.serve(asked_in));
     tracing::info!(peers = controller.peers.len(), mode = ?controller.mode, "running");
+    controller.supervisor.ready("running");
     let mut inputs = Inputs { kernel: kernel_events, peers: peer_events, asked, wanted, drop_samples };
     controller.run(&mut inputs, stop.wait()).await;
     tracing::info!("stopping");
+    controller.supervisor.stopping();
     if let Some(speaker) = controller.speaker.take() {
         speaker.stop(Cease::AdministrativeShutdown, "erdp is stopped by its operator").await;
     }
@@ -255,6 +257,7 @@ impl Controller {
             wanted: Default::default(),
             drops: Default::default(),
             telemetry: Default::default(),
+            supervisor: super::supervisor::Supervisor::from_environment(),
             started: Instant::now(),
             kernel,
             peers,

@@ -12,7 +12,7 @@ use std::{
 use ::aya::{
     Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
     maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray, RingBuf},
-    programs::{Program, TracePoint, Xdp, XdpMode, xdp::XdpLinkId},
+    programs::{Program, RawTracePoint, Xdp, XdpMode, xdp::XdpLinkId},
 };
 use erdp_common::{
     abi::{self, CpuCounters, DropSample, NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
@@ -23,7 +23,7 @@ use erdp_common::{
 
 use tokio::io::unix::AsyncFd;
 
-use super::{Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally, mapped::MappedLines, tracefs};
+use super::{Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally, mapped::MappedLines};
 
 static OBJECT: &[u8] = ::aya::include_bytes_aligned!(env!("ERDP_BPF_OBJECT"));
 
@@ -146,7 +146,6 @@ impl AyaDataplane {
 
     /// As [`Self::load`], from another object with the same maps: the benchmark's.
     pub fn load_object(object: &[u8], options: LoadOptions) -> Result<Self, DataplaneError> {
-        let xmit = ["sent", "drops"].map(|field| tracefs::field_offset("xdp_devmap_xmit", field));
         let log_drops = u8::from(options.log_drops);
         let symmetric_hash = u8::from(options.symmetric_hash);
         let clock_is_virtual = u8::from(options.virtual_clock);
@@ -157,14 +156,13 @@ impl AyaDataplane {
             .override_global("SAMPLES_IN_WINDOW", &options.drop_samples, true)
             .override_global("SYMMETRIC_HASH", &symmetric_hash, true)
             .override_global("CLOCK_IS_VIRTUAL", &clock_is_virtual, true)
-            .override_global("XMIT_OFFSETS", &xmit, true)
             .load(object)
             .map_err(|error| DataplaneError::Load(chain(&error)))?;
         for program in [ROUTER, DROPPED] {
             xdp(&mut ebpf, program)?.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
         }
         let dropped = dropped(&mut ebpf)?;
-        let losses_counted = xmit[0] >= 0 && attach_losses(&mut ebpf)?;
+        let losses_counted = attach_losses(&mut ebpf)?;
         let store = map_lines(&mut ebpf, fib_lines)?;
         Ok(Self {
             ports: typed(&mut ebpf, "PORTS")?,
@@ -464,10 +462,10 @@ fn read_trace(bytes: &[u8]) -> Option<Trace> {
 fn attach_losses(ebpf: &mut Ebpf) -> Result<bool, DataplaneError> {
     for (name, tracepoint) in [("erdp_xmit", "xdp_devmap_xmit"), ("erdp_redirect_err", "xdp_redirect_err")] {
         let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
-        let program: &mut TracePoint =
+        let program: &mut RawTracePoint =
             program.try_into().map_err(|error| DataplaneError::Load(chain(&error)))?;
         program.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
-        if let Err(error) = program.attach("xdp", tracepoint) {
+        if let Err(error) = program.attach(tracepoint) {
             tracing::warn!(tracepoint, error = %chain(&error), "losses after a redirect are not counted");
             return Ok(false);
         }

@@ -4,8 +4,7 @@
 //! on the host for tests. Both hold the same records (`erdp_common::abi`). A route's way ends here; a packet never sees a
 //! dangling reference, because the caller writes next hops before groups before routes and removes in reverse.
 //!
-//! Files: [`aya`] (load, attach, ask, count), [`mapped`] (the trie's blocks through `mmap`), [`tracefs`] (field offsets of
-//! the loss tracepoints), [`question`] (frames for `erdp explain`), [`sample`] (the headers of a
+//! Files: [`aya`] (load, attach, ask, count), [`mapped`] (the trie's blocks through `mmap`), [`question`] (frames for `erdp explain`), [`sample`] (the headers of a
 //! dropped frame), [`memory`].
 
 pub mod aya;
@@ -13,7 +12,6 @@ pub mod mapped;
 pub mod memory;
 pub mod question;
 pub mod sample;
-pub mod tracefs;
 
 use std::collections::BTreeMap;
 

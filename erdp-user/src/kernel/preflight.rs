@@ -149,6 +149,10 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
+/// What the daemon needs and nothing else: the list of the systemd unit.
+pub const NEEDED_CAPABILITIES: [&str; 4] =
+    ["CAP_NET_BIND_SERVICE", "CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"];
+
 fn privilege(capabilities: u64) -> Option<Finding> {
     let has = |bit: u32| capabilities & (1 << bit) != 0;
     let needed = [

@@ -57,17 +57,10 @@ fn main() -> Result<()> {
             options.write(&bench::run(&options.object, options.quick, size)?)
         }
         What::Live(options) => {
-            mount_tracefs()?;
             options.write(&bench::live::run(&read_object(&options.object)?, options.quick)?)
         }
         What::Policer(options) => {
-            mount_tracefs()?;
             options.write(&bench::policer::run(&read_object(&options.object)?, options.quick)?)
         }
     }
-}
-
-/// So that the program runs with its tracepoints, as it does in `erdp`.
-fn mount_tracefs() -> Result<()> {
-    erdp::dataplane::tracefs::ensure_mounted().context("tracefs, for the tracepoints that count losses")
 }

@@ -33,8 +33,6 @@ fn main() -> Result<ExitCode> {
 
 /// Loads the object and holds what the verifier has walked against the budget.
 fn walked(budget: &Budget) -> Result<Vec<String>> {
-    // The loss tracepoints are loaded only where their formats can be read; this process has no other thread yet.
-    erdp::dataplane::tracefs::ensure_mounted().context("mounting tracefs for this process")?;
     // With what an operator may switch on: what is off is not walked.
     let options = LoadOptions {
         fib_blocks: 1_024,

@@ -7,7 +7,7 @@
 use std::{collections::HashSet, fs, net::Ipv4Addr, thread};
 
 use anyhow::{Context as _, Result, ensure};
-use aya::programs::{ProgramFd, TracePoint};
+use aya::programs::{ProgramFd, RawTracePoint};
 use erdp::dataplane::{
     Dataplane as _, Record,
     aya::{AyaDataplane, LoadOptions},
@@ -35,7 +35,7 @@ const FIB_BLOCKS: u32 = 16_384;
 const LOSSES: [(&str, &str); 2] =
     [("erdp_xmit", "xdp_devmap_xmit"), ("erdp_redirect_err", "xdp_redirect_err")];
 
-/// The shipped program without its tracepoints, as it is where tracefs cannot be mounted.
+/// The shipped program without its tracepoints, as it is where they cannot be attached.
 pub const ERDP_ALONE: &str = "erdp without tracepoints";
 
 /// Everything that is measured with.
@@ -98,11 +98,11 @@ impl Stage {
         }
         for (name, tracepoint) in LOSSES {
             let program = self.shipped.object_mut().program_mut(name);
-            let program: &mut TracePoint =
+            let program: &mut RawTracePoint =
                 program.with_context(|| format!("no program {name}"))?.try_into()?;
             if on {
                 program.load()?;
-                program.attach("xdp", tracepoint)?;
+                program.attach(tracepoint)?;
             } else {
                 program.unload()?;
             }

@@ -1,0 +1,186 @@
+//! The daemon as a user of its own with a few capabilities: those it names are enough, and it says which one is lacking.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use erdp::kernel::preflight::NEEDED_CAPABILITIES;
+use erdp_tests::{
+    edge::{self, Edge},
+    lab::plan,
+    small::{SmallLab, established},
+};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// A user that nobody is.
+const USER: u32 = 64_999;
+
+/// Starts the edge in the small lab as [`USER`] with these capabilities and no way to gain others.
+fn start(lab: &SmallLab, capabilities: &[&str]) -> Result<Edge> {
+    start_under(lab, capabilities, &["env"])
+}
+
+/// The same by a program that starts what it is given.
+fn start_under(lab: &SmallLab, capabilities: &[&str], starter: &[&str]) -> Result<Edge> {
+    let folder = lab.folder().join("run");
+    fs::create_dir_all(&folder)?;
+    chown(&folder, Some(USER), Some(USER))?;
+    let config = folder.join("edge.toml");
+    fs::write(&config, edge::configuration())?;
+    for path in [lab.folder(), &folder] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    }
+    let list: String = capabilities
+        .iter()
+        .map(|name| format!(",+{}", name.trim_start_matches("CAP_").to_lowercase()))
+        .collect();
+    let list = format!("-all{list}");
+    let mut command = lab.namespace("edge")?.command(starter[0])?;
+    command.args(&starter[1..]).arg("setpriv").args([
+        "--reuid",
+        &USER.to_string(),
+        "--regid",
+        &USER.to_string(),
+        "--clear-groups",
+        "--no-new-privs",
+    ]);
+    command.args(["--bounding-set", &list, "--inh-caps", &list, "--ambient-caps", &list, "--"]);
+    Edge::start_by(command, &folder, &config)
+}
+
+fn has(program: &str, package: &str) -> bool {
+    let there = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !there {
+        println!("SKIP: {program} (Debian package {package}) is not there");
+    }
+    there
+}
+
+const UNIT: &str = include_str!("../../deploy/erdp.service");
+
+/// The value of a setting of the systemd unit.
+fn setting(key: &str) -> Result<&'static str> {
+    let value = UNIT.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    value.with_context(|| format!("the unit has no {key}"))
+}
+
+#[test]
+fn the_unit_gives_the_named_capabilities_and_no_other() -> Result<()> {
+    for key in ["AmbientCapabilities", "CapabilityBoundingSet"] {
+        ensure!(setting(key)? == NEEDED_CAPABILITIES.join(" "), "{key}");
+    }
+    ensure!(setting("User")? == "erdp" && setting("NoNewPrivileges")? == "yes", "not a user of its own");
+    Ok(())
+}
+
+/// The system calls that a filter of systemd allows: names and groups, as `systemd-analyze` lists them.
+fn allowed(filter: &str) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    let mut words: Vec<String> = filter.split_whitespace().map(str::to_owned).collect();
+    while let Some(word) = words.pop() {
+        if word.starts_with('@') {
+            let output = Command::new("systemd-analyze").args(["syscall-filter", &word]).output()?;
+            let text = String::from_utf8(output.stdout)?;
+            words.extend(
+                text.lines().skip(1).map(str::trim).filter(|line| !line.starts_with('#')).map(str::to_owned),
+            );
+        } else {
+            names.insert(word);
+        }
+    }
+    Ok(names)
+}
+
+#[test]
+fn the_units_filter_lets_every_system_call_of_the_daemon_pass() -> Result<()> {
+    if edge::skipped()
+        || !has("setpriv", "util-linux")
+        || !has("strace", "strace")
+        || !has("systemd-analyze", "systemd")
+    {
+        return Ok(());
+    }
+    let lab = SmallLab::up()?;
+    let log = lab.folder().join("strace.log");
+    // -D: the traced process is ours, and strace its child.
+    let mut edge = start_under(
+        &lab,
+        &NEEDED_CAPABILITIES,
+        &["strace", "-D", "-f", "-qq", "-o", &log.to_string_lossy()],
+    )?;
+    established(&mut edge)?;
+    edge.show("counters")?;
+    edge.process().signal(Signal::SIGTERM)?;
+    let status = edge.process().wait(Duration::from_secs(20))?;
+    ensure!(status.code() == Some(0), "{status}: {}", edge.process().tail(5));
+    std::thread::sleep(Duration::from_millis(200));
+    let text = fs::read_to_string(&log)?;
+    // What comes before the daemon itself: strace's and setpriv's own calls, of which the filter need not know.
+    let daemon = text
+        .find(&format!("execve(\"{}\"", edge::binary()?.display()))
+        .context("the daemon was not traced")?;
+    let name = |line: &str| {
+        let name = line.split_once(' ')?.1.trim_start().split_once('(')?.0;
+        name.chars()
+            .all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+            .then(|| name.to_owned())
+    };
+    let called: BTreeSet<String> = text[daemon..].lines().filter_map(name).collect();
+    let allowed = allowed(setting("SystemCallFilter")?)?;
+    println!("{} system calls: {called:?}", called.len());
+    ensure!(called.contains("bpf") && called.len() > 20, "nothing was traced");
+    let refused: Vec<_> = called.difference(&allowed).collect();
+    ensure!(refused.is_empty(), "the unit would stop {refused:?}");
+    Ok(())
+}
+
+#[test]
+fn a_user_of_its_own_with_the_named_capabilities_routes_and_counts_losses() -> Result<()> {
+    if edge::skipped() || !has("setpriv", "util-linux") {
+        return Ok(());
+    }
+    let lab = SmallLab::up()?;
+    let mut edge = start(&lab, &NEEDED_CAPABILITIES)?;
+    established(&mut edge)?;
+    let id = edge.process().id();
+    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = |key: &str| {
+        status.lines().find(|line| line.starts_with(key)).context("no such line").map(str::to_owned)
+    };
+    println!("{}\n{}\n{}", line("Uid:")?, line("CapEff:")?, line("CapBnd:")?);
+    ensure!(line("Uid:")?.split_whitespace().nth(1) == Some(&USER.to_string()), "another user");
+
+    let probe = lab.probe(1_000, 40_000)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let report = probe.stop()?;
+    ensure!(report.lost == 0 && report.sent > 500, "{report:?}");
+    let counters: Value = serde_json::from_str(&edge.show("counters")?)?;
+    ensure!(counters["losses_counted"] == true && counters["unexplained"] == 0, "{counters}");
+    let answers = edge.explain(plan::CE.far.1, &[plan::AZURE_IPV4.parse()?])?;
+    ensure!(answers[0].verdict == "transmit", "{answers:?}");
+    Ok(())
+}
+
+#[test]
+fn one_capability_less_is_refused_by_name() -> Result<()> {
+    if edge::skipped() || !has("setpriv", "util-linux") {
+        return Ok(());
+    }
+    let lab = SmallLab::up()?;
+    for lacking in NEEDED_CAPABILITIES {
+        let others: Vec<&str> = NEEDED_CAPABILITIES.iter().copied().filter(|name| *name != lacking).collect();
+        let mut edge = start(&lab, &others)?;
+        let status = edge.process().wait(Duration::from_secs(10))?;
+        let said = edge.process().tail(2);
+        println!("{lacking}: {status}: {said}");
+        ensure!(status.code() == Some(3), "{lacking}: {status}");
+        ensure!(said.contains(&format!("lacks {lacking};")), "{lacking}: {said}");
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! What a service manager hears from the daemon, and what an old client does: readiness, the watchdog, the end, the protocol.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixDatagram, UnixStream},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use erdp_tests::{
+    edge::{self, Edge},
+    small::{SmallLab, established},
+};
+use nix::sys::signal::Signal;
+
+/// Reads what the daemon tells until a word is in it; the answer is all that came.
+fn heard(socket: &UnixDatagram, word: &str) -> Result<String> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut all = String::new();
+    let mut datagram = [0; 512];
+    while !all.contains(word) {
+        ensure!(Instant::now() < deadline, "{word} was not told; only: {all}");
+        if let Ok(len) = socket.recv(&mut datagram) {
+            all += &format!("{};", String::from_utf8_lossy(&datagram[..len]).trim().replace('\n', " "));
+        }
+    }
+    Ok(all)
+}
+
+#[test]
+fn readiness_the_loops_turning_and_the_end_are_told_and_a_stopped_process_is_silent() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let lab = SmallLab::up()?;
+    let path = lab.folder().join("notify");
+    let socket = UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let config = lab.folder().join("edge.toml");
+    std::fs::write(&config, edge::configuration())?;
+    // As systemd does, with the process id of the one that is watched.
+    let mut command = lab.namespace("edge")?.command("sh")?;
+    command.args(["-c", "WATCHDOG_PID=$$ exec \"$@\"", "sh"]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "1000000");
+    let mut edge = Edge::start_by(command, lab.folder(), &config)?;
+    let first = heard(&socket, "READY=1")?;
+    ensure!(!first.contains("WATCHDOG=1"), "{first}");
+    ensure!(edge.answers(), "ready and does not answer");
+    established(&mut edge)?;
+    // Half of a second each: at least three in two seconds.
+    let begin = Instant::now();
+    for _ in 0..3 {
+        heard(&socket, "WATCHDOG=1")?;
+    }
+    println!("three words of the watchdog in {:?}", begin.elapsed());
+    ensure!(begin.elapsed() < Duration::from_secs(3), "too late for the watchdog");
+    edge.process().signal(Signal::SIGSTOP)?;
+    std::thread::sleep(Duration::from_millis(700));
+    while socket.recv(&mut [0; 512]).is_ok() {}
+    ensure!(heard_nothing(&socket), "a stopped process has told something");
+    edge.process().signal(Signal::SIGCONT)?;
+    edge.process().signal(Signal::SIGTERM)?;
+    heard(&socket, "STOPPING=1")?;
+    ensure!(edge.process().wait(Duration::from_secs(10))?.success(), "not a good end");
+    Ok(())
+}
+
+fn heard_nothing(socket: &UnixDatagram) -> bool {
+    let end = Instant::now() + Duration::from_millis(1_200);
+    while Instant::now() < end {
+        if socket.recv(&mut [0; 512]).is_ok() {
+            return false;
+        }
+    }
+    true
+}
+
+#[test]
+fn the_control_socket_is_its_groups_and_tells_a_client_of_another_version_so() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let lab = SmallLab::up()?;
+    let mut edge = lab.edge(&edge::configuration())?;
+    edge.must_run()?;
+    let path = lab.folder().join("erdp.sock");
+    let mode = std::fs::metadata(&path)?.permissions().mode() & 0o777;
+    ensure!(mode == 0o660, "mode {mode:o}");
+    let mut stream = UnixStream::connect(&path)?;
+    stream.write_all(b"{\"protocol\":99,\"request\":\"metrics\"}\n")?;
+    let mut said = String::new();
+    BufReader::new(stream).read_line(&mut said)?;
+    println!("{said}");
+    ensure!(
+        said.contains("version 1 ") && said.contains("version 99") && said.contains("same package"),
+        "{said}"
+    );
+    Ok(())
+}
