@@ -90,10 +90,8 @@ impl Run {
                 );
             }
         }
-        if let Ok(pins) = fs::read_dir("/sys/fs/bpf") {
-            let names = pins.flatten().map(|pin| pin.file_name().to_string_lossy().into_owned());
-            left.extend(names.filter(|name| name.contains("erdp")).map(|name| format!("pin {name}")));
-        }
+        let pins = cleanup::pins().into_iter().filter(|(_, namespace)| cleanup::owner(namespace) == owner);
+        left.extend(pins.map(|(path, _)| format!("pins in {}", path.display())));
         Ok(left)
     }
 

@@ -15,11 +15,15 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+
 use crate::lab::{Lab, enter, plan};
 
 /// Datagrams a second.
 pub const RATE: u32 = 1_000;
 const PORT: u16 = 7007;
+/// Bytes that may wait for the receiver.
+const RECEIVE_BUFFER: usize = 64 << 20;
 /// How long the receiver waits for the last ones.
 const LAST: Duration = Duration::from_millis(500);
 
@@ -52,17 +56,31 @@ impl Probe {
     /// # Errors
     /// When a socket cannot be opened.
     pub fn start(lab: &Lab, ipv6: bool, from_port: u16) -> Result<Probe> {
+        Probe::start_at(lab, ipv6, from_port, RATE)
+    }
+
+    /// The same at another rate.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened.
+    pub fn start_at(lab: &Lab, ipv6: bool, from_port: u16, rate: u32) -> Result<Probe> {
         let (from, to) =
             if ipv6 { (plan::LAN.ipv6.0, plan::AZURE_IPV6) } else { (plan::LAN.ipv4.0, plan::AZURE_IPV4) };
         let from = SocketAddr::new(from.parse()?, from_port);
         let to = SocketAddr::new(to.parse()?, PORT);
         let stop = Arc::new(AtomicBool::new(false));
-        let socket = enter::run(lab.namespace("azure")?.name(), move || bound(to))?;
+        let socket = enter::run(lab.namespace("azure")?.name(), move || {
+            let socket = bound(to)?;
+            // A receiver that waits for a core must not lose what has arrived.
+            setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).context("cannot enlarge the receive buffer")?;
+            Ok(socket)
+        })?;
         let stopped = Arc::clone(&stop);
         let receiver = enter::on_thread(lab.namespace("azure")?.name(), move || receive(&socket, &stopped))?;
         let socket = enter::run(lab.namespace("host")?.name(), move || bound(from))?;
         let stopped = Arc::clone(&stop);
-        let sender = enter::on_thread(lab.namespace("host")?.name(), move || send(&socket, to, &stopped))?;
+        let sender =
+            enter::on_thread(lab.namespace("host")?.name(), move || send(&socket, to, rate, &stopped))?;
         Ok(Probe { stop, sender, receiver })
     }
 
@@ -83,12 +101,11 @@ fn bound(address: SocketAddr) -> Result<UdpSocket> {
     UdpSocket::bind(address).with_context(|| format!("cannot open a UDP socket on {address}"))
 }
 
-fn send(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool) -> Result<u64> {
+fn send(socket: &UdpSocket, to: SocketAddr, rate: u32, stop: &AtomicBool) -> Result<u64> {
     let begin = Instant::now();
     let mut number = 0_u64;
     while !stop.load(Ordering::Relaxed) {
-        let due = begin
-            + Duration::from_secs(1) / RATE * u32::try_from(number).context("the probe ran for weeks")?;
+        let due = begin + Duration::from_nanos(number * 1_000_000_000 / u64::from(rate));
         thread::sleep(due.saturating_duration_since(Instant::now()));
         // An error here (no route for a moment, say) is a loss like any other: the number is missed at the far end.
         let _lost = socket.send_to(&number.to_be_bytes(), to);
