@@ -10,6 +10,7 @@ use erdp::{
     config::CircuitChange,
     control::{DEFAULT_SOCKET, Explanation, Question, Request, Setting, Topic, client::Client, render},
     controller::start::{self, Options},
+    dataplane::bpffs,
 };
 use erdp_common::reason::DropReason;
 use ipnet::IpNet;
@@ -43,6 +44,11 @@ enum Command {
         #[arg(long)]
         log_drops: bool,
     },
+    /// Undo what an `erdp run` that was killed has left in this network namespace: forwarding ends
+    ///
+    /// A killed `erdp run` goes on forwarding, and the next one continues from there. This removes its pins, control ports,
+    /// addresses and sysctls instead. A running one is refused: SIGTERM undoes all of it.
+    Uninstall,
     /// Check a configuration and this machine; change nothing
     Check {
         /// Configuration file (TOML)
@@ -128,6 +134,7 @@ fn main() -> ExitCode {
         Command::Run { config, control, allow_generic, log_drops } => {
             run(Options { config, control, allow_generic, log_drops })
         }
+        Command::Uninstall => uninstall(),
         Command::Check { config, allow_generic } => match start::check(&config, allow_generic) {
             Ok(warnings) => {
                 warnings.iter().for_each(|warning| println!("warning: {warning}"));
@@ -172,6 +179,8 @@ fn run(options: Options) -> ExitCode {
     let filter = EnvFilter::try_from_env("ERDP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    // Before any other thread, so that a mount made here is seen by all of them. An error is said later.
+    let _ = bpffs::root();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -181,6 +190,27 @@ fn run(options: Options) -> ExitCode {
     };
     match runtime.block_on(start::run(options)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn uninstall() -> ExitCode {
+    let done = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(start::StartError::Signal)
+        .and_then(|runtime| runtime.block_on(erdp::controller::uninstall::uninstall()));
+    match done {
+        Ok(done) => {
+            done.iter().for_each(|what| println!("removed: {what}"));
+            if done.is_empty() {
+                println!("nothing of erdp is in this network namespace");
+            }
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(error.exit_code())

@@ -4,7 +4,6 @@
 //! Needs root and the `erdp` binary of `cargo xtask build`; where one is missing it says SKIP.
 
 use std::{
-    fs,
     io::{BufRead as _, BufReader, Lines},
     process::{Child, ChildStdout, Command, Stdio},
     thread,
@@ -90,10 +89,8 @@ impl Run {
                 );
             }
         }
-        if let Ok(pins) = fs::read_dir("/sys/fs/bpf") {
-            let names = pins.flatten().map(|pin| pin.file_name().to_string_lossy().into_owned());
-            left.extend(names.filter(|name| name.contains("erdp")).map(|name| format!("pin {name}")));
-        }
+        let pins = cleanup::pins().into_iter().filter(|(_, namespace)| cleanup::owner(namespace) == owner);
+        left.extend(pins.map(|(path, _)| format!("pins in {}", path.display())));
         Ok(left)
     }
 

@@ -96,6 +96,11 @@ fn make_folder(path: &Path) -> io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o750))
 }
 
+/// Whether there is a socket at which nobody listens.
+pub fn is_abandoned(path: &Path) -> bool {
+    path.exists() && std::os::unix::net::UnixStream::connect(path).is_err()
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // Nothing to do about a failure: the next start replaces the file.

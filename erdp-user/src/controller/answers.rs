@@ -110,14 +110,14 @@ impl Controller {
                 };
                 rows.push(json!({
                     "link": format!("{} {}", circuit.name, role.as_str()),
-                    "interface": place, "up": up, "xdp": up.map(|_| self.mode), "sla": sla,
+                    "interface": place, "up": up, "xdp": up.map(|_| self.about.mode), "sla": sla,
                 }));
             }
         }
         for attachment in self.attachments.iter().filter(|attachment| !attachment.side.is_msee()) {
             rows.push(json!({
                 "link": attachment.name, "interface": attachment.interface,
-                "up": self.is_up(&attachment.interface), "xdp": self.mode, "sla": null,
+                "up": self.is_up(&attachment.interface), "xdp": self.about.mode, "sla": null,
             }));
         }
         rows.into()

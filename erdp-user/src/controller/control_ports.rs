@@ -24,16 +24,20 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct ControlPorts {
     ports: Vec<ControlPort>,
+    /// Found, and not yet taken into use.
+    adopted: HashMap<String, ControlPort>,
     groups: Vec<UdpSocket>,
 }
 
 impl ControlPorts {
-    /// Makes one for each tagged attachment and tells the topology; all of them down. When one cannot be made, none is left.
+    /// Makes one for each tagged attachment and tells the topology; all of them down. When one cannot be made, none is left. Those
+    /// that an edge before us has left are used on where its program still `forwards`.
     pub async fn add(
         config: &Config,
         kernel: &Kernel,
         facts: &[KernelEvent],
         topology: &mut Topology,
+        forwards: bool,
     ) -> Result<Self, KernelError> {
         let mut made = Self::default();
         let tagged: Vec<(Attachment, String)> = config
@@ -41,7 +45,14 @@ impl ControlPorts {
             .into_iter()
             .filter_map(|attachment| attachment.control_port().map(|name| (attachment, name)))
             .collect();
-        let names: Vec<String> = tagged.iter().map(|(_, name)| name.clone()).collect();
+        let mut names = Vec::new();
+        for (attachment, name) in &tagged {
+            let found = if forwards { kernel.find_control_port(name, &attachment.name).await? } else { None };
+            match found {
+                Some(port) => drop(made.adopted.insert(name.clone(), port)),
+                None => names.push(name.clone()),
+            }
+        }
         kernel.clear_control_ports(&names).await?;
         let links: HashMap<u32, &Link> = facts
             .iter()
@@ -70,7 +81,13 @@ impl ControlPorts {
         let ifindex = topology.attachment(id).map_or(0, |facts| facts.ifindex);
         let Some(link) = links.get(&ifindex) else { return Ok(()) };
         let shape = Shape::of(link.mac, link.mtu, attachment.tags.iter().count());
-        let port = kernel.add_control_port(name, &attachment.name, shape).await?;
+        let port = match self.adopted.remove(name) {
+            Some(port) => {
+                kernel.shape_control_port(&port, shape).await?;
+                port
+            }
+            None => kernel.add_control_port(name, &attachment.name, shape).await?,
+        };
         tracing::info!(attachment = attachment.name, interface = name, "control port");
         topology.set_control_port(id, port.clone());
         self.ports.push(port);

@@ -1,10 +1,12 @@
 //! The controller: one task that owns the RIB, the forwarding state and the maps. Everything reaches it as a message, so there
 //! is no lock and no order to get wrong.
 //!
-//! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`answers`] (what `erdp show` and
+//! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`estate`] (what an edge before us
+//! has left), [`inherit`] (until when its program forwards), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
 //! (`erdp set`), `control_ports` (the kernel's way to tagged attachments), `drops` (the last dropped frames), `telemetry` (metrics
-//! and readiness), `supervisor` (what the service manager is told), this one (the loop).
+//! and readiness), `supervisor` (what the service manager is told), [`uninstall`] (what an edge has left that no longer runs), this
+//! one (the loop).
 //!
 //! # The loop
 //! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`]; then
@@ -18,11 +20,14 @@ mod answers;
 mod change;
 mod control_ports;
 mod drops;
+mod estate;
+mod inherit;
 pub mod limits;
 mod policy;
 pub mod start;
 mod supervisor;
 mod telemetry;
+pub mod uninstall;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -39,8 +44,9 @@ use crate::{
     config::{self, Config, Domain},
     control::server::Asked,
     dataplane::{
-        Dataplane as _, Mode,
+        Dataplane as _,
         aya::{AyaDataplane, drop_sample, neighbour_wanted},
+        pins::About,
     },
     fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Target, Wish},
     kernel::{Kernel, KernelEvent, Link, control_port::Shape},
@@ -68,7 +74,9 @@ pub struct Controller {
     dataplane: AyaDataplane,
     kernel: Kernel,
     links: HashMap<u32, Link>,
-    mode: Mode,
+    about: About,
+    /// Set while the program before us forwards.
+    inherited: Option<inherit::Inherited>,
     wanted: BTreeSet<(AttachmentId, IpAddr)>,
     drops: drops::Drops,
     telemetry: telemetry::Telemetry,
@@ -132,6 +140,7 @@ impl Controller {
                 }
             }
             self.settle().await;
+            self.end_wait();
         }
     }
 
@@ -192,6 +201,7 @@ impl Controller {
         let before = self.links.get(&ifindex).map(Link::is_alive);
         if before != Some(alive) {
             self.log_failure(|it| it.forwarding.link(ifindex, alive, &mut it.dataplane));
+            self.log_failure(|it| it.dataplane.link_before(ifindex, alive));
             tracing::info!(interface = link.name, alive, "link");
             if alive {
                 self.hurry_sessions(ifindex);
@@ -242,12 +252,16 @@ impl Controller {
     }
 
     fn on_peer(&mut self, event: PeerEvent) {
+        if let Some(inherited) = &mut self.inherited {
+            inherited.hear(&event, Instant::now());
+        }
         match event {
             PeerEvent::Established { peer, facts } => {
                 let name = &self.peers[usize::from(peer.0)].name;
                 tracing::info!(peer = name, router_id = %facts.router_id, hold_s = facts.hold.0, "session established");
                 self.outboxes[usize::from(peer.0)] = Outbox { session: facts.session, ..Outbox::default() };
                 self.rib.peer_up(peer, &facts);
+                self.note_session(peer, true);
             }
             PeerEvent::Update { peer, update } => self.rib.update(peer, update),
             PeerEvent::Refresh { peer, family } => self.rib.refresh(peer, family),
@@ -256,6 +270,7 @@ impl Controller {
                 tracing::warn!(peer = name, %reason, "session down");
                 self.outboxes[usize::from(peer.0)].updates.clear();
                 self.rib.peer_down(peer);
+                self.note_session(peer, false);
             }
         }
     }
@@ -283,6 +298,10 @@ impl Controller {
 
     /// Each driver gets what it takes now; the rest waits, and in the RIB it is replaced by what is newer.
     fn send_updates(&mut self) {
+        // RFC 4724 section 4.1: nobody is told anything before the table is complete, or End-of-RIB would say that it is.
+        if self.inherited.is_some() {
+            return;
+        }
         for peer in self.speaker.iter().flat_map(Speaker::peers) {
             let id = peer.config().id;
             let Outbox { session, updates } = &mut self.outboxes[usize::from(id.0)];

@@ -2,7 +2,8 @@
 //! configured, and undone in reverse.
 //!
 //! configuration -> checks -> control ports, sysctls and addresses -> program and maps -> BGP -> control socket -> loop. What was changed on
-//! the machine (control ports, addresses, sysctls) is put back at the end; the program's links and maps vanish with the process.
+//! the machine (control ports, addresses, sysctls, pins) is put back at the end. A controller that is killed puts back nothing: its
+//! program goes on, and the next start continues from there ([`super::estate`]).
 
 use std::{
     collections::HashMap,
@@ -18,20 +19,23 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Controller, Inputs, control_ports::ControlPorts, fib_id, limits, policy};
+use super::{Controller, Inputs, control_ports::ControlPorts, estate::Estate, fib_id, limits, policy};
 use crate::{
     bgp::{Cease, ListenError, Listener, PORT, PeerEvent, Speaker},
-    config::{Attachment, Config, ConfigError, Domain, DomainId, PeeringKind, Side, VlanId},
+    config::{self, Attachment, Config, ConfigError, Domain, DomainId, PeeringKind, Side, VlanId},
     control::server::{ControlError, Server},
     dataplane::{
         Dataplane, DataplaneError, Mode, Record,
-        aya::{AyaDataplane, LoadOptions},
+        aya::{AyaDataplane, Heritage, LoadOptions},
+        bpffs,
+        pins::About,
     },
     fib::{AttachmentFacts, FibError, Forwarding, Topology},
     kernel::{
         Kernel, KernelError, KernelEvent, Link,
         preflight::{self, Finding},
         sysctl::{SysctlError, Sysctls},
+        traces::{Presence, Traces},
     },
     metrics::server::{self as metrics_server, MetricsError},
     rib::{Rib, RibConfig},
@@ -83,6 +87,18 @@ pub enum StartError {
     /// Signal handlers.
     #[error("catching signals: {0}")]
     Signal(std::io::Error),
+    /// The abstract socket of [`Presence`].
+    #[error("saying that an edge runs in this network namespace: {0}")]
+    Presence(std::io::Error),
+    /// Another edge.
+    #[error(
+        "another erdp runs in this network namespace; stop it, or give this one its control socket and --take-over to continue its \
+         work"
+    )]
+    Running,
+    /// An edge that is to be undone.
+    #[error("an erdp runs in this network namespace: stop it (SIGTERM), which undoes everything as well")]
+    StillRuns,
     /// The event loop.
     #[error("the rings of wanted neighbours and of dropped frames: {0}")]
     Ring(std::io::Error),
@@ -114,6 +130,13 @@ fn checked(path: &Path, allow_generic: bool) -> Result<(Config, Vec<String>), St
     Ok((config, warnings.collect()))
 }
 
+/// How a run has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// For good: everything is undone.
+    Stopped,
+}
+
 /// Runs the router until a signal.
 pub async fn run(options: Options) -> Result<(), StartError> {
     let stop = Signals::catch()?;
@@ -122,17 +145,26 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         tracing::warn!("{warning}");
     }
     let server = Server::bind(&options.control)?;
+    let _presence = Presence::claim().map_err(StartError::Presence)?.ok_or(StartError::Running)?;
+    let estate = Estate::find();
     let (kernel, kernel_events) = Kernel::open()?;
     let facts = kernel.dump().await?;
     let mut topology = topology(&config, &facts)?;
-    let ports = ControlPorts::add(&config, &kernel, &facts, &mut topology).await?;
+    let ports = ControlPorts::add(&config, &kernel, &facts, &mut topology, estate.forwards()).await?;
     let kernel = (kernel, kernel_events);
-    let result = addressed(&options, config, server, kernel, topology, &ports, stop).await;
-    match Kernel::open() {
-        Ok((kernel, _)) => ports.remove(&kernel).await,
-        Err(error) => tracing::warn!(%error, "control ports stay"),
+    let forwards = estate.forwards();
+    let result = addressed(&options, config, server, kernel, topology, (&ports, estate), stop).await;
+    // A start that fails leaves alone what the one before still forwards with.
+    if result.is_ok() || !forwards {
+        match Kernel::open() {
+            Ok((kernel, _)) => ports.remove(&kernel).await,
+            Err(error) => tracing::warn!(%error, "control ports stay"),
+        }
+        if result.is_ok() {
+            Traces::remove();
+        }
     }
-    result
+    result.map(drop)
 }
 
 /// The part between the control ports and their end.
@@ -142,17 +174,34 @@ async fn addressed(
     server: Server,
     (kernel, kernel_events): (Kernel, mpsc::Receiver<KernelEvent>),
     topology: Topology,
-    ports: &ControlPorts,
+    (ports, estate): (&ControlPorts, Estate),
     stop: Signals,
-) -> Result<(), StartError> {
+) -> Result<End, StartError> {
     let interfaces: Vec<&str> = topology.interfaces().into_values().chain(ports.names()).collect();
-    let sysctls = Sysctls::set(&interfaces)?;
+    let mut sysctls = Sysctls::set(&interfaces)?;
     for (name, before) in sysctls.changed() {
         tracing::info!(name, before, "sysctl changed");
     }
+    sysctls.remember(&estate.traces.sysctls);
     ports.start(&kernel).await?;
-    let added = add_addresses(&config, &kernel, &topology).await?;
-    let result = serve(options, config, server, (kernel, kernel_events), topology, stop).await;
+    let mut added = add_addresses(&config, &kernel, &topology, &estate.traces.addresses).await?;
+    added.sort_unstable();
+    let traces = Traces {
+        namespace: bpffs::network_namespace_name(),
+        control: options.control.clone(),
+        control_ports: ports.names().map(str::to_owned).collect(),
+        addresses: added.clone(),
+        sysctls: sysctls.changed().map(|(name, before)| (name.to_owned(), before.to_owned())).collect(),
+    };
+    if let Err(error) = traces.write() {
+        tracing::warn!(%error, "what is changed on this machine is not written down: after a crash `erdp uninstall` will not know it");
+    }
+    let forwards = estate.forwards();
+    let result = serve(options, config, server, (kernel, kernel_events), topology, estate, stop).await;
+    if result.is_err() && forwards {
+        sysctls.leave();
+        return result;
+    }
     match Kernel::open() {
         Ok((kernel, _)) => remove_addresses(&kernel, &added).await,
         Err(error) => tracing::warn!(%error, "our addresses stay"),
@@ -167,22 +216,30 @@ async fn serve(
     server: Server,
     kernel: (Kernel, mpsc::Receiver<KernelEvent>),
     topology: Topology,
+    estate: Estate,
     stop: Signals,
-) -> Result<(), StartError> {
+) -> Result<End, StartError> {
     let (kernel, kernel_events) = kernel;
     let metrics = match config.metrics {
         Some(address) => Some(metrics_server::Server::bind(address).await?),
         None => None,
     };
-    let mut dataplane = load(options, &config)?;
+    let about = estate.about(&config, &topology);
+    let heritage = estate.heritage(&about);
+    let expected = estate.expected();
+    let mut dataplane = load(options, &config, &estate, heritage)?;
     let wanted = dataplane.take_wanted().map_err(StartError::Ring)?;
     let drop_samples = dataplane.take_drop_samples().map_err(StartError::Ring)?;
-    let mut controller = Controller::new(config, kernel, dataplane, topology)?;
+    let mut controller = Controller::new(config, kernel, dataplane, topology, about)?;
     // Subscribed before, dumped now: nothing falls between. Next hops are complete before the first packet.
     for fact in controller.kernel.dump().await? {
         controller.on_kernel(fact).await;
     }
-    controller.attach_ports(options.allow_generic)?;
+    if controller.dataplane.waits() {
+        controller.wait_for(&expected);
+    } else {
+        controller.attach_ports(options.allow_generic)?;
+    }
     let (events, peer_events) = mpsc::channel(1_024);
     controller.start_sessions(events).await?;
     let (asked_in, asked) = mpsc::channel(32);
@@ -190,7 +247,7 @@ async fn serve(
         tokio::spawn(metrics.serve(asked_in.clone()));
     }
     tokio::spawn(server.serve(asked_in));
-    tracing::info!(peers = controller.peers.len(), mode = ?controller.mode, "running");
+    tracing::info!(peers = controller.peers.len(), mode = ?controller.about.mode, "running");
     controller.supervisor.ready("running");
     let mut inputs = Inputs { kernel: kernel_events, peers: peer_events, asked, wanted, drop_samples };
     controller.run(&mut inputs, stop.wait()).await;
@@ -199,11 +256,17 @@ async fn serve(
     if let Some(speaker) = controller.speaker.take() {
         speaker.stop(Cease::AdministrativeShutdown, "erdp is stopped by its operator").await;
     }
-    Ok(())
+    controller.dataplane.release()?;
+    Ok(End::Stopped)
 }
 
 /// The program with the circuits' policers in place.
-fn load(options: &Options, config: &Config) -> Result<AyaDataplane, StartError> {
+fn load(
+    options: &Options,
+    config: &Config,
+    estate: &Estate,
+    heritage: Option<Heritage>,
+) -> Result<AyaDataplane, StartError> {
     let load = LoadOptions {
         fib_blocks: config.fib_blocks,
         drop_samples: config.drop_samples,
@@ -211,13 +274,20 @@ fn load(options: &Options, config: &Config) -> Result<AyaDataplane, StartError> 
         log_drops: options.log_drops,
         ..LoadOptions::default()
     };
-    let mut dataplane = AyaDataplane::load(load)?;
+    let keeps_buckets = heritage.as_ref().is_some_and(|heritage| heritage.shares);
+    let mut dataplane = match &estate.pins {
+        Some(pins) => AyaDataplane::load_pinned(load, pins.clone(), heritage)?,
+        None => AyaDataplane::load(load)?,
+    };
     if options.log_drops
         && let Err(error) = dataplane.forward_log()
     {
         tracing::warn!(%error, "drops are not logged");
     }
     for record in limits::records(config, dataplane.clock()) {
+        if keeps_buckets && matches!(record, Record::Bucket(..)) {
+            continue;
+        }
         dataplane.write(&record)?;
     }
     Ok(dataplane)
@@ -231,18 +301,14 @@ impl Controller {
         kernel: Kernel,
         mut dataplane: AyaDataplane,
         topology: Topology,
+        about: About,
     ) -> Result<Self, StartError> {
         let mut forwarding = Forwarding::new(topology, &mut dataplane)?;
         forwarding.connect(0, &mut dataplane)?;
         forwarding.guard(0, &mut dataplane)?;
         let peers = config.peers();
         for peer in &peers {
-            let address = match peer.session.remote {
-                IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-                IpAddr::V6(address) => address.octets(),
-            };
-            let attachment = u32::from(fib_id(peer.attachment).0);
-            dataplane.write(&Record::Peer(PeerKey { attachment, address }, true))?;
+            dataplane.write(&Record::Peer(peer_key(peer), true))?;
         }
         Ok(Self {
             domains: config.domains(),
@@ -253,7 +319,8 @@ impl Controller {
             forwarding,
             dataplane,
             links: HashMap::new(),
-            mode: Mode::Native,
+            about,
+            inherited: None,
             wanted: Default::default(),
             drops: Default::default(),
             telemetry: Default::default(),
@@ -268,19 +335,13 @@ impl Controller {
     /// Native first; generic only when it is allowed, and then on all ports alike: a redirect between the two modes is slow.
     fn attach_ports(&mut self, allow_generic: bool) -> Result<(), StartError> {
         let interfaces = self.forwarding.topology().ports();
-        let native = interfaces
-            .iter()
-            .try_for_each(|(ifindex, name)| self.dataplane.attach(name, *ifindex, Mode::Native));
-        match native {
+        match self.dataplane.take_over(&interfaces, self.about.clone()) {
             Ok(()) => Ok(()),
             Err(error) if allow_generic => {
                 tracing::warn!(%error, "generic XDP on all ports instead");
                 self.dataplane.detach_all();
-                self.mode = Mode::Generic;
-                for (ifindex, name) in &interfaces {
-                    self.dataplane.attach(name, *ifindex, Mode::Generic)?;
-                }
-                Ok(())
+                self.about.mode = Mode::Generic;
+                Ok(self.dataplane.take_over(&interfaces, self.about.clone())?)
             }
             Err(error) => Err(error.into()),
         }
@@ -367,11 +428,21 @@ fn is_microsoft(domains: &[Domain], id: DomainId) -> bool {
     domains.get(usize::from(id.0)).is_some_and(|domain| domain.kind == PeeringKind::Microsoft)
 }
 
-/// Adds our addresses where they are not yet; the answer is what was added.
+/// Who may speak BGP, as the map of peers has it.
+pub(super) fn peer_key(peer: &config::Peer) -> PeerKey {
+    let address = match peer.session.remote {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    };
+    PeerKey { attachment: u32::from(fib_id(peer.attachment).0), address }
+}
+
+/// Adds our addresses where they are not yet; the answer is what was added, by us or by an edge `before` us.
 async fn add_addresses(
     config: &Config,
     kernel: &Kernel,
     topology: &Topology,
+    before: &[(u32, IpNet)],
 ) -> Result<Vec<(u32, IpNet)>, StartError> {
     let mut added = Vec::new();
     for attachment in config.attachments() {
@@ -380,6 +451,7 @@ async fn add_addresses(
         for net in &attachment.addresses {
             match kernel.ensure_address(ifindex, net.addr(), net.prefix_len()).await {
                 Ok(true) => added.push((ifindex, *net)),
+                Ok(false) if before.contains(&(ifindex, *net)) => added.push((ifindex, *net)),
                 Ok(false) => {}
                 Err(error) => {
                     remove_addresses(kernel, &added).await;

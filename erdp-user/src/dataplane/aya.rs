@@ -1,7 +1,8 @@
 //! The kernel backend: loads the XDP program with aya, attaches it, writes its maps.
 //!
-//! The object was built by `cargo xtask build` and is part of this binary. Everything is released when this value is
-//! dropped or the process ends: links detach, maps vanish, nothing is pinned.
+//! The object was built by `cargo xtask build` and is part of this binary. What is loaded without pins is released when this value
+//! is dropped or the process ends: links detach, maps vanish. With [`AyaDataplane::load_pinned`] it stays: see [`super::pins`] for
+//! where, and `pinned` for how one generation follows another.
 
 use std::{
     collections::{BTreeMap, HashMap as StdHashMap},
@@ -9,10 +10,12 @@ use std::{
     os::fd::AsRawFd,
 };
 
+mod pinned;
+
 use ::aya::{
     Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
     maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray, RingBuf},
-    programs::{Program, RawTracePoint, Xdp, XdpMode, xdp::XdpLinkId},
+    programs::{Program, RawTracePoint, Xdp, XdpMode, links::FdLink, xdp::XdpLinkId},
 };
 use erdp_common::{
     abi::{self, CpuCounters, DropSample, NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
@@ -23,7 +26,11 @@ use erdp_common::{
 
 use tokio::io::unix::AsyncFd;
 
-use super::{Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally, mapped::MappedLines};
+use self::pinned::Pinned;
+pub use self::pinned::{Heritage, about};
+use super::{
+    Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally, mapped::MappedLines, pins::Pins,
+};
 
 static OBJECT: &[u8] = ::aya::include_bytes_aligned!(env!("ERDP_BPF_OBJECT"));
 
@@ -136,6 +143,7 @@ pub struct AyaDataplane {
     attached: StdHashMap<String, XdpLinkId>,
     ebpf: Ebpf,
     losses_counted: bool,
+    pinned: Option<Pinned>,
 }
 
 impl AyaDataplane {
@@ -146,11 +154,33 @@ impl AyaDataplane {
 
     /// As [`Self::load`], from another object with the same maps: the benchmark's.
     pub fn load_object(object: &[u8], options: LoadOptions) -> Result<Self, DataplaneError> {
+        Self::load_with(object, options, None)
+    }
+
+    /// As [`Self::load`], beside what is pinned: maps that are shared with the generation that forwards are those, the others are
+    /// new; all of them are pinned.
+    pub fn load_pinned(
+        options: LoadOptions,
+        pins: Pins,
+        heritage: Option<Heritage>,
+    ) -> Result<Self, DataplaneError> {
+        Self::load_with(OBJECT, options, Some(Pinned::begin(pins, heritage)?))
+    }
+
+    fn load_with(
+        object: &[u8],
+        options: LoadOptions,
+        pinned: Option<Pinned>,
+    ) -> Result<Self, DataplaneError> {
         let log_drops = u8::from(options.log_drops);
         let symmetric_hash = u8::from(options.symmetric_hash);
         let clock_is_virtual = u8::from(options.virtual_clock);
         let fib_lines = options.fib_blocks.saturating_mul(BLOCK_LINES);
-        let mut ebpf = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        for (map, path) in pinned.iter().flat_map(Pinned::shared) {
+            loader.map_pin_path(map, path);
+        }
+        let mut ebpf = loader
             .map_max_entries("FIB_LINES", fib_lines)
             .override_global("LOG_DROPS", &log_drops, true)
             .override_global("SAMPLES_IN_WINDOW", &options.drop_samples, true)
@@ -161,8 +191,10 @@ impl AyaDataplane {
         for program in [ROUTER, DROPPED] {
             xdp(&mut ebpf, program)?.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
         }
+        pinned.iter().try_for_each(|pinned| pinned.pin_maps(&ebpf))?;
         let dropped = dropped(&mut ebpf)?;
-        let losses_counted = attach_losses(&mut ebpf)?;
+        load_losses(&mut ebpf)?;
+        let losses_counted = pinned.is_some() || attach_losses(&mut ebpf, None)?;
         let store = map_lines(&mut ebpf, fib_lines)?;
         Ok(Self {
             ports: typed(&mut ebpf, "PORTS")?,
@@ -187,6 +219,7 @@ impl AyaDataplane {
             attached: StdHashMap::new(),
             ebpf,
             losses_counted,
+            pinned,
         })
     }
 }
@@ -227,6 +260,9 @@ impl AyaDataplane {
 
     /// Takes the program off all interfaces.
     pub fn detach_all(&mut self) {
+        if let Some(pinned) = &self.pinned {
+            pinned.detach_all();
+        }
         for (interface, link) in std::mem::take(&mut self.attached) {
             let detached = xdp(&mut self.ebpf, ROUTER).map(|program| program.detach(link));
             if let Ok(Err(error)) = detached {
@@ -246,8 +282,12 @@ impl AyaDataplane {
 
     /// The meters of a class of a policer, one for each CPU.
     pub fn meters(&self, id: u16, class: Class) -> Vec<MeterState> {
-        let cpus = self.meters.get(&counter::meter(id, class), 0);
-        cpus.map_or_else(|_| Vec::new(), |cpus| cpus.iter().map(|words| MeterState::read(*words)).collect())
+        let slot = counter::meter(id, class);
+        let cpus = self.meters.get(&slot, 0);
+        let mut cpus: Vec<MeterState> = cpus
+            .map_or_else(|_| Vec::new(), |cpus| cpus.iter().map(|words| MeterState::read(*words)).collect());
+        cpus.extend(self.metered_before(slot));
+        cpus
     }
 
     /// The words of a policer's bucket, in the order of [`Record::Bucket`].
@@ -365,7 +405,7 @@ impl Dataplane for AyaDataplane {
             }
             Record::Bucket(id, words) => ("BUCKETS", self.buckets.set(u32::from(*id), *words, 0)),
             Record::Profile(id, record) => ("PROFILES", self.profiles.set(u32::from(*id), Raw(*record), 0)),
-            Record::Peer(key, true) => ("PEERS", self.peers.insert(Raw(*key), 1, 0)),
+            Record::Peer(key, true) => ("PEERS", self.peers.insert(Raw(*key), pinned::PEER_KNOWN, 0)),
             Record::Peer(key, false) => ("PEERS", gone_is_fine(self.peers.remove(&Raw(*key)))),
         };
         result.map_err(|error| DataplaneError::Map { map, reason: chain(&error) })
@@ -384,6 +424,7 @@ impl Dataplane for AyaDataplane {
         for cpu in cpus.iter() {
             slots.iter_mut().zip(cpu.0.slots).for_each(|(sum, count)| *sum += count.into());
         }
+        self.counted_before(&mut slots);
         Ok(Counters::read(&slots))
     }
 
@@ -408,11 +449,16 @@ impl Dataplane for AyaDataplane {
             Mode::Native => XdpMode::Driver,
             Mode::Generic => XdpMode::Skb,
         };
-        let link = xdp(&mut self.ebpf, ROUTER)?
-            .attach_to_if_index(ifindex, flags)
-            .map_err(|error| DataplaneError::Attach { interface: interface.into(), reason: chain(&error) })?;
-        self.attached.insert(interface.into(), link);
-        Ok(())
+        let program = xdp(&mut self.ebpf, ROUTER)?;
+        let refused = |reason| DataplaneError::Attach { interface: interface.into(), reason };
+        let link = program.attach_to_if_index(ifindex, flags).map_err(|error| refused(chain(&error)))?;
+        let Some(pinned) = &self.pinned else {
+            self.attached.insert(interface.into(), link);
+            return Ok(());
+        };
+        let link = program.take_link(link).map_err(|error| refused(chain(&error)))?;
+        let link = FdLink::try_from(link).map_err(|error| refused(chain(&error)))?;
+        link.pin(pinned.pins().xdp_link(ifindex)).map(drop).map_err(|error| refused(chain(&error)))
     }
 }
 
@@ -458,19 +504,51 @@ fn read_trace(bytes: &[u8]) -> Option<Trace> {
     Some(unsafe { std::mem::transmute::<[u8; size_of::<Trace>()], Trace>(bytes) })
 }
 
-/// Attaches both loss tracepoints; `false` when this kernel or this process cannot.
-fn attach_losses(ebpf: &mut Ebpf) -> Result<bool, DataplaneError> {
-    for (name, tracepoint) in [("erdp_xmit", "xdp_devmap_xmit"), ("erdp_redirect_err", "xdp_redirect_err")] {
-        let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
-        let program: &mut RawTracePoint =
-            program.try_into().map_err(|error| DataplaneError::Load(chain(&error)))?;
-        program.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
-        if let Err(error) = program.attach(tracepoint) {
-            tracing::warn!(tracepoint, error = %chain(&error), "losses after a redirect are not counted");
-            return Ok(false);
+const LOSSES: [(&str, &str); 2] =
+    [("erdp_xmit", "xdp_devmap_xmit"), ("erdp_redirect_err", "xdp_redirect_err")];
+
+/// Loads the programs on both loss tracepoints.
+fn load_losses(ebpf: &mut Ebpf) -> Result<(), DataplaneError> {
+    for (name, _) in LOSSES {
+        tracepoint(ebpf, name)?.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
+    }
+    Ok(())
+}
+
+/// Attaches both loss tracepoints, in the place of what is pinned there; `false` when this kernel or this process cannot.
+fn attach_losses(ebpf: &mut Ebpf, pins: Option<&Pins>) -> Result<bool, DataplaneError> {
+    for (name, event) in LOSSES {
+        let program = tracepoint(ebpf, name)?;
+        // Two programs that count the same losses would count them twice: the old one goes first.
+        let pin = pins.map(|pins| pins.link(name));
+        if let Some(pin) = &pin {
+            let _ = std::fs::remove_file(pin);
+        }
+        let attached = program.attach(event).and_then(|link| match &pin {
+            None => Ok(None),
+            Some(pin) => program.take_link(link).map(|link| Some((link, pin))),
+        });
+        match attached {
+            Ok(Some((link, pin))) => {
+                if let Err(error) = FdLink::from(link).pin(pin) {
+                    let error = chain(&error);
+                    tracing::warn!(tracepoint = event, error, "losses after a redirect are not counted");
+                    return Ok(false);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(tracepoint = event, error = %chain(&error), "losses after a redirect are not counted");
+                return Ok(false);
+            }
         }
     }
     Ok(true)
+}
+
+fn tracepoint<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut RawTracePoint, DataplaneError> {
+    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    program.try_into().map_err(|error| DataplaneError::Load(chain(&error)))
 }
 
 fn map_lines(ebpf: &mut Ebpf, lines: u32) -> Result<MappedLines, DataplaneError> {

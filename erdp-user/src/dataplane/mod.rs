@@ -8,8 +8,10 @@
 //! dropped frame), [`memory`].
 
 pub mod aya;
+pub mod bpffs;
 pub mod mapped;
 pub mod memory;
+pub mod pins;
 pub mod question;
 pub mod sample;
 
@@ -23,7 +25,7 @@ use erdp_common::{
     fib::build::Store,
     reason::{DropReason, PuntKind},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One record of one map.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +86,9 @@ pub enum DataplaneError {
     /// A test run failed.
     #[error("BPF_PROG_TEST_RUN: {0}")]
     Ask(String),
+    /// A pin.
+    #[error(transparent)]
+    Pin(#[from] pins::PinError),
 }
 
 /// What the program did with a question.
@@ -134,7 +139,7 @@ pub trait Dataplane: Send {
 }
 
 /// How the program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// In the driver, before the kernel has made a packet buffer.

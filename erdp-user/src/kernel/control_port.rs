@@ -68,6 +68,7 @@ impl Shape {
 struct Named {
     ifindex: u32,
     name: String,
+    alias: String,
     is_control_port: bool,
     has_program: bool,
 }
@@ -89,6 +90,26 @@ impl Kernel {
         // Dumped again: a pair goes with either of its ends.
         match self.named_links().await?.into_iter().find(|link| is_wanted(&link.name)) {
             Some(link) => Err(KernelError::NameTaken { name: link.name }),
+            None => Ok(()),
+        }
+    }
+
+    /// The pair of this name for this attachment that an `erdp` before us has made; `None`: there is none.
+    pub async fn find_control_port(&self, name: &str, of: &str) -> Result<Option<ControlPort>, KernelError> {
+        let (links, alias) = (self.named_links().await?, format!("{ALIAS} {of}"));
+        let index = |name: &str| {
+            let found = links.iter().find(|it| it.name == name && it.is_control_port && it.alias == alias);
+            found.map(|it| it.ifindex)
+        };
+        let (Some(ifindex), Some(outer)) = (index(name), index(&outer_name(name))) else { return Ok(None) };
+        Ok(Some(ControlPort { name: name.to_owned(), ifindex, outer }))
+    }
+
+    /// Removes the pair of this name, if it is one of ours.
+    pub async fn remove_control_port_named(&self, name: &str) -> Result<(), KernelError> {
+        let links = self.named_links().await?;
+        match links.iter().find(|it| it.name == name && it.is_control_port) {
+            Some(link) => self.remove_link(link.ifindex, name).await,
             None => Ok(()),
         }
     }
@@ -186,13 +207,18 @@ impl Kernel {
 }
 
 fn named(header: &LinkHeader, attributes: &[LinkAttribute]) -> Named {
-    let mut named =
-        Named { ifindex: header.index, name: String::new(), is_control_port: false, has_program: false };
-    let (mut has_alias, mut is_veth) = (false, false);
+    let mut named = Named {
+        ifindex: header.index,
+        name: String::new(),
+        alias: String::new(),
+        is_control_port: false,
+        has_program: false,
+    };
+    let mut is_veth = false;
     for attribute in attributes {
         match attribute {
             LinkAttribute::IfName(name) => named.name.clone_from(name),
-            LinkAttribute::IfAlias(alias) => has_alias = alias.starts_with(ALIAS),
+            LinkAttribute::IfAlias(alias) => named.alias.clone_from(alias),
             LinkAttribute::LinkInfo(info) => is_veth = info.contains(&LinkInfo::Kind(InfoKind::Veth)),
             LinkAttribute::Xdp(xdp) => {
                 named.has_program = xdp.iter().any(|it| matches!(it, LinkXdp::ProgId(_)));
@@ -200,7 +226,7 @@ fn named(header: &LinkHeader, attributes: &[LinkAttribute]) -> Named {
             _ => {}
         }
     }
-    named.is_control_port = has_alias && is_veth;
+    named.is_control_port = named.alias.starts_with(ALIAS) && is_veth;
     named
 }
 

@@ -55,6 +55,18 @@ impl Sysctls {
         Ok(changed)
     }
 
+    /// Adds what an edge before us has changed and not put back.
+    pub fn remember(&mut self, before: &[(String, String)]) {
+        let is_new = |name: &str| self.0.iter().all(|(known, _)| known != name);
+        let unknown: Vec<_> = before.iter().filter(|(name, _)| is_new(name)).cloned().collect();
+        self.0.splice(0..0, unknown);
+    }
+
+    /// Leaves everything as it is: somebody else will put it back.
+    pub fn leave(mut self) {
+        self.0.clear();
+    }
+
     /// The names of the settings that were changed, with their former values.
     pub fn changed(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, before)| (name.as_str(), before.as_str()))

@@ -30,6 +30,9 @@ use signal_hook::{
 const NETNS: &str = "/run/netns";
 /// Where labs keep their folders: sockets need short paths.
 const RUN: &str = "/run";
+/// Where edges pin what outlives them, one folder each, and where they write down what they have changed.
+const PINS: &str = "/sys/fs/bpf/erdp";
+const TRACES: &str = "/run/erdp";
 /// How long a process may take to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -181,7 +184,34 @@ fn started(pid: u32) -> Option<String> {
     stat(pid)?.split_whitespace().nth(19).map(str::to_owned)
 }
 
+/// Removes what an edge in this namespace has pinned and written down: it was killed, or it would have done so itself.
+fn remove_pins(namespace: &str) {
+    for (path, owner) in pins() {
+        if owner == namespace {
+            // The links first: then nothing runs on what is removed.
+            let _links = fs::remove_dir_all(path.join("links"));
+            remove_folder(&path);
+            if let Some(cookie) = path.file_name() {
+                let _gone =
+                    fs::remove_file(Path::new(TRACES).join(format!("net-{}.json", cookie.to_string_lossy())));
+            }
+        }
+    }
+    // Others may have theirs.
+    let _others = fs::remove_dir(PINS);
+    let _others = fs::remove_dir(TRACES);
+}
+
+/// The folders of pins, each with the network namespace that it belongs to.
+pub fn pins() -> Vec<(PathBuf, String)> {
+    let folders = fs::read_dir(PINS).into_iter().flatten().flatten().map(|entry| entry.path());
+    let owner =
+        |path: &Path| Some(fs::read_link(path.join("namespace")).ok()?.to_string_lossy().into_owned());
+    folders.filter_map(|path| owner(&path).map(|owner| (path, owner))).collect()
+}
+
 fn delete_namespace(name: &str) {
+    remove_pins(name);
     let deleted = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
     if !deleted.is_ok_and(|status| status.success()) && Path::new(NETNS).join(name).exists() {
         eprintln!("warning: cannot delete the namespace {name}: run `ip netns del {name}`");
@@ -236,6 +266,12 @@ pub fn sweep() -> Vec<String> {
             end_processes_of(&name);
             delete_namespace(&name);
             swept.push(name);
+        }
+    }
+    for (_, name) in pins() {
+        if !is_owned(&name) {
+            remove_pins(&name);
+            swept.push(format!("pins of {name}"));
         }
     }
     for name in entries(RUN) {

@@ -21,6 +21,8 @@ use crate::lab::{Lab, enter, plan};
 /// Datagrams a second, unless asked for more.
 pub const RATE: u32 = 1_000;
 const PORT: u16 = 7007;
+/// Bytes that may wait for the receiver.
+const RECEIVE_BUFFER: usize = 64 << 20;
 /// How long the receiver waits for the last ones.
 const LAST: Duration = Duration::from_millis(500);
 
@@ -56,12 +58,20 @@ impl Probe {
     /// # Errors
     /// When a socket cannot be opened.
     pub fn start(lab: &Lab, ipv6: bool, from_port: u16) -> Result<Probe> {
+        Probe::start_at(lab, ipv6, from_port, RATE)
+    }
+
+    /// The same at another rate.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened.
+    pub fn start_at(lab: &Lab, ipv6: bool, from_port: u16, rate: u32) -> Result<Probe> {
         let (from, to) =
             if ipv6 { (plan::LAN.ipv6.0, plan::AZURE_IPV6) } else { (plan::LAN.ipv4.0, plan::AZURE_IPV4) };
         let from = SocketAddr::new(from.parse()?, from_port);
         let to = SocketAddr::new(to.parse()?, PORT);
         let to_namespace = lab.namespace("azure")?.name();
-        Probe::between((lab.namespace("host")?.name(), from), (&[to_namespace], to), RATE)
+        Probe::between((lab.namespace("host")?.name(), from), (&[to_namespace], to), rate)
     }
 
     /// The same from one namespace to an address that several others have, at a rate of its own.
@@ -110,7 +120,8 @@ fn bound(address: SocketAddr) -> Result<UdpSocket> {
 /// With room for what arrives while the receiver has no CPU: what it would miss then is no loss of the router's.
 fn roomy(address: SocketAddr) -> Result<UdpSocket> {
     let socket = bound(address)?;
-    setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20)).context("cannot enlarge the probe's buffer")?;
+    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)
+        .context("cannot enlarge the probe's buffer")?;
     Ok(socket)
 }
 
@@ -118,8 +129,7 @@ fn send(socket: &UdpSocket, to: SocketAddr, rate: u32, stop: &AtomicBool) -> Res
     let begin = Instant::now();
     let mut number = 0_u64;
     while !stop.load(Ordering::Relaxed) {
-        let due = begin
-            + Duration::from_secs(1) / rate * u32::try_from(number).context("the probe ran for weeks")?;
+        let due = begin + Duration::from_nanos(number * 1_000_000_000 / u64::from(rate));
         thread::sleep(due.saturating_duration_since(Instant::now()));
         // An error here (no route for a moment, say) is a loss like any other: the number is missed at the far end.
         let _lost = socket.send_to(&number.to_be_bytes(), to);

@@ -1,0 +1,135 @@
+//! What an edge before us has left in this network namespace: a program that forwards, its maps, and what it has changed on the
+//! machine.
+
+use std::{
+    hash::{BuildHasher, Hasher},
+    time::{Duration, Instant},
+};
+
+use erdp_common::abi::PeerKey;
+
+use super::{Controller, fib_id, inherit::Inherited, start::peer_key};
+use crate::{
+    config::Config,
+    dataplane::{
+        Mode,
+        aya::{self, AyaDataplane, Heritage},
+        pins::{About, Generation, Pins},
+    },
+    fib::Topology,
+    kernel::traces::Traces,
+};
+
+/// How long adopted routes are kept for peers that do not come back or do not finish.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What is there.
+pub(super) struct Estate {
+    /// Where things are pinned; `None`: they cannot be.
+    pub pins: Option<Pins>,
+    /// What forwards.
+    pub generation: Option<Generation>,
+    /// What was changed.
+    pub traces: Traces,
+}
+
+impl Estate {
+    /// Looks for it.
+    pub fn find() -> Self {
+        let traces = Traces::read().unwrap_or_default();
+        let found = Pins::of_this_namespace().and_then(|pins| Ok((pins.current()?, pins)));
+        match found {
+            Ok((generation, pins)) => Self { pins: Some(pins), generation, traces },
+            Err(error) => {
+                tracing::warn!("forwarding will end with this process: {error}");
+                Self { pins: None, generation: None, traces }
+            }
+        }
+    }
+
+    /// Whether a program goes on without its controller.
+    pub fn forwards(&self) -> bool {
+        self.generation.is_some()
+    }
+
+    /// What our own maps will mean.
+    pub fn about(&self, config: &Config, topology: &Topology) -> About {
+        let links = topology.interfaces().into_keys().collect();
+        let mode = self.generation.as_ref().map_or(Mode::Native, |it| it.about.mode);
+        aya::about(links, shape(config, topology), mode)
+    }
+
+    /// What we take over, if there is something.
+    pub fn heritage(&self, about: &About) -> Option<Heritage> {
+        let (pins, generation) = (self.pins.as_ref()?, self.generation.clone()?);
+        let number = generation.number;
+        let (heritage, why) = Heritage::judge(pins, generation, about);
+        match why {
+            None => tracing::info!(generation = number, "taking over from what still forwards"),
+            Some(why) => tracing::warn!(
+                generation = number,
+                "taking over from what still forwards, with counters and buckets of our own: {why}"
+            ),
+        }
+        Some(heritage)
+    }
+
+    /// The peers whose sessions were up.
+    pub fn expected(&self) -> Vec<PeerKey> {
+        let found = self.pins.as_ref().zip(self.generation.as_ref());
+        found.map(|(pins, generation)| AyaDataplane::peers_before(pins, generation)).unwrap_or_default()
+    }
+}
+
+/// A number that is the same as long as identifiers mean the same: those of attachments, circuits and policers.
+fn shape(config: &Config, topology: &Topology) -> u64 {
+    // The seed is fixed: another process must come to the same number.
+    let mut hasher = foldhash::fast::FixedState::with_seed(0).build_hasher();
+    for facts in topology.attachments() {
+        hasher.write(format!("{} {} {:?};", facts.id.0, facts.name, facts.tags).as_bytes());
+    }
+    for circuit in &config.circuits {
+        hasher.write(format!("{} {:?};", circuit.name, circuit.burst).as_bytes());
+    }
+    hasher.finish()
+}
+
+impl Controller {
+    /// Leaves forwarding to what was there before until these peers have said everything.
+    pub(super) fn wait_for(&mut self, expected: &[PeerKey]) {
+        let known = self.peers.iter().filter(|peer| expected.contains(&peer_key(peer)));
+        let known: Vec<_> = known.map(|peer| peer.session.id).collect();
+        tracing::info!(peers = known.len(), "adopted routes stay until these peers have sent all of theirs");
+        self.inherited = Some(Inherited::new(known, Instant::now() + PATIENCE));
+    }
+
+    /// Takes over once everything is known, or time is over.
+    pub(super) fn end_wait(&mut self) {
+        let now = Instant::now();
+        if !self.inherited.as_ref().is_some_and(|inherited| inherited.is_over(now)) {
+            return;
+        }
+        let Some(inherited) = self.inherited.take() else { return };
+        for peer in inherited.missing(now) {
+            let name = &self.peers[usize::from(peer.0)].name;
+            tracing::warn!(peer = name, "has not sent all of its routes in time: its adopted ones go");
+        }
+        let ports = self.forwarding.topology().ports();
+        match self.dataplane.take_over(&ports, self.about.clone()) {
+            Ok(()) => tracing::info!(routes = self.forwarding.sizes()["routes"], "forwarding taken over"),
+            Err(error) => {
+                tracing::error!(%error, "the program before goes on; trying again");
+                let again = now + Duration::from_secs(5);
+                self.inherited = Some(Inherited::new([crate::bgp::PeerId(u16::MAX)], again));
+            }
+        }
+    }
+
+    /// Notes for whoever comes after us whether a session is up.
+    pub(super) fn note_session(&mut self, peer: crate::bgp::PeerId, is_up: bool) {
+        if let Some(key) = self.peers.get(usize::from(peer.0)).map(peer_key) {
+            debug_assert!(key.attachment >= u32::from(fib_id(crate::config::AttachmentId(0)).0));
+            self.log_failure(|it| it.dataplane.note_session(key, is_up));
+        }
+    }
+}

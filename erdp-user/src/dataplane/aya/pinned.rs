@@ -1,0 +1,363 @@
+//! How one generation of the program follows another without a packet noticing.
+//!
+//! The next generation is loaded beside the one that forwards. Maps that hold *state* (counters, buckets, who is alive, who may
+//! speak BGP, the rings) are shared, if the records are of the same version and mean the same: both programs count in one place, so
+//! nothing is carried over and nothing counted is lost. Maps that hold *wishes* (routes, groups, next hops, ports, policers) are
+//! new and are filled as if nobody had been there. When they are complete, [`AyaDataplane::take_over`] replaces the program of
+//! each link in one step, or of none: what fails midway is put back.
+//!
+//! Where the records differ, buckets are copied just before (the old program still charges for some microseconds more, which is
+//! the error), and what the old program has counted is added to the new one's sums from then on.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use ::aya::{
+    Ebpf,
+    maps::{Array, Map, MapData, PerCpuArray},
+};
+use erdp_common::abi::{
+    self, ABI_VERSION, CpuCounters, DropSample, MAX_LINKS, MAX_PEERS, MAX_POLICERS, Meter, PeerKey,
+    SAMPLE_SLOTS, SampleBudget, counter,
+};
+use erdp_common::budget;
+
+use super::{
+    AyaDataplane, Dataplane, DataplaneError, MeterState, Mode, ROUTER, Raw, attach_losses, chain, xdp,
+};
+use crate::dataplane::{
+    Tally, bpffs,
+    pins::{About, Generation, PinError, Pins},
+};
+
+/// Maps of state, with the size of their values and how many there are; the rings have no values and a size of their own.
+const STATE: [(&str, usize, u32); 9] = [
+    ("COUNTERS", size_of::<CpuCounters>(), 1),
+    ("METERS", size_of::<Meter>(), counter::METERS),
+    ("BUCKETS", size_of::<abi::Bucket>(), MAX_POLICERS),
+    ("BUDGET_WORDS", size_of::<abi::Word>(), budget::SLOTS),
+    ("SAMPLE_BUDGETS", size_of::<SampleBudget>(), SAMPLE_SLOTS),
+    ("LINKS", size_of::<u64>(), MAX_LINKS),
+    ("PEERS", size_of::<u32>(), MAX_PEERS),
+    ("NEIGHBOURS_WANTED", 0, 64 * 1024),
+    ("DROP_SAMPLES", 0, 128 * 1024),
+];
+const _: () = assert!(size_of::<DropSample>() < 128 * 1024);
+
+/// The generation that forwards, and whether its state means the same to the next one.
+#[derive(Clone, Debug)]
+pub struct Heritage {
+    /// What forwards.
+    pub generation: Generation,
+    /// Maps of state are used on.
+    pub shares: bool,
+}
+
+impl Heritage {
+    /// Judges what is pinned by what the next generation would say about itself. The answer's second part says, where state is
+    /// not shared, why.
+    pub fn judge(pins: &Pins, generation: Generation, next: &About) -> (Self, Option<String>) {
+        let about = &generation.about;
+        let why = if about.abi != next.abi {
+            Some(format!("its records are of version {}, ours of {}", about.abi, next.abi))
+        } else if about.shape != next.shape || about.links != next.links {
+            Some("the configuration or the interfaces differ".to_owned())
+        } else {
+            let folder = pins.maps(generation.number);
+            STATE.iter().find_map(|(map, size, entries)| misfit(&folder.join(map), map, *size, *entries))
+        };
+        (Self { generation, shares: why.is_none() }, why)
+    }
+}
+
+/// Why a pinned map cannot be used on.
+fn misfit(path: &Path, map: &str, size: usize, entries: u32) -> Option<String> {
+    let info = match MapData::from_pin(path).and_then(|data| data.info()) {
+        Ok(info) => info,
+        Err(error) => return Some(format!("its map {map} cannot be opened: {}", chain(&error))),
+    };
+    let (size_there, entries_there) = (info.value_size() as usize, info.max_entries());
+    (size_there != size || entries_there != entries).then(|| {
+        format!(
+            "its map {map} has {entries_there} values of {size_there} bytes instead of {entries} of {size}"
+        )
+    })
+}
+
+/// Counts of the generation before, where its maps are not shared.
+struct Before {
+    counters: Option<PerCpuArray<MapData, Raw<CpuCounters>>>,
+    meters: Option<PerCpuArray<MapData, [u64; size_of::<Meter>() / 8]>>,
+    links: Option<(Array<MapData, u64>, Vec<u32>)>,
+}
+
+/// The pins of a loaded program.
+pub(super) struct Pinned {
+    pins: Pins,
+    number: u32,
+    heritage: Option<Heritage>,
+    before: Option<Before>,
+    is_complete: bool,
+}
+
+impl Pinned {
+    /// The folder for the next generation.
+    pub(super) fn begin(pins: Pins, heritage: Option<Heritage>) -> Result<Self, DataplaneError> {
+        let number = heritage.as_ref().map_or(1, |heritage| heritage.generation.number + 1);
+        // What a start that was killed has left without a link is nobody's.
+        if heritage.is_none() {
+            pins.remove()?;
+        }
+        pins.begin(number)?;
+        let before = heritage.as_ref().filter(|it| !it.shares).map(|it| Before::open(&pins, &it.generation));
+        Ok(Self { pins, number, heritage, before, is_complete: false })
+    }
+
+    pub(super) fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// The maps that are used on.
+    pub(super) fn shared(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
+        let heritage = self.heritage.as_ref().filter(|heritage| heritage.shares);
+        let folder = heritage.map(|heritage| self.pins.maps(heritage.generation.number));
+        folder.into_iter().flat_map(|folder| STATE.iter().map(move |(map, ..)| (*map, folder.join(map))))
+    }
+
+    /// Pins all maps. The dot of `.rodata` is not allowed in a name there, and nobody needs it: the programs hold theirs.
+    pub(super) fn pin_maps(&self, ebpf: &Ebpf) -> Result<(), DataplaneError> {
+        let folder = self.pins.maps(self.number);
+        for (name, map) in ebpf.maps().filter(|(name, _)| !name.contains('.')) {
+            map.pin(folder.join(name)).map_err(|error| DataplaneError::Load(chain(&error)))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn detach_all(&self) {
+        for (_, path) in self.pins.xdp_links() {
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(pin = %path.display(), %error, "detaching");
+            }
+        }
+    }
+}
+
+impl Drop for Pinned {
+    /// A start that has not come to its end leaves what was there before.
+    fn drop(&mut self) {
+        if self.is_complete {
+            return;
+        }
+        let undone = match &self.heritage {
+            Some(_) => self.pins.retire(self.number),
+            None => self.pins.remove().map(drop),
+        };
+        if let Err(error) = undone {
+            tracing::warn!(%error, "pins stay");
+        }
+    }
+}
+
+impl Before {
+    fn open(pins: &Pins, generation: &Generation) -> Self {
+        let folder = pins.maps(generation.number);
+        let open = |map: &str| MapData::from_pin(folder.join(map)).ok();
+        let fits =
+            |map: &str, size: usize, entries: u32| misfit(&folder.join(map), map, size, entries).is_none();
+        let counters = fits("COUNTERS", size_of::<CpuCounters>(), 1).then(|| open("COUNTERS")).flatten();
+        let meters = fits("METERS", size_of::<Meter>(), counter::METERS).then(|| open("METERS")).flatten();
+        let links = fits("LINKS", size_of::<u64>(), MAX_LINKS).then(|| open("LINKS")).flatten();
+        Self {
+            counters: counters.and_then(|data| Map::PerCpuArray(data).try_into().ok()),
+            meters: meters.and_then(|data| Map::PerCpuArray(data).try_into().ok()),
+            links: links
+                .and_then(|data| Some((Map::Array(data).try_into().ok()?, generation.about.links.clone()))),
+        }
+    }
+}
+
+/// A link that runs the new program already, to be put back if a later one fails.
+struct Replaced {
+    link: OwnedFd,
+    before: OwnedFd,
+}
+
+impl AyaDataplane {
+    /// Whether there is a generation before this one that still forwards.
+    pub fn waits(&self) -> bool {
+        self.pinned.as_ref().is_some_and(|pinned| pinned.heritage.is_some() && !pinned.is_complete)
+    }
+
+    /// Whether the program goes on when this process dies.
+    pub fn is_pinned(&self) -> bool {
+        self.pinned.as_ref().is_some_and(|pinned| pinned.is_complete)
+    }
+
+    /// The program runs on all ports from now on: links that are pinned get it in one step each, the others are made. All of them
+    /// or none.
+    pub fn take_over(&mut self, ports: &BTreeMap<u32, String>, about: About) -> Result<(), DataplaneError> {
+        let mode = about.mode;
+        if self.pinned.is_none() {
+            return ports.iter().try_for_each(|(ifindex, name)| self.attach(name, *ifindex, mode));
+        }
+        self.copy_buckets();
+        let (mut replaced, mut made) = (Vec::new(), Vec::new());
+        for (ifindex, name) in ports {
+            match self.take_port(*ifindex, name, mode) {
+                Ok(Some(one)) => replaced.push(one),
+                Ok(None) => made.push(*ifindex),
+                Err(error) => {
+                    self.put_back(replaced, &made);
+                    return Err(error);
+                }
+            }
+        }
+        if self.losses_counted {
+            let pins = self.pinned.as_ref().map(|pinned| pinned.pins.clone());
+            self.losses_counted = attach_losses(&mut self.ebpf, pins.as_ref())?;
+        }
+        self.complete(ports, about)
+    }
+
+    /// The new program on one port; the answer is what is needed to go back, if there was a link.
+    fn take_port(
+        &mut self,
+        ifindex: u32,
+        name: &str,
+        mode: Mode,
+    ) -> Result<Option<Replaced>, DataplaneError> {
+        let Some(pinned) = &self.pinned else { return Ok(None) };
+        let path = pinned.pins.xdp_link(ifindex);
+        let refused = |error: std::io::Error| DataplaneError::Attach {
+            interface: name.into(),
+            reason: error.to_string(),
+        };
+        if let Ok(link) = bpffs::open(&path) {
+            match bpffs::xdp_link(link.as_fd()) {
+                Ok(found) if found.ifindex == ifindex => {
+                    let before = bpffs::program(found.program).map_err(refused)?;
+                    let program = xdp(&mut self.ebpf, ROUTER)?;
+                    let program = program.fd().map_err(|error| DataplaneError::Load(chain(&error)))?;
+                    bpffs::update_link(link.as_fd(), program.as_fd()).map_err(refused)?;
+                    return Ok(Some(Replaced { link, before }));
+                }
+                // The interface that it was made for has gone, and with it what it did.
+                _ => fs::remove_file(&path).map_err(refused)?,
+            }
+        }
+        self.attach(name, ifindex, mode).map(|()| None)
+    }
+
+    fn put_back(&self, replaced: Vec<Replaced>, made: &[u32]) {
+        for Replaced { link, before } in replaced {
+            if let Err(error) = bpffs::update_link(link.as_fd(), before.as_fd()) {
+                tracing::error!(%error, "an interface keeps the new program");
+            }
+        }
+        for ifindex in made {
+            let pin = self.pinned.as_ref().map(|pinned| pinned.pins.xdp_link(*ifindex));
+            pin.into_iter().for_each(|pin| drop(fs::remove_file(pin)));
+        }
+    }
+
+    /// The generation is the one that forwards; the one before goes, but for its counts.
+    fn complete(&mut self, ports: &BTreeMap<u32, String>, about: About) -> Result<(), DataplaneError> {
+        let Some(pinned) = &mut self.pinned else { return Ok(()) };
+        pinned.pins.complete(&Generation { number: pinned.number, about })?;
+        pinned.is_complete = true;
+        for (_, path) in pinned.pins.xdp_links().filter(|(ifindex, _)| !ports.contains_key(ifindex)) {
+            // An interface that the configuration no longer has.
+            fs::remove_file(&path).map_err(|error| PinError::Io { path, error })?;
+        }
+        if let Some(heritage) = pinned.heritage.take() {
+            pinned.pins.retire(heritage.generation.number)?;
+        }
+        Ok(())
+    }
+
+    /// What a policer has seen goes on where its bucket is a new one.
+    fn copy_buckets(&mut self) {
+        let Some(heritage) = self.pinned.as_ref().and_then(|it| it.heritage.as_ref().map(|h| (it, h))) else {
+            return;
+        };
+        let (pinned, Heritage { generation, shares }) = heritage;
+        let path = pinned.pins.maps(generation.number).join("BUCKETS");
+        if *shares || misfit(&path, "BUCKETS", size_of::<abi::Bucket>(), MAX_POLICERS).is_some() {
+            return;
+        }
+        let Ok(data) = MapData::from_pin(&path) else { return };
+        let Ok(before): Result<Array<MapData, [u64; 4]>, _> = Map::Array(data).try_into() else { return };
+        for id in 0..MAX_POLICERS {
+            if let Ok(words) = before.get(&id, 0)
+                && words != [0; 4]
+                && let Err(error) = self.buckets.set(id, words, 0)
+            {
+                tracing::warn!(policer = id, %error, "a bucket begins full");
+            }
+        }
+    }
+
+    /// Removes every pin: the end for good.
+    pub fn release(&mut self) -> Result<(), DataplaneError> {
+        if let Some(pinned) = &mut self.pinned {
+            pinned.pins.remove()?;
+            pinned.is_complete = true;
+        }
+        Ok(())
+    }
+
+    /// Carrier as the generation before numbers it, while that one forwards on maps of its own.
+    pub fn link_before(&mut self, ifindex: u32, alive: bool) -> Result<(), DataplaneError> {
+        let before = self.pinned.as_mut().and_then(|pinned| pinned.before.as_mut());
+        let Some((map, links)) = before.and_then(|before| before.links.as_mut()) else { return Ok(()) };
+        let Some(at) = links.iter().position(|other| *other == ifindex) else { return Ok(()) };
+        let written = map.set(at as u32 + 1, u64::from(alive), 0);
+        written.map_err(|error| DataplaneError::Map { map: "LINKS", reason: chain(&error) })
+    }
+
+    /// What the generation before has counted, slot by slot.
+    pub(super) fn counted_before(&self, slots: &mut [Tally]) {
+        let before = self.pinned.as_ref().and_then(|pinned| pinned.before.as_ref());
+        let Some(counters) = before.and_then(|before| before.counters.as_ref()) else { return };
+        for cpu in counters.get(&0, 0).iter().flat_map(|cpus| cpus.iter()) {
+            slots.iter_mut().zip(cpu.0.slots).for_each(|(sum, count)| *sum += count.into());
+        }
+    }
+
+    /// What the generation before has metered.
+    pub(super) fn metered_before(&self, slot: u32) -> Vec<MeterState> {
+        let before = self.pinned.as_ref().and_then(|pinned| pinned.before.as_ref());
+        let cpus = before.and_then(|before| before.meters.as_ref()?.get(&slot, 0).ok());
+        cpus.map(|cpus| cpus.iter().map(|words| MeterState::read(*words)).collect()).unwrap_or_default()
+    }
+
+    /// The peers whose sessions were up when the generation before lost its controller.
+    pub fn peers_before(pins: &Pins, generation: &Generation) -> Vec<PeerKey> {
+        let data = MapData::from_pin(pins.maps(generation.number).join("PEERS")).ok();
+        let map = data.and_then(|data| Map::HashMap(data).try_into().ok());
+        let map: Option<::aya::maps::HashMap<MapData, Raw<PeerKey>, u32>> = map;
+        let entries = map.iter().flat_map(|map| map.iter().flatten());
+        entries.filter(|(_, state)| *state == PEER_UP).map(|(key, _)| key.0).collect::<Vec<_>>()
+    }
+
+    /// Notes whether a peer's session is up, for whoever comes after us.
+    pub fn note_session(&mut self, key: PeerKey, is_up: bool) -> Result<(), DataplaneError> {
+        let state = if is_up { PEER_UP } else { PEER_KNOWN };
+        let written = self.peers.insert(Raw(key), state, 0);
+        written.map_err(|error| DataplaneError::Map { map: "PEERS", reason: chain(&error) })
+    }
+}
+
+/// A peer that may speak BGP; the program looks no further.
+pub(super) const PEER_KNOWN: u32 = 1;
+/// One whose session is established.
+const PEER_UP: u32 = 2;
+
+/// What this build says about its maps, for interfaces in the order of their liveness words.
+pub fn about(links: Vec<u32>, shape: u64, mode: Mode) -> About {
+    About { abi: ABI_VERSION, mode, links, shape }
+}

@@ -1,0 +1,128 @@
+//! The controller is killed, restarted and replaced while numbered packets flow: none of them is lost, nothing that was counted is
+//! forgotten.
+//!
+//! Peers that know no graceful restart forget our routes when a session ends. So that only the edge is judged here, their kernels
+//! have the same routes once more, with a metric that makes them the last resort.
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use erdp_tests::{
+    checks::converge,
+    edge::{self, Edge},
+    lab::{Lab, cleanup, plan},
+    run::{self, Running},
+    traffic::{counts::xdp_mode, probe::Probe},
+};
+use nix::sys::signal::Signal;
+
+/// Datagrams a second of the probe beside a crash.
+const RATE: u32 = 5_000;
+const FLOW: u16 = 41_000;
+
+/// The routes without BGP: at the customer, and at the MSEEs back to it.
+fn last_resort(lab: &Lab) -> Result<()> {
+    let routes = [
+        ("ce", plan::VNET_IPV4, plan::CE.ipv4.1),
+        ("msee1", plan::CUSTOMER_IPV4, plan::PRIMARY.ipv4.0),
+        ("msee2", plan::CUSTOMER_IPV4, plan::SECONDARY.ipv4.0),
+    ];
+    for (namespace, to, via) in routes {
+        lab.namespace(namespace)?.ip(&format!("route add {to} via {via} metric 4000"))?;
+    }
+    Ok(())
+}
+
+/// Waits until the daemon's log says `text`.
+fn until_logged(edge: &mut Edge, text: &str, patience: Duration) -> Result<Duration> {
+    let begin = Instant::now();
+    while !fs::read_to_string(edge.process().log())?.contains(text) {
+        edge.must_run()?;
+        if begin.elapsed() > patience {
+            bail!("`{text}` was not logged within {patience:?}:\n{}", edge.process().tail(20));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(begin.elapsed())
+}
+
+#[test]
+fn a_killed_controller_forwards_on_and_the_next_one_takes_over_without_a_loss() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let mut tell = run::teller();
+    let Running { mut edge, mut lab } = run::up(&mut tell)?;
+    converge::wait(&mut lab, &mut edge, &mut tell)?;
+    last_resort(&lab)?;
+    let before = edge.counters()?;
+    let probe = Probe::start_at(&lab, false, FLOW, RATE)?;
+    thread::sleep(Duration::from_secs(1));
+
+    edge.process().signal(Signal::SIGKILL)?;
+    edge.process().wait(Duration::from_secs(5))?;
+    let mode = xdp_mode(lab.namespace("edge")?, plan::CE.far.1)?;
+    ensure!(mode == "native", "after SIGKILL the program on {} is {mode}", plan::CE.far.1);
+    thread::sleep(Duration::from_secs(2));
+    drop(edge);
+    let mut edge = Edge::start(&lab)?;
+    let waited = until_logged(&mut edge, "forwarding taken over", Duration::from_secs(60))?;
+    tell(&format!("forwarding taken over {waited:?} after the start"));
+    converge::wait(&mut lab, &mut edge, &mut tell)?;
+    thread::sleep(Duration::from_secs(1));
+    let report = probe.stop()?;
+    tell(&format!("SIGKILL, 2 s without a controller, restart: {report:?}"));
+    ensure!(report.lost == 0 && report.sent > u64::from(RATE) * 4, "{report:?}");
+    let after = edge.counters()?;
+    let counted = after.tx.packets - before.tx.packets;
+    ensure!(counted >= report.received, "{counted} packets counted, {} went through", report.received);
+    ensure!(after.unexplained() == 0, "{} packets unexplained", after.unexplained());
+
+    // The end for good leaves nothing.
+    let name = format!("{}-edge", lab.name());
+    let own = || cleanup::pins().into_iter().find(|(_, owner)| *owner == name);
+    ensure!(own().is_some(), "nothing is pinned");
+    edge.process().signal(Signal::SIGTERM)?;
+    let ended = edge.process().wait(Duration::from_secs(10))?;
+    ensure!(ended.success(), "{ended}:\n{}", edge.process().tail(20));
+    ensure!(own().is_none(), "pins stay: {:?}", own());
+    let mode = xdp_mode(lab.namespace("edge")?, plan::CE.far.1)?;
+    ensure!(mode == "none", "after SIGTERM the program on {} is {mode}", plan::CE.far.1);
+    Ok(())
+}
+
+#[test]
+fn uninstall_removes_what_a_killed_controller_has_left_and_refuses_a_running_one() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let mut tell = run::teller();
+    let lab = Lab::up(&mut tell)?;
+    let mut edge = Edge::start(&lab)?;
+    until_logged(&mut edge, "running", Duration::from_secs(20))?;
+    let namespace = lab.namespace("edge")?;
+    let uninstall = || -> Result<(bool, String)> {
+        let output =
+            namespace.command(edge::binary()?)?.arg("uninstall").output().context("erdp uninstall")?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+    };
+    let (done, said) = uninstall()?;
+    ensure!(!done && said.contains("stop it"), "{said}");
+    edge.process().signal(Signal::SIGKILL)?;
+    edge.process().wait(Duration::from_secs(5))?;
+    let addresses = namespace.ip("-o address show")?;
+    ensure!(addresses.contains(plan::PRIMARY.ipv4.0), "{addresses}");
+    let (done, said) = uninstall()?;
+    tell(&said);
+    ensure!(done && said.contains("pins") && said.contains(plan::PRIMARY.ipv4.0), "{said}");
+    ensure!(xdp_mode(namespace, plan::CE.far.1)? == "none", "the program is still attached");
+    let addresses = namespace.ip("-o address show")?;
+    ensure!(!addresses.contains(plan::PRIMARY.ipv4.0), "{addresses}");
+    let (done, said) = uninstall()?;
+    ensure!(done && said.contains("nothing of erdp"), "{said}");
+    Ok(())
+}
