@@ -34,6 +34,8 @@ impl Controller {
             Request::Metrics => self.metrics().map(Value::from),
             Request::Ready => Ok(self.unready().into()),
             Request::Explain(question) => self.explain(question),
+            // The server has passed it on another way.
+            Request::HandOver { .. } => Err("not a question".into()),
         };
         result.map_or_else(Reply::Error, Reply::Ok)
     }
