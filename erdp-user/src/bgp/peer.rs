@@ -141,26 +141,36 @@ pub(super) fn new(
     task(session, Instant::now(), Vec::new(), events)
 }
 
-/// As [`new`], with a session that another task has given up; the answer's first part is what was agreed on.
-pub(super) fn resume(
-    config: PeerConfig,
-    events: mpsc::Sender<PeerEvent>,
-    seed: u64,
-    handed: Handed,
-) -> Result<
-    (SessionFacts, (PeerHandle, mpsc::Sender<TcpStream>, impl Future<Output = ()> + Send)),
-    (PeerConfig, String),
-> {
+/// A session that another task has given up, ready to go on.
+pub(super) struct Resumed {
+    session: Session,
+    start: Instant,
+    link: Link,
+    /// What was agreed on.
+    pub facts: SessionFacts,
+}
+
+/// Takes a session up that another task has given up.
+pub(super) fn resume(config: PeerConfig, seed: u64, handed: Handed) -> Result<Resumed, String> {
     let age = Duration::from_millis(handed.state.established_ms);
     let now = Instant::now();
     // A machine that was started later than the session: its age is lost, and nothing depends on it.
     let (start, age) = now.checked_sub(age).map_or((now, Duration::ZERO), |start| (start, age));
     let stream = handed.stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(handed.stream));
-    let stream = stream.map_err(|error| (config.clone(), error.to_string()))?;
-    let (session, id, facts) =
-        Session::resume(config.clone(), seed, handed.state, Moment(age)).map_err(|error| (config, error))?;
+    let stream = stream.map_err(|error| error.to_string())?;
+    let (session, id, facts) = Session::resume(config, seed, handed.state, Moment(age))?;
     let link = Link { id, stream, unwritten: handed.unwritten, written: 0 };
-    Ok((facts, task(session, start, vec![link], events)))
+    Ok(Resumed { session, start, link, facts })
+}
+
+impl Resumed {
+    /// As [`new`].
+    pub fn task(
+        self,
+        events: mpsc::Sender<PeerEvent>,
+    ) -> (PeerHandle, mpsc::Sender<TcpStream>, impl Future<Output = ()> + Send) {
+        task(self.session, self.start, vec![self.link], events)
+    }
 }
 
 fn task(

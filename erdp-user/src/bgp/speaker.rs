@@ -52,13 +52,15 @@ impl Speaker {
     /// the connection is closed and a new session started, and the error says why.
     pub async fn resume(&mut self, config: PeerConfig, handed: Handed) -> Result<SessionFacts, String> {
         let seed = RandomState::new().hash_one(config.id);
-        match peer::resume(config.clone(), self.events.clone(), seed, handed) {
-            Ok((facts, (handle, accepted, task))) => {
+        match peer::resume(config.clone(), seed, handed) {
+            Ok(resumed) => {
+                let facts = resumed.facts.clone();
+                let (handle, accepted, task) = resumed.task(self.events.clone());
                 let _ = self.admissions.send(Order::Admit(Box::new(config.clone()), accepted)).await;
                 self.peers.insert(config.id, (handle, tokio::spawn(task)));
                 Ok(facts)
             }
-            Err((config, error)) => {
+            Err(error) => {
                 self.add(config).await;
                 Err(error)
             }

@@ -140,6 +140,7 @@ impl Controller {
         value["unexplained"] = counters.unexplained().into();
         value["losses_counted"] = self.dataplane.counts_losses().into();
         value["fib"] = json!(self.forwarding.sizes());
+        value["reconciled"] = self.reconciled.show();
         Ok(value)
     }
 

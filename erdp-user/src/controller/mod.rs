@@ -2,7 +2,7 @@
 //! is no lock and no order to get wrong.
 //!
 //! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`estate`] (what an edge before us
-//! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`answers`] (what `erdp show` and
+//! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`reconcile`] (the maps are what was written), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
 //! (`erdp set`), `control_ports` (the kernel's way to tagged attachments), `drops` (the last dropped frames), `telemetry` (metrics
 //! and readiness), `supervisor` (what the service manager is told), [`uninstall`] (what an edge has left that no longer runs), this
@@ -25,6 +25,7 @@ pub mod hand_over;
 mod inherit;
 pub mod limits;
 mod policy;
+mod reconcile;
 pub mod start;
 mod supervisor;
 mod telemetry;
@@ -83,6 +84,7 @@ pub struct Controller {
     telemetry: telemetry::Telemetry,
     supervisor: supervisor::Supervisor,
     started: Instant,
+    reconciled: reconcile::Reconciled,
     /// What the operator has changed since the start.
     settings: Vec<(String, CircuitChange)>,
 }
@@ -167,6 +169,7 @@ impl Controller {
                     self.supervisor.alive();
                     self.take_rates();
                     self.resolve_wanted().await;
+                    self.reconcile();
                 }
             }
             self.settle().await;

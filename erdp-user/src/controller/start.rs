@@ -375,6 +375,7 @@ impl Controller {
             telemetry: Default::default(),
             supervisor: super::supervisor::Supervisor::from_environment(),
             started: Instant::now(),
+            reconciled: Default::default(),
             settings: Vec::new(),
             kernel,
             peers,

@@ -181,7 +181,7 @@ impl Before {
 }
 
 /// A link that runs the new program already, to be put back if a later one fails.
-struct Replaced {
+pub(super) struct Replaced {
     link: OwnedFd,
     before: OwnedFd,
 }
@@ -224,7 +224,7 @@ impl AyaDataplane {
     }
 
     /// The new program on one port; the answer is what is needed to go back, if there was a link.
-    fn take_port(
+    pub(super) fn take_port(
         &mut self,
         ifindex: u32,
         name: &str,
