@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -49,7 +49,7 @@ fn own_pins(namespace: &str) -> Result<PathBuf> {
     found.map(|(path, _)| path).with_context(|| format!("{namespace} has pinned nothing"))
 }
 
-fn array<const BYTES: usize>(pins: &PathBuf, map: &str) -> Result<Array<MapData, [u8; BYTES]>> {
+fn array<const BYTES: usize>(pins: &Path, map: &str) -> Result<Array<MapData, [u8; BYTES]>> {
     let data = MapData::from_pin(pins.join("maps-1").join(map))?;
     Ok(Map::Array(data).try_into()?)
 }
@@ -99,7 +99,7 @@ fn what_somebody_else_changes_in_a_map_is_put_right_within_a_second() -> Result<
 /// Writes nonsense into one value and waits until what was there is there again, and counted.
 fn spoil<const BYTES: usize>(
     edge: &Edge,
-    pins: &PathBuf,
+    pins: &Path,
     map: &str,
     at: u32,
     tell: &mut dyn FnMut(&str),
