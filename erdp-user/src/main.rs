@@ -43,6 +43,13 @@ enum Command {
         /// Log every dropped packet (aya-log): for a lab, not for load
         #[arg(long)]
         log_drops: bool,
+        /// Planned restart or upgrade: take sessions, routes and links over from the `erdp run` behind the control socket, which
+        /// then ends; no session and no packet notices. Without one there, an ordinary start
+        #[arg(long)]
+        take_over: bool,
+        /// Call the maps' records another version, for tests of upgrades
+        #[arg(long, hide = true)]
+        as_abi: Option<u32>,
     },
     /// Undo what an `erdp run` that was killed has left in this network namespace: forwarding ends
     ///
@@ -131,8 +138,8 @@ enum Set {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config, control, allow_generic, log_drops } => {
-            run(Options { config, control, allow_generic, log_drops })
+        Command::Run { config, control, allow_generic, log_drops, take_over, as_abi } => {
+            run(Options { config, control, allow_generic, log_drops, take_over, as_abi })
         }
         Command::Uninstall => uninstall(),
         Command::Check { config, allow_generic } => match start::check(&config, allow_generic) {

@@ -211,6 +211,20 @@ impl Edge {
         Ok(Edge { process, binary, control, questions: folder.join("questions") })
     }
 
+    /// Starts another `erdp run` that is to take this one's work over; `words` are more of its options. Its log is
+    /// `folder`/erdp-next.log.
+    ///
+    /// # Errors
+    /// As [`Edge::start`].
+    pub fn successor(&self, namespace: &Namespace, folder: &Path, words: &[&str]) -> Result<Edge> {
+        let mut command = namespace.command(&self.binary)?;
+        command.arg("run").arg("--config").arg(folder.join("edge.toml")).arg("--control").arg(&self.control);
+        command.arg("--take-over").args(words);
+        let process = Process::start("erdp-next", command, folder)?;
+        let (binary, control) = (self.binary.clone(), self.control.clone());
+        Ok(Edge { process, binary, control, questions: self.questions.clone() })
+    }
+
     /// An error with the end of its log if it has ended.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use erdp_tests::{
     checks::converge,
     edge::{self, Edge},
-    lab::{Lab, cleanup, plan},
+    lab::{Lab, bird, cleanup, frr, plan},
     run::{self, Running},
     traffic::{counts::xdp_mode, probe::Probe},
 };
@@ -21,6 +21,8 @@ use nix::sys::signal::Signal;
 
 /// Datagrams a second of the probe beside a crash.
 const RATE: u32 = 5_000;
+/// Beside a planned restart.
+const PLANNED_RATE: u32 = 20_000;
 const FLOW: u16 = 41_000;
 
 /// The routes without BGP: at the customer, and at the MSEEs back to it.
@@ -36,7 +38,7 @@ fn last_resort(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the daemon's log says `text`.
+/// Waits until the daemon's log says `text`; colours and signs between words do not count.
 fn until_logged(edge: &mut Edge, text: &str, patience: Duration) -> Result<Duration> {
     let begin = Instant::now();
     while !fs::read_to_string(edge.process().log())?.contains(text) {
@@ -91,6 +93,87 @@ fn a_killed_controller_forwards_on_and_the_next_one_takes_over_without_a_loss() 
     ensure!(own().is_none(), "pins stay: {:?}", own());
     let mode = xdp_mode(lab.namespace("edge")?, plan::CE.far.1)?;
     ensure!(mode == "none", "after SIGTERM the program on {} is {mode}", plan::CE.far.1);
+    Ok(())
+}
+
+/// What the peers say of their sessions with the edge, BIRD with the time of the last change, FRR with how often one came and went.
+fn sessions_of_peers(lab: &Lab) -> Result<Vec<String>> {
+    let mut said = Vec::new();
+    for namespace in ["ce", "msee2"] {
+        let lines = bird::ask(lab, namespace, &["show", "protocols"])?;
+        let of_edge = lines.lines().filter(|line| line.starts_with("edge"));
+        said.extend(of_edge.map(|line| format!("BIRD {namespace}: {line}")));
+    }
+    for address in [plan::PRIMARY.ipv4.0, plan::PRIMARY.ipv6.0] {
+        let json = frr::ask(lab, "msee1", &format!("show bgp neighbors {address} json"))?;
+        let value: serde_json::Value = serde_json::from_str(&json).context("FRR's JSON")?;
+        let of = |key: &str| value[address][key].clone();
+        said.push(format!(
+            "FRR msee1: {address} {} established {} dropped {}",
+            of("bgpState"),
+            of("connectionsEstablished"),
+            of("connectionsDropped"),
+        ));
+    }
+    ensure!(said.len() == 6 && said.iter().all(|line| line.contains("Established")), "{said:?}");
+    Ok(said)
+}
+
+/// Another process takes over under load, with these options: nothing is lost, no session changes.
+fn planned(lab: &mut Lab, mut edge: Edge, words: &[&str], tell: &mut dyn FnMut(&str)) -> Result<Edge> {
+    let sessions = sessions_of_peers(lab)?;
+    let counters = edge.counters()?;
+    let probe = Probe::start_at(lab, false, FLOW, PLANNED_RATE)?;
+    thread::sleep(Duration::from_secs(1));
+    let mut next = edge.successor(lab.namespace("edge")?, lab.folder(), words)?;
+    let waited = until_logged(&mut next, "running peers", Duration::from_secs(60))?;
+    let mut last = counters.rx.packets;
+    let mut seen = 0;
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(2) {
+        let now = next.counters()?.rx.packets;
+        ensure!(now >= last, "the counter went from {last} to {now}");
+        (last, seen) = (now, seen + 1);
+    }
+    let ended = edge.process().wait(Duration::from_secs(5))?;
+    ensure!(ended.success(), "the old process ended with {ended}:\n{}", edge.process().tail(20));
+    let report = probe.stop()?;
+    tell(&format!(
+        "taken over within {waited:?} of its start {words:?}; counters read {seen} times; {report:?}"
+    ));
+    ensure!(
+        report.lost == 0 && report.sent > u64::from(PLANNED_RATE) * 3,
+        "{report:?}\n{}",
+        next.process().tail(20)
+    );
+    let after = sessions_of_peers(lab)?;
+    ensure!(sessions == after, "sessions before and after: {sessions:#?} {after:#?}");
+    sessions.iter().for_each(|line| tell(&format!("unchanged: {line}")));
+    converge::wait(lab, &mut next, tell)?;
+    let unexplained = next.counters()?.unexplained();
+    ensure!(unexplained == 0, "{unexplained} packets unexplained");
+    Ok(next)
+}
+
+#[test]
+fn a_planned_restart_and_an_upgrade_lose_nothing_and_no_session_changes() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let mut tell = run::teller();
+    let Running { mut edge, mut lab } = run::up(&mut tell)?;
+    converge::wait(&mut lab, &mut edge, &mut tell)?;
+    let edge = planned(&mut lab, edge, &[], &mut tell)?;
+    // The log of the next one must be a new file.
+    fs::rename(lab.folder().join("erdp-next.log"), lab.folder().join("erdp-second.log"))?;
+    let mut edge = planned(&mut lab, edge, &["--as-abi", "1000"], &mut tell)?;
+    edge.process().signal(Signal::SIGTERM)?;
+    let ended = edge.process().wait(Duration::from_secs(10))?;
+    ensure!(ended.success(), "{ended}:\n{}", edge.process().tail(20));
+    let name = format!("{}-edge", lab.name());
+    ensure!(cleanup::pins().iter().all(|(_, owner)| *owner != name), "pins stay");
+    let addresses = lab.namespace("edge")?.ip("-o address show")?;
+    ensure!(!addresses.contains(plan::PRIMARY.ipv4.0), "an address stays: {addresses}");
     Ok(())
 }
 

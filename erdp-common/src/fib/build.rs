@@ -237,6 +237,17 @@ impl<S: Store> Fib<S> {
         self.pool.used()
     }
 
+    /// Lines that a look-up may read.
+    pub fn lines_taken(&self) -> u32 {
+        self.pool.taken()
+    }
+
+    /// Puts right what somebody else has changed in these lines; the answer is how many words were wrong.
+    pub fn repair(&mut self, from: u32, lines: u32) -> u32 {
+        let lines = lines.min(self.pool.taken().saturating_sub(from));
+        self.pool.store.repair(from, lines)
+    }
+
     /// A new, empty table: takes 256 KiB for its root.
     pub fn create_table(&mut self) -> Result<Table, PoolFull> {
         let root = self.pool.take_root(ROOT_LINES).ok_or(self.full(ROOT_LINES))?;

@@ -31,6 +31,11 @@ pub trait Store {
     fn word(&self, line: u32, at: usize) -> u64;
     /// Publishes a word by a single aligned store.
     fn publish(&mut self, line: u32, at: usize, word: u64);
+    /// Compares the first `lines` lines from line `from` on with what was published, and puts right what differs; the answer is how
+    /// many words did. A store that nobody else can write has nothing to compare.
+    fn repair(&mut self, _from: u32, _lines: u32) -> u32 {
+        0
+    }
     /// Waits until every look-up that has begun before is over. `false`: it cannot be told, so only time can.
     fn wait_for_readers(&mut self) -> bool;
 }
@@ -44,6 +49,9 @@ impl<S: Store + ?Sized> Store for Box<S> {
     }
     fn publish(&mut self, line: u32, at: usize, word: u64) {
         (**self).publish(line, at, word);
+    }
+    fn repair(&mut self, from: u32, lines: u32) -> u32 {
+        (**self).repair(from, lines)
     }
     fn wait_for_readers(&mut self) -> bool {
         (**self).wait_for_readers()
@@ -83,6 +91,11 @@ impl<S: Store> Pool<S> {
     pub fn new(store: S) -> Self {
         let (free, free_order, retired) = (Default::default(), Vec::new(), VecDeque::new());
         Self { store, next: 0, used: 0, free, free_order, retired }
+    }
+
+    /// Lines that have ever been taken: no entry leads beyond.
+    pub fn taken(&self) -> u32 {
+        self.next
     }
 
     /// Lines in use.

@@ -27,7 +27,7 @@ impl fmt::Display for Asn {
 }
 
 /// Where the origin of a route said it had it from (RFC 4271 section 5.1.1); the order is that of preference.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
     /// Interior to the originating AS; the most preferred.
@@ -40,7 +40,7 @@ pub enum Origin {
 }
 
 /// One segment of an AS_PATH.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AsPathSegment {
     /// AS numbers in the order of the path, the neighbour's first.
     Sequence(Vec<Asn>),
@@ -64,7 +64,7 @@ impl AsPathSegment {
 }
 
 /// The AS_PATH: the autonomous systems a route has crossed, the nearest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AsPath {
     /// The segments in wire order.
     pub segments: Vec<AsPathSegment>,
@@ -152,7 +152,7 @@ impl fmt::Display for AsPath {
 }
 
 /// A community of RFC 1997: the AS number in the upper half, its value in the lower.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Community(pub u32);
 
@@ -170,7 +170,7 @@ impl fmt::Display for Community {
 }
 
 /// A large community of RFC 8092: the AS whose meaning it is, and the two parts of its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LargeCommunity(pub u32, pub u32, pub u32);
 
 impl fmt::Display for LargeCommunity {
@@ -180,7 +180,7 @@ impl fmt::Display for LargeCommunity {
 }
 
 /// AGGREGATOR: who formed an aggregate (RFC 4271 section 5.1.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Aggregator {
     /// The aggregating AS.
     pub asn: Asn,
@@ -189,7 +189,7 @@ pub struct Aggregator {
 }
 
 /// An optional transitive attribute ERDP does not interpret but must pass on (RFC 4271 section 5).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RawAttribute {
     /// The flags octet as received; Partial is added when it is passed on.
     pub flags: u8,
@@ -200,7 +200,7 @@ pub struct RawAttribute {
 }
 
 /// Everything a set of prefixes shares. Compared as a value: equal attributes mean routes may travel in one UPDATE.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PathAttributes {
     /// ORIGIN.
     pub origin: Origin,
@@ -249,7 +249,7 @@ impl PathAttributes {
 }
 
 /// One change of routes: what is gone, what is there and by which attributes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Update {
     /// Prefixes no longer reachable through the sender, of either family.
     pub withdrawn: Vec<IpNet>,
@@ -264,7 +264,7 @@ pub struct Update {
 }
 
 /// Marks around a repeated family (RFC 7313 section 3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RefreshMark {
     /// BoRR: what is not told again before the end is gone.
     Begin(Family),

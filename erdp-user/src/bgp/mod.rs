@@ -45,8 +45,8 @@ pub use attributes::{
 pub use capabilities::{GracefulRestart, Kept, Role};
 pub use listen::{ListenError, Listener, Refused};
 pub use notification::{Cease, DownReason, Notification};
-pub use peer::{PeerHandle, PeerStatus};
-pub use session::{Action, ConnId, Counters, Loss, Moment, Session, State};
+pub use peer::{Handed, PeerHandle, PeerStatus};
+pub use session::{Action, ConnId, Counters, Loss, Moment, Session, SessionState, State};
 pub use speaker::Speaker;
 
 /// TCP port of BGP.

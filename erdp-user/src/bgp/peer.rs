@@ -13,14 +13,14 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, Ready};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::{
     Action, Asn, ConnId, Counters, Loss, Moment, PeerCommand, PeerConfig, PeerEvent, PeerId, Session,
-    SessionFacts, State, socket,
+    SessionFacts, SessionState, State, Update, socket,
 };
 
 /// Bytes that may wait for a slow peer before no more routes are taken for it.
@@ -65,7 +65,26 @@ pub struct PeerHandle {
     config: PeerConfig,
     routes: mpsc::Sender<PeerCommand>,
     orders: mpsc::Sender<PeerCommand>,
+    hand_over: mpsc::Sender<HandOver>,
     status: watch::Receiver<(PeerStatus, Instant)>,
+}
+
+/// An established session, with its connection, that its task has given up.
+#[derive(Debug)]
+pub struct Handed {
+    /// What the protocol must know.
+    pub state: SessionState,
+    /// The connection.
+    pub stream: std::net::TcpStream,
+    /// What is to be written to it first.
+    pub unwritten: Vec<u8>,
+}
+
+/// The order to give a session up: updates that its controller has still for it, and where it goes, with the events that were not
+/// told; without it, it was not established and is closed without a word.
+pub(super) struct HandOver {
+    updates: Vec<Update>,
+    taken: oneshot::Sender<(Option<Handed>, Vec<PeerEvent>)>,
 }
 
 impl PeerHandle {
@@ -80,6 +99,14 @@ impl PeerHandle {
         status.state_secs = since.elapsed().as_secs();
         status.uptime_s = (status.state == State::Established).then_some(status.state_secs);
         status
+    }
+
+    /// Has the task give its session up and end; these updates are sent over it first, or by whoever gets it.
+    pub(super) async fn hand_over(&self, updates: Vec<Update>) -> (Option<Handed>, Vec<PeerEvent>) {
+        let (taken, handed) = oneshot::channel();
+        // A task that has ended has nothing to give.
+        let _ = self.hand_over.send(HandOver { updates, taken }).await;
+        handed.await.unwrap_or_default()
     }
 
     /// Hands a command over if there is room, else gives it back. Never waits: the controller must not wait for a slow peer.
@@ -110,11 +137,53 @@ pub(super) fn new(
     events: mpsc::Sender<PeerEvent>,
     seed: u64,
 ) -> (PeerHandle, mpsc::Sender<TcpStream>, impl Future<Output = ()> + Send) {
+    let session = Session::new(config, seed);
+    task(session, Instant::now(), Vec::new(), events)
+}
+
+/// A session that another task has given up, ready to go on.
+pub(super) struct Resumed {
+    session: Session,
+    start: Instant,
+    link: Link,
+    /// What was agreed on.
+    pub facts: SessionFacts,
+}
+
+/// Takes a session up that another task has given up.
+pub(super) fn resume(config: PeerConfig, seed: u64, handed: Handed) -> Result<Resumed, String> {
+    let age = Duration::from_millis(handed.state.established_ms);
+    let now = Instant::now();
+    // A machine that was started later than the session: its age is lost, and nothing depends on it.
+    let (start, age) = now.checked_sub(age).map_or((now, Duration::ZERO), |start| (start, age));
+    let stream = handed.stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(handed.stream));
+    let stream = stream.map_err(|error| error.to_string())?;
+    let (session, id, facts) = Session::resume(config, seed, handed.state, Moment(age))?;
+    let link = Link { id, stream, unwritten: handed.unwritten, written: 0 };
+    Ok(Resumed { session, start, link, facts })
+}
+
+impl Resumed {
+    /// As [`new`].
+    pub fn task(
+        self,
+        events: mpsc::Sender<PeerEvent>,
+    ) -> (PeerHandle, mpsc::Sender<TcpStream>, impl Future<Output = ()> + Send) {
+        task(self.session, self.start, vec![self.link], events)
+    }
+}
+
+fn task(
+    session: Session,
+    start: Instant,
+    links: Vec<Link>,
+    events: mpsc::Sender<PeerEvent>,
+) -> (PeerHandle, mpsc::Sender<TcpStream>, impl Future<Output = ()> + Send) {
+    let config = session.config().clone();
     let (routes_in, routes) = mpsc::channel(ROUTES_QUEUED);
     let (orders_in, orders) = mpsc::channel(ORDERS_QUEUED);
+    let (hand_over_in, hand_over) = mpsc::channel(1);
     let (accepted_in, accepted) = mpsc::channel(ORDERS_QUEUED);
-    let start = Instant::now();
-    let session = Session::new(config.clone(), seed);
     let status = PeerStatus {
         peer: config.id,
         remote: config.remote,
@@ -122,7 +191,7 @@ pub(super) fn new(
         state: session.state(),
         state_secs: 0,
         uptime_s: None,
-        facts: None,
+        facts: session.facts().cloned(),
         counters: session.counters(),
         last_error: None,
         last_fault: None,
@@ -133,17 +202,22 @@ pub(super) fn new(
         start,
         routes,
         orders,
+        hand_over,
         accepted,
         events,
         status: status_in,
-        links: Vec::new(),
+        links,
         dialling: None,
         untold: VecDeque::new(),
         lingering: JoinSet::new(),
         stopping: false,
         buffer: vec![0; READ_BYTES],
     };
-    (PeerHandle { config, routes: routes_in, orders: orders_in, status }, accepted_in, driver.run())
+    (
+        PeerHandle { config, routes: routes_in, orders: orders_in, hand_over: hand_over_in, status },
+        accepted_in,
+        driver.run(),
+    )
 }
 
 /// One TCP connection and what is not yet written to it.
@@ -161,6 +235,7 @@ struct Driver {
     start: Instant,
     routes: mpsc::Receiver<PeerCommand>,
     orders: mpsc::Receiver<PeerCommand>,
+    hand_over: mpsc::Receiver<HandOver>,
     accepted: mpsc::Receiver<TcpStream>,
     events: mpsc::Sender<PeerEvent>,
     status: watch::Sender<(PeerStatus, Instant)>,
@@ -180,20 +255,26 @@ enum Woken {
     Accepted(TcpStream),
     Told,
     Command(Option<PeerCommand>),
+    HandOver(HandOver),
     Time,
 }
 
 impl Driver {
     async fn run(mut self) {
-        self.session.handle_start(self.now());
+        // One that was handed over runs already.
+        if self.links.is_empty() {
+            self.session.handle_start(self.now());
+        }
         loop {
             self.act();
             if self.stopping {
                 break;
             }
             self.publish();
-            let woken = self.wait().await;
-            self.handle(woken);
+            match self.wait().await {
+                Woken::HandOver(order) => return self.give_up(order),
+                woken => self.handle(woken),
+            }
             self.check_time();
         }
         self.finish().await;
@@ -298,6 +379,7 @@ impl Driver {
             Some(stream) = self.accepted.recv() => Woken::Accepted(stream),
             _ = self.events.reserve(), if !reading => Woken::Told,
             command = self.orders.recv() => Woken::Command(command),
+            Some(order) = self.hand_over.recv() => Woken::HandOver(order),
             Some(command) = self.routes.recv(), if writable => Woken::Command(Some(command)),
             Some(_) = self.lingering.join_next() => Woken::Told,
             () = sleep_until(deadline) => Woken::Time,
@@ -325,8 +407,28 @@ impl Driver {
                 Err(error) => debug!(%error, "an accepted connection was lost at once"),
             },
             Woken::Command(command) => self.obey(command),
-            Woken::Told | Woken::Time => {}
+            Woken::Told | Woken::HandOver(_) | Woken::Time => {}
         }
+    }
+
+    /// Everything that is meant for the peer is encoded, and the session goes to whoever has asked.
+    fn give_up(mut self, HandOver { updates, taken }: HandOver) {
+        while let Ok(command) = self.routes.try_recv() {
+            self.obey(Some(command));
+        }
+        let session = self.session.counters().established;
+        for update in updates {
+            self.obey(Some(PeerCommand::Send { session, update }));
+        }
+        self.act();
+        let mut links = std::mem::take(&mut self.links);
+        let link = if links.len() == 1 { links.pop() } else { None };
+        let handed = self.session.hand_over(self.now()).zip(link).and_then(|(state, mut link)| {
+            let unwritten = link.unwritten.split_off(link.written);
+            Some(Handed { state, stream: link.stream.into_std().ok()?, unwritten })
+        });
+        // Whoever has asked may be gone; then the connection closes here.
+        let _ = taken.send((handed, self.untold.drain(..).collect()));
     }
 
     fn dialled(&mut self, outcome: io::Result<TcpStream>) {

@@ -12,7 +12,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::listen::Order;
-use super::{Cease, Listener, PeerCommand, PeerConfig, PeerEvent, PeerHandle, PeerId, Refused, peer};
+use super::{
+    Cease, Handed, Listener, PeerCommand, PeerConfig, PeerEvent, PeerHandle, PeerId, Refused, SessionFacts,
+    Update, peer,
+};
 
 /// Longest time stopping may take: the farewells of the slowest peer.
 const STOP_WAIT: Duration = Duration::from_secs(4);
@@ -43,6 +46,45 @@ impl Speaker {
         // The listener's task ends only after this sender is dropped.
         let _ = self.admissions.send(Order::Admit(Box::new(config.clone()), accepted)).await;
         self.peers.insert(config.id, (handle, tokio::spawn(task)));
+    }
+
+    /// Goes on with a session that another task or process has given up; what was agreed on is the answer. Where it cannot go on,
+    /// the connection is closed and a new session started, and the error says why.
+    pub async fn resume(&mut self, config: PeerConfig, handed: Handed) -> Result<SessionFacts, String> {
+        let seed = RandomState::new().hash_one(config.id);
+        match peer::resume(config.clone(), seed, handed) {
+            Ok(resumed) => {
+                let facts = resumed.facts.clone();
+                let (handle, accepted, task) = resumed.task(self.events.clone());
+                let _ = self.admissions.send(Order::Admit(Box::new(config.clone()), accepted)).await;
+                self.peers.insert(config.id, (handle, tokio::spawn(task)));
+                Ok(facts)
+            }
+            Err(error) => {
+                self.add(config).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives all sessions up, each after these updates, and closes the port. Sessions that are not established are closed without
+    /// a word. The answer is what goes on elsewhere, and what peers had said that nobody was told.
+    pub async fn hand_over(
+        mut self,
+        mut updates: BTreeMap<PeerId, Vec<Update>>,
+    ) -> (BTreeMap<PeerId, Handed>, Vec<PeerEvent>) {
+        let (mut all, mut untold) = (BTreeMap::new(), Vec::new());
+        for (id, (handle, task)) in std::mem::take(&mut self.peers) {
+            let (handed, events) = handle.hand_over(updates.remove(&id).unwrap_or_default()).await;
+            untold.extend(events);
+            all.extend(handed.map(|handed| (id, handed)));
+            // It has ended or is about to.
+            let _ = task.await;
+        }
+        drop(self.admissions);
+        // The port is free when the listener's task is gone.
+        while self.refused.changed().await.is_ok() {}
+        (all, untold)
     }
 
     /// Ends a session and forgets the peer.

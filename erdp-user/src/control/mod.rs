@@ -44,6 +44,11 @@ pub enum Request {
     Explain(Question),
     /// A change that lasts until the daemon ends.
     Set(Setting),
+    /// Another process asks for everything: see [`crate::controller::hand_over`]. For root and the daemon's own user.
+    HandOver {
+        /// Of the conversation.
+        version: u32,
+    },
 }
 
 /// What can be changed while the router runs.

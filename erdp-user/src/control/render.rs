@@ -66,7 +66,11 @@ fn counters(value: &Value) -> String {
         }
     }
     let unexplained = cell(&value["unexplained"]);
-    format!("{}unexplained packets: {unexplained}\n", align(&cells))
+    let mut text = align(&cells);
+    for (map, count) in value["reconciled"]["repaired"].as_object().into_iter().flatten() {
+        text += &format!("records repaired in {map}: {}\n", cell(count));
+    }
+    format!("{text}unexplained packets: {unexplained}\n")
 }
 
 /// One line a frame, then what to do about each reason.

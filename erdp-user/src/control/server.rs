@@ -13,12 +13,16 @@ use tokio::{
 };
 
 use super::{Envelope, PROTOCOL, REQUEST_MAX, Reply, Request};
+use crate::controller::hand_over::VERSION;
 
 /// Connections served at once; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 32;
 
 /// A request and where its answer goes.
 pub type Asked = (Request, oneshot::Sender<Reply>);
+
+/// The connection to a process that wants to take over.
+pub type Successor = std::os::unix::net::UnixStream;
 
 /// Why the socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +52,7 @@ impl Server {
     /// Opens the socket, readable and writable by its owner and group. A file that a dead daemon has left is replaced.
     pub fn bind(path: &Path) -> Result<Self, ControlError> {
         let io = |error| ControlError::Io { path: path.into(), error };
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        if answers(path) {
             return Err(ControlError::InUse(path.into()));
         }
         make_folder(path).map_err(io)?;
@@ -63,7 +67,7 @@ impl Server {
     }
 
     /// Serves until the owner of `asked` is gone.
-    pub async fn serve(self, asked: mpsc::Sender<Asked>) {
+    pub async fn serve(self, asked: mpsc::Sender<Asked>, successors: mpsc::Sender<Successor>) {
         let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -71,9 +75,9 @@ impl Server {
                 () = asked.closed() => return,
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        let asked = asked.clone();
+                        let (asked, successors) = (asked.clone(), successors.clone());
                         tokio::spawn(async move {
-                            if let Err(error) = converse(stream, &asked).await {
+                            if let Err(error) = converse(stream, &asked, &successors).await {
                                 tracing::debug!(%error, "control connection ended");
                             }
                             drop(place);
@@ -98,7 +102,12 @@ fn make_folder(path: &Path) -> io::Result<()> {
 
 /// Whether there is a socket at which nobody listens.
 pub fn is_abandoned(path: &Path) -> bool {
-    path.exists() && std::os::unix::net::UnixStream::connect(path).is_err()
+    path.exists() && !answers(path)
+}
+
+/// Whether somebody listens there.
+pub fn answers(path: &Path) -> bool {
+    std::os::unix::net::UnixStream::connect(path).is_ok()
 }
 
 impl Drop for Server {
@@ -108,7 +117,12 @@ impl Drop for Server {
     }
 }
 
-async fn converse(stream: UnixStream, asked: &mpsc::Sender<Asked>) -> io::Result<()> {
+async fn converse(
+    stream: UnixStream,
+    asked: &mpsc::Sender<Asked>,
+    successors: &mpsc::Sender<Successor>,
+) -> io::Result<()> {
+    let user = stream.peer_cred()?.uid();
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -117,7 +131,20 @@ async fn converse(stream: UnixStream, asked: &mpsc::Sender<Asked>) -> io::Result
         if len == 0 {
             return Ok(());
         }
-        let reply = answer(&line, asked).await;
+        let reply = match read_request(&line) {
+            Ok(Request::HandOver { version }) => match may_succeed(user, version) {
+                Ok(()) => {
+                    let stream = read.into_inner().reunite(write).map_err(io::Error::other)?.into_std()?;
+                    stream.set_nonblocking(false)?;
+                    // A daemon that ends has no successor.
+                    let _ = successors.send(stream).await;
+                    return Ok(());
+                }
+                Err(reason) => Reply::Error(reason),
+            },
+            Ok(request) => answer(request, asked).await,
+            Err(why) => Reply::Error(why),
+        };
         let mut text = serde_json::to_vec(&reply)?;
         text.push(b'\n');
         write.write_all(&text).await?;
@@ -128,11 +155,13 @@ async fn converse(stream: UnixStream, asked: &mpsc::Sender<Asked>) -> io::Result
 }
 
 /// The request of a line. The version is looked at first: another one's requests need not be understood.
-fn read(line: &[u8]) -> Result<Request, String> {
+fn read_request(line: &[u8]) -> Result<Request, String> {
     let not_understood =
         |error| format!("request not understood: {error}; is `erdp` of the daemon's version?");
     let envelope: Envelope<serde_json::Value> = serde_json::from_slice(line).map_err(not_understood)?;
-    if envelope.protocol != PROTOCOL {
+    // That conversation has a version of its own: an upgrade is between two versions of everything else.
+    let is_hand_over = envelope.request.get("hand-over").is_some();
+    if envelope.protocol != PROTOCOL && !is_hand_over {
         return Err(format!(
             "the daemon (erdp {}) speaks version {PROTOCOL} of the control protocol and was asked in version {}; use the `erdp` of \
              the same package",
@@ -143,11 +172,22 @@ fn read(line: &[u8]) -> Result<Request, String> {
     serde_json::from_value(envelope.request).map_err(not_understood)
 }
 
-async fn answer(line: &[u8], asked: &mpsc::Sender<Asked>) -> Reply {
-    let request = match read(line) {
-        Ok(request) => request,
-        Err(why) => return Reply::Error(why),
-    };
+/// Whether this user's process may take everything over: whoever has the sessions has the network.
+fn may_succeed(user: libc::uid_t, version: u32) -> Result<(), String> {
+    // SAFETY: a system call without arguments that cannot fail.
+    let own = unsafe { libc::geteuid() };
+    if user != 0 && user != own {
+        return Err("only root and the daemon's own user may take over".into());
+    }
+    if version != VERSION {
+        return Err(format!(
+            "it hands over by version {VERSION} of the conversation and was asked for {version}"
+        ));
+    }
+    Ok(())
+}
+
+async fn answer(request: Request, asked: &mpsc::Sender<Asked>) -> Reply {
     let (sender, receiver) = oneshot::channel();
     if asked.send((request, sender)).await.is_err() {
         return Reply::Error("the daemon is stopping".into());

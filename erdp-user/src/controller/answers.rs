@@ -34,6 +34,8 @@ impl Controller {
             Request::Metrics => self.metrics().map(Value::from),
             Request::Ready => Ok(self.unready().into()),
             Request::Explain(question) => self.explain(question),
+            // The server has passed it on another way.
+            Request::HandOver { .. } => Err("not a question".into()),
         };
         result.map_or_else(Reply::Error, Reply::Ok)
     }
@@ -138,6 +140,7 @@ impl Controller {
         value["unexplained"] = counters.unexplained().into();
         value["losses_counted"] = self.dataplane.counts_losses().into();
         value["fib"] = json!(self.forwarding.sizes());
+        value["reconciled"] = self.reconciled.show();
         Ok(value)
     }
 

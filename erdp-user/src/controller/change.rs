@@ -25,6 +25,9 @@ impl Controller {
                 ),
             });
         }
+        if !planned.changed.is_empty() {
+            self.settings.push((name.to_owned(), change.clone()));
+        }
         for changed in &planned.changed {
             let (key, from, to) = (changed.key, &changed.from, &changed.to);
             tracing::info!(circuit = name, key, from, to, "changed by the operator");

@@ -53,10 +53,11 @@ impl Estate {
     }
 
     /// What our own maps will mean.
-    pub fn about(&self, config: &Config, topology: &Topology) -> About {
+    pub fn about(&self, config: &Config, topology: &Topology, as_abi: Option<u32>) -> About {
         let links = topology.interfaces().into_keys().collect();
         let mode = self.generation.as_ref().map_or(Mode::Native, |it| it.about.mode);
-        aya::about(links, shape(config, topology), mode)
+        let about = aya::about(links, shape(config, topology), mode);
+        About { abi: as_abi.unwrap_or(about.abi), ..about }
     }
 
     /// What we take over, if there is something.
@@ -115,7 +116,8 @@ impl Controller {
             tracing::warn!(peer = name, "has not sent all of its routes in time: its adopted ones go");
         }
         let ports = self.forwarding.topology().ports();
-        match self.dataplane.take_over(&ports, self.about.clone()) {
+        let taken = self.dataplane.take_over(&ports, self.about.clone());
+        match taken.and_then(|()| self.dataplane.retire_others()) {
             Ok(()) => tracing::info!(routes = self.forwarding.sizes()["routes"], "forwarding taken over"),
             Err(error) => {
                 tracing::error!(%error, "the program before goes on; trying again");

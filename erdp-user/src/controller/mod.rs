@@ -2,7 +2,7 @@
 //! is no lock and no order to get wrong.
 //!
 //! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`estate`] (what an edge before us
-//! has left), [`inherit`] (until when its program forwards), [`answers`] (what `erdp show` and
+//! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`reconcile`] (the maps are what was written), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
 //! (`erdp set`), `control_ports` (the kernel's way to tagged attachments), `drops` (the last dropped frames), `telemetry` (metrics
 //! and readiness), `supervisor` (what the service manager is told), [`uninstall`] (what an edge has left that no longer runs), this
@@ -21,9 +21,11 @@ mod change;
 mod control_ports;
 mod drops;
 mod estate;
+pub mod hand_over;
 mod inherit;
 pub mod limits;
 mod policy;
+mod reconcile;
 pub mod start;
 mod supervisor;
 mod telemetry;
@@ -37,12 +39,12 @@ use std::{
 
 use ::aya::maps::{MapData, RingBuf};
 use erdp_common::policer::TIME_FRACTION_BITS;
-use tokio::{io::unix::AsyncFd, sync::mpsc, time::MissedTickBehavior};
+use tokio::{io::unix::AsyncFd, sync::mpsc, task::JoinHandle, time::MissedTickBehavior};
 
 use crate::{
     bgp::{PeerCommand, PeerEvent, PeerHandle, Speaker, Update},
-    config::{self, Config, Domain},
-    control::server::Asked,
+    config::{self, CircuitChange, Config, Domain},
+    control::server::{Asked, Successor},
     dataplane::{
         Dataplane as _,
         aya::{AyaDataplane, drop_sample, neighbour_wanted},
@@ -82,6 +84,18 @@ pub struct Controller {
     telemetry: telemetry::Telemetry,
     supervisor: supervisor::Supervisor,
     started: Instant,
+    reconciled: reconcile::Reconciled,
+    /// What the operator has changed since the start.
+    settings: Vec<(String, CircuitChange)>,
+}
+
+/// How a run has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// For good: everything is to be undone.
+    Stopped,
+    /// Another process goes on: nothing is.
+    HandedOver,
 }
 
 /// Updates that a peer's driver has not taken yet, and the session that they are meant for.
@@ -98,18 +112,36 @@ pub struct Inputs {
     asked: mpsc::Receiver<Asked>,
     wanted: AsyncFd<RingBuf<MapData>>,
     drop_samples: AsyncFd<RingBuf<MapData>>,
+    successors: mpsc::Receiver<Successor>,
+    control: Option<JoinHandle<()>>,
+}
+
+impl Inputs {
+    /// Closes the control socket, file and all.
+    async fn close_control(&mut self) {
+        if let Some(control) = self.control.take() {
+            control.abort();
+            // It has ended one way or the other.
+            let _ = control.await;
+        }
+    }
 }
 
 impl Controller {
     /// Runs until `stop` is ready.
-    pub async fn run(&mut self, inputs: &mut Inputs, stop: impl Future<Output = ()>) {
+    pub async fn run(&mut self, inputs: &mut Inputs, stop: impl Future<Output = ()>) -> End {
         tokio::pin!(stop);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 biased;
-                () = &mut stop => return,
+                () = &mut stop => return End::Stopped,
+                Some(successor) = inputs.successors.recv() => {
+                    if self.give(successor, inputs).await {
+                        return End::HandedOver;
+                    }
+                }
                 Some(event) = inputs.kernel.recv() => {
                     self.on_kernel(event).await;
                     take_waiting(&mut inputs.kernel, async |event| self.on_kernel(event).await).await;
@@ -137,6 +169,7 @@ impl Controller {
                     self.supervisor.alive();
                     self.take_rates();
                     self.resolve_wanted().await;
+                    self.reconcile();
                 }
             }
             self.settle().await;

@@ -6,10 +6,10 @@
 //! program goes on, and the next start continues from there ([`super::estate`]).
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use erdp_common::abi::PeerKey;
@@ -19,11 +19,18 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Controller, Inputs, control_ports::ControlPorts, estate::Estate, fib_id, limits, policy};
+use super::{
+    Controller, End, Inputs,
+    control_ports::ControlPorts,
+    estate::Estate,
+    fib_id,
+    hand_over::{HandOverError, Successor, retry},
+    limits, policy,
+};
 use crate::{
-    bgp::{Cease, ListenError, Listener, PORT, PeerEvent, Speaker},
+    bgp::{Cease, Handed, ListenError, Listener, PORT, PeerConfig, PeerEvent, PeerId, Speaker},
     config::{self, Attachment, Config, ConfigError, Domain, DomainId, PeeringKind, Side, VlanId},
-    control::server::{ControlError, Server},
+    control::server::{self, ControlError, Server},
     dataplane::{
         Dataplane, DataplaneError, Mode, Record,
         aya::{AyaDataplane, Heritage, LoadOptions},
@@ -52,6 +59,10 @@ pub struct Options {
     pub allow_generic: bool,
     /// Log drops through aya-log.
     pub log_drops: bool,
+    /// Continue the work of the process behind the control socket, if there is one.
+    pub take_over: bool,
+    /// Call our maps' records another version: for tests of upgrades.
+    pub as_abi: Option<u32>,
 }
 
 /// Why the router does not start.
@@ -96,6 +107,14 @@ pub enum StartError {
          work"
     )]
     Running,
+    /// The conversation with the process before us.
+    #[error(transparent)]
+    HandOver(#[from] HandOverError),
+    /// The process that was to hand over.
+    #[error(
+        "the process that was to hand over has ended: start again, without --take-over its program is found as well"
+    )]
+    NobodyLeft,
     /// An edge that is to be undone.
     #[error("an erdp runs in this network namespace: stop it (SIGTERM), which undoes everything as well")]
     StillRuns,
@@ -130,22 +149,19 @@ fn checked(path: &Path, allow_generic: bool) -> Result<(Config, Vec<String>), St
     Ok((config, warnings.collect()))
 }
 
-/// How a run has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// For good: everything is undone.
-    Stopped,
-}
-
-/// Runs the router until a signal.
+/// Runs the router until a signal, or until another process has taken over.
 pub async fn run(options: Options) -> Result<(), StartError> {
     let stop = Signals::catch()?;
     let (config, warnings) = checked(&options.config, options.allow_generic)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let server = Server::bind(&options.control)?;
-    let _presence = Presence::claim().map_err(StartError::Presence)?.ok_or(StartError::Running)?;
+    // Only one process can have these two: whoever takes over gets them when the other is gone.
+    let mut place = if options.take_over && server::answers(&options.control) {
+        None
+    } else {
+        Some(Place::take(&options.control)?)
+    };
     let estate = Estate::find();
     let (kernel, kernel_events) = Kernel::open()?;
     let facts = kernel.dump().await?;
@@ -153,9 +169,9 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let ports = ControlPorts::add(&config, &kernel, &facts, &mut topology, estate.forwards()).await?;
     let kernel = (kernel, kernel_events);
     let forwards = estate.forwards();
-    let result = addressed(&options, config, server, kernel, topology, (&ports, estate), stop).await;
+    let result = addressed(&options, config, &mut place, kernel, topology, (&ports, estate), stop).await;
     // A start that fails leaves alone what the one before still forwards with.
-    if result.is_ok() || !forwards {
+    if matches!(result, Ok(End::Stopped)) || (result.is_err() && !forwards) {
         match Kernel::open() {
             Ok((kernel, _)) => ports.remove(&kernel).await,
             Err(error) => tracing::warn!(%error, "control ports stay"),
@@ -171,7 +187,7 @@ pub async fn run(options: Options) -> Result<(), StartError> {
 async fn addressed(
     options: &Options,
     config: Config,
-    server: Server,
+    place: &mut Option<Place>,
     (kernel, kernel_events): (Kernel, mpsc::Receiver<KernelEvent>),
     topology: Topology,
     (ports, estate): (&ControlPorts, Estate),
@@ -197,8 +213,8 @@ async fn addressed(
         tracing::warn!(%error, "what is changed on this machine is not written down: after a crash `erdp uninstall` will not know it");
     }
     let forwards = estate.forwards();
-    let result = serve(options, config, server, (kernel, kernel_events), topology, estate, stop).await;
-    if result.is_err() && forwards {
+    let result = serve(options, config, place, (kernel, kernel_events), topology, estate, stop).await;
+    if matches!(result, Ok(End::HandedOver)) || (result.is_err() && forwards) {
         sysctls.leave();
         return result;
     }
@@ -213,7 +229,7 @@ async fn addressed(
 async fn serve(
     options: &Options,
     config: Config,
-    server: Server,
+    place: &mut Option<Place>,
     kernel: (Kernel, mpsc::Receiver<KernelEvent>),
     topology: Topology,
     estate: Estate,
@@ -221,10 +237,11 @@ async fn serve(
 ) -> Result<End, StartError> {
     let (kernel, kernel_events) = kernel;
     let metrics = match config.metrics {
-        Some(address) => Some(metrics_server::Server::bind(address).await?),
-        None => None,
+        Some(address) if place.is_some() => Some(metrics_server::Server::bind(address).await?),
+        _ => None,
     };
-    let about = estate.about(&config, &topology);
+    let metrics_address = config.metrics;
+    let about = estate.about(&config, &topology, options.as_abi);
     let heritage = estate.heritage(&about);
     let expected = estate.expected();
     let mut dataplane = load(options, &config, &estate, heritage)?;
@@ -235,22 +252,43 @@ async fn serve(
     for fact in controller.kernel.dump().await? {
         controller.on_kernel(fact).await;
     }
-    if controller.dataplane.waits() {
-        controller.wait_for(&expected);
-    } else {
-        controller.attach_ports(options.allow_generic)?;
+    let mut sessions = Vec::new();
+    match place {
+        None => {
+            sessions = controller.succeed(&options.control).await?;
+            *place = Some(retry(|| Place::take(&options.control)).await?);
+        }
+        Some(_) if controller.dataplane.waits() => controller.wait_for(&expected),
+        Some(_) => controller.attach_ports(options.allow_generic)?,
     }
     let (events, peer_events) = mpsc::channel(1_024);
-    controller.start_sessions(events).await?;
+    controller.start_sessions(events, sessions).await?;
     let (asked_in, asked) = mpsc::channel(32);
+    let metrics = match (metrics, metrics_address) {
+        // The process before us has only now let go of it.
+        (None, Some(address)) => Some(metrics_again(address).await?),
+        (metrics, _) => metrics,
+    };
     if let Some(metrics) = metrics {
         tokio::spawn(metrics.serve(asked_in.clone()));
     }
-    tokio::spawn(server.serve(asked_in));
+    let (successors_in, successors) = mpsc::channel(1);
+    let server = place.as_mut().and_then(|place| place.server.take());
+    let control = server.map(|server| tokio::spawn(server.serve(asked_in, successors_in)));
     tracing::info!(peers = controller.peers.len(), mode = ?controller.about.mode, "running");
     controller.supervisor.ready("running");
-    let mut inputs = Inputs { kernel: kernel_events, peers: peer_events, asked, wanted, drop_samples };
-    controller.run(&mut inputs, stop.wait()).await;
+    let mut inputs = Inputs {
+        kernel: kernel_events,
+        peers: peer_events,
+        asked,
+        wanted,
+        drop_samples,
+        successors,
+        control,
+    };
+    if controller.run(&mut inputs, stop.wait()).await == End::HandedOver {
+        return Ok(End::HandedOver);
+    }
     tracing::info!("stopping");
     controller.supervisor.stopping();
     if let Some(speaker) = controller.speaker.take() {
@@ -258,6 +296,17 @@ async fn serve(
     }
     controller.dataplane.release()?;
     Ok(End::Stopped)
+}
+
+/// The metrics' socket as soon as the process before us is gone.
+async fn metrics_again(address: SocketAddr) -> Result<metrics_server::Server, MetricsError> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match metrics_server::Server::bind(address).await {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(5)).await,
+            bound => return bound,
+        }
+    }
 }
 
 /// The program with the circuits' policers in place.
@@ -326,6 +375,8 @@ impl Controller {
             telemetry: Default::default(),
             supervisor: super::supervisor::Supervisor::from_environment(),
             started: Instant::now(),
+            reconciled: Default::default(),
+            settings: Vec::new(),
             kernel,
             peers,
             config,
@@ -336,7 +387,7 @@ impl Controller {
     fn attach_ports(&mut self, allow_generic: bool) -> Result<(), StartError> {
         let interfaces = self.forwarding.topology().ports();
         match self.dataplane.take_over(&interfaces, self.about.clone()) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(self.dataplane.retire_others()?),
             Err(error) if allow_generic => {
                 tracing::warn!(%error, "generic XDP on all ports instead");
                 self.dataplane.detach_all();
@@ -347,18 +398,57 @@ impl Controller {
         }
     }
 
-    /// Port 179 first: a busy one stops the start before any peer hears of us.
-    async fn start_sessions(&mut self, events: mpsc::Sender<PeerEvent>) -> Result<(), StartError> {
+    /// Port 179 first: a busy one stops the start before any peer hears of us. Sessions that were handed over go on.
+    async fn start_sessions(
+        &mut self,
+        events: mpsc::Sender<PeerEvent>,
+        sessions: Vec<(PeerId, Handed)>,
+    ) -> Result<(), StartError> {
+        let addresses = self.listening();
+        let listener = if sessions.is_empty() {
+            Listener::bind(&addresses)
+        } else {
+            retry(|| Listener::bind(&addresses)).await
+        };
+        let mut speaker = Speaker::start(listener?, events);
+        let resumed = self.resume_sessions(&mut speaker, sessions).await;
+        self.start_others(speaker, &resumed).await;
+        Ok(())
+    }
+
+    /// Where peers may call.
+    pub(super) fn listening(&self) -> Vec<SocketAddr> {
         let remotes = || self.peers.iter().map(|peer| peer.session.remote);
         let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
         let wanted = any.into_iter().filter(|any| remotes().any(|remote| remote.is_ipv4() == any.is_ipv4()));
-        let addresses: Vec<SocketAddr> = wanted.map(|any| (any, PORT).into()).collect();
-        let mut speaker = Speaker::start(Listener::bind(&addresses)?, events);
-        for peer in &self.peers {
-            speaker.add(peer.session.clone()).await;
+        wanted.map(|any| (any, PORT).into()).collect()
+    }
+
+    /// The sessions that do not go on begin.
+    pub(super) async fn start_others(&mut self, mut speaker: Speaker, resumed: &BTreeSet<PeerId>) {
+        for peer in self.peers.iter().filter(|peer| !resumed.contains(&peer.session.id)) {
+            // RFC 4724 section 4.1: we restart, and what we forwarded with is still there.
+            let preserved = self.inherited.is_some();
+            let session =
+                PeerConfig { restarting: preserved, forwarding_preserved: preserved, ..peer.session.clone() };
+            speaker.add(session).await;
         }
         self.speaker = Some(speaker);
-        Ok(())
+    }
+
+    /// Continues the work of the process behind the control socket: routes, maps and links are ours when this is done, and the
+    /// sessions are the answer. When it fails, the other goes on.
+    async fn succeed(&mut self, control: &Path) -> Result<Vec<(PeerId, Handed)>, StartError> {
+        let asked = tokio::task::block_in_place(|| Successor::ask(control))?;
+        let (successor, inheritance) = asked.ok_or(StartError::NobodyLeft)?;
+        let sessions = self.inherit(inheritance);
+        self.settle().await;
+        let ports = self.forwarding.topology().ports();
+        self.dataplane.take_over(&ports, self.about.clone())?;
+        tokio::task::block_in_place(|| successor.taken())?;
+        self.dataplane.retire_others()?;
+        tracing::info!(sessions = sessions.len(), "taken over from the process before us");
+        Ok(sessions)
     }
 }
 
@@ -468,6 +558,20 @@ async fn remove_addresses(kernel: &Kernel, added: &[(u32, IpNet)]) {
         if let Err(error) = kernel.remove_address(*ifindex, net.addr(), net.prefix_len()).await {
             tracing::warn!(%error, "an address stays");
         }
+    }
+}
+
+/// What only one process in a network namespace can have.
+struct Place {
+    server: Option<Server>,
+    _presence: Presence,
+}
+
+impl Place {
+    fn take(control: &Path) -> Result<Self, StartError> {
+        let server = Server::bind(control)?;
+        let presence = Presence::claim().map_err(StartError::Presence)?.ok_or(StartError::Running)?;
+        Ok(Self { server: Some(server), _presence: presence })
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 mod pinned;
+mod readback;
 
 use ::aya::{
     Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
@@ -27,7 +28,10 @@ use erdp_common::{
 use tokio::io::unix::AsyncFd;
 
 use self::pinned::Pinned;
-pub use self::pinned::{Heritage, about};
+pub use self::{
+    pinned::{Heritage, about},
+    readback::Repaired,
+};
 use super::{
     Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally, mapped::MappedLines, pins::Pins,
 };
@@ -144,6 +148,7 @@ pub struct AyaDataplane {
     ebpf: Ebpf,
     losses_counted: bool,
     pinned: Option<Pinned>,
+    written: readback::Written,
 }
 
 impl AyaDataplane {
@@ -220,6 +225,7 @@ impl AyaDataplane {
             ebpf,
             losses_counted,
             pinned,
+            written: readback::Written::default(),
         })
     }
 }
@@ -381,8 +387,9 @@ impl AyaDataplane {
     }
 }
 
-impl Dataplane for AyaDataplane {
-    fn write(&mut self, record: &Record) -> Result<(), DataplaneError> {
+impl AyaDataplane {
+    /// One record into its map.
+    fn put(&mut self, record: &Record) -> Result<(), DataplaneError> {
         let (map, result) = match record {
             Record::Port(ifindex, port) => ("PORTS", self.ports.set(*ifindex, Raw(*port), 0)),
             Record::Vlan(block, vid, vlan) => {
@@ -409,6 +416,14 @@ impl Dataplane for AyaDataplane {
             Record::Peer(key, false) => ("PEERS", gone_is_fine(self.peers.remove(&Raw(*key)))),
         };
         result.map_err(|error| DataplaneError::Map { map, reason: chain(&error) })
+    }
+}
+
+impl Dataplane for AyaDataplane {
+    fn write(&mut self, record: &Record) -> Result<(), DataplaneError> {
+        self.put(record)?;
+        self.written.note(record);
+        Ok(())
     }
 
     fn take_store(&mut self) -> Option<Box<dyn Store + Send>> {

@@ -180,6 +180,13 @@ pub fn xdp_link(link: BorrowedFd<'_>) -> io::Result<XdpLink> {
     Ok(XdpLink { program: info[2], ifindex: info[4] })
 }
 
+/// Whether this network namespace has an interface of this index.
+pub fn has_interface(ifindex: u32) -> bool {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: room for the longest name, which is what the call writes at most.
+    !unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) }.is_null()
+}
+
 /// A program by its identifier.
 pub fn program(id: u32) -> io::Result<OwnedFd> {
     let mut attr = Attr([0; 32]);

@@ -22,10 +22,15 @@ use erdp_common::fib::{LINE_WORDS, Line, build::Store};
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 
 /// A mapping of the array of lines; it stays valid when the map's file descriptor is closed.
+///
+/// Beside it is a copy of everything that was published, which only this process can write: what is read comes from there, so that
+/// nothing that somebody else has written into the map is ever built upon, and [`Store::repair`] compares the two. Memory that was
+/// never written takes no room.
 #[derive(Debug)]
 pub struct MappedLines {
     words: NonNull<AtomicU64>,
     lines: u32,
+    published: Vec<u64>,
 }
 
 // SAFETY: the mapping belongs to this value alone and its words are atomics.
@@ -51,7 +56,8 @@ impl MappedLines {
             return Err(io::Error::last_os_error());
         }
         let words = NonNull::new(address.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))?;
-        Ok(Self { words, lines })
+        let mapped = Self { words, lines, published: vec![0; lines as usize * LINE_WORDS] };
+        Ok(mapped)
     }
 
     const fn bytes(lines: u32) -> usize {
@@ -78,12 +84,27 @@ impl Store for MappedLines {
     }
 
     fn word(&self, line: u32, at: usize) -> u64 {
-        self.at(line, at).load(Ordering::Relaxed)
+        self.published[line as usize * LINE_WORDS + at]
     }
 
     fn publish(&mut self, line: u32, at: usize, word: u64) {
         // Release: whoever sees an entry that links a node sees the node's words.
         self.at(line, at).store(word, Ordering::Release);
+        self.published[line as usize * LINE_WORDS + at] = word;
+    }
+
+    fn repair(&mut self, from: u32, lines: u32) -> u32 {
+        let mut repaired = 0;
+        for line in from..from.saturating_add(lines).min(self.lines) {
+            for at in 0..LINE_WORDS {
+                let (word, published) = (self.at(line, at), self.published[line as usize * LINE_WORDS + at]);
+                if word.load(Ordering::Relaxed) != published {
+                    word.store(published, Ordering::Release);
+                    repaired += 1;
+                }
+            }
+        }
+        repaired
     }
 
     fn wait_for_readers(&mut self) -> bool {

@@ -28,7 +28,7 @@ use erdp_common::{
 use serde::{Deserialize, Serialize};
 
 /// One record of one map.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record {
     /// An interface by its index.
     Port(u32, Port),

@@ -128,12 +128,23 @@ impl Pins {
         let path = self.maps(generation.number).join("about");
         let text =
             serde_json::to_string(&generation.about).map_err(io::Error::other).map_err(failed(&path))?;
-        symlink(text, &path).map_err(failed(&path))
+        match symlink(text, &path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(&path)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Removes the maps of a generation.
     pub fn retire(&self, number: u32) -> Result<(), PinError> {
         remove(&self.maps(number))
+    }
+
+    /// Removes the maps of all generations but one.
+    pub fn retire_others(&self, number: u32) -> Result<(), PinError> {
+        self.generations()
+            .into_keys()
+            .filter(|other| *other != number)
+            .try_for_each(|other| self.retire(other))
     }
 
     /// The folder of a generation's maps.

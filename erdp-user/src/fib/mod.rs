@@ -347,6 +347,15 @@ impl Forwarding {
         ])
     }
 
+    /// Puts right what somebody else has changed in the trie: one of `shares` shares of its lines, from this one on. The answer is
+    /// how many words were wrong, and where to go on.
+    pub fn repair_lines(&mut self, from: u32, shares: u32) -> (u32, u32) {
+        let taken = self.fib.lines_taken();
+        let lines = taken.div_ceil(shares.max(1)).max(1);
+        let from = if from < taken { from } else { 0 };
+        (self.fib.repair(from, lines), from + lines)
+    }
+
     /// The attachments.
     pub fn topology(&self) -> &Topology {
         &self.topology

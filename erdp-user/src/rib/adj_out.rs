@@ -33,6 +33,19 @@ impl AdjRibOut {
         self.told = Map::default();
     }
 
+    /// As [`Self::open`] for a session that another process has begun: the peer knows this much already.
+    pub fn resume(&mut self, told: impl Iterator<Item = (IpNet, Arc<PathAttributes>)>, initial: &[Family]) {
+        self.told = told.collect();
+        self.due.extend(self.told.keys().copied());
+        self.initial = initial.iter().copied().collect();
+    }
+
+    /// What the peer knows, and the families whose first table is not complete yet.
+    pub fn known(&self) -> (impl Iterator<Item = (IpNet, &Arc<PathAttributes>)>, Vec<Family>) {
+        let told = self.told.iter().map(|(prefix, attributes)| (*prefix, attributes));
+        (told, self.initial.iter().copied().collect())
+    }
+
     /// The session is over.
     pub fn close(&mut self) {
         *self = AdjRibOut::default();

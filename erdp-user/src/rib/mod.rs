@@ -9,6 +9,7 @@
 //! - `communities`: names of Microsoft's communities, from a dated table.
 //! - `decision`: the ordered rules that rank the paths to a prefix.
 //! - `adj_out`: [`AdjRibOut`], what one peer has been told, and how differences are packed.
+//! - `hand_over`: what a peer has said and knows, for another process.
 //! - `intern`: one copy of what many routes have in common.
 //! - `view`: what operators see.
 //!
@@ -27,6 +28,7 @@ mod adj_out;
 pub mod bogons;
 pub mod communities;
 mod decision;
+mod hand_over;
 mod intern;
 mod policy;
 mod topology;
@@ -45,6 +47,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use hand_over::PeerTable;
 pub use policy::{HoldBack, Refusal};
 pub use topology::{RibConfig, RibDomain, RibPeer};
 pub use view::{PeerCounts, RefusedRoute, RouteView, Verdict};

@@ -108,6 +108,9 @@ pub(super) struct Machine {
     pub timers: Timers,
     /// Received bytes that are not yet a whole message.
     pub inbox: Vec<u8>,
+    /// The OPENs of the connection as they were on the wire: ours and the peer's.
+    pub said: Vec<u8>,
+    pub heard: Vec<u8>,
 }
 
 impl Machine {
@@ -119,6 +122,8 @@ impl Machine {
             agreed: None,
             timers: Timers::default(),
             inbox: Vec::new(),
+            said: Vec::new(),
+            heard: Vec::new(),
         }
     }
 
@@ -254,7 +259,10 @@ impl Machine {
         self.state = State::OpenSent;
         self.timers.set(Timer::Hold, env.now + OPEN_WAIT);
         match wire::encode_open(&open::ours(env.config)) {
-            Ok(message) => self.send(message, env),
+            Ok(message) => {
+                self.said.clone_from(&message);
+                self.send(message, env);
+            }
             Err(error) => {
                 let notification = Notification::cease(Cease::ConfigurationChange, "");
                 self.refuse(Refusal { detail: format!("our own OPEN is {error}"), notification }, env);

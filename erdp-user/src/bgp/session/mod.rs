@@ -1,12 +1,14 @@
 //! The pure session with one peer: everything RFC 4271 asks of it, without a clock, a socket or a task.
 //!
 //! `handle_*` take what happened and when; [`Session::poll_action`] and [`Session::poll_deadline`] give what is to be done and when to
-//! call [`Session::handle_timeout`]. `machine` is the state machine of one connection, `open` the negotiation, `time` timers and waits.
+//! call [`Session::handle_timeout`]. `machine` is the state machine of one connection, `open` the negotiation, `time` timers and waits, `hand_over` how an
+//! established one goes on in another process.
 //!
 //! A peer may connect while we connect to it: then there are two machines, the *main* one and its *rival*, until one reaches
 //! Established or the collision is resolved (RFC 4271 section 6.8, RFC 6286 section 2.3: the connection made by the side with the higher
 //! identifier stays). A rival whose main fails takes its place.
 
+mod hand_over;
 mod machine;
 mod open;
 mod time;
@@ -14,7 +16,7 @@ mod time;
 use std::collections::VecDeque;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::wire::{self, DecodedUpdate, EncodeError, Message, Reaction, Refresh, WireError};
 use super::{
@@ -24,6 +26,7 @@ use machine::{Effect, Env, Event, Machine};
 use open::{Agreed, Refusal};
 use time::{Backoff, Overflows, Timer};
 
+pub use hand_over::SessionState;
 pub use time::Moment;
 
 /// The states of RFC 4271 section 8.2.2.
@@ -78,7 +81,7 @@ pub enum Action {
 }
 
 /// How much went over the session since it was made; never reset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Messages of any type received whole.
     pub messages_in: u64,
@@ -230,7 +233,11 @@ impl Session {
                     let message = &inbox[done..done + length];
                     done += length;
                     self.counters.messages_in += 1;
-                    self.event_of(which, message)
+                    let event = self.event_of(which, message);
+                    if let (Event::Open(_), Some(machine)) = (&event, self.machine(which)) {
+                        machine.heard = message.to_vec();
+                    }
+                    event
                 }
                 Ok(_) => break,
                 Err(error) => fault(error),

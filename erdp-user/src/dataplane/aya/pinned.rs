@@ -181,7 +181,7 @@ impl Before {
 }
 
 /// A link that runs the new program already, to be put back if a later one fails.
-struct Replaced {
+pub(super) struct Replaced {
     link: OwnedFd,
     before: OwnedFd,
 }
@@ -224,7 +224,7 @@ impl AyaDataplane {
     }
 
     /// The new program on one port; the answer is what is needed to go back, if there was a link.
-    fn take_port(
+    pub(super) fn take_port(
         &mut self,
         ifindex: u32,
         name: &str,
@@ -264,7 +264,7 @@ impl AyaDataplane {
         }
     }
 
-    /// The generation is the one that forwards; the one before goes, but for its counts.
+    /// The generation is the one that forwards; the one before stays pinned until [`Self::retire_others`].
     fn complete(&mut self, ports: &BTreeMap<u32, String>, about: About) -> Result<(), DataplaneError> {
         let Some(pinned) = &mut self.pinned else { return Ok(()) };
         pinned.pins.complete(&Generation { number: pinned.number, about })?;
@@ -273,10 +273,16 @@ impl AyaDataplane {
             // An interface that the configuration no longer has.
             fs::remove_file(&path).map_err(|error| PinError::Io { path, error })?;
         }
-        if let Some(heritage) = pinned.heritage.take() {
-            pinned.pins.retire(heritage.generation.number)?;
-        }
+        pinned.heritage = None;
         Ok(())
+    }
+
+    /// Every other generation goes: nobody can come back to it.
+    pub fn retire_others(&mut self) -> Result<(), DataplaneError> {
+        match &self.pinned {
+            Some(pinned) => Ok(pinned.pins.retire_others(pinned.number)?),
+            None => Ok(()),
+        }
     }
 
     /// What a policer has seen goes on where its bucket is a new one.

@@ -1,0 +1,370 @@
+//! A planned restart: one process gives another its sessions, and neither a peer nor a packet notices.
+//!
+//! ```text
+//! new                                              old
+//! load the program, read the kernel's facts        forwards, speaks BGP
+//! ask on the control socket  --------------------> gives all sessions up, listens no more
+//!       <---------------- Hello, Session (with its TCP socket)*, Routes*, Told*, Setting*, End
+//! decide, fill the maps, replace the program
+//! Taken  ----------------------------------------> closes its control socket
+//!       <------------------------------------ Gone, and ends without undoing anything
+//! listen, drive the sessions
+//! ```
+//! Until `Taken` the old process has everything it needs to go on: if the new one fails, refuses or dies before, the old one takes
+//! its sessions up again by the same code, and its program back onto the links. From `Taken` on there is no way back.
+//!
+//! What is handed over is an enumeration to which other things can be added; a kind that the receiver does not know is skipped
+//! and said. [`VERSION`] changes when a kind changes its meaning.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Read, Write},
+    net::{IpAddr, TcpStream},
+    os::{fd::AsFd, unix::net::UnixStream},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::{Controller, Inputs, Outbox};
+use crate::{
+    bgp::{
+        Handed as HandedSession, Listener, Moment, PeerEvent, PeerId, Session, SessionState, Speaker, Update,
+    },
+    config::{self, CircuitChange},
+    control::{Envelope, PROTOCOL, Reply, Request},
+    kernel::fd_passing,
+    rib::PeerTable,
+};
+
+/// Version of the conversation.
+pub const VERSION: u32 = 1;
+/// How long either side waits for the other's next word.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why nothing was handed over; the process that was asked goes on as before.
+#[derive(Debug, thiserror::Error)]
+pub enum HandOverError {
+    /// The conversation broke off.
+    #[error("taking over from the erdp at {path}: {error}; it goes on as before, see its log")]
+    Broken {
+        /// The control socket.
+        path: std::path::PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// It does not want to, or cannot.
+    #[error(
+        "the erdp at {path} does not hand over: {reason}; restart it without --take-over (its peers will notice)"
+    )]
+    Refused {
+        /// The control socket.
+        path: std::path::PathBuf,
+        /// Its own words.
+        reason: String,
+    },
+}
+
+/// What is handed over.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+enum Handed {
+    /// First: who speaks.
+    Hello {
+        /// [`VERSION`].
+        version: u32,
+        /// `erdp --version`.
+        release: String,
+    },
+    /// An established session; its connection comes with it.
+    Session {
+        /// Our address and the peer's: what a session is known by.
+        ends: (IpAddr, IpAddr),
+        /// What the protocol must know.
+        state: SessionState,
+        /// What is to be written first.
+        unwritten: Vec<u8>,
+    },
+    /// Some of what the peer of the last session has announced.
+    Routes(Update),
+    /// Some of what it has been told.
+    Told(Update),
+    /// Families whose first table it has not been told whole.
+    Untold {
+        /// Which.
+        families: Vec<crate::bgp::Family>,
+    },
+    /// A change by the operator that lasts as long as the daemon.
+    Setting {
+        /// The circuit.
+        circuit: String,
+        /// What was changed.
+        change: CircuitChange,
+    },
+    /// Something that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Everything that was handed over.
+#[derive(Default)]
+pub(super) struct Inheritance {
+    sessions: Vec<((IpAddr, IpAddr), HandedSession, PeerTable)>,
+    settings: Vec<(String, CircuitChange)>,
+}
+
+/// The new process's end of the conversation.
+pub(super) struct Successor {
+    socket: UnixStream,
+    path: std::path::PathBuf,
+}
+
+impl Successor {
+    /// Asks the process behind a control socket; `None`: nobody is there. From here on it waits for us.
+    pub fn ask(path: &Path) -> Result<Option<(Self, Inheritance)>, HandOverError> {
+        let broken = |error| HandOverError::Broken { path: path.into(), error };
+        let Ok(mut socket) = UnixStream::connect(path) else { return Ok(None) };
+        socket.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
+        let mut request = serde_json::to_vec(&Envelope {
+            protocol: PROTOCOL,
+            request: Request::HandOver { version: VERSION },
+        })
+        .map_err(io::Error::other)
+        .map_err(broken)?;
+        request.push(b'\n');
+        socket.write_all(&request).map_err(broken)?;
+        let mut inheritance = Inheritance::default();
+        match serde_json::from_str(&line(&mut socket).map_err(broken)?) {
+            Ok(Reply::Ok(_)) => {}
+            Ok(Reply::Error(reason)) => return Err(HandOverError::Refused { path: path.into(), reason }),
+            Err(error) => return Err(broken(io::Error::other(error))),
+        }
+        while inheritance.take_next(&mut socket).map_err(broken)? {}
+        Ok(Some((Self { socket, path: path.into() }, inheritance)))
+    }
+
+    /// Everything is ours. Waits until the other has let go of what only one can have. An error: it goes on itself.
+    pub fn taken(mut self) -> Result<(), HandOverError> {
+        let broken = |error| HandOverError::Broken { path: self.path.clone(), error };
+        self.socket.write_all(b"taken\n").map_err(broken)?;
+        if !matches!(line(&mut self.socket).as_deref(), Ok("gone\n")) {
+            tracing::warn!("the process before us has not said that it is gone");
+        }
+        Ok(())
+    }
+}
+
+/// One line, and not a byte more: messages may follow.
+fn line(socket: &mut UnixStream) -> io::Result<String> {
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while !line.ends_with(b"\n") {
+        if socket.read(&mut byte)? == 0 {
+            break;
+        }
+        line.extend(byte);
+    }
+    String::from_utf8(line).map_err(io::Error::other)
+}
+
+impl Inheritance {
+    /// Takes one message; `false` at the end.
+    fn take_next(&mut self, socket: &mut UnixStream) -> io::Result<bool> {
+        let (message, file) = fd_passing::receive(socket)?;
+        if message.is_empty() {
+            return Ok(false);
+        }
+        let last = self.sessions.last_mut().map(|(_, _, table)| table);
+        match (serde_json::from_slice(&message).map_err(io::Error::other)?, last) {
+            (Handed::Hello { version, release }, _) => {
+                tracing::info!(version, release, "the process before us hands over");
+            }
+            (Handed::Session { ends, state, unwritten }, _) => {
+                let stream = file.ok_or_else(|| io::Error::other("a session came without its connection"))?;
+                let session = HandedSession { state, stream: TcpStream::from(stream), unwritten };
+                self.sessions.push((ends, session, PeerTable::default()));
+            }
+            (Handed::Routes(update), Some(table)) => table.announced.push(update),
+            (Handed::Told(update), Some(table)) => table.told.push(update),
+            (Handed::Untold { families }, Some(table)) => table.initial = families,
+            (Handed::Setting { circuit, change }, _) => self.settings.push((circuit, change)),
+            (Handed::Unknown | Handed::Routes(_) | Handed::Told(_) | Handed::Untold { .. }, _) => {
+                tracing::warn!("the process before us hands over something that is not known here: left out");
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Controller {
+    /// Takes up what was handed over as far as routes and settings go; the sessions that fit the configuration are the answer.
+    pub(super) fn inherit(&mut self, inheritance: Inheritance) -> Vec<(PeerId, HandedSession)> {
+        for (circuit, change) in inheritance.settings {
+            if let Err(error) = self.set_circuit(&circuit, &change) {
+                tracing::warn!(circuit, error, "a change by the operator is lost");
+            }
+        }
+        let mut known = Vec::new();
+        for (ends, session, table) in inheritance.sessions {
+            let is_it = |peer: &&config::Peer| (peer.session.local, peer.session.remote) == ends;
+            let Some(peer) = self.peers.iter().find(is_it) else {
+                tracing::warn!(peer = %ends.1, "its session ends: it is not in the configuration");
+                continue;
+            };
+            // Only to know what was agreed on: the session itself begins when it is ours.
+            let config = peer.session.clone();
+            if let Ok((_, _, facts)) = Session::resume(config, 0, session.state.clone(), Moment::default()) {
+                self.rib.peer_resumed(peer.session.id, &facts, table);
+            }
+            known.push((peer.session.id, session));
+        }
+        known
+    }
+
+    /// The sessions go on, and only what differs from what their peers know is told.
+    pub(super) async fn resume_sessions(
+        &mut self,
+        speaker: &mut Speaker,
+        sessions: impl IntoIterator<Item = (PeerId, HandedSession)>,
+    ) -> BTreeSet<PeerId> {
+        let mut resumed = BTreeSet::new();
+        for (id, session) in sessions {
+            let Some(peer) = self.peers.get(usize::from(id.0)) else { continue };
+            let (config, name) = (peer.session.clone(), peer.name.clone());
+            resumed.insert(id);
+            match speaker.resume(config, session).await {
+                Ok(facts) => {
+                    self.outboxes[usize::from(id.0)] = Outbox { session: facts.session, ..Outbox::default() };
+                    self.note_session(id, true);
+                    tracing::info!(peer = name, "session goes on");
+                }
+                Err(error) => {
+                    tracing::warn!(peer = name, error, "session begins anew");
+                    self.rib.peer_down(id);
+                    self.note_session(id, false);
+                }
+            }
+        }
+        resumed
+    }
+
+    /// Gives everything to the process that has asked. `true`: it has taken it, and this one must end without undoing anything.
+    pub(super) async fn give(&mut self, mut socket: UnixStream, inputs: &mut Inputs) -> bool {
+        if self.inherited.is_some() || !self.dataplane.is_pinned() {
+            let reason = if self.inherited.is_some() {
+                "it waits for its peers' routes itself: try again in two minutes at most"
+            } else {
+                "nothing of it is pinned, so that its program would end with it"
+            };
+            // Whoever has asked may be gone.
+            let _ = say(&mut socket, &Reply::Error(reason.into()));
+            return false;
+        }
+        tracing::info!("handing over to another process");
+        let begun = Instant::now();
+        let Some(speaker) = self.speaker.take() else { return false };
+        let waiting = self.peers.iter().zip(&mut self.outboxes);
+        let updates = waiting.map(|(peer, outbox)| (peer.session.id, outbox.updates.drain(..).collect()));
+        let (sessions, untold) = speaker.hand_over(updates.collect::<BTreeMap<_, Vec<Update>>>()).await;
+        while let Ok(event) = inputs.peers.try_recv() {
+            self.on_peer(event);
+        }
+        untold.into_iter().for_each(|event| self.on_peer(event));
+        let taken = tokio::task::block_in_place(|| self.send_all(&mut socket, &sessions));
+        match taken {
+            Ok(()) => {
+                tracing::info!(sessions = sessions.len(), after = ?begun.elapsed(), "handed over");
+                inputs.close_control().await;
+                // The other waits for it, but not for ever.
+                let _ = socket.write_all(b"gone\n");
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "not handed over: going on");
+                self.go_on(sessions, inputs).await;
+                false
+            }
+        }
+    }
+
+    fn send_all(
+        &self,
+        socket: &mut UnixStream,
+        sessions: &BTreeMap<PeerId, HandedSession>,
+    ) -> io::Result<()> {
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        say(socket, &Reply::Ok(VERSION.into()))?;
+        send(socket, &Handed::Hello { version: VERSION, release: env!("CARGO_PKG_VERSION").into() })?;
+        for (id, session) in sessions {
+            let Some(peer) = self.peers.get(usize::from(id.0)) else { continue };
+            let ends = (peer.session.local, peer.session.remote);
+            let (state, unwritten) = (session.state.clone(), session.unwritten.clone());
+            let message = serde_json::to_vec(&Handed::Session { ends, state, unwritten })?;
+            fd_passing::send(socket, &message, Some(session.stream.as_fd()))?;
+            let table = self.rib.table(*id);
+            table.announced.into_iter().try_for_each(|update| send(socket, &Handed::Routes(update)))?;
+            table.told.into_iter().try_for_each(|update| send(socket, &Handed::Told(update)))?;
+            send(socket, &Handed::Untold { families: table.initial })?;
+        }
+        for (circuit, change) in &self.settings {
+            send(socket, &Handed::Setting { circuit: circuit.clone(), change: change.clone() })?;
+        }
+        fd_passing::send(socket, &[], None)?;
+        let line = line(socket)?;
+        if line == "taken\n" {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("the other process ended: {line:?}")))
+        }
+    }
+
+    /// Takes up again what nobody else has taken.
+    async fn go_on(&mut self, sessions: BTreeMap<PeerId, HandedSession>, inputs: &mut Inputs) {
+        let (events, peer_events) = mpsc::channel(1_024);
+        inputs.peers = peer_events;
+        let Some(mut speaker) = self.listen(events).await else { return };
+        let resumed = self.resume_sessions(&mut speaker, sessions).await;
+        self.start_others(speaker, &resumed).await;
+        // The other may have had its program on the links already.
+        let ports = self.forwarding.topology().ports();
+        self.log_failure(|it| {
+            it.dataplane.take_over(&ports, it.about.clone())?;
+            it.dataplane.retire_others()
+        });
+    }
+
+    /// Port 179 again; without it there is no BGP, which is said, and forwarding stays as it is.
+    async fn listen(&self, events: mpsc::Sender<PeerEvent>) -> Option<Speaker> {
+        let addresses = self.listening();
+        match retry(|| Listener::bind(&addresses)).await {
+            Ok(listener) => Some(Speaker::start(listener, events)),
+            Err(error) => {
+                tracing::error!(%error, "BGP stays down: restart erdp");
+                None
+            }
+        }
+    }
+}
+
+/// Tries for a few seconds what another process may just be about to let go of.
+pub(super) async fn retry<T, E>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match attempt() {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(5)).await,
+            result => return result,
+        }
+    }
+}
+
+fn say(socket: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+    let mut text = serde_json::to_vec(reply)?;
+    text.push(b'\n');
+    socket.write_all(&text)
+}
+
+fn send(socket: &mut UnixStream, handed: &Handed) -> io::Result<()> {
+    fd_passing::send(socket, &serde_json::to_vec(handed)?, None)
+}

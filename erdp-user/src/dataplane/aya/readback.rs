@@ -1,0 +1,203 @@
+//! What was written is still there: every record that this controller has put into a map is read back in turn, and put right where
+//! somebody else has changed it (`bpftool map update`, another program, memory that failed).
+//!
+//! Each call takes a share, so that a round over all records takes less than a second without holding the controller up; a record
+//! costs one system call. The trie's lines are compared in memory, through the mapping (`dataplane::mapped`). Links are looked at
+//! once a round: a pin that was removed has taken the program off its interface.
+//!
+//! Not looked at: state that the program writes itself (counters, buckets, rings), and records that nobody has ever written here,
+//! which nothing refers to. Of peers, who may reach the kernel, there are no others either.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::fd::AsFd,
+};
+
+use ::aya::maps::MapError;
+use erdp_common::{abi::PeerKey, budget};
+
+use super::{AyaDataplane, DataplaneError, Mode, Raw, Record, chain};
+use crate::dataplane::bpffs;
+
+/// Calls in which a round is done.
+const SHARES: usize = 5;
+
+/// Which record of which map.
+type Key = (u8, u64);
+
+/// The records that were written last, and where the next read-back begins.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    records: BTreeMap<Key, Record>,
+    peers: BTreeSet<([u8; 16], u32)>,
+    next: Option<Key>,
+}
+
+/// What a read-back has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// Records that were wrong, by map.
+    pub by_map: BTreeMap<&'static str, u64>,
+    /// Whether a round is over.
+    pub is_round_over: bool,
+}
+
+impl Written {
+    pub(super) fn note(&mut self, record: &Record) {
+        match record {
+            Record::Peer(PeerKey { address, attachment }, true) => {
+                self.peers.insert((*address, *attachment));
+            }
+            Record::Peer(PeerKey { address, attachment }, false) => {
+                self.peers.remove(&(*address, *attachment));
+            }
+            _ => {
+                if let Some(key) = key(record) {
+                    self.records.insert(key, *record);
+                }
+            }
+        }
+    }
+
+    /// The next share of a round, and whether it is the last.
+    fn share(&mut self) -> (Vec<Record>, bool) {
+        let most = self.records.len().div_ceil(SHARES).max(1);
+        let from = self.next.take().unwrap_or_default();
+        let mut rest = self.records.range(from..);
+        let share = rest.by_ref().take(most).map(|(_, record)| *record).collect();
+        self.next = rest.next().map(|(key, _)| *key);
+        (share, self.next.is_none())
+    }
+}
+
+/// `None`: the program writes it too, or it is looked at in another way.
+fn key(record: &Record) -> Option<Key> {
+    Some(match record {
+        Record::Port(ifindex, _) => (0, u64::from(*ifindex)),
+        Record::Vlan(block, vid, _) => (1, u64::from(*block) << 16 | u64::from(*vid)),
+        Record::Attachment(id, _) => (2, u64::from(*id)),
+        Record::TxPort(slot, _) => (3, u64::from(*slot)),
+        Record::NextHop(id, _) => (4, u64::from(*id)),
+        Record::Group(id, _) => (5, u64::from(*id)),
+        Record::Link(id, _) => (6, u64::from(*id)),
+        Record::Policer(id, _) => (7, u64::from(*id)),
+        Record::Budget(kind, attachment, _) => (8, u64::from(budget::slot(*kind, *attachment))),
+        Record::Profile(id, _) => (9, u64::from(*id)),
+        Record::Bucket(..) | Record::Peer(..) => return None,
+    })
+}
+
+impl AyaDataplane {
+    /// Reads a share of what was written back and puts right what differs; an interface without its program gets it again.
+    pub fn read_back(
+        &mut self,
+        ports: &BTreeMap<u32, String>,
+        mode: Mode,
+    ) -> Result<Repaired, DataplaneError> {
+        let (share, is_round_over) = self.written.share();
+        let mut repaired = Repaired { is_round_over, ..Repaired::default() };
+        for record in share {
+            let (map, is_right) = self.holds(&record)?;
+            if !is_right {
+                self.put(&record)?;
+                *repaired.by_map.entry(map).or_default() += 1;
+            }
+        }
+        if is_round_over {
+            let peers = self.repair_peers()?;
+            let links = self.repair_links(ports, mode)?;
+            for (map, count) in [("PEERS", peers), ("links", links)] {
+                if count > 0 {
+                    repaired.by_map.insert(map, count);
+                }
+            }
+        }
+        Ok(repaired)
+    }
+
+    /// The record's map, and whether it says what was written.
+    fn holds(&self, record: &Record) -> Result<(&'static str, bool), DataplaneError> {
+        let (map, holds) = match record {
+            Record::Port(at, record) => ("PORTS", same(self.ports.get(at, 0), |it| it.0 == *record)),
+            Record::Vlan(block, vid, record) => {
+                let at = u32::from(*block) * 4096 + u32::from(*vid);
+                ("VLANS", same(self.vlans.get(&at, 0), |it| it.0 == *record))
+            }
+            Record::Attachment(id, record) => {
+                ("ATTACHMENTS", same(self.attachments.get(&u32::from(*id), 0), |it| it.0 == *record))
+            }
+            Record::TxPort(slot, ifindex) => {
+                ("TX_PORTS", same(self.tx_ports.get(u32::from(*slot), 0), |it| it.if_index == *ifindex))
+            }
+            Record::NextHop(id, record) => {
+                ("NEXT_HOPS", same(self.next_hops.get(&u32::from(*id), 0), |it| it.0 == *record))
+            }
+            Record::Group(id, record) => ("GROUPS", same(self.groups.get(id, 0), |it| it.0 == *record)),
+            Record::Link(id, alive) => {
+                ("LINKS", same(self.links.get(&u32::from(*id), 0), |it| it == u64::from(*alive)))
+            }
+            Record::Policer(id, record) => {
+                ("POLICERS", same(self.policers.get(&u32::from(*id), 0), |it| it.0 == *record))
+            }
+            Record::Budget(kind, attachment, record) => {
+                let at = budget::slot(*kind, *attachment);
+                ("BUDGETS", same(self.budgets.get(&at, 0), |it| it.0 == *record))
+            }
+            Record::Profile(id, record) => {
+                ("PROFILES", same(self.profiles.get(&u32::from(*id), 0), |it| it.0 == *record))
+            }
+            Record::Bucket(..) | Record::Peer(..) => return Ok(("", true)),
+        };
+        holds.map(|holds| (map, holds)).map_err(|error| DataplaneError::Map { map, reason: chain(&error) })
+    }
+
+    /// Exactly the peers of the configuration are in the map.
+    fn repair_peers(&mut self) -> Result<u64, DataplaneError> {
+        let failed = |error: MapError| DataplaneError::Map { map: "PEERS", reason: chain(&error) };
+        let there: BTreeSet<([u8; 16], u32)> =
+            self.peers.keys().flatten().map(|key| (key.0.address, key.0.attachment)).collect();
+        let mut repaired = 0;
+        for (address, attachment) in there.symmetric_difference(&self.written.peers) {
+            let key = PeerKey { address: *address, attachment: *attachment };
+            if there.contains(&(*address, *attachment)) {
+                self.peers.remove(&Raw(key)).map_err(failed)?;
+            } else {
+                self.peers.insert(Raw(key), super::pinned::PEER_KNOWN, 0).map_err(failed)?;
+            }
+            repaired += 1;
+        }
+        Ok(repaired)
+    }
+
+    /// Every port runs our program by its pinned link.
+    fn repair_links(&mut self, ports: &BTreeMap<u32, String>, mode: Mode) -> Result<u64, DataplaneError> {
+        if !self.is_pinned() {
+            return Ok(0);
+        }
+        let program = self.program()?.info().map_err(|error| DataplaneError::Load(chain(&error)))?.id();
+        let mut repaired = 0;
+        for (ifindex, name) in ports {
+            let Some(path) = self.pinned.as_ref().map(|pinned| pinned.pins().xdp_link(*ifindex)) else {
+                break;
+            };
+            let link = bpffs::open(&path).and_then(|link| bpffs::xdp_link(link.as_fd()));
+            if !bpffs::has_interface(*ifindex)
+                || link.is_ok_and(|link| (link.program, link.ifindex) == (program, *ifindex))
+            {
+                continue;
+            }
+            self.take_port(*ifindex, name, mode)?;
+            repaired += 1;
+        }
+        Ok(repaired)
+    }
+}
+
+fn same<T>(found: Result<T, MapError>, is_right: impl Fn(T) -> bool) -> Result<bool, MapError> {
+    match found {
+        Ok(found) => Ok(is_right(found)),
+        // A slot of the device map that is empty.
+        Err(MapError::KeyNotFound) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

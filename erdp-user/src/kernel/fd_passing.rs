@@ -1,0 +1,120 @@
+//! Messages with an open file over a Unix socket: a length, and with it at most one descriptor (`SCM_RIGHTS`, unix(7)), then so
+//! many bytes.
+
+use std::{
+    io::{self, Read, Write},
+    mem,
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    ptr,
+};
+
+/// Longest message in bytes: anything longer is not of this protocol.
+const MESSAGE_MAX: u32 = 256 << 20;
+/// Room for one descriptor's control message.
+const CONTROL_BYTES: usize = 64;
+
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_BYTES]);
+
+/// Sends a message.
+pub fn send(socket: &mut UnixStream, message: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let length = u32::try_from(message.len()).ok().filter(|length| *length <= MESSAGE_MAX);
+    let mut length = length.ok_or_else(|| io::Error::other("the message is too long"))?.to_le_bytes();
+    let mut part = libc::iovec { iov_base: length.as_mut_ptr().cast(), iov_len: length.len() };
+    let mut control = Control([0; CONTROL_BYTES]);
+    // SAFETY: msghdr is plain old data, for which zero is a value.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    (header.msg_iov, header.msg_iovlen) = (&raw mut part, 1);
+    if let Some(file) = file {
+        header.msg_control = control.0.as_mut_ptr().cast();
+        // SAFETY: the macros compute within the control buffer, which is long enough for one descriptor and aligned.
+        unsafe {
+            header.msg_controllen = libc::CMSG_SPACE(size_of::<libc::c_int>() as u32) as _;
+            let first = libc::CMSG_FIRSTHDR(&raw const header);
+            (*first).cmsg_level = libc::SOL_SOCKET;
+            (*first).cmsg_type = libc::SCM_RIGHTS;
+            (*first).cmsg_len = libc::CMSG_LEN(size_of::<libc::c_int>() as u32) as _;
+            ptr::write_unaligned(libc::CMSG_DATA(first).cast::<libc::c_int>(), file.as_raw_fd());
+        }
+    }
+    // SAFETY: the header's pointers are to values that live until the call returns.
+    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) };
+    match sent {
+        4 => socket.write_all(message),
+        -1 => Err(io::Error::last_os_error()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// Receives a message and what came with it.
+pub fn receive(socket: &mut UnixStream) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let mut length = [0_u8; 4];
+    let mut part = libc::iovec { iov_base: length.as_mut_ptr().cast(), iov_len: length.len() };
+    let mut control = Control([0; CONTROL_BYTES]);
+    // SAFETY: msghdr is plain old data, for which zero is a value.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    (header.msg_iov, header.msg_iovlen) = (&raw mut part, 1);
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = CONTROL_BYTES as _;
+    // SAFETY: the header's pointers are to values that live until the call returns, with their lengths.
+    let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
+    if got < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let file = received_file(&header);
+    if got == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    socket.read_exact(&mut length[got as usize..])?;
+    let length = u32::from_le_bytes(length);
+    if length > MESSAGE_MAX {
+        return Err(io::Error::other("not a message of this protocol"));
+    }
+    let mut message = vec![0; length as usize];
+    socket.read_exact(&mut message)?;
+    Ok((message, file))
+}
+
+fn received_file(header: &libc::msghdr) -> Option<OwnedFd> {
+    // SAFETY: the kernel has filled the control buffer as msg_controllen says; a descriptor in it is ours from now on.
+    unsafe {
+        let first = libc::CMSG_FIRSTHDR(header);
+        let is_file = !first.is_null()
+            && (*first).cmsg_level == libc::SOL_SOCKET
+            && (*first).cmsg_type == libc::SCM_RIGHTS
+            && (*first).cmsg_len >= libc::CMSG_LEN(size_of::<libc::c_int>() as u32) as _;
+        is_file
+            .then(|| OwnedFd::from_raw_fd(ptr::read_unaligned(libc::CMSG_DATA(first).cast::<libc::c_int>())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io::Seek, os::fd::AsFd};
+
+    use super::*;
+
+    #[test]
+    fn a_message_comes_with_the_file_that_was_sent_with_it() {
+        let (mut here, mut there) = UnixStream::pair().expect("a pair");
+        let mut file = File::open("/proc/self/status").expect("a file");
+        file.seek(io::SeekFrom::Start(5)).expect("seek");
+        send(&mut here, b"first", None).expect("sent");
+        send(&mut here, b"second", Some(file.as_fd())).expect("sent");
+        send(&mut here, b"", None).expect("sent");
+        drop(here);
+        assert_eq!(
+            receive(&mut there).map(|(message, file)| (message, file.is_some())).ok(),
+            Some((b"first".to_vec(), false))
+        );
+        let (message, got) = receive(&mut there).expect("received");
+        assert_eq!(message, b"second");
+        let mut got = File::from(got.expect("with a file"));
+        assert_eq!(got.stream_position().expect("the same open file"), 5);
+        assert!(receive(&mut there).is_ok_and(|(message, file)| message.is_empty() && file.is_none()));
+        assert!(receive(&mut there).is_err(), "the end");
+    }
+}

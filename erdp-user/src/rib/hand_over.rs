@@ -1,0 +1,74 @@
+//! What one peer has said and has been told, as another process can take it up.
+//!
+//! Routes with the same attributes go together, as in an UPDATE. The other process decides for itself: it is told what the peer
+//! knows so that it sends what differs from that, and where it decides alike that is nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::Rib;
+use crate::bgp::{Family, PathAttributes, PeerId, SessionFacts, Update};
+
+/// Prefixes in one message: bounded, so that no message is.
+const PREFIXES_MAX: usize = 50_000;
+
+/// A peer's tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerTable {
+    /// What it announced.
+    pub announced: Vec<Update>,
+    /// What it has been told, with the attributes as they were received from elsewhere.
+    pub told: Vec<Update>,
+    /// Families whose first table it has not been told whole.
+    pub initial: Vec<Family>,
+}
+
+impl Rib {
+    /// The tables of a peer.
+    pub fn table(&self, peer: PeerId) -> PeerTable {
+        let index = usize::from(peer.0);
+        let (Some(adj_in), Some(adj_out)) = (self.adj_in.get(index), self.adj_out.get(index)) else {
+            return PeerTable::default();
+        };
+        let (told, initial) = adj_out.known();
+        let announced = adj_in.routes().map(|(prefix, route)| (*prefix, &route.attributes));
+        PeerTable { announced: packed(announced), told: packed(told), initial }
+    }
+
+    /// A session that another process has begun goes on here.
+    pub fn peer_resumed(&mut self, peer: PeerId, facts: &SessionFacts, table: PeerTable) {
+        self.peer_up(peer, facts);
+        for update in table.announced {
+            self.update(peer, update);
+        }
+        let routes = table.told.into_iter().flat_map(|update| {
+            let attributes = update.attributes;
+            update.announced.into_iter().filter_map(move |prefix| Some((prefix, attributes.clone()?)))
+        });
+        if let Some(adj_out) = self.adj_out.get_mut(usize::from(peer.0)) {
+            adj_out.resume(routes, &table.initial);
+        }
+    }
+}
+
+fn packed<'a>(routes: impl Iterator<Item = (IpNet, &'a Arc<PathAttributes>)>) -> Vec<Update> {
+    let mut groups: HashMap<*const PathAttributes, (Arc<PathAttributes>, Vec<IpNet>)> = HashMap::new();
+    for (prefix, attributes) in routes {
+        let group = groups.entry(Arc::as_ptr(attributes)).or_insert_with(|| (attributes.clone(), Vec::new()));
+        group.1.push(prefix);
+    }
+    let update = |attributes: &Arc<PathAttributes>, prefixes: &[IpNet]| Update {
+        announced: prefixes.to_vec(),
+        attributes: Some(attributes.clone()),
+        ..Update::default()
+    };
+    groups
+        .values()
+        .flat_map(|(attributes, prefixes)| {
+            prefixes.chunks(PREFIXES_MAX).map(move |prefixes| update(attributes, prefixes))
+        })
+        .collect()
+}
