@@ -53,7 +53,9 @@ fn tell(finding: &Finding, text: &mut String) {
     let Finding { object, reason, remedy, fix, .. } = finding;
     line(text, &format!("{word}  {object}: {reason}"));
     line(text, &format!("         remedy: {remedy}"));
-    if let Some(fix) = fix {
+    if let Some(fix) = fix
+        && finding.severity > Severity::Note
+    {
         line(text, &format!("         --fix runs: {fix}"));
     }
 }

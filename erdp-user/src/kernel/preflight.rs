@@ -253,3 +253,5 @@ fn btf(has_btf: bool) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod treated;
