@@ -24,6 +24,9 @@ pub struct Options {
     /// Which kernels: a series as 6.1, several with commas, or `all` that the package sources offer
     #[arg(long, value_name = "KERNELS", default_value = "all")]
     kernel: String,
+    /// Which test programs to run there, with commas: any of tests/tests
+    #[arg(long, value_name = "TESTS", value_delimiter = ',', default_values = TESTS)]
+    test: Vec<String>,
 }
 
 /// The tests that need nothing but a kernel.
@@ -35,7 +38,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 pub fn run(options: &Options) -> Result<ExitCode> {
     build::bpf_object()?;
     let kernels = vm::kernels(&options.kernel, Flavour::Cloud)?;
-    let job = job()?;
+    let job = job(&options.test)?;
     let mut rows = Vec::new();
     for kernel in &kernels {
         println!("\n== kernel {}", kernel.release);
@@ -54,7 +57,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The row of `cargo xtask test`: the oldest kernel, or every one. Where there can be no virtual machine, it is skipped and says why.
+/// The row of `cargo xtask test`: the oldest kernel, or every one and the lab's runs. Where there can be no virtual machine, it is skipped and says why.
 pub fn as_test(full: bool) -> Tally {
     println!("\n== virtual machines");
     let asked = if full { "all" } else { "oldest" };
@@ -68,7 +71,7 @@ pub fn as_test(full: bool) -> Tally {
             return tally;
         }
     };
-    let job = job();
+    let job = job(&TESTS.map(str::to_owned));
     for kernel in &kernels {
         let row =
             job.as_ref().map_err(|error| anyhow::anyhow!("{error:#}")).and_then(|job| verify(kernel, job));
@@ -79,23 +82,28 @@ pub fn as_test(full: bool) -> Tally {
             }
             Err(error) => {
                 println!("kernel {}: FAILED: {error:#}", kernel.release);
-                tally = tally.plus(Tally::default().ended(false));
+                tally = tally.plus(Tally::of_one(false));
             }
         }
     }
-    tally
+    if full { tally.plus(vm::lab::as_test()) } else { tally }
 }
 
 /// The programs that the guests run.
-pub fn job() -> Result<Job> {
+fn job(names: &[String]) -> Result<Job> {
     // cargo builds a package's programs with its tests.
     let budget = root().join("target/debug/erdp-verifier-budget");
-    let chosen = TESTS.iter().flat_map(|name| ["--test", name]);
+    let chosen = names.iter().flat_map(|name| ["--test", name]);
     let tests =
         cargo_tests::build_some(&["--package", "erdp-tests"].into_iter().chain(chosen).collect::<Vec<_>>())?;
     let mut programs = vec![budget.clone()];
+    // Other tests start the daemon, or the lab.
+    if names.iter().any(|name| !TESTS.contains(&name.as_str())) {
+        let erdp = build::erdp()?;
+        programs.extend([erdp.with_file_name("erdp-lab"), erdp]);
+    }
     let mut script = format!("failed=0\n'{}' || failed=1\n", budget.display());
-    for name in TESTS {
+    for name in names {
         let wanted = format!("erdp-tests {name}");
         let test = tests.iter().find(|program| program.name == wanted);
         let path: PathBuf =

@@ -4,9 +4,10 @@
 //! mounted, loads the modules, runs the job and tells its exit status; then it reboots, which ends QEMU (`-no-reboot`).
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::BufWriter,
     path::{Path, PathBuf},
-    process::Command,
+    process::{self, Command},
 };
 
 use anyhow::{Context as _, Result};
@@ -55,11 +56,11 @@ pub struct Job {
     pub script: String,
 }
 
-/// Builds the file system of a guest that runs `job` on `kernel`, into the file `into`.
+/// Builds the file system of a guest that runs `job` on `kernel`: an open file without a name. `programs` keeps stripped programs.
 ///
 /// # Errors
 /// When something that it should hold is not there.
-pub fn build(kernel: &Kernel, job: &Job, folder: &Path, into: &Path) -> Result<()> {
+pub fn build(kernel: &Kernel, job: &Job, programs: &Path) -> Result<File> {
     let mut tree = Tree::new();
     tree.text(
         "bb/busybox",
@@ -90,12 +91,9 @@ pub fn build(kernel: &Kernel, job: &Job, folder: &Path, into: &Path) -> Result<(
         }
     }
     for path in &job.programs {
-        let stripped = folder.join(path.file_name().context("a program has a name")?);
-        must(Command::new("strip").arg("-s").arg("-o").arg(&stripped).arg(path))?;
         tree.program(path)?;
-        let name = path.to_string_lossy();
-        let bytes = fs::read(&stripped).with_context(|| format!("cannot read {}", stripped.display()))?;
-        tree.text(name.trim_start_matches('/'), bytes, 0o755);
+        let bytes = stripped(path, programs)?;
+        tree.text(path.to_string_lossy().trim_start_matches('/'), bytes, 0o755);
     }
     for path in &job.files {
         tree.copy(path)?;
@@ -103,10 +101,31 @@ pub fn build(kernel: &Kernel, job: &Job, folder: &Path, into: &Path) -> Result<(
     let modules = tree.modules(&kernel.modules, &MODULES)?;
     tree.text("init", init(&modules), 0o755);
     tree.text("job", format!("cd '{}'\n{}\n", root().display(), job.script), 0o755);
-    let mut out = std::io::BufWriter::new(
-        fs::File::create(into).with_context(|| format!("cannot write {}", into.display()))?,
-    );
-    tree.write(&mut out)
+    let file = nameless(programs)?;
+    let mut out = BufWriter::new(file);
+    tree.write(&mut out)?;
+    out.into_inner().map_err(|error| error.into_error()).context("cannot write the initramfs")
+}
+
+/// A program without what only debuggers read: kept, and made anew when the program is.
+fn stripped(path: &Path, kept: &Path) -> Result<Vec<u8>> {
+    let plain = kept.join(path.file_name().context("a program has a name")?);
+    let made = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    if made(&plain).is_none_or(|kept| made(path).is_none_or(|built| kept <= built)) {
+        fs::create_dir_all(kept).with_context(|| format!("cannot make {}", kept.display()))?;
+        must(Command::new("strip").arg("-s").arg("-o").arg(&plain).arg(path))?;
+    }
+    fs::read(&plain).with_context(|| format!("cannot read {}", plain.display()))
+}
+
+/// A file that is gone when its last user is.
+fn nameless(folder: &Path) -> Result<File> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let path = folder.join(format!("initramfs-{}", process::id()));
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(&path);
+    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+    fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    Ok(file)
 }
 
 fn init(modules: &[String]) -> String {

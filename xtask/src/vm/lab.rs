@@ -16,7 +16,7 @@ use super::{
     kernels::{Flavour, Kernel},
     qemu::{self, Wire},
 };
-use crate::{build, pieces::Need, setup};
+use crate::{build, cargo_tests::Tally, pieces::Need, setup};
 
 /// Which driver the edge's cards have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -32,43 +32,87 @@ pub enum Card {
 #[group(skip)]
 pub struct Options {
     /// With --vm: which kernels: a series as 6.1, several with commas, `oldest`, `newest`, or `all`
-    #[arg(long, value_name = "KERNELS", requires = "vm", default_value = "oldest,newest")]
+    #[arg(long, value_name = "KERNELS", requires = "vm", default_value = KERNELS)]
     kernel: String,
     /// With --vm: only the run with this network card (without: virtio on each kernel, then igb on the newest)
     #[arg(long, requires = "vm")]
     card: Option<Card>,
 }
 
+impl Card {
+    fn name(self) -> &'static str {
+        match self {
+            Card::Virtio => "virtio-net",
+            Card::Igb => "igb",
+        }
+    }
+
+    /// As QEMU calls it.
+    fn device(self) -> &'static str {
+        match self {
+            Card::Virtio => "virtio-net-pci",
+            Card::Igb => "igb",
+        }
+    }
+}
+
+const KERNELS: &str = "oldest,newest";
 /// The first QEMU that has an igb.
 const QEMU_WITH_IGB: u32 = 8;
 /// By TCG on a busy machine; by KVM it is a minute.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// The whole of it.
+/// The verb: one line for each run at the end.
 ///
 /// # Errors
 /// When a machine cannot be made; runs that fail are the exit code.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    let rows = rows(options)?;
+    println!();
+    let mut code = ExitCode::SUCCESS;
+    for (name, result) in rows {
+        match result {
+            Ok(row) => println!("{name}: {row}"),
+            Err(error) => {
+                println!("{name}: FAILED: {error:#}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// The rows of `cargo xtask test --full`: what `run --vm` runs, each run a test.
+pub fn as_test() -> Tally {
+    let told = match rows(&Options { kernel: KERNELS.to_owned(), card: None }) {
+        Ok(rows) => rows,
+        Err(error) => vec![("run --vm".to_owned(), Err(error))],
+    };
+    let mut tally = Tally::default();
+    for (name, result) in told {
+        println!(
+            "{name}: {}",
+            result.as_ref().map_or_else(|error| format!("FAILED: {error:#}"), Clone::clone)
+        );
+        tally = tally.plus(Tally::of_one(result.is_ok()));
+    }
+    tally
+}
+
+/// Runs everything that is asked for: a name and how it ended.
+fn rows(options: &Options) -> Result<Vec<(String, Result<String>)>> {
     setup::ensure(&[Need::Lab, Need::Vm])?;
     let erdp = build::erdp()?;
-    let job = Job {
-        programs: vec![erdp.clone(), erdp.with_file_name("erdp-lab")],
-        files: Vec::new(),
-        script: format!("exec '{}' run --once --cards", erdp.with_file_name("erdp-lab").display()),
-    };
+    let lab = erdp.with_file_name("erdp-lab");
+    let script = format!("exec '{}' run --once --cards", lab.display());
+    let job = Job { programs: vec![erdp, lab], files: Vec::new(), script };
     let mut rows = Vec::new();
     for (card, kernel) in runs(options)? {
-        println!("\n== {card:?} on kernel {}", kernel.release);
-        rows.push((card, kernel.release.clone(), one(&kernel, card, &job)));
+        let name = format!("{} on kernel {}", card.name(), kernel.release);
+        println!("\n== {name}");
+        rows.push((name, one(&kernel, card, &job)));
     }
-    println!();
-    let mut bad = false;
-    for (card, release, result) in rows {
-        bad |= result.is_err();
-        let row = result.unwrap_or_else(|error| format!("FAILED: {error:#}"));
-        println!("{card:?} on kernel {release}: {row}");
-    }
-    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(rows)
 }
 
 fn runs(options: &Options) -> Result<Vec<(Card, Kernel)>> {
@@ -100,11 +144,7 @@ fn runs(options: &Options) -> Result<Vec<(Card, Kernel)>> {
 }
 
 fn one(kernel: &Kernel, card: Card, job: &Job) -> Result<String> {
-    let edge = match card {
-        Card::Virtio => "virtio-net-pci",
-        Card::Igb => "igb",
-    };
-    let wires = [Wire { edge, far: "virtio-net-pci" }; 3];
+    let wires = [Wire { edge: card.device(), far: Card::Virtio.device() }; 3];
     let begin = Instant::now();
     let outcome = super::run(kernel, job, &wires, LIMIT, &mut |line| println!("  | {line}"))?;
     let took = begin.elapsed().as_secs();

@@ -4,9 +4,10 @@
 //! guest holds and [`initramfs`] packs it, [`qemu`] runs it and reads its console. [`run`] is all of it for one job on one kernel. [`lab`] is
 //! one such job: `cargo xtask run --vm`.
 //!
-//! Everything lies in `target/vm`: package lists, kernels (some 100 MB each), and a folder for each running machine, which goes with
-//! it. Nothing is installed on this machine but QEMU and the tools that pack (`cargo xtask setup` lists them), and no
-//! privilege is needed beyond that. What must never happen: a machine, or a folder of one, that outlives its owner.
+//! Everything lies in `target/vm`: package lists, kernels (some 100 MB each), programs without what only debuggers read. A guest's
+//! file system is a file without a name, which goes with its owner, however that ends; and so does the machine. Nothing is
+//! installed on this machine but QEMU and the tools that pack (`cargo xtask setup` lists them), and no privilege is needed beyond
+//! that.
 
 pub mod apt;
 pub mod guest;
@@ -15,14 +16,9 @@ pub mod kernels;
 pub mod lab;
 pub mod qemu;
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process,
-    time::Duration,
-};
+use std::{env, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use self::{
     apt::Apt,
@@ -64,34 +60,6 @@ pub fn run(
     tell: &mut dyn FnMut(&str),
 ) -> Result<Outcome> {
     let vm = folder();
-    let own = OwnFolder::make(&vm.join("run"))?;
-    let initramfs = own.0.join("initramfs");
-    guest::build(kernel, job, &own.0, &initramfs)?;
+    let initramfs = guest::build(kernel, job, &vm.join("programs"))?;
     qemu::run(&Machine { kernel, initramfs: &initramfs, wires, limit }, &vm, tell)
-}
-
-/// A folder named after this process, gone when dropped; those of processes that are gone go first.
-struct OwnFolder(PathBuf);
-
-impl OwnFolder {
-    fn make(parent: &Path) -> Result<OwnFolder> {
-        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if !Path::new("/proc").join(&name).exists() {
-                fs::remove_dir_all(entry.path())
-                    .with_context(|| format!("cannot remove {}", entry.path().display()))?;
-            }
-        }
-        let own = parent.join(process::id().to_string());
-        fs::create_dir_all(&own).with_context(|| format!("cannot make {}", own.display()))?;
-        Ok(OwnFolder(own))
-    }
-}
-
-impl Drop for OwnFolder {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("warning: cannot remove {}: {error}", self.0.display());
-        }
-    }
 }

@@ -9,10 +9,11 @@
 //! input.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
-    path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, Stdio},
+    os::fd::AsRawFd as _,
+    path::Path,
+    process::{self, Child, ChildStderr, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
     thread,
     time::{Duration, Instant},
@@ -44,8 +45,8 @@ pub struct Wire {
 pub struct Machine<'a> {
     /// What it boots.
     pub kernel: &'a Kernel,
-    /// Its file system.
-    pub initramfs: &'a Path,
+    /// Its file system: a file without a name.
+    pub initramfs: &'a File,
     /// Its cables.
     pub wires: &'a [Wire],
     /// How long it may take in all.
@@ -217,10 +218,10 @@ fn arguments(machine: &Machine<'_>, accelerator: &str, cpu: &str) -> Vec<String>
     }
     let mut arguments: Vec<String> =
         words.iter().flat_map(|line| line.split(' ')).map(str::to_owned).collect();
-    for (option, path) in [("-kernel", &machine.kernel.image), ("-initrd", &PathBuf::from(machine.initramfs))]
-    {
-        arguments.extend([option.to_owned(), path.to_string_lossy().into_owned()]);
-    }
+    // QEMU opens it by way of our descriptor.
+    let initramfs = format!("/proc/{}/fd/{}", process::id(), machine.initramfs.as_raw_fd());
+    let image = machine.kernel.image.to_string_lossy().into_owned();
+    arguments.extend(["-kernel".to_owned(), image, "-initrd".to_owned(), initramfs]);
     let append = "console=ttyS0 quiet loglevel=3 panic=-1 rdinit=/init net.ifnames=0";
     arguments.extend(["-append".to_owned(), append.to_owned()]);
     arguments
@@ -232,14 +233,11 @@ mod tests {
 
     #[test]
     fn each_wire_has_two_cards_on_one_hub_with_addresses_that_tell_wire_and_end() {
-        let kernel = Kernel { release: "6.1".into(), image: "/k".into(), modules: "/m".into() };
+        let kernel = Kernel { release: "6.1".into(), image: "/a b".into(), modules: "/m".into() };
         let wires = [Wire { edge: "igb", far: "virtio-net-pci" }; 2];
-        let machine = Machine {
-            kernel: &kernel,
-            initramfs: Path::new("/a b"),
-            wires: &wires,
-            limit: Duration::from_secs(1),
-        };
+        let initramfs = File::open("/dev/null").expect("it is there");
+        let limit = Duration::from_secs(1);
+        let machine = Machine { kernel: &kernel, initramfs: &initramfs, wires: &wires, limit };
         let line = arguments(&machine, "tcg", "max").join(" ");
         for part in [
             "-netdev hubport,id=edge1-port,hubid=1 -device igb,id=edge1,netdev=edge1-port,mac=52:54:00:e5:01:00,romfile=",
@@ -248,6 +246,6 @@ mod tests {
         ] {
             assert!(line.contains(part), "{line}");
         }
-        assert!(arguments(&machine, "tcg", "max").contains(&"/a b".to_owned()));
+        assert!(line.contains(&format!("-initrd /proc/{}/fd/", process::id())), "{line}");
     }
 }
