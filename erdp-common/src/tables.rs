@@ -97,6 +97,10 @@ pub trait Tables {
     fn tick(&self) -> u64;
     /// An atomic load.
     fn load(&self, word: &Word) -> u64;
+    /// The word `index` of a line of the forwarding trie, if a line has so many.
+    fn fib_word(&self, line: &fib::Line, index: u32) -> Option<u64> {
+        Some(self.load(line.get(index as usize)?))
+    }
     /// An atomic compare-exchange; the answer is whether it has happened.
     fn exchange(&self, word: &Word, old: u64, new: u64) -> bool;
 }

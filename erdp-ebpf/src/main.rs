@@ -8,7 +8,7 @@
 //! A frame with a [`Trace`] in its metadata area is a question (`erdp explain`): it is answered there and not counted.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(internal_features, reason = "the BPF target has no atomics in core but the intrinsics themselves")]
 #![expect(missing_docs, reason = "aya's attribute macros make functions without documentation")]
 

@@ -1,6 +1,7 @@
 //! The maps: their definitions, and the stages' view of them. The only place of this program where map values are touched.
 
 use core::{
+    arch::asm,
     intrinsics::{AtomicOrdering, atomic_cxchg},
     ptr::read_volatile,
 };
@@ -233,6 +234,20 @@ impl Tables for Maps {
     fn load(&self, word: &Word) -> u64 {
         // SAFETY: a map value; aligned 64-bit loads are atomic where BPF runs.
         unsafe { read_volatile(word.as_ptr()) }
+    }
+    /// Before Linux 6.8 the verifier does not learn from a comparison of a 32-bit register what its copy may hold; the compiler
+    /// compares one and uses the other. So the bound is in an instruction that the compiler cannot see through and remove.
+    #[inline(always)]
+    fn fib_word(&self, line: &Line, index: u32) -> Option<u64> {
+        const _: () = assert!(size_of::<Line>() == 8 * size_of::<Word>());
+        if index >= 8 {
+            return None;
+        }
+        let mut index = index as usize;
+        // SAFETY: one instruction on one register.
+        unsafe { asm!("{0} &= 7", inout(reg) index, options(pure, nomem, nostack)) };
+        // SAFETY: below 8, the length of a line.
+        Some(self.load(unsafe { line.get_unchecked(index) }))
     }
     #[inline(always)]
     fn exchange(&self, word: &Word, old: u64, new: u64) -> bool {

@@ -18,3 +18,5 @@ pub mod control;
 pub mod metrics;
 
 pub mod controller;
+
+pub mod doctor;

@@ -1,15 +1,20 @@
 //! `erdp`: the ExpressRoute edge router's daemon and its operator's commands.
 
-use std::{io::IsTerminal as _, net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::IsTerminal as _,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{
     ArgGroup, CommandFactory as _, Parser, Subcommand, builder::PossibleValuesParser, error::ErrorKind,
 };
 use erdp::{
-    config::CircuitChange,
+    config::{CircuitChange, Config, ConfigError},
     control::{DEFAULT_SOCKET, Explanation, Question, Request, Setting, Topic, client::Client, render},
-    controller::start::{self, Options},
+    controller::start::{self, CANNOT_RUN, Options, StartError},
     dataplane::bpffs,
 };
 use erdp_common::reason::DropReason;
@@ -61,6 +66,18 @@ enum Command {
         /// Configuration file (TOML)
         #[arg(long)]
         config: PathBuf,
+        /// Accept slow generic XDP
+        #[arg(long)]
+        allow_generic: bool,
+    },
+    /// Examine this machine: what stands against running here, and the remedy; exit code 3 if something does
+    Doctor {
+        /// Configuration file (TOML): its interfaces are examined too
+        #[arg(long)]
+        config: Option<PathBuf>,
+        /// Do what is said for each finding; it lasts until the next boot
+        #[arg(long)]
+        fix: bool,
         /// Accept slow generic XDP
         #[arg(long)]
         allow_generic: bool,
@@ -153,6 +170,11 @@ fn main() -> ExitCode {
                 ExitCode::from(error.exit_code())
             }
         },
+        Command::Doctor { config, fix, allow_generic } => doctor(config.as_deref(), allow_generic, fix)
+            .unwrap_or_else(|error| {
+                eprintln!("error: {error}");
+                ExitCode::from(StartError::from(error).exit_code())
+            }),
         Command::Show { topic, reason: Some(_), .. } if topic != Topic::Drops => Arguments::command()
             .error(ErrorKind::ArgumentConflict, "--reason belongs to `erdp show drops`: leave it out")
             .exit(),
@@ -180,6 +202,13 @@ fn report(result: Result<()>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn doctor(config: Option<&Path>, allow_generic: bool, fix: bool) -> Result<ExitCode, ConfigError> {
+    let config = config.map(Config::load).transpose()?.map(|(config, _)| config);
+    let report = erdp::doctor::examine(config.as_ref(), allow_generic, fix);
+    print!("{}", report.text);
+    Ok(if report.may_run { ExitCode::SUCCESS } else { ExitCode::from(CANNOT_RUN) })
 }
 
 fn run(options: Options) -> ExitCode {
@@ -225,7 +254,7 @@ fn uninstall() -> ExitCode {
     }
 }
 
-fn show(topic: Topic, reason: Option<&str>, control: &std::path::Path, json: bool) -> Result<()> {
+fn show(topic: Topic, reason: Option<&str>, control: &Path, json: bool) -> Result<()> {
     let mut value = Client::connect(control)?.ask(&Request::Show(topic))?;
     if let (Some(reason), Some(rows)) = (reason, value.as_array_mut()) {
         rows.retain(|row| row["reason"] == reason);
@@ -238,7 +267,7 @@ fn show(topic: Topic, reason: Option<&str>, control: &std::path::Path, json: boo
     Ok(())
 }
 
-fn set(setting: Setting, control: &std::path::Path, json: bool) -> Result<()> {
+fn set(setting: Setting, control: &Path, json: bool) -> Result<()> {
     let value = Client::connect(control)?.ask(&Request::Set(setting))?;
     if json {
         println!("{value}");

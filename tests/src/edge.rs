@@ -14,7 +14,7 @@ use nix::unistd::geteuid;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::lab::{Lab, netns::Namespace, plan, process::Process};
+use crate::lab::{Ground, Lab, cards, netns::Namespace, plan, process::Process};
 
 /// A running `erdp`.
 #[derive(Debug)]
@@ -119,17 +119,29 @@ pub struct Explanation {
     pub members: Vec<IpAddr>,
 }
 
-/// The configuration of the lab's edge.
+/// The configuration of the lab's edge on untagged links.
 pub fn configuration() -> String {
+    configuration_on(Ground::Veth)
+}
+
+/// The configuration of the lab's edge.
+pub fn configuration_on(ground: Ground) -> String {
+    let tags = |tags: &[u16]| match (ground, tags) {
+        (Ground::Cards, [vlan]) => format!("vlan = {vlan}\n"),
+        (Ground::Cards, [outer, inner]) => format!("s-vlan = {outer}\nvlan = {inner}\n"),
+        _ => String::new(),
+    };
     format!(
         "asn = {asn}\n\n\
          [[circuit]]\nname = \"lab\"\nbandwidth = \"1G\"\n\
          primary = {{ local = \"{primary}\" }}\nsecondary = {{ local = \"{secondary}\" }}\n\n\
-         [circuit.private]\nipv4 = \"{ipv4}\"\nipv6 = \"{ipv6}\"\n\n\
-         [[attachment]]\ninterface = \"{ce}\"\npeerings = [\"lab/private\"]\n\
+         [circuit.private]\nipv4 = \"{ipv4}\"\nipv6 = \"{ipv6}\"\n{msee_tags}\n\
+         [[attachment]]\ninterface = \"{ce}\"\n{ce_tags}peerings = [\"lab/private\"]\n\
          ipv4 = \"{ce4}/{len4}\"\nipv6 = \"{ce6}/{len6}\"\n\
          peers = [{{ address = \"{peer4}\", asn = {peer_asn} }}, {{ address = \"{peer6}\", asn = {peer_asn} }}]\n",
         asn = plan::EDGE_ASN,
+        msee_tags = tags(cards::MSEE_TAGS),
+        ce_tags = tags(cards::CE_TAGS),
         primary = plan::PRIMARY.near.1,
         secondary = plan::SECONDARY.near.1,
         ipv4 = plan::PRIVATE_IPV4,
@@ -178,7 +190,7 @@ impl Edge {
     /// # Errors
     /// When it cannot be started; that it ended soon after is seen by [`Edge::must_run`].
     pub fn start(lab: &Lab) -> Result<Edge> {
-        Edge::start_in(lab.namespace("edge")?, lab.folder())
+        Edge::start_with(lab.namespace("edge")?, lab.folder(), &configuration_on(lab.ground()))
     }
 
     /// The same in any namespace that has the interfaces; its files are in `folder`.

@@ -5,9 +5,9 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::{
-    checks::{converge, failover, load, prefixes},
+    checks::{converge, doctor, failover, load, prefixes},
     edge::Edge,
-    lab::{Lab, cleanup, plan},
+    lab::{Ground, Lab, cleanup, plan},
 };
 
 /// A lab with erdp in its edge. The fields' order is the order of the end: erdp detaches before its links go.
@@ -57,8 +57,13 @@ pub fn teller() -> impl FnMut(&str) {
 ///
 /// # Errors
 /// Names the step; what had come up is taken down.
-pub fn up(tell: &mut dyn FnMut(&str)) -> Result<Running> {
-    let lab = Lab::up(tell)?;
+pub fn up(ground: Ground, tell: &mut dyn FnMut(&str)) -> Result<Running> {
+    let lab = Lab::up(ground, tell)?;
+    if ground == Ground::Cards {
+        for found in doctor::treat(&lab)? {
+            tell(&found);
+        }
+    }
     tell(&format!("erdp run in namespace {}-edge, AS {}", lab.name(), plan::EDGE_ASN));
     let edge = Edge::start(&lab)?;
     Ok(Running { edge, lab })

@@ -5,7 +5,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -60,6 +60,11 @@ impl Tally {
         self
     }
 
+    /// One test that is no program of libtest's.
+    pub fn of_one(passed: bool) -> Tally {
+        Tally { passed: u64::from(passed), failed: u64::from(!passed), ..Tally::default() }
+    }
+
     /// Was there no test?
     pub fn is_empty(self) -> bool {
         self.passed + self.failed + self.skipped == 0
@@ -87,8 +92,13 @@ pub struct Program {
 
 /// Builds the test programs of the workspace's host crates.
 pub fn build() -> Result<Vec<Program>> {
+    build_some(&[])
+}
+
+/// The same for what `arguments` of `cargo test` choose.
+pub fn build_some(arguments: &[&str]) -> Result<Vec<Program>> {
     let mut cargo = cargo();
-    cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
+    cargo.args(["test", "--no-run", "--message-format=json-render-diagnostics"]).args(arguments);
     let output = cargo
         .stderr(Stdio::inherit())
         .output()
@@ -119,6 +129,11 @@ fn package(id: &str) -> Option<&str> {
 }
 
 impl Program {
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.executable
+    }
+
     /// Runs it; its output goes to the terminal. `arguments` are libtest's; `long` asks property and
     /// differential tests for more cases.
     pub fn run(&self, arguments: &[&str], long: bool) -> Result<Tally> {

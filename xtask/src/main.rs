@@ -1,6 +1,6 @@
 //! `cargo xtask`: one door for everything that is done with this repository.
 //!
-//! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`], [`bench`]); a verb first makes sure that the pieces
+//! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`], [`bench`], [`verify`]); a verb first makes sure that the pieces
 //! of the machine it needs are there ([`pieces`] knows them, [`setup`] installs them) and then does its work by calling the
 //! ordinary tools. xtask depends on none of the other crates, so that it builds in seconds on a fresh clone and can install
 //! what the others need.
@@ -17,6 +17,8 @@ mod pieces;
 mod run;
 mod setup;
 mod test;
+mod verify;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -45,6 +47,8 @@ enum Verb {
     /// Bring the lab up without ERDP's checks and leave it up; tell about it; enter it; take it down
     #[command(subcommand)]
     Lab(lab::Verb),
+    /// Load every program and run the packet tables on other kernels, in virtual machines
+    Verify(verify::Options),
     /// Measure the packet path; prints and writes JSON, judges nothing
     #[command(subcommand)]
     Bench(bench::Verb),
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Run(options) => run::run(&options),
         Verb::Lab(verb) => lab::run(&verb),
+        Verb::Verify(options) => verify::run(&options),
         Verb::Bench(verb) => bench::run(&verb),
     };
     match done {

@@ -18,6 +18,8 @@ pub enum Need {
     Lab,
     /// The tools of `check`.
     Check,
+    /// The VM lab: QEMU and what packs a guest.
+    Vm,
 }
 
 /// Which compiler makes the BPF object.
@@ -34,6 +36,8 @@ pub enum BpfToolchain {
 pub enum Step {
     /// Debian packages, in one transaction, without letting their services start.
     Packages(Vec<&'static str>),
+    /// The same, from the release's backports where they can be had: a QEMU of today.
+    Backports(Vec<&'static str>),
     /// A cargo program at a pinned version, built from its locked dependencies.
     CargoTool(&'static Tool),
 }
@@ -93,6 +97,13 @@ const PACKAGES: &[(&str, &str, Need)] = &[
     ("libpolly-22-dev", "bpf-linker is built against it", Need::Bpf),
     ("libzstd-dev", "bpf-linker is built against it", Need::Bpf),
     ("zlib1g-dev", "bpf-linker is built against it", Need::Bpf),
+    ("qemu-system-x86", "runs the VM lab's machines", Need::Vm),
+    ("busybox-static", "the shell of the VM lab's guests", Need::Vm),
+    ("kmod", "tells what a kernel's modules need (depmod)", Need::Vm),
+    ("xz-utils", "unpacks kernel modules", Need::Vm),
+    ("zstd", "unpacks kernel modules", Need::Vm),
+    ("cpio", "reads a guest's archive back, in a test", Need::Vm),
+    ("binutils", "strips what a guest runs (strip)", Need::Vm),
     ("rust-web-clippy", "lints the BPF program", Need::Check),
 ];
 
@@ -143,7 +154,7 @@ pub fn bpf_toolchain(facts: &Facts) -> BpfToolchain {
 pub fn plan(needs: &[Need], facts: &Facts) -> Plan {
     let mut plan = Plan::default();
     let nightly = bpf_toolchain(facts) == BpfToolchain::Nightly;
-    let mut missing = Vec::new();
+    let (mut missing, mut backports) = (Vec::new(), Vec::new());
     for &(name, purpose, need) in PACKAGES {
         // With nightly in use, the Debian compiler and what goes with it are not wanted.
         let of_debian_rust = need == Need::Bpf || name == "rust-web-clippy";
@@ -153,12 +164,14 @@ pub fn plan(needs: &[Need], facts: &Facts) -> Plan {
         let there = facts.packages.contains(name);
         plan.pieces.push(Piece { name: format!("Debian package {name}"), purpose, there });
         if !there {
-            missing.push(name);
+            if need == Need::Vm { &mut backports } else { &mut missing }.push(name);
         }
     }
-    if !missing.is_empty() {
-        plan.obstacles.extend(why_packages_cannot_be_installed(&missing, facts));
-        plan.steps.push(Step::Packages(missing));
+    for (missing, step) in [(missing, Step::Packages as fn(_) -> _), (backports, Step::Backports)] {
+        if !missing.is_empty() {
+            plan.obstacles.extend(why_packages_cannot_be_installed(&missing, facts));
+            plan.steps.push(step(missing));
+        }
     }
     if needs.contains(&Need::Bpf) {
         if nightly {
@@ -235,7 +248,7 @@ mod tests {
             typos: Some("1.40.0".into()),
             ..debian(&all, Some("0.13.0"))
         };
-        let plan = plan(&[Need::Bpf, Need::Lab, Need::Check], &facts);
+        let plan = plan(&[Need::Bpf, Need::Lab, Need::Check, Need::Vm], &facts);
         assert_eq!(plan.steps, []);
         assert!(plan.complete());
     }
@@ -263,6 +276,17 @@ mod tests {
         let all: Vec<_> = all_packages().collect();
         let plan = plan(&[Need::Bpf], &debian(&all, Some("0.9.15")));
         assert_eq!(plan.steps, [Step::CargoTool(&BPF_LINKER)]);
+    }
+
+    #[test]
+    fn what_the_vm_lab_needs_comes_from_the_backports() {
+        let plan =
+            plan(&[Need::Lab, Need::Vm], &debian(&["iproute2", "ethtool", "frr", "bird2", "kmod"], None));
+        let [Step::Packages(lab), Step::Backports(vm)] = plan.steps.as_slice() else {
+            panic!("unexpected steps: {:?}", plan.steps)
+        };
+        assert_eq!(lab, &["iperf3"]);
+        assert!(vm.contains(&"qemu-system-x86") && !vm.contains(&"kmod"), "{vm:?}");
     }
 
     #[test]

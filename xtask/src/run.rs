@@ -1,4 +1,5 @@
-//! `cargo xtask run`: ERDP in a lab of network namespaces, or with `--config` as a daemon on real interfaces.
+//! `cargo xtask run`: ERDP in a lab of network namespaces, with `--config` as a daemon on real interfaces, or with
+//! `--vm` the lab in virtual machines.
 //!
 //! The lab itself is the program `erdp-lab` of the tests crate; this verb sets the machine up, builds, and becomes it.
 
@@ -10,7 +11,7 @@ use crate::{
     build,
     command::{command, is_root, line},
     pieces::Need,
-    setup,
+    setup, vm,
 };
 
 /// Options of `run`.
@@ -28,10 +29,18 @@ pub struct Options {
     /// Without --config: end after the checks, even on a terminal
     #[arg(long, conflicts_with = "config")]
     once: bool,
+    /// The lab in virtual machines with other kernels, the edge on their network cards with tagged links; needs no root
+    #[arg(long, conflicts_with = "config")]
+    vm: bool,
+    #[command(flatten)]
+    machines: vm::lab::Options,
 }
 
 /// The verb.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    if options.vm {
+        return vm::lab::run(&options.machines);
+    }
     if !is_root() {
         bail!(
             "`run` makes network namespaces and loads BPF programs, which needs root: run `sudo -E cargo xtask run`"

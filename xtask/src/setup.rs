@@ -15,6 +15,7 @@ use crate::{
     command::{cargo, command, must},
     facts::Facts,
     pieces::{Need, Plan, Step, Tool, plan},
+    vm::{self, apt::Apt},
 };
 
 /// Options of `setup`.
@@ -25,7 +26,7 @@ pub struct Options {
     check: bool,
 }
 
-const EVERYTHING: &[Need] = &[Need::Bpf, Need::Lab, Need::Check];
+const EVERYTHING: &[Need] = &[Need::Bpf, Need::Lab, Need::Check, Need::Vm];
 
 /// The verb.
 pub fn run(options: &Options) -> Result<ExitCode> {
@@ -56,6 +57,7 @@ pub fn ensure(needs: &[Need]) -> Result<Facts> {
         println!("setup: {}", describe(step));
         match step {
             Step::Packages(packages) => install_packages(packages)?,
+            Step::Backports(packages) => Apt::open(&vm::folder())?.install(packages)?,
             Step::CargoTool(tool) => install_tool(tool)?,
         }
     }
@@ -91,6 +93,9 @@ fn describe(step: &Step) -> String {
     match step {
         Step::Packages(packages) => {
             format!("apt-get install {} (their services stay stopped)", packages.join(" "))
+        }
+        Step::Backports(packages) => {
+            format!("apt-get install {}, from the backports where they can be had", packages.join(" "))
         }
         Step::CargoTool(tool) => {
             let environment: String =

@@ -120,7 +120,7 @@ fn node_entry<T: Tables>(entry: u32, slot: u32, tables: &T) -> Option<u32> {
         let before = tables.load(line.get(header as usize)?) >> (slot >> 6 << 3) & 0xff;
         values_at(header) + ((begun.count_ones() + before as u32) << width)
     };
-    let word = tables.load(line.get((bit >> 6) as usize)?);
+    let word = tables.fib_word(line, bit >> 6)?;
     let value_mask = 1u64.wrapping_shl(1 << width).wrapping_sub(1);
     Some((word >> (bit & 63) & value_mask) as u32)
 }

@@ -40,7 +40,7 @@ use crate::{
     fib::{AttachmentFacts, FibError, Forwarding, Topology},
     kernel::{
         Kernel, KernelError, KernelEvent, Link,
-        preflight::{self, Finding},
+        preflight::{self, Finding, Severity},
         sysctl::{SysctlError, Sysctls},
         traces::{Presence, Traces},
     },
@@ -64,6 +64,9 @@ pub struct Options {
     /// Call our maps' records another version: for tests of upgrades.
     pub as_abi: Option<u32>,
 }
+
+/// Exit code of a machine that cannot run the router.
+pub const CANNOT_RUN: u8 = 3;
 
 /// Why the router does not start.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +131,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
-            _ => 3,
+            _ => CANNOT_RUN,
         }
     }
 }
@@ -140,8 +143,10 @@ pub fn check(path: &Path, allow_generic: bool) -> Result<Vec<String>, StartError
 
 fn checked(path: &Path, allow_generic: bool) -> Result<(Config, Vec<String>), StartError> {
     let (config, warnings) = Config::load(path)?;
-    let findings = preflight::check(&config, &preflight::Machine::read(&config), allow_generic);
-    let (refusals, others): (Vec<_>, Vec<_>) = findings.into_iter().partition(Finding::refuses);
+    let findings = preflight::check(Some(&config), &preflight::Machine::read(Some(&config)), allow_generic);
+    // What the router does itself is the doctor's to tell.
+    let findings = findings.into_iter().filter(|finding| finding.severity > Severity::Note);
+    let (refusals, others): (Vec<_>, Vec<_>) = findings.partition(Finding::refuses);
     if !refusals.is_empty() {
         return Err(StartError::Refused(refusals));
     }

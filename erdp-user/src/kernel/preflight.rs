@@ -4,16 +4,26 @@
 //! reads nothing, so that every finding has a row in a table of tests. What only shows when it is tried (a driver
 //! without native XDP, a busy port 179) is said by whoever tries it.
 
+mod fix;
 mod interface;
+mod links;
+pub mod netdev;
 
-use std::{collections::BTreeMap, fmt, fs};
+use std::{collections::BTreeMap, fmt, fs, thread};
 
-pub use self::interface::{Feature, Interface, set_feature};
+pub use self::{
+    fix::Fix,
+    interface::{Feature, Interface, set_feature},
+    links::SINGLE_BUFFER_MTU,
+};
+use super::sysctl;
 use crate::config::{Attachment, Config, Tags};
 
 /// Whether the router may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
+    /// It may: it changes this itself while it runs. Only `erdp doctor` tells.
+    Note,
     /// It may, and the operator should know.
     Warning,
     /// It must not: it would forward nothing, or wrongly.
@@ -31,6 +41,8 @@ pub struct Finding {
     pub remedy: String,
     /// How bad it is.
     pub severity: Severity,
+    /// What `erdp doctor --fix` does about it, where it can.
+    pub fix: Option<Fix>,
 }
 
 impl Finding {
@@ -56,25 +68,33 @@ pub struct Machine {
     pub capabilities: u64,
     /// Whether the kernel tells its types, which the BPF program is fitted to.
     pub has_btf: bool,
+    /// Processors that are on.
+    pub cpus: u32,
+    /// Settings that are not as the router needs them, and makes them: name below /proc/sys/net, value, needed value.
+    pub sysctls: Vec<sysctl::Pending>,
     /// The interfaces of our network namespace, by name. Only those of the configuration have been looked at closely.
     pub interfaces: BTreeMap<String, Interface>,
 }
 
 impl Machine {
-    /// Reads everything that [`check`] wants to know.
-    pub fn read(config: &Config) -> Machine {
+    /// Reads everything that [`check`] wants to know; without a configuration, nothing of interfaces but their names.
+    pub fn read(config: Option<&Config>) -> Machine {
         let mut interfaces: BTreeMap<_, _> =
             interface::names().into_iter().map(|name| (name, Interface::default())).collect();
-        for attachment in config.attachments() {
+        let attachments = config.map(Config::attachments).unwrap_or_default();
+        for attachment in &attachments {
             if let Some(found) = interfaces.get_mut(&attachment.interface) {
                 *found = Interface::read(&attachment.interface);
             }
         }
+        let names: Vec<&str> = interfaces_of(&attachments).into_iter().map(|(name, _)| name).collect();
         let line = |path: &str| fs::read_to_string(path).unwrap_or_default();
         Machine {
             release: line("/proc/sys/kernel/osrelease").trim().to_owned(),
             capabilities: effective_capabilities(&line("/proc/self/status")),
             has_btf: fs::exists("/sys/kernel/btf/vmlinux").unwrap_or(false),
+            cpus: thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)),
+            sysctls: sysctl::pending(&names),
             interfaces,
         }
     }
@@ -85,20 +105,36 @@ fn effective_capabilities(status: &str) -> u64 {
     hex.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Every finding: about the machine first, then about each interface in the order of the configuration.
-pub fn check(config: &Config, machine: &Machine, allow_generic: bool) -> Vec<Finding> {
+/// Every finding: about the machine first, then about each interface in the order of the configuration, if there is one.
+pub fn check(config: Option<&Config>, machine: &Machine, allow_generic: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(privilege(machine.capabilities));
     findings.extend(kernel(&machine.release));
     findings.extend(btf(machine.has_btf));
     let there: Vec<&str> = machine.interfaces.keys().map(String::as_str).collect();
-    for (name, tags) in interfaces_of(&config.attachments()) {
+    let attachments = config.map(Config::attachments).unwrap_or_default();
+    for (name, tags) in interfaces_of(&attachments) {
         match machine.interfaces.get(name) {
             None => findings.push(missing_interface(name, &there)),
-            Some(interface) => findings.extend(interface_findings(name, interface, tags, allow_generic)),
+            Some(interface) => {
+                findings.extend(links::findings(name, interface, tags, allow_generic, machine.cpus));
+            }
         }
     }
+    findings.extend(machine.sysctls.iter().map(setting));
     findings
+}
+
+/// A setting that `erdp run` makes while it runs.
+fn setting(pending: &sysctl::Pending) -> Finding {
+    let sysctl::Pending { name, now, needed } = pending;
+    let fix = Fix::Sysctl(name.clone(), needed);
+    let reason = format!("is {now}; `erdp run` needs {needed}, sets it while it runs and puts it back");
+    Finding {
+        severity: Severity::Note,
+        fix: Some(fix.clone()),
+        ..refusal(format!("sysctl net/{name}"), reason, fix.to_string())
+    }
 }
 
 /// Each interface once, with the longest tags of its attachments.
@@ -134,6 +170,7 @@ fn refusal(object: impl Into<String>, reason: impl Into<String>, remedy: impl In
         reason: reason.into(),
         remedy: remedy.into(),
         severity: Severity::Refusal,
+        fix: None,
     }
 }
 
@@ -173,10 +210,11 @@ fn privilege(capabilities: u64) -> Option<Finding> {
     })
 }
 
-/// The oldest kernel that all parts are known to run on.
+/// The oldest kernel that has all that the program asks for.
 const OLDEST: (u32, u32) = (5, 15);
-/// The oldest kernel that keeps neighbours resolved by itself (NTF_EXT_MANAGED).
-const MANAGED_NEIGHBOURS: (u32, u32) = (5, 16);
+/// The oldest kernel that all parts are tested on (`cargo xtask verify`); 5.16 is the first that keeps neighbours resolved by itself
+/// (NTF_EXT_MANAGED).
+const TESTED: (u32, u32) = (6, 1);
 
 fn kernel(release: &str) -> Option<Finding> {
     let object = format!("kernel {release}");
@@ -187,10 +225,13 @@ fn kernel(release: &str) -> Option<Finding> {
         Some(version) if version < OLDEST => {
             Some(refusal(object, "is older than 5.15", "boot 5.15 or newer, better 6.1 or newer"))
         }
-        Some(version) if version < MANAGED_NEIGHBOURS => {
-            let reason =
-                "cannot keep neighbours resolved by itself, so a silent one may be lost for a moment";
-            Some(warning(object, reason, "boot 5.16 or newer"))
+        Some(version) if version < TESTED => {
+            let reason = if version < (5, 16) {
+                "is older than what is tested, and cannot keep neighbours resolved by itself: a silent one may be lost for a moment"
+            } else {
+                "is older than what is tested: its verifier may refuse the program"
+            };
+            Some(warning(object, reason, "boot 6.1 or newer"))
         }
         Some(_) => None,
     }
@@ -210,59 +251,7 @@ fn btf(has_btf: bool) -> Option<Finding> {
     })
 }
 
-/// A page, less the room before the packet (256), skb_shared_info behind it (320) and an Ethernet header with two tags
-/// (22): what drivers take without multi-buffer XDP.
-pub const SINGLE_BUFFER_MTU: u32 = 3_498;
-
-/// What is wrong with one interface, given the longest tags of its attachments.
-fn interface_findings(name: &str, interface: &Interface, tags: Tags, allow_generic: bool) -> Vec<Finding> {
-    let object = || format!("interface {name}");
-    let mut findings = Vec::new();
-    if !interface.is_up {
-        // Not a refusal: a circuit may run on its other link, and says loudly that it does.
-        let reason = "is administratively down, so nothing passes";
-        findings.push(warning(object(), reason, format!("ip link set {name} up")));
-    }
-    if interface.mtu > SINGLE_BUFFER_MTU && !allow_generic {
-        let reason = format!("has an MTU of {}, and native XDP takes {SINGLE_BUFFER_MTU}", interface.mtu);
-        let remedy = format!("ip link set {name} mtu 1500, or --allow-generic for slow forwarding");
-        findings.push(refusal(object(), reason, remedy));
-    }
-    if interface.has_feature("rx-lro") {
-        let reason = "merges packets before XDP sees them (LRO), and merged packets cannot be forwarded";
-        findings.push(refusal(object(), reason, format!("ethtool -K {name} lro off")));
-    }
-    if tags != Tags::Untagged {
-        findings.extend(tag_findings(name, interface, tags));
-    }
-    findings
-}
-
-/// Drivers whose "VLAN offload on receive" takes no tag off: a veth passes on what its peer has sent.
-const KEEPS_TAGS: [&str; 1] = ["veth"];
-
-fn tag_findings(name: &str, interface: &Interface, tags: Tags) -> Vec<Finding> {
-    let object = || format!("interface {name}");
-    let mut findings = Vec::new();
-    let keeps_tags = interface.driver.as_deref().is_some_and(|driver| KEEPS_TAGS.contains(&driver));
-    if interface.has_feature("rx-vlan-hw-parse") && !keeps_tags {
-        let reason = "strips VLAN tags before XDP sees them, and tagged traffic would be lost";
-        findings.push(refusal(object(), reason, format!("ethtool -K {name} rxvlan off")));
-    }
-    // In promiscuous mode a filter lets everything pass.
-    if interface.has_feature("rx-vlan-filter") && !interface.is_promiscuous && !keeps_tags {
-        let reason =
-            "filters VLANs that the kernel has no sub-interface for, and tagged traffic would be lost";
-        let remedy = format!("ethtool -K {name} rx-vlan-filter off, or ip link set {name} promisc on");
-        findings.push(refusal(object(), reason, remedy));
-    }
-    if matches!(tags, Tags::Double { .. }) && interface.mtu < 1504 {
-        let reason =
-            format!("has an MTU of {}, and two tags on 1,500-byte packets need 1,504", interface.mtu);
-        findings.push(warning(object(), reason, format!("ip link set {name} mtu 1504")));
-    }
-    findings
-}
-
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod treated;

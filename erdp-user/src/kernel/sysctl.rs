@@ -36,6 +36,36 @@ pub struct SysctlError {
     pub error: io::Error,
 }
 
+/// A setting that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Its path below /proc/sys/net.
+    pub name: String,
+    /// What it is.
+    pub now: String,
+    /// What it must be.
+    pub needed: &'static str,
+}
+
+/// The settings that [`Sysctls::set`] would change.
+pub fn pending(interfaces: &[&str]) -> Vec<Pending> {
+    let is_pending = |(name, needed): (String, &'static str)| {
+        let now = fs::read_to_string(path(&name)).ok()?.trim().to_owned();
+        (now != needed).then_some(Pending { name, now, needed })
+    };
+    settings(interfaces).filter_map(is_pending).collect()
+}
+
+/// All settings for these interfaces, by their paths below /proc/sys/net.
+fn settings(interfaces: &[&str]) -> impl Iterator<Item = (String, &'static str)> {
+    let global = GLOBAL.iter().map(|(name, value)| ((*name).to_owned(), *value));
+    let each = interfaces.iter().flat_map(|interface| {
+        // A dot in an interface name (VLANs) is a slash for sysctl, but a dot in /proc/sys.
+        EACH.iter().map(move |(name, value)| (name.replace("{}", interface), *value))
+    });
+    global.chain(each)
+}
+
 /// The settings that were changed, and what they were.
 #[derive(Debug, Default)]
 pub struct Sysctls(Vec<(String, String)>);
@@ -44,12 +74,7 @@ impl Sysctls {
     /// Makes all settings for these interfaces. Those of IPv6 are left out where IPv6 is not there.
     pub fn set(interfaces: &[&str]) -> Result<Self, SysctlError> {
         let mut changed = Self::default();
-        let global = GLOBAL.iter().map(|(name, value)| ((*name).to_owned(), *value));
-        let each = interfaces.iter().flat_map(|interface| {
-            // A dot in an interface name (VLANs) is a slash for sysctl, but a dot in /proc/sys.
-            EACH.iter().map(move |(name, value)| (name.replace("{}", interface), *value))
-        });
-        for (name, value) in global.chain(each) {
+        for (name, value) in settings(interfaces) {
             changed.make(name, value)?;
         }
         Ok(changed)

@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use erdp_tests::{
     edge,
-    lab::{cleanup, plan},
+    lab::{Ground, cleanup, plan},
     run::{self, Running},
 };
 use nix::{
@@ -39,6 +39,9 @@ enum Verb {
         /// End after the checks even on a terminal
         #[arg(long)]
         once: bool,
+        /// The edge's links are this machine's network cards, with tags: for the VM lab's machines
+        #[arg(long)]
+        cards: bool,
     },
     /// Leave a lab up in the background
     Up,
@@ -61,7 +64,7 @@ const LOG: &str = "/run/erdp-lab.log";
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
-        Verb::Run { once } => run_all(once),
+        Verb::Run { once, cards } => run_all(once, if cards { Ground::Cards } else { Ground::Veth }),
         Verb::Up => up(),
         Verb::Hold => hold(),
         Verb::Down => down(),
@@ -74,9 +77,9 @@ fn main() -> ExitCode {
     })
 }
 
-fn run_all(once: bool) -> Result<ExitCode> {
+fn run_all(once: bool, ground: Ground) -> Result<ExitCode> {
     let mut tell = run::teller();
-    let mut running = run::up(&mut tell)?;
+    let mut running = run::up(ground, &mut tell)?;
     let summary = run::checks(&mut running, 2, &mut tell);
     println!("\nsummary");
     summary.found.iter().for_each(|found| println!("  ok  {found}"));
@@ -129,7 +132,7 @@ fn up() -> Result<ExitCode> {
 
 fn hold() -> Result<ExitCode> {
     let mut tell = run::teller();
-    let mut running = run::up(&mut tell)?;
+    let mut running = run::up(Ground::Veth, &mut tell)?;
     let deadline = Instant::now() + Duration::from_secs(30);
     while !running.edge.answers() {
         running.edge.must_run()?;

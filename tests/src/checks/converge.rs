@@ -98,8 +98,9 @@ pub fn wait(lab: &mut Lab, edge: &mut Edge, tell: &mut dyn FnMut(&str)) -> Resul
         let Some(missing) = expected.iter().find_map(|row| missing(row, &sessions)) else {
             return Ok(format!("converged in {:.1} s: {shown}", begin.elapsed().as_secs_f32()));
         };
-        if begin.elapsed() > PATIENCE {
-            bail!("not converged after {} s: {missing}", PATIENCE.as_secs());
+        let patience = lab.ground().patience(PATIENCE);
+        if begin.elapsed() > patience {
+            bail!("not converged after {} s: {missing}", patience.as_secs());
         }
         thread::sleep(Duration::from_millis(150));
     }
@@ -151,7 +152,7 @@ fn missing(row: &Expected, sessions: &[Session]) -> Option<String> {
 /// When it has another number of routes.
 pub fn customer_has_learned(lab: &Lab) -> Result<String> {
     let all = lab.announced().msee.len() + 2 + lab.ce_announces()?.len();
-    let printed = super::until(Duration::from_secs(10), || {
+    let printed = super::until(lab.ground().patience(Duration::from_secs(10)), || {
         let printed = bird::ask(lab, "ce", &["show", "route", "count"])?;
         let total = printed.lines().find(|line| line.starts_with("Total:")).unwrap_or_default().to_owned();
         if !total.contains(&format!("for {all} networks")) {
@@ -173,7 +174,7 @@ pub fn msees_have_learned(lab: &Lab) -> Result<String> {
         for (family, network, edge) in
             [("-4", plan::CUSTOMER_IPV4, link.ipv4.0), ("-6", plan::CUSTOMER_IPV6, link.ipv6.0)]
         {
-            super::until(PATIENCE, || {
+            super::until(lab.ground().patience(PATIENCE), || {
                 let route = lab.namespace(link.far.0)?.ip(&format!("{family} route show {network}"))?;
                 if !route.contains(&format!("via {edge} ")) {
                     bail!(

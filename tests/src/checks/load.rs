@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     edge::{Counters, Edge},
-    lab::{Lab, plan},
+    lab::{Ground, Lab, plan},
     traffic::{
         counts::{self, forwarded, xdp_mode},
         iperf::{self, Load},
@@ -20,6 +20,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(10);
 /// UDP in megabits a second: what two busy cores carry in both hosts with hardly any loss.
 const UDP: u32 = 50;
+/// The same on emulated processors.
+const UDP_EMULATED: u32 = 4;
 /// The share of UDP datagrams, in percent, that the end hosts may lose: they do when their process waits for a core longer than
 /// a socket's buffer lasts. What the edge has lost is counted to the packet and said beside it.
 const MOST_LOST_PERCENT: u64 = 10;
@@ -35,6 +37,15 @@ pub fn native(lab: &Lab) -> Result<String> {
         ensure!(mode == "native", "interface {interface} of the edge: XDP is {mode}, not native");
     }
     Ok("XDP is attached in native driver mode on msee1, msee2 and ce0".to_owned())
+}
+
+/// Packets that may be lost before XDP sees them: none in a veth; an emulated card has a ring that overflows when its processor is
+/// not given time, and a card's own loss is no loss of erdp's.
+const fn most_unseen(ground: Ground, sent: u64) -> u64 {
+    match ground {
+        Ground::Veth => 0,
+        Ground::Cards => sent * MOST_LOST_PERCENT / 100,
+    }
 }
 
 /// What all witnesses say at one moment of rest.
@@ -56,8 +67,8 @@ impl Snapshot {
     pub fn take(lab: &Lab, edge: &Edge) -> Result<Snapshot> {
         let ends = [plan::CE.near, plan::PRIMARY.far, plan::SECONDARY.far];
         let mut sent_to_edge = [0; 3];
-        for (count, (namespace, interface)) in sent_to_edge.iter_mut().zip(ends) {
-            *count = counts::interface(lab.namespace(namespace)?, interface)?.tx_packets;
+        for (count, end) in sent_to_edge.iter_mut().zip(ends) {
+            *count = counts::interface(lab.namespace(end.0)?, &lab.wire_of(end))?.tx_packets;
         }
         Ok(Snapshot {
             counters: edge.counters()?,
@@ -76,7 +87,7 @@ impl Snapshot {
 /// # Errors
 /// The sum, when packets stay unexplained.
 pub fn at_rest(lab: &Lab, edge: &Edge) -> Result<Snapshot> {
-    super::until(PATIENCE, || {
+    super::until(lab.ground().patience(PATIENCE), || {
         let before = Snapshot::take(lab, edge)?;
         let snapshot = Snapshot::take(lab, edge)?;
         ensure!(before.sent_to_edge == snapshot.sent_to_edge, "the neighbours keep on sending");
@@ -118,11 +129,12 @@ pub fn iperf(lab: &Lab, edge: &Edge, seconds: u32) -> Result<Vec<String>> {
     let before = at_rest(lab, edge).context("before the traffic")?;
     let mut found = Vec::new();
     let (mut datagrams, mut lost) = (0, 0);
+    let udp = if lab.ground() == Ground::Veth { UDP } else { UDP_EMULATED };
     for (load, ipv6) in
-        [(Load::Tcp, false), (Load::Udp(UDP), false), (Load::Tcp, true), (Load::Udp(UDP), true)]
+        [(Load::Tcp, false), (Load::Udp(udp), false), (Load::Tcp, true), (Load::Udp(udp), true)]
     {
         let outcome = iperf::run(lab, load, ipv6, seconds)?;
-        ensure!(outcome.megabits > 1.0, "hardly anything passed: {outcome}");
+        ensure!(outcome.megabits > 0.5, "hardly anything passed: {outcome}");
         if matches!(load, Load::Udp(_)) {
             let most = outcome.datagrams * MOST_LOST_PERCENT / 100;
             ensure!(outcome.datagrams > 0 && outcome.lost <= most, "too much was lost: {outcome}");
@@ -131,16 +143,17 @@ pub fn iperf(lab: &Lab, edge: &Edge, seconds: u32) -> Result<Vec<String>> {
         }
         found.push(outcome.to_string());
     }
-    let after = super::until(PATIENCE, || {
+    let (after, unseen) = super::until(lab.ground().patience(PATIENCE), || {
         let after = at_rest(lab, edge).context("after the traffic")?;
         let counted = after.counters.rx.packets - before.counters.rx.packets;
         let sent = after.sent() - before.sent();
-        if counted != sent {
-            bail!(
+        let unseen = sent.checked_sub(counted).filter(|unseen| *unseen <= most_unseen(lab.ground(), sent));
+        let unseen = unseen.with_context(|| {
+            format!(
                 "the neighbours' kernels sent {sent} packets to the edge, the XDP program received {counted}"
-            );
-        }
-        Ok(after)
+            )
+        })?;
+        Ok((after, unseen))
     })?;
     let counted = after.counters.rx.packets - before.counters.rx.packets;
     let passed_on = after.counters.tx.packets - before.counters.tx.packets;
@@ -150,7 +163,7 @@ pub fn iperf(lab: &Lab, edge: &Edge, seconds: u32) -> Result<Vec<String>> {
     let dropped = dropped(&after.counters) - dropped(&before.counters);
     let lost_after = after.counters.transmit_lost.packets - before.counters.transmit_lost.packets;
     found.push(format!(
-        "XDP counters rose by {counted} received, exactly what the neighbours' kernels sent; {passed_on} passed on (iperf3's UDP: \
+        "XDP counters rose by {counted} received, {unseen} less than what the neighbours' kernels sent; {passed_on} passed on (iperf3's UDP: \
          {datagrams}), {dropped} dropped with a reason, {lost_after} lost after the redirect"
     ));
     ensure!(

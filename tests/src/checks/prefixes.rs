@@ -39,7 +39,7 @@ pub fn check(lab: &Lab, edge: &Edge) -> Result<String> {
     let towards_azure = msee_questions(lab)?;
     let customer = ce_questions(lab)?;
     let transit = transit_questions(lab);
-    super::until(PATIENCE, || {
+    super::until(lab.ground().patience(PATIENCE), || {
         let used = ask(edge, plan::CE.far.1, &towards_azure)?;
         for msee in [plan::PRIMARY, plan::SECONDARY] {
             ask(edge, msee.near.1, &customer)?;

@@ -3,12 +3,14 @@
 //! Files, in the order in which a lab comes up: [`cleanup`] registers everything that must not be left behind, [`netns`] makes
 //! namespaces and the links between them, [`enter`] runs threads and programs inside, [`process`] keeps daemons, [`plan`] says
 //! who is where, [`prefixes`] what is announced, [`bird`] and [`frr`] are the routers, [`tag_switch`] is the far end of tagged links,
-//! [`straight`] is a smaller lab for tests that need one way only, [`full_circuit`] has both peerings on both links. [`Lab::up`] puts them together.
+//! [`straight`] is a smaller lab for tests that need one way only, [`full_circuit`] has both peerings on both links,
+//! [`cards`] are links of network cards (VM lab). [`Lab::up`] puts them together.
 //!
 //! What must never happen: traffic outside these namespaces; a namespace, process, link or folder left behind; a real prefix in
 //! a kernel's routing table.
 
 pub mod bird;
+pub mod cards;
 pub mod cleanup;
 pub mod enter;
 pub mod frr;
@@ -39,6 +41,25 @@ use self::{
     process::Process,
 };
 
+/// What the edge's links are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// Pairs of veth, untagged.
+    Veth,
+    /// Network cards of a virtual machine, with tags ([`cards`]).
+    Cards,
+}
+
+impl Ground {
+    /// How long what takes `time` on this machine may take there: an emulated processor is slow, and shares this machine's.
+    pub fn patience(self, time: Duration) -> Duration {
+        match self {
+            Ground::Veth => time,
+            Ground::Cards => time * 4,
+        }
+    }
+}
+
 /// A lab that is up. Dropping it takes it down: processes, then namespaces, then its folder.
 #[derive(Debug)]
 pub struct Lab {
@@ -46,6 +67,7 @@ pub struct Lab {
     namespaces: Vec<Namespace>,
     folder: PathBuf,
     name: String,
+    ground: Ground,
     announced: Announced,
     _folder_guard: Guard,
 }
@@ -65,7 +87,7 @@ impl Lab {
     ///
     /// # Errors
     /// Names the step; what had come up is taken down.
-    pub fn up(tell: &mut dyn FnMut(&str)) -> Result<Lab> {
+    pub fn up(ground: Ground, tell: &mut dyn FnMut(&str)) -> Result<Lab> {
         cleanup::on_signals()?;
         let swept = cleanup::sweep();
         if !swept.is_empty() {
@@ -79,6 +101,7 @@ impl Lab {
             namespaces: Vec::new(),
             folder,
             name,
+            ground,
             announced,
             _folder_guard: guard,
         };
@@ -87,6 +110,31 @@ impl Lab {
         tell("routers: CE (BIRD), primary MSEE (FRR), secondary MSEE (BIRD), VNet gateway (BIRD)");
         lab.start_routers().context("cannot start the lab's routers")?;
         Ok(lab)
+    }
+
+    /// What its links are made of.
+    pub fn ground(&self) -> Ground {
+        self.ground
+    }
+
+    /// The interface at a router's end of `link` whose counts are the frames on the wire: the card below sub-interfaces.
+    pub fn wire_of(&self, end: (&'static str, &'static str)) -> String {
+        match self.ground {
+            Ground::Veth => end.1.to_owned(),
+            Ground::Cards => cards::card_below(end.1),
+        }
+    }
+
+    /// Cuts `link`, or mends it: both ends see the carrier go or come.
+    ///
+    /// # Errors
+    /// `ip`'s own message.
+    pub fn cut(&self, link: &plan::Link, cut: bool) -> Result<()> {
+        if let (Ground::Cards, Some((number, _))) = (self.ground, cards::number_of(link)) {
+            return cards::cut(number, cut);
+        }
+        let state = if cut { "down" } else { "up" };
+        self.namespace(link.far.0)?.ip(&format!("link set {} {state}", link.far.1)).map(drop)
     }
 
     /// The lab's name: the beginning of its namespaces' names.
@@ -139,7 +187,16 @@ impl Lab {
         let edge = format!("{}-edge", self.name);
         for link in plan::LINKS {
             let (near, far) = (self.namespace(link.near.0)?, self.namespace(link.far.0)?);
-            netns::connect((near, link.near.1), (far, link.far.1))?;
+            match (self.ground, cards::number_of(&link)) {
+                (Ground::Cards, Some((number, tags))) => {
+                    let (mut one, mut other) = ((near, link.near.1), (far, link.far.1));
+                    if link.far.0 == "edge" {
+                        (one, other) = (other, one);
+                    }
+                    cards::connect(number, one, other, tags)?;
+                }
+                _ => netns::connect((near, link.near.1), (far, link.far.1))?,
+            }
             for (near_address, far_address, length) in [link.ipv4, link.ipv6] {
                 for (namespace, interface, address) in
                     [(near, link.near.1, near_address), (far, link.far.1, far_address)]
@@ -217,7 +274,7 @@ fn parse(prefixes: &[&str]) -> Result<Vec<IpNet>> {
 
 /// Waits until `path` exists.
 fn wait_for(path: &Path) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !path.exists() {
         if Instant::now() > deadline {
             bail!("{} did not appear: see the logs beside it", path.display());

@@ -148,7 +148,11 @@ pub fn connect(one: End<'_>, other: End<'_>) -> Result<()> {
     Ok(())
 }
 
-fn run(command: &mut Command) -> Result<String> {
+/// Runs a command to its end and returns what it prints.
+///
+/// # Errors
+/// The program's own message.
+pub(super) fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start {command:?}: is it installed?"))?;
     if !output.status.success() {
         bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());

@@ -59,7 +59,7 @@ pub fn run(lab: &Lab, load: Load, ipv6: bool, seconds: u32) -> Result<Outcome> {
     server.args(["--server", "--one-off", "--bind", to]);
     let mut server = Process::start("iperf3-server", server, lab.folder())?;
     // It says when it listens only by listening.
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(lab.ground().patience(Duration::from_millis(300)));
     server.must_run()?;
     let seconds = seconds.to_string();
     let mut arguments = vec!["--client", to, "--json", "--time", &seconds, "--connect-timeout", "5000"];

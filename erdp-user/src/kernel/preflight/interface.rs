@@ -6,10 +6,12 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::CStr,
+    ffi::{CStr, CString},
     io, mem,
     os::{fd::AsRawFd, unix::net::UnixDatagram},
 };
+
+use super::netdev;
 
 /// What is known of an interface; defaults where it could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +24,10 @@ pub struct Interface {
     pub mtu: u32,
     /// The driver's name.
     pub driver: Option<String>,
+    /// What its driver can do with XDP ([`super::netdev`]), where the kernel tells.
+    pub xdp_features: Option<u64>,
+    /// Receive queues: how many there are, and how many there could be.
+    pub queues: Option<(u32, u32)>,
     /// The features that are on, by the kernel's names (`ethtool -k` shows some under older ones).
     pub features: BTreeSet<String>,
 }
@@ -37,6 +43,8 @@ impl Interface {
             is_promiscuous: flags & libc::IFF_PROMISC != 0,
             mtu: asked.mtu().unwrap_or(0),
             driver: asked.driver().ok(),
+            xdp_features: asked.xdp_features(),
+            queues: asked.channels().ok().map(|channels| channels.receive()),
             features: asked.features().unwrap_or_default(),
         }
     }
@@ -65,6 +73,67 @@ pub fn set_feature(interface: &str, feature: Feature, on: bool) -> io::Result<()
     let asked = Asked { socket: UnixDatagram::unbound()?, name: interface };
     // struct ethtool_value: command and value.
     asked.ethtool(&mut [feature as u32, u32::from(on)])
+}
+
+/// Switches a feature on or off by the kernel's name for it.
+///
+/// # Errors
+/// The kernel's; "unsupported" when the driver keeps it as it is.
+pub(super) fn switch_feature(interface: &str, feature: &str, on: bool) -> io::Result<()> {
+    let asked = Asked { socket: UnixDatagram::unbound()?, name: interface };
+    let names = asked.feature_names()?;
+    let index = names.iter().position(|name| name == feature).ok_or(io::ErrorKind::Unsupported)?;
+    let blocks = names.len().div_ceil(32);
+    // struct ethtool_sfeatures: command, size, then of each block what is to be changed and to what.
+    let mut words = vec![0; 2 + 2 * blocks];
+    words[0] = SFEATURES;
+    words[1] = u32::try_from(blocks).unwrap_or(0);
+    words[2 + 2 * (index / 32)] = 1 << (index % 32);
+    words[3 + 2 * (index / 32)] = u32::from(on) << (index % 32);
+    asked.ethtool(&mut words)?;
+    // It succeeds also where the driver keeps what it has.
+    if asked.features()?.contains(feature) == on { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
+}
+
+/// Sets flags of an interface (IFF_UP, IFF_PROMISC).
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn set_flags(interface: &str, flags: i32) -> io::Result<()> {
+    let asked = Asked { socket: UnixDatagram::unbound()?, name: interface };
+    let mut request = asked.request()?;
+    // The kernel has 16 bits here.
+    request.ifr_ifru.ifru_flags = (asked.flags()? | flags) as libc::c_short;
+    asked.ioctl(libc::SIOCSIFFLAGS, &mut request)
+}
+
+/// Sets the MTU in bytes.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn set_mtu(interface: &str, mtu: u32) -> io::Result<()> {
+    let asked = Asked { socket: UnixDatagram::unbound()?, name: interface };
+    let mut request = asked.request()?;
+    request.ifr_ifru.ifru_mtu = mtu.cast_signed();
+    asked.ioctl(libc::SIOCSIFMTU, &mut request)
+}
+
+/// Sets how many queues an interface has: combined ones where its driver has such, otherwise as many of each kind.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn set_queues(interface: &str, queues: u32) -> io::Result<()> {
+    let asked = Asked { socket: UnixDatagram::unbound()?, name: interface };
+    let Channels(mut words) = asked.channels()?;
+    words[0] = SCHANNELS;
+    let [most_rx, most_tx, most_combined] = [words[1], words[2], words[4]];
+    if most_combined > 0 {
+        words[8] = queues.min(most_combined);
+    } else {
+        words[5] = queues.min(most_rx);
+        words[6] = queues.min(most_tx);
+    }
+    asked.ethtool(&mut words)
 }
 
 /// The names of all interfaces.
@@ -98,6 +167,22 @@ const STRING_WORDS: usize = 8;
 const GSSET_INFO: u32 = 0x37;
 /// ETHTOOL_GFEATURES fills command, size and `size` blocks of available, requested, active and never changed bits.
 const GFEATURES: u32 = 0x3a;
+/// ETHTOOL_SFEATURES.
+const SFEATURES: u32 = 0x3b;
+/// ETHTOOL_GCHANNELS and ETHTOOL_SCHANNELS: struct ethtool_channels.
+const GCHANNELS: u32 = 0x3c;
+const SCHANNELS: u32 = 0x3d;
+
+/// struct ethtool_channels: command; most of rx, tx, other and combined queues; how many of each there are.
+struct Channels([u32; 9]);
+
+impl Channels {
+    /// Queues that receive: how many there are, and how many there could be.
+    fn receive(&self) -> (u32, u32) {
+        (self.0[5] + self.0[8], self.0[1] + self.0[4])
+    }
+}
+
 /// ETH_SS_FEATURES.
 const FEATURE_NAMES: u32 = 4;
 
@@ -127,6 +212,21 @@ impl Asked<'_> {
         words[0] = GDRVINFO;
         self.ethtool(&mut words)?;
         Ok(text(&words[1..1 + STRING_WORDS]))
+    }
+
+    fn xdp_features(&self) -> Option<u64> {
+        let name = CString::new(self.name).ok()?;
+        // SAFETY: a NUL-terminated name.
+        let ifindex = unsafe { libc::if_nametoindex(name.as_ptr()) };
+        // A kernel that does not tell is no fault of the interface.
+        netdev::xdp_features(ifindex).ok().flatten()
+    }
+
+    fn channels(&self) -> io::Result<Channels> {
+        let mut words = [0; 9];
+        words[0] = GCHANNELS;
+        self.ethtool(&mut words)?;
+        Ok(Channels(words))
     }
 
     fn features(&self) -> io::Result<BTreeSet<String>> {

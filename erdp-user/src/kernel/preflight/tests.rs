@@ -36,6 +36,8 @@ fn machine() -> Machine {
         release: "6.1.0-18-amd64".into(),
         capabilities: u64::MAX,
         has_btf: true,
+        cpus: 2,
+        sysctls: Vec::new(),
         interfaces: [("lo".into(), Interface::default()), ("plain".into(), plain), ("tagged".into(), tagged)]
             .into(),
     }
@@ -44,7 +46,7 @@ fn machine() -> Machine {
 fn findings(change: impl FnOnce(&mut Machine), allow_generic: bool) -> Vec<Finding> {
     let mut machine = machine();
     change(&mut machine);
-    check(&config(CONFIG), &machine, allow_generic)
+    check(Some(&config(CONFIG)), &machine, allow_generic)
 }
 
 fn tagged(machine: &mut Machine) -> &mut Interface {
@@ -80,7 +82,12 @@ const ROWS: &[Row] = &[
     ),
     (|m| m.release = "5.14.21".into(), Severity::Refusal, ["kernel 5.14.21", "older than 5.15", "6.1"]),
     (|m| m.release = "4.19.0-26-amd64".into(), Severity::Refusal, ["kernel 4.19", "older", "boot"]),
-    (|m| m.release = "5.15.0-91-generic".into(), Severity::Warning, ["kernel 5.15", "neighbours", "5.16"]),
+    (|m| m.release = "5.15.0-91-generic".into(), Severity::Warning, ["kernel 5.15", "neighbours", "6.1"]),
+    (
+        |m| m.release = "5.19.0".into(),
+        Severity::Warning,
+        ["kernel 5.19.0", "older than what is tested", "6.1"],
+    ),
     (|m| m.release = "weird".into(), Severity::Warning, ["kernel weird", "understood", "5.15"]),
     (|m| m.has_btf = false, Severity::Refusal, ["/sys/kernel/btf/vmlinux", "types", "CONFIG_DEBUG_INFO_BTF"]),
     (
@@ -109,6 +116,29 @@ const ROWS: &[Row] = &[
         Severity::Refusal,
         ["interface tagged", "filters VLANs", "promisc on"],
     ),
+    (
+        |m| feature(plain(m), "rx-gro-hw"),
+        Severity::Refusal,
+        ["interface plain", "GRO_HW", "ethtool -K plain rx-gro-hw off"],
+    ),
+    (
+        |m| plain(m).xdp_features = Some(0),
+        Severity::Refusal,
+        ["interface plain", "XDP in its driver (ixgbe)", "--allow-generic"],
+    ),
+    (
+        |m| plain(m).queues = Some((1, 8)),
+        Severity::Warning,
+        ["interface plain", "1 receive queue(s) and could have 2", "ethtool -L plain combined 2"],
+    ),
+    (
+        |m| {
+            let (name, now) = ("ipv4/ip_forward".to_owned(), "1".to_owned());
+            m.sysctls.push(sysctl::Pending { name, now, needed: "0" });
+        },
+        Severity::Note,
+        ["sysctl net/ipv4/ip_forward", "is 1", "echo 0 > /proc/sys/net/ipv4/ip_forward"],
+    ),
     (|m| tagged(m).mtu = 1503, Severity::Warning, ["interface tagged", "need 1,504", "mtu 1504"]),
 ];
 
@@ -117,7 +147,7 @@ fn each_finding_names_object_reason_and_remedy() {
     for (change, severity, words) in ROWS {
         let found = findings(change, false);
         assert_eq!(found.len(), 1, "{words:?}: {found:?}");
-        let Finding { object, reason, remedy, severity: found_severity } = &found[0];
+        let Finding { object, reason, remedy, severity: found_severity, .. } = &found[0];
         for (text, word) in [object, reason, remedy].into_iter().zip(words) {
             assert!(text.contains(word), "`{word}` is not in `{text}`");
         }
@@ -130,7 +160,7 @@ fn each_finding_names_object_reason_and_remedy() {
 fn what_is_well_is_not_mentioned() {
     let rows: &[fn(&mut Machine)] = &[
         |_| (),
-        |m| m.release = "5.16.0".into(),
+        |m| m.release = "6.1.0".into(),
         |m| m.release = "6.18-rc1".into(),
         |m| m.release = "10.0".into(),
         // CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
@@ -173,7 +203,7 @@ fn capabilities_are_read_from_the_status_of_the_process() {
 
 #[test]
 fn this_machine_is_read_as_it_is() {
-    let machine = Machine::read(&config(&CONFIG.replace("\"plain\"", "\"lo\"")));
+    let machine = Machine::read(Some(&config(&CONFIG.replace("\"plain\"", "\"lo\""))));
     assert!(version(&machine.release).is_some(), "{}", machine.release);
     let lo = &machine.interfaces["lo"];
     assert!(lo.mtu >= 65_535 || lo.mtu == 16_384, "{lo:?}");
@@ -188,7 +218,7 @@ fn a_real_interface_is_read_in_the_namespace_of_the_thread() {
     in_namespace(|| async {
         ip("link add plain mtu 1400 type veth peer name other");
         ip("link set plain up promisc on");
-        let machine = Machine::read(&config(CONFIG));
+        let machine = Machine::read(Some(&config(CONFIG)));
         assert_eq!(
             machine.interfaces.keys().map(String::as_str).collect::<Vec<_>>(),
             ["lo", "other", "plain"]
