@@ -237,7 +237,7 @@ fn uninstall() -> ExitCode {
     let done = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(start::StartError::Signal)
+        .map_err(StartError::Signal)
         .and_then(|runtime| runtime.block_on(erdp::controller::uninstall::uninstall()));
     match done {
         Ok(done) => {

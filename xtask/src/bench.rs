@@ -31,6 +31,9 @@ pub enum Verb {
     /// TCP (iperf3, CUBIC) through the policer, dropping and marking, beside tbf: rates, flows and round trips; --quick: only
     /// 10 ms
     Policer(Options),
+    /// The whole Internet's table by BGP to the last entry in the maps, beside BIRD and FRR to the last route in the kernel: time and
+    /// memory; Azure's limits with sixteen peers; 100,000 flapping routes a second; --quick: one round, ten seconds of flaps
+    Bgp(Options),
 }
 
 /// How to measure.
@@ -50,6 +53,7 @@ pub fn run(verb: &Verb) -> Result<ExitCode> {
         Verb::Dataplane { options, size } => ("dataplane", options, *size),
         Verb::Live(options) => ("live", options, None),
         Verb::Policer(options) => ("policer", options, None),
+        Verb::Bgp(options) => ("bgp", options, None),
     };
     if !is_root() {
         bail!(

@@ -151,6 +151,12 @@ impl Node {
         }
     }
 
+    fn group(&self, slot: u8, bits: u8) -> Option<u32> {
+        let key = u32::from(slot) << 8 | u32::from(bits);
+        let at = self.routes.binary_search_by_key(&key, |route| route >> 16).ok()?;
+        self.routes.get(at).map(|route| route & 0xffff)
+    }
+
     fn child(&mut self, slot: u8) -> Option<&mut Link> {
         let found = self.children.binary_search_by_key(&slot, |(slot, _)| *slot).ok()?;
         self.children.get_mut(found).map(|(_, link)| link)
@@ -256,6 +262,26 @@ impl<S: Store> Fib<S> {
         }
         let slots = vec![RootSlot::default(); 1 << 16];
         Ok(Table { root, slots, short: BTreeMap::new(), dirty: Vec::new(), len: 0 })
+    }
+
+    /// The group of exactly this route, if the table has it.
+    pub fn route(&self, table: &Table, prefix: Prefix) -> Option<u32> {
+        if prefix.length() <= 16 {
+            return table.short.get(&(prefix.length(), prefix.first())).copied();
+        }
+        let mut id = table.slots.get(usize::from(prefix.first()))?.below.node;
+        let mut level = 16;
+        while id != 0 {
+            let node = self.nodes.get(id as usize)?;
+            if prefix.length() <= level + 8 {
+                return node.group(prefix.byte(level), prefix.length() - level);
+            }
+            let slot = prefix.byte(level);
+            let found = node.children.binary_search_by_key(&slot, |(slot, _)| *slot).ok()?;
+            id = node.children.get(found)?.1.node;
+            level += 8;
+        }
+        None
     }
 
     /// Adds, replaces (`Some`) or removes (`None`) routes, each node being drawn once; groups are neither 0 nor above

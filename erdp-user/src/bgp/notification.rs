@@ -301,6 +301,13 @@ pub enum DownReason {
     },
 }
 
+impl DownReason {
+    /// Whether the peer, or we, ended the session for good: no attempt that merely failed.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Stopped(_) | Self::Notified { .. })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use std::num::NonZero;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Circuit, Config, Link, PeeringKind, Tags};
+use super::{Circuit, Config, Link, PeeringKind, SessionOptions, Tags};
 use crate::bgp::{Family, PORT, PeerConfig, PeerId};
 
 /// Index of a routing domain in [`Config::domains`].
@@ -146,6 +146,8 @@ pub struct Peer {
     pub side: Side,
     /// The session.
     pub session: PeerConfig,
+    /// What its routes are worth, and how many there may be.
+    pub options: SessionOptions,
 }
 
 /// The domains of some circuits in the order of their identifiers.
@@ -222,10 +224,10 @@ impl Config {
                 Side::Msee(role) => self.msee_sessions(&attachment, role),
                 Side::Ce | Side::Service => self.ce_sessions(&attachment),
             };
-            for mut session in sessions {
+            for (mut session, options) in sessions {
                 session.id = PeerId(next_id(&list));
                 let name = format!("{} {}", attachment.name, session.remote);
-                list.push(Peer { name, attachment: attachment.id, side: attachment.side, session });
+                list.push(Peer { name, attachment: attachment.id, side: attachment.side, session, options });
             }
         }
         list
@@ -242,7 +244,7 @@ impl Config {
         of_links.chain(of_attachments).collect()
     }
 
-    fn msee_sessions(&self, attachment: &Attachment, role: LinkRole) -> Vec<PeerConfig> {
+    fn msee_sessions(&self, attachment: &Attachment, role: LinkRole) -> Vec<(PeerConfig, SessionOptions)> {
         let domain = attachment.domains.first().map(|id| usize::from(id.0));
         let found = domain.and_then(|index| domains_of(&self.circuits).nth(index));
         let Some(peering) = found.and_then(|(circuit, kind)| circuit.peering(kind)) else {
@@ -269,10 +271,10 @@ impl Config {
             port: PORT,
             families: vec![if link.ours.is_ipv4() { Family::Ipv4Unicast } else { Family::Ipv6Unicast }],
         };
-        peering.addresses(role).map(session).collect()
+        peering.addresses(role).map(|link| (session(link), peering.options.clone())).collect()
     }
 
-    fn ce_sessions(&self, attachment: &Attachment) -> Vec<PeerConfig> {
+    fn ce_sessions(&self, attachment: &Attachment) -> Vec<(PeerConfig, SessionOptions)> {
         let is_it =
             |ce: &&super::CeAttachment| ce.interface == attachment.interface && ce.tags == attachment.tags;
         let peers = self.attachments.iter().filter(is_it).flat_map(|ce| ce.peers.iter());
@@ -297,7 +299,7 @@ impl Config {
             port: PORT,
             families: peer.families.clone(),
         };
-        peers.map(session).collect()
+        peers.map(|peer| (session(peer), peer.options.clone())).collect()
     }
 }
 

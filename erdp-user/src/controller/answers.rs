@@ -56,6 +56,7 @@ impl Controller {
                 "refused": counts.refused,
                 "advertised": counts.advertised,
                 "uptime_s": status.uptime_s,
+                "sessions": status.counters.established,
                 "attachment": self.name_of(peer.attachment),
                 "last_error": status.last_error,
             })

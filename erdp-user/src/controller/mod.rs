@@ -34,15 +34,17 @@ pub mod uninstall;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use ::aya::maps::{MapData, RingBuf};
 use erdp_common::policer::TIME_FRACTION_BITS;
+use ipnet::IpNet;
 use tokio::{io::unix::AsyncFd, sync::mpsc, task::JoinHandle, time::MissedTickBehavior};
 
 use crate::{
-    bgp::{PeerCommand, PeerEvent, PeerHandle, Speaker, Update},
+    bgp::{Moment, PeerCommand, PeerEvent, PeerHandle, Speaker, Update},
     config::{self, CircuitChange, Config, Domain},
     control::server::{Asked, Successor},
     dataplane::{
@@ -52,7 +54,7 @@ use crate::{
     },
     fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Target, Wish},
     kernel::{Kernel, KernelEvent, Link, control_port::Shape},
-    rib::Rib,
+    rib::{FibChange, Meter, Overflow, Rib},
 };
 
 /// Messages taken together before what follows from them is carried out.
@@ -298,11 +300,23 @@ impl Controller {
             }
             PeerEvent::Update { peer, update } => self.rib.update(peer, update),
             PeerEvent::Refresh { peer, family } => self.rib.refresh(peer, family),
-            PeerEvent::Down { peer, reason, kept: _ } => {
+            PeerEvent::Down { peer, reason, kept } => {
                 let name = &self.peers[usize::from(peer.0)].name;
-                tracing::warn!(peer = name, %reason, "session down");
                 self.outboxes[usize::from(peer.0)].updates.clear();
-                self.rib.peer_down(peer);
+                match kept {
+                    Some(kept) => {
+                        tracing::warn!(peer = name, %reason, kept_s = kept.wait.0, "session lost, its routes are kept");
+                        self.rib.peer_lost(peer, &kept);
+                    }
+                    // An attempt that failed says nothing about routes that are kept from before.
+                    None if self.rib.families(peer).is_empty() && !reason.is_final() => {
+                        tracing::warn!(peer = name, %reason, "no session");
+                    }
+                    None => {
+                        tracing::warn!(peer = name, %reason, "session down");
+                        self.rib.peer_down(peer);
+                    }
+                }
                 self.note_session(peer, false);
             }
         }
@@ -311,22 +325,78 @@ impl Controller {
     /// Carries what has changed to the maps, the peers and the kernel.
     async fn settle(&mut self) {
         let now_ns = self.now_ns();
-        let mut changes = Vec::new();
-        for change in self.rib.take_fib_changes() {
-            let next_hop = |path: &crate::rib::FibPath| NextHopKey {
-                attachment: fib_id(self.peers[usize::from(path.peer.0)].attachment),
-                address: path.next_hop,
-            };
-            let keys: BTreeSet<NextHopKey> = change.paths.iter().map(next_hop).collect();
-            let target = (!keys.is_empty()).then_some(Target::Forward(keys));
-            changes.push((usize::from(change.domain.0), change.prefix, target));
-        }
+        self.rib.tick(self.now());
+        self.act_on_limits();
+        let changes = self.fib_changes();
         self.log_failure(|it| it.forwarding.routes(changes, now_ns, &mut it.dataplane));
         self.log_failure(|it| it.forwarding.retry(now_ns, &mut it.dataplane));
         self.send_updates();
         for wish in self.forwarding.take_wishes() {
             self.grant(wish).await;
         }
+    }
+
+    /// What the RIB has decided, in the forwarding state's terms. Sets of paths are interned: each is turned into a target once.
+    fn fib_changes(&mut self) -> Vec<(usize, IpNet, Option<Arc<Target>>)> {
+        let changes = self.rib.take_fib_changes();
+        let mut targets: HashMap<*const crate::rib::FibPath, Arc<Target>> = HashMap::new();
+        let mut target_of = |paths: &[crate::rib::FibPath]| {
+            let known = targets.entry(paths.as_ptr()).or_insert_with(|| {
+                let next_hop = |path: &crate::rib::FibPath| NextHopKey {
+                    attachment: fib_id(self.peers[usize::from(path.peer.0)].attachment),
+                    address: path.next_hop,
+                };
+                Arc::new(Target::Forward(paths.iter().map(next_hop).collect()))
+            });
+            known.clone()
+        };
+        let target = |change: &FibChange| match (change.paths.is_empty(), change.discard) {
+            (false, _) => Some(target_of(&change.paths)),
+            (true, true) => Some(Arc::new(Target::Discard)),
+            (true, false) => None,
+        };
+        let targets: Vec<Option<Arc<Target>>> = changes.iter().map(target).collect();
+        let row = |(change, target): (FibChange, _)| (usize::from(change.domain.0), change.prefix, target);
+        changes.into_iter().zip(targets).map(row).collect()
+    }
+
+    /// Peers that announced too much are sent away (D2); how full the peerings are is said when it matters (D1).
+    fn act_on_limits(&mut self) {
+        for overflow in self.rib.take_overflows() {
+            let name = &self.peers[usize::from(overflow.peer.0)].name;
+            tracing::error!(
+                peer = name, family = %overflow.family, limit = overflow.limit,
+                "more prefixes than max-prefixes allows: the session ends with Cease/1 and comes back after a wait (D2)"
+            );
+            let Some(peer) = self.speaker.as_ref().and_then(|speaker| speaker.peer(overflow.peer)) else {
+                continue;
+            };
+            let Overflow { family, limit, wait, .. } = overflow;
+            if peer.try_command(PeerCommand::Overflow { family, limit, wait }).is_err() {
+                tracing::error!(peer = name, "its task takes no orders");
+            }
+        }
+        for warning in self.rib.take_guard_warnings() {
+            let domain = &self.domains[usize::from(warning.domain.0)].name;
+            let Meter { wanted, told, limit, .. } = warning.meter;
+            match warning.meter.level() {
+                0 => {
+                    tracing::info!(domain, family = %warning.family, wanted, limit, "prefixes towards Microsoft: room again (D1)")
+                }
+                100 => tracing::error!(
+                    domain, family = %warning.family, wanted, told, limit,
+                    "more prefixes than Microsoft takes: some are not announced as they are, see `erdp show refused` (D1)"
+                ),
+                level => tracing::warn!(
+                    domain, family = %warning.family, wanted, limit,
+                    "{level} % of the prefixes that Microsoft takes: above the limit some are held back (D1)"
+                ),
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment(self.started.elapsed())
     }
 
     /// Each driver gets what it takes now; the rest waits, and in the RIB it is replaced by what is newer.

@@ -2,12 +2,10 @@
 //!
 //! The grace is the trie's ([`GRACE_NS`]): a packet that has read an identifier is long gone before it means something else.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    hash::Hash,
-};
+use std::{collections::VecDeque, hash::Hash};
 
 use erdp_common::fib::build::GRACE_NS;
+use foldhash::{HashMap, HashMapExt as _};
 
 /// Identifiers 1 to `limit - 1` for values of `T`.
 pub struct Ids<T> {

@@ -23,6 +23,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     num::NonZero,
+    sync::Arc,
 };
 
 use erdp_common::{
@@ -41,6 +42,7 @@ pub use self::{
     views::{Policy, Source},
 };
 use crate::dataplane::{Dataplane, DataplaneError, Record};
+use crate::rib::PrefixMap;
 use ids::Ids;
 
 /// A neighbour as the RIB names it.
@@ -126,10 +128,9 @@ pub struct Forwarding {
     topology: Topology,
     fib: Fib<Box<dyn Store + Send>>,
     views: Vec<View>,
-    /// What each domain says about a prefix; connected subnets and hosts are routes like others.
-    routes: HashMap<(usize, IpNet), Target>,
-    /// The group that each view's prefix leads to.
-    installed: HashMap<(usize, IpNet), u32>,
+    /// What each domain says about a prefix; connected subnets and hosts are routes like others. What is installed is kept by the
+    /// trie's own shadow and nowhere else: a full table is in memory often enough.
+    routes: Vec<PrefixMap<Arc<Target>>>,
     /// Prefixes that found no room, to be tried again when there may be some.
     unplaced: BTreeSet<(usize, IpNet)>,
     groups: Ids<Target>,
@@ -171,8 +172,7 @@ impl Forwarding {
             topology,
             fib,
             views,
-            routes: HashMap::new(),
-            installed: HashMap::new(),
+            routes: Vec::new(),
             unplaced: BTreeSet::new(),
             groups: Ids::new(MAX_GROUPS),
             written: HashMap::new(),
@@ -194,33 +194,39 @@ impl Forwarding {
         now_ns: u64,
         dataplane: &mut dyn Dataplane,
     ) -> Result<(), FibError> {
-        self.routes([(domain, prefix, target)], now_ns, dataplane)
+        self.routes([(domain, prefix, target.map(Arc::new))], now_ns, dataplane)
     }
 
     /// As [`Self::route`], of many prefixes: each node of the trie that they touch is published once. A route that finds no room in
     /// one view is placed in the others, and [`Self::retry`] tries again; the answer is the last error of any.
     pub fn routes(
         &mut self,
-        changes: impl IntoIterator<Item = (usize, IpNet, Option<Target>)>,
+        changes: impl IntoIterator<Item = (usize, IpNet, Option<Arc<Target>>)>,
         now_ns: u64,
         dataplane: &mut dyn Dataplane,
     ) -> Result<(), FibError> {
-        let mut touched = BTreeSet::new();
+        let mut touched = Vec::new();
         for (domain, prefix, target) in changes {
             let prefix = prefix.trunc();
+            while self.routes.len() <= domain {
+                self.routes.push(PrefixMap::default());
+            }
             match target {
-                Some(target) => self.routes.insert((domain, prefix), target),
-                None => self.routes.remove(&(domain, prefix)),
+                Some(target) => self.routes[domain].insert(&prefix, target),
+                None => self.routes[domain].remove(&prefix),
             };
             for view in 0..self.views.len() {
                 if self.views[view].policy.concerns(domain) {
-                    touched.insert((view, prefix));
-                    touched.extend(
-                        self.refusals_within(view, prefix).into_iter().map(|refusal| (view, refusal)),
-                    );
+                    touched.push((view, prefix));
+                    if !self.views[view].refusals.is_empty() {
+                        let within = self.refusals_within(view, prefix);
+                        touched.extend(within.into_iter().map(|refusal| (view, refusal)));
+                    }
                 }
             }
         }
+        touched.sort_unstable();
+        touched.dedup();
         self.install(touched, now_ns, dataplane)
     }
 
@@ -339,7 +345,7 @@ impl Forwarding {
     /// Routes in all views, and KiB of the trie in use.
     pub fn sizes(&self) -> BTreeMap<&'static str, u64> {
         BTreeMap::from([
-            ("routes", self.installed.len() as u64),
+            ("routes", self.views.iter().map(|view| (view.table4.len() + view.table6.len()) as u64).sum()),
             ("routes_without_room", self.unplaced.len() as u64),
             ("groups", self.groups.iter().count() as u64),
             ("next_hops", self.next_hops.iter().count() as u64),
@@ -371,7 +377,9 @@ impl Forwarding {
         let mut result = Ok(());
         let mut batches: BTreeMap<(usize, bool), Vec<Placement>> = BTreeMap::new();
         for (view, prefix) in touched {
-            self.unplaced.remove(&(view, prefix));
+            if !self.unplaced.is_empty() {
+                self.unplaced.remove(&(view, prefix));
+            }
             match self.resolve(view, prefix, now_ns, dataplane) {
                 Ok(Some(placement)) => {
                     batches.entry((view, prefix.addr().is_ipv4())).or_default().push(placement);
@@ -400,10 +408,10 @@ impl Forwarding {
         let (wanted, is_refusal) = self.wanted(view, prefix);
         if is_refusal {
             self.views[view].refusals.insert(prefix);
-        } else {
+        } else if !self.views[view].refusals.is_empty() {
             self.views[view].refusals.remove(&prefix);
         }
-        let before = self.installed.get(&(view, prefix)).copied();
+        let before = self.installed(view, prefix);
         let group = match wanted {
             Some(target) if before.is_some() && before == self.groups.get(&target) => before,
             Some(target) => Some(self.acquire_group(&target, before, now_ns, dataplane)?),
@@ -424,7 +432,11 @@ impl Forwarding {
         let changes = batch.iter().map(|placement| (bits(placement.prefix), placement.group));
         match self.fib.apply(table, changes, now_ns) {
             Ok(_) => {
-                batch.iter().for_each(|placement| self.placed(view, *placement, now_ns));
+                // All are in the trie: nobody refers to the groups before any more.
+                batch
+                    .iter()
+                    .filter_map(|placement| placement.before)
+                    .for_each(|before| self.release_group(before, now_ns));
                 Ok(())
             }
             Err(PoolFull { needed, capacity }) if batch.len() == 1 => {
@@ -440,13 +452,13 @@ impl Forwarding {
         }
     }
 
-    /// A placement is in the trie: nobody refers to the group before any more.
-    fn placed(&mut self, view: usize, Placement { prefix, before, group }: Placement, now_ns: u64) {
-        match group {
-            Some(group) => self.installed.insert((view, prefix), group),
-            None => self.installed.remove(&(view, prefix)),
+    /// The group that a view's prefix leads to.
+    fn installed(&self, view: usize, prefix: IpNet) -> Option<u32> {
+        let table = match prefix {
+            IpNet::V4(_) => &self.views[view].table4,
+            IpNet::V6(_) => &self.views[view].table6,
         };
-        before.into_iter().for_each(|before| self.release_group(before, now_ns));
+        self.fib.route(table, bits(prefix))
     }
 
     /// One more user of the target's group; next hops and group are written before anybody can refer to them. A new group moves as

@@ -369,7 +369,8 @@ fn a_full_pool_is_an_error_that_names_the_prefix_and_leaves_what_was_there() {
     let mut forwarding = Forwarding::new(topology(), &mut dataplane).expect("room for the roots");
     let target = || Some(Target::Discard);
     let mut routes = |prefixes: &[String]| {
-        let changes = prefixes.iter().map(|prefix| (1, prefix.parse().expect("a prefix"), target()));
+        let changes =
+            prefixes.iter().map(|prefix| (1, prefix.parse().expect("a prefix"), target().map(Arc::new)));
         forwarding.routes(changes, 0, &mut dataplane)
     };
     routes(&["20.0.0.0/16".into()]).expect("needs no room");

@@ -14,7 +14,7 @@
 //! The service's own view has what comes back. Prefixes that must not go in clear (B9) are in every view: where their service has
 //! no route they are dropped, and nothing that leads elsewhere is installed inside them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use ipnet::IpNet;
 
@@ -44,22 +44,28 @@ impl Source {
     }
 
     /// What it makes of a route of its domain; `None`: not for this view.
-    pub(super) fn offer(&self, prefix: IpNet, target: &Target, topology: &Topology) -> Option<Target> {
+    pub(super) fn offer(
+        &self,
+        prefix: IpNet,
+        target: &Arc<Target>,
+        topology: &Topology,
+    ) -> Option<Arc<Target>> {
         match self {
             Self::Through(_, service) => {
                 let is_ipv4 = prefix.addr().is_ipv4();
                 let there: BTreeSet<NextHopKey> =
                     service.iter().filter(|key| key.address.is_ipv4() == is_ipv4).copied().collect();
                 let leads_there = leads_to_microsoft(target, topology) && !there.is_empty();
-                leads_there.then_some(Target::Forward(there))
+                leads_there.then(|| Arc::new(Target::Forward(there)))
             }
             Self::Domain(_) => Some(target.clone()),
             Self::Microsoft(_) => leads_to_microsoft(target, topology).then(|| target.clone()),
-            Self::On(_, attachment) => match target {
+            Self::On(_, attachment) => match &**target {
                 Target::Forward(keys) => {
                     let there = keys.iter().filter(|key| key.attachment == *attachment).copied();
                     Some(Target::Forward(there.collect()))
                         .filter(|target| *target != Target::Forward([].into()))
+                        .map(Arc::new)
                 }
                 Target::Glean(on) => (on == attachment).then(|| target.clone()),
                 Target::Discard | Target::ZoneForbidden | Target::EncryptedOnly => None,
@@ -131,28 +137,29 @@ impl Topology {
 
 impl Forwarding {
     /// What a view is to do with a prefix, and whether that is only because a forbidden source has it.
-    pub(super) fn wanted(&self, view: usize, prefix: IpNet) -> (Option<Target>, bool) {
+    pub(super) fn wanted(&self, view: usize, prefix: IpNet) -> (Option<Arc<Target>>, bool) {
         let Policy { sources, refused } = &self.views[view].policy;
+        let any_guarded = self.topology.attachments().any(|facts| !facts.encrypted_only.is_empty());
+        let guard = |prefix| if any_guarded { self.topology.guard(prefix) } else { None };
         let offer = |source: &Source, prefix: IpNet| {
-            let target = self.routes.get(&(source.domain(), prefix))?;
-            let guard = self.topology.guard(prefix);
+            let target = self.routes.get(source.domain())?.get(&prefix)?;
             source
                 .offer(prefix, target, &self.topology)
-                .filter(|target| guard.is_none_or(|(_, service)| leads_only_to(target, service)))
+                .filter(|target| guard(prefix).is_none_or(|(_, service)| leads_only_to(target, service)))
         };
         let open = |prefix: IpNet| sources.iter().find_map(|source| offer(source, prefix));
         if let Some(target) = open(prefix) {
             return (Some(target), false);
         }
-        if self.topology.guard(prefix).is_some_and(|(guarded, _)| guarded == prefix) {
-            return (Some(Target::EncryptedOnly), false);
+        if guard(prefix).is_some_and(|(guarded, _)| guarded == prefix) {
+            return (Some(Arc::new(Target::EncryptedOnly)), false);
         }
         if !refused.iter().any(|source| offer(source, prefix).is_some()) {
             return (None, false);
         }
         let shorter = (0..prefix.prefix_len()).rev().filter_map(|len| IpNet::new(prefix.addr(), len).ok());
         let covering = shorter.map(|net| net.trunc()).find_map(open);
-        (Some(covering.unwrap_or(Target::ZoneForbidden)), true)
+        (Some(covering.unwrap_or_else(|| Arc::new(Target::ZoneForbidden))), true)
     }
 
     /// Makes the prefixes that must not go in clear known in every view: no shorter route takes them while their service has none.

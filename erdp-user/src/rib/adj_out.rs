@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::topology::RibPeer;
-use super::{Map, Set, policy::exported};
-use crate::bgp::{Family, PathAttributes, Update};
+use super::{Map, Set, policy::exported, prefix_map::PrefixMap};
+use crate::bgp::{Family, PathAttributes, RefreshMark, SessionFacts, Update};
 
 /// Adj-RIB-Out (RFC 4271 section 3.2). It keeps attributes as they were received from elsewhere, which are shared by all
 /// peers; what the peer reads is made of them when it is sent.
@@ -15,35 +15,41 @@ use crate::bgp::{Family, PathAttributes, Update};
 pub(super) struct AdjRibOut {
     /// Empty while the session is down.
     families: BTreeSet<Family>,
-    told: Map<IpNet, Arc<PathAttributes>>,
+    told: PrefixMap<Arc<PathAttributes>>,
     /// Prefixes about which the peer may have to be told something else.
     due: Set<IpNet>,
-    /// Those of `due` that it asked to be told again, different or not.
-    again: Set<IpNet>,
+    /// Families that it asked to be told again, different or not.
+    again: BTreeSet<Family>,
+    /// Whether it wants beginning and end of that to be marked (RFC 7313).
+    marks: bool,
     /// Families whose first table is not complete yet.
     initial: BTreeSet<Family>,
 }
 
 impl AdjRibOut {
     /// A session is up, and these prefixes are due.
-    pub fn open(&mut self, families: Vec<Family>, due: impl Iterator<Item = IpNet>) {
-        self.families = families.into_iter().collect();
+    pub fn open(&mut self, facts: &SessionFacts, due: impl Iterator<Item = IpNet>) {
+        self.families = facts.families.iter().copied().collect();
+        self.marks = facts.enhanced_refresh;
+        self.again.clear();
         self.initial = self.families.clone();
         self.due = due.filter(|prefix| self.families.contains(&Family::of(prefix))).collect();
-        self.told = Map::default();
+        self.told = PrefixMap::default();
     }
 
     /// As [`Self::open`] for a session that another process has begun: the peer knows this much already.
     pub fn resume(&mut self, told: impl Iterator<Item = (IpNet, Arc<PathAttributes>)>, initial: &[Family]) {
-        self.told = told.collect();
-        self.due.extend(self.told.keys().copied());
+        self.told = PrefixMap::default();
+        for (prefix, attributes) in told {
+            self.told.insert(&prefix, attributes);
+            self.due.insert(prefix);
+        }
         self.initial = initial.iter().copied().collect();
     }
 
     /// What the peer knows, and the families whose first table is not complete yet.
     pub fn known(&self) -> (impl Iterator<Item = (IpNet, &Arc<PathAttributes>)>, Vec<Family>) {
-        let told = self.told.iter().map(|(prefix, attributes)| (*prefix, attributes));
-        (told, self.initial.iter().copied().collect())
+        (self.told.iter(), self.initial.iter().copied().collect())
     }
 
     /// The session is over.
@@ -53,9 +59,9 @@ impl AdjRibOut {
 
     /// The peer asks to be told everything of a family again (RFC 2918).
     pub fn refresh(&mut self, family: Family) {
-        let told = self.told.keys().filter(|prefix| Family::of(prefix) == family);
-        self.again.extend(told.copied());
-        self.due.extend(self.again.iter().copied());
+        if self.families.contains(&family) {
+            self.again.insert(family);
+        }
     }
 
     /// What should be known about a prefix may have changed.
@@ -70,7 +76,7 @@ impl AdjRibOut {
     }
 
     pub fn is_due(&self) -> bool {
-        !self.due.is_empty() || !self.initial.is_empty()
+        !self.due.is_empty() || !self.initial.is_empty() || !self.again.is_empty()
     }
 
     pub fn families(&self) -> BTreeSet<Family> {
@@ -89,7 +95,6 @@ impl AdjRibOut {
         should: impl Fn(IpNet) -> Option<Arc<PathAttributes>>,
     ) -> Vec<Update> {
         let mut packing = Packing::default();
-        let again = std::mem::take(&mut self.again);
         for prefix in std::mem::take(&mut self.due) {
             let Some(next_hop) = peer.next_hop_self(Family::of(&prefix)) else { continue };
             match should(prefix) {
@@ -99,12 +104,12 @@ impl AdjRibOut {
                     }
                 }
                 Some(now) => {
-                    let before = self.told.insert(prefix, now.clone());
+                    let before = self.told.insert(&prefix, now.clone());
                     let is_same = |before: Arc<PathAttributes>| {
                         Arc::ptr_eq(&before, &now)
                             || exported(&before, peer, next_hop) == exported(&now, peer, next_hop)
                     };
-                    if again.contains(&prefix) || !before.is_some_and(is_same) {
+                    if !before.is_some_and(is_same) {
                         packing.announce(prefix, now);
                     }
                 }
@@ -113,7 +118,25 @@ impl AdjRibOut {
         let mut updates = packing.into_updates(peer);
         let end = |family| Update { end_of_rib: Some(family), ..Update::default() };
         updates.extend(std::mem::take(&mut self.initial).into_iter().map(end));
+        // After End-of-RIB, as RFC 7313 section 4 wants it.
+        for family in std::mem::take(&mut self.again) {
+            let mark = |mark| self.marks.then(|| Update { refresh: Some(mark), ..Update::default() });
+            updates.extend(mark(RefreshMark::Begin(family)));
+            let mut packing = Packing::default();
+            for (prefix, attributes) in self.told.iter().filter(|(prefix, _)| Family::of(prefix) == family) {
+                packing.announce(prefix, attributes.clone());
+            }
+            updates.extend(packing.into_updates(peer));
+            updates.extend(mark(RefreshMark::End(family)));
+        }
         updates
+    }
+
+    /// Whether packets from this address find their way back by what the peer has been told (requirement D8).
+    pub fn covers(&self, address: std::net::IpAddr) -> bool {
+        let longest = IpNet::from(address);
+        (0..=longest.prefix_len())
+            .any(|length| IpNet::new(address, length).is_ok_and(|prefix| self.told.get(&prefix).is_some()))
     }
 }
 

@@ -34,8 +34,7 @@ impl Rib {
             return PeerTable::default();
         };
         let (told, initial) = adj_out.known();
-        let announced = adj_in.routes().map(|(prefix, route)| (*prefix, &route.attributes));
-        PeerTable { announced: packed(announced), told: packed(told), initial }
+        PeerTable { announced: packed(adj_in.routes()), told: packed(told), initial }
     }
 
     /// A session that another process has begun goes on here.

@@ -44,13 +44,3 @@ impl<T: ?Sized + Eq + Hash> Interner<T> {
         one
     }
 }
-
-impl<T: Eq + Hash + Clone> Interner<[T]> {
-    /// The one copy of these; nothing is allocated when there is one.
-    pub fn shared_slice(&mut self, items: &[T]) -> Arc<[T]> {
-        match self.known.get(items) {
-            Some(known) => known.clone(),
-            None => self.insert(items.into()),
-        }
-    }
-}

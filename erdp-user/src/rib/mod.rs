@@ -3,11 +3,15 @@
 //!
 //! # Files, in the order in which a route flows through them
 //! - `topology`: what the configuration says of domains and peers, in the form needed here.
+//! - `prefix_map`: a map by prefix for full tables.
 //! - `adj_in`: [`AdjRibIn`], what one peer announced, refused routes with their reasons.
+//! - `stale`, `deferral`: graceful restart, as the one that helps and as the one that restarts.
 //! - `policy`: what is refused on the way in and held back on the way out, one rule at a time.
 //! - `bogons`: prefixes that have no business on Microsoft peering.
 //! - `communities`: names of Microsoft's communities, from a dated table.
 //! - `decision`: the ordered rules that rank the paths to a prefix.
+//! - `drain`: Microsoft's maintenance, as its routes tell of it.
+//! - `guard`: how many prefixes an MSEE is told, and which.
 //! - `adj_out`: [`AdjRibOut`], what one peer has been told, and how differences are packed.
 //! - `hand_over`: what a peer has said and knows, for another process.
 //! - `intern`: one copy of what many routes have in common.
@@ -28,9 +32,14 @@ mod adj_out;
 pub mod bogons;
 pub mod communities;
 mod decision;
+mod deferral;
+mod drain;
+mod guard;
 mod hand_over;
 mod intern;
 mod policy;
+mod prefix_map;
+mod stale;
 mod topology;
 mod view;
 
@@ -39,7 +48,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -47,17 +56,23 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use drain::is_draining;
+pub use guard::Meter;
 pub use hand_over::PeerTable;
 pub use policy::{HoldBack, Refusal};
+pub use prefix_map::PrefixMap;
 pub use topology::{RibConfig, RibDomain, RibPeer};
-pub use view::{PeerCounts, RefusedRoute, RouteView, Verdict};
+pub use view::{HeldRoute, PeerCounts, RefusedRoute, RouteView, Verdict};
 
-use crate::bgp::{Family, PathAttributes, PeerId, SessionFacts, Update};
+use crate::bgp::{Aggregator, Family, Moment, PathAttributes, PeerId, Seconds, SessionFacts, Update};
 use crate::config::{DomainId, Side};
 use adj_in::AdjRibIn;
 use adj_out::AdjRibOut;
 use decision::{Candidate, Outcome};
+use deferral::Deferral;
+use guard::Guard;
 use intern::Interner;
+use policy::Import;
 
 /// Maps and sets of prefixes. Their order is never seen: what is handed out is sorted.
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -83,27 +98,82 @@ pub struct FibChange {
     pub prefix: IpNet,
     /// All paths, ordered by peer; all on one side; none: the prefix is gone.
     pub paths: Arc<[FibPath]>,
+    /// Without paths: packets are dropped on purpose, because we have announced an aggregate and nothing longer is there (D1).
+    pub discard: bool,
+}
+
+/// Equally good paths, and the one of them that others are told about: one copy for all prefixes that have the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Paths {
+    best: PeerId,
+    /// Ordered by peer.
+    list: Arc<[FibPath]>,
 }
 
 /// What is believed about one prefix in one domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct LocRoute {
-    /// The one path that other peers are told about.
-    best: PeerId,
-    /// Its attributes as received.
+    /// The attributes of the best path, as received.
     attributes: Arc<PathAttributes>,
-    /// All paths that packets take, ordered by peer; one copy for all prefixes that have the same.
-    paths: Arc<[FibPath]>,
+    paths: Arc<Paths>,
+}
+
+impl PartialEq for LocRoute {
+    /// Both are interned: equal ones are at one address.
+    fn eq(&self, other: &LocRoute) -> bool {
+        Arc::ptr_eq(&self.attributes, &other.attributes) && Arc::ptr_eq(&self.paths, &other.paths)
+    }
+}
+
+/// What packets were last told to do about a prefix.
+#[derive(Clone, Debug, Default)]
+struct HandedOut {
+    paths: Option<Arc<[FibPath]>>,
+    discard: bool,
 }
 
 /// The table of one domain.
 #[derive(Default)]
 struct LocRib {
-    routes: Map<IpNet, LocRoute>,
-    /// Prefixes to be decided again.
-    undecided: Set<IpNet>,
-    /// Prefixes decided since the last hand-out, with the paths that were handed out then.
-    handed_out: Map<IpNet, Option<Arc<[FibPath]>>>,
+    routes: PrefixMap<LocRoute>,
+    /// Aggregates that we have announced for what is behind us.
+    discards: BTreeSet<IpNet>,
+    /// Prefixes to be decided again, perhaps more than once.
+    undecided: Vec<IpNet>,
+    /// Prefixes decided since the last hand-out, with what it was then; the first entry of each counts.
+    decided: Vec<(IpNet, HandedOut)>,
+}
+
+impl LocRib {
+    fn now(&self, prefix: &IpNet) -> HandedOut {
+        let paths = self.routes.get(prefix).map(|route| route.paths.list.clone());
+        let discard = paths.is_none() && !self.discards.is_empty() && self.discards.contains(prefix);
+        HandedOut { paths, discard }
+    }
+}
+
+/// A peer that has announced more than it may (requirement D2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overflow {
+    /// Which.
+    pub peer: PeerId,
+    /// Prefixes of this family.
+    pub family: Family,
+    /// How many it may announce.
+    pub limit: u32,
+    /// How long it is to stay away the first time.
+    pub wait: Seconds,
+}
+
+/// The prefix guard of a family of a domain has come to another level (requirement D1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuardWarning {
+    /// Where.
+    pub domain: DomainId,
+    /// Which family.
+    pub family: Family,
+    /// How it stands.
+    pub meter: Meter,
 }
 
 /// The whole base. Peers and domains are those of the configuration, by index.
@@ -112,19 +182,40 @@ pub struct Rib {
     adj_in: Vec<AdjRibIn>,
     adj_out: Vec<AdjRibOut>,
     loc: Vec<LocRib>,
+    /// IPv4 and IPv6 of each domain.
+    guards: Vec<[Guard; 2]>,
+    levels: Vec<[u8; 2]>,
     attributes: Interner<PathAttributes>,
-    paths: Interner<[FibPath]>,
+    paths: Interner<Paths>,
+    /// The paths that were decided last: most often also the next prefix's.
+    last_paths: Option<Arc<Paths>>,
+    now: Moment,
+    /// Until when who is away, or telling again, may take.
+    deadlines: BTreeMap<PeerId, Moment>,
+    deferral: Option<Deferral>,
+    overflows: Vec<Overflow>,
+    /// Peers that have exceeded their limit on this session: what they say is not heard.
+    overflowing: BTreeSet<PeerId>,
 }
 
 impl Rib {
     /// An empty base: all peers down.
     pub fn new(config: RibConfig) -> Rib {
+        let guards = |domain: &RibDomain| domain.advertise.map(|limit| Guard::new(limit, domain.when_full));
         Rib {
             adj_in: config.peers.iter().map(|_| AdjRibIn::default()).collect(),
             adj_out: config.peers.iter().map(|_| AdjRibOut::default()).collect(),
             loc: config.domains.iter().map(|_| LocRib::default()).collect(),
+            guards: config.domains.iter().map(guards).collect(),
+            levels: config.domains.iter().map(|_| [0; 2]).collect(),
             attributes: Interner::default(),
             paths: Interner::default(),
+            last_paths: None,
+            now: Moment::default(),
+            deadlines: BTreeMap::new(),
+            deferral: None,
+            overflows: Vec::new(),
+            overflowing: BTreeSet::new(),
             config,
         }
     }
@@ -134,18 +225,33 @@ impl Rib {
         &self.config
     }
 
-    /// A session is established. What the peer announced on an earlier one is forgotten (RFC 4271 section 6), and the
-    /// whole table is due to it.
+    /// A session is established, and the whole table is due to it. What the peer announced on an earlier one is forgotten (RFC
+    /// 4271 section 6), unless it restarted gracefully.
     pub fn peer_up(&mut self, peer: PeerId, facts: &SessionFacts) {
-        self.peer_down(peer);
-        let Some(rib_peer) = self.config.peer(peer) else { return };
-        let told = rib_peer.domains.iter().filter_map(|domain| self.loc.get(usize::from(domain.0)));
-        let due = told.flat_map(|loc| loc.routes.keys().copied());
-        if let Some(out) = self.adj_out.get_mut(usize::from(peer.0)) {
-            out.open(facts.families.clone(), due);
+        if self.adj_out.get(usize::from(peer.0)).is_some_and(AdjRibOut::is_up) || self.stale(peer) == 0 {
+            self.peer_down(peer);
+        } else {
+            self.peer_back(peer, facts);
         }
+        self.overflowing.remove(&peer);
+        self.open_out(peer, facts);
         if let Some(adj_in) = self.adj_in.get_mut(usize::from(peer.0)) {
             adj_in.router_id = facts.router_id;
+        }
+        self.deferral_up(peer, facts);
+    }
+
+    /// Everything that a peer may have to be told is due.
+    fn open_out(&mut self, peer: PeerId, facts: &SessionFacts) {
+        let Some(rib_peer) = self.config.peer(peer) else { return };
+        let told = rib_peer.domains.iter().filter_map(|domain| {
+            let index = usize::from(domain.0);
+            let (loc, guards) = (self.loc.get(index)?, self.guards.get(index)?);
+            let aggregates = guards.iter().flat_map(|guard| guard.aggregates().iter().copied());
+            Some(loc.routes.keys().chain(aggregates))
+        });
+        if let Some(out) = self.adj_out.get_mut(usize::from(peer.0)) {
+            out.open(facts, told.flatten());
         }
     }
 
@@ -156,35 +262,56 @@ impl Rib {
             return;
         };
         out.close();
-        let gone: Vec<IpNet> = adj_in.clear().collect();
-        for prefix in gone {
-            self.mark(peer, prefix);
-        }
+        let gone = adj_in.clear();
+        self.deadlines.remove(&peer);
+        self.mark_all(peer, gone);
     }
 
     /// What a peer says. Prefixes withdrawn and announced in one message are announced (RFC 4271 section 4.3).
     /// From a peer that is not up it is nothing: nobody would ever withdraw it.
     pub fn update(&mut self, peer: PeerId, update: Update) {
-        if !self.adj_out.get(usize::from(peer.0)).is_some_and(AdjRibOut::is_up) {
+        let index = usize::from(peer.0);
+        if !self.adj_out.get(index).is_some_and(AdjRibOut::is_up) || self.overflowing.contains(&peer) {
             return;
         }
         for prefix in update.withdrawn {
-            let removed =
-                self.adj_in.get_mut(usize::from(peer.0)).is_some_and(|adj_in| adj_in.remove(prefix));
-            if removed {
+            if self.adj_in.get_mut(index).is_some_and(|adj_in| adj_in.remove(prefix)) {
                 self.mark(peer, prefix);
             }
         }
-        let Some(attributes) = update.attributes else { return };
-        let attributes = self.attributes.shared(attributes);
-        for prefix in update.announced {
-            let Some(rib_peer) = self.config.peer(peer) else { return };
-            let refusals = policy::import(&self.config, rib_peer, prefix, &attributes);
-            let adj_in = self.adj_in.get_mut(usize::from(peer.0));
-            if adj_in.is_some_and(|adj_in| adj_in.insert(prefix, attributes.clone(), refusals)) {
-                self.mark(peer, prefix);
+        if let Some(attributes) = update.attributes {
+            self.announced(peer, &update.announced, attributes);
+        }
+        if let Some(mark) = update.refresh {
+            self.refresh_mark(peer, mark);
+        }
+        if let Some(family) = update.end_of_rib {
+            self.told_all(peer, family);
+            self.deferral_told(peer, family);
+        }
+    }
+
+    fn announced(&mut self, peer: PeerId, prefixes: &[IpNet], attributes: Arc<PathAttributes>) {
+        let Some(rib_peer) = self.config.peer(peer) else { return };
+        let attributes = self.attributes.shared(policy::marked(rib_peer, attributes));
+        let import = Import::new(&self.config, rib_peer, &attributes);
+        let Some(adj_in) = self.adj_in.get_mut(usize::from(peer.0)) else { return };
+        for prefix in prefixes {
+            if adj_in.insert(*prefix, &attributes, import.judge(*prefix)) {
+                mark(&mut self.loc, rib_peer, *prefix);
             }
         }
+        let (Some(max), Some(first)) = (rib_peer.max_prefixes, prefixes.first()) else { return };
+        let family = Family::of(first);
+        if adj_in.count(family) > max.limit as usize {
+            self.overflowing.insert(peer);
+            self.overflows.push(Overflow { peer, family, limit: max.limit, wait: max.wait });
+        }
+    }
+
+    /// The peers that have announced too much since the last call. Nothing that they say is heard until their session is another.
+    pub fn take_overflows(&mut self) -> Vec<Overflow> {
+        mem::take(&mut self.overflows)
     }
 
     /// A peer asks for our routes of a family again (RFC 2918): all of them are due, different or not.
@@ -196,18 +323,26 @@ impl Rib {
 
     /// The differences since the last call, by domain and prefix.
     pub fn take_fib_changes(&mut self) -> Vec<FibChange> {
+        if self.is_deferring() {
+            return Vec::new();
+        }
         self.decide();
         let mut changes = Vec::new();
         for (index, loc) in self.loc.iter_mut().enumerate() {
             let Some(domain) = self.config.domains.get(index).map(|domain| domain.id) else { continue };
-            for (prefix, before) in mem::take(&mut loc.handed_out) {
-                let now = loc.routes.get(&prefix).map(|route| &route.paths);
-                if now != before.as_ref() {
-                    changes.push(FibChange { domain, prefix, paths: now.cloned().unwrap_or_default() });
+            let mut decided = mem::take(&mut loc.decided);
+            // Stable: of several entries of one prefix the first comes first, and says what was handed out.
+            decided.sort_by_key(|(prefix, _)| *prefix);
+            decided.dedup_by_key(|(prefix, _)| *prefix);
+            changes.reserve(decided.len());
+            for (prefix, before) in decided {
+                let now = loc.now(&prefix);
+                if now.discard != before.discard || now.paths != before.paths {
+                    let paths = now.paths.unwrap_or_default();
+                    changes.push(FibChange { domain, prefix, paths, discard: now.discard });
                 }
             }
         }
-        changes.sort_unstable_by_key(|change| (change.domain, change.prefix));
         changes
     }
 
@@ -215,37 +350,66 @@ impl Rib {
     /// with the same attributes together, one family to an update. After the first table of a session there is an
     /// End-of-RIB for each family (RFC 4724 section 2). Nothing for a peer that is down.
     pub fn take_outgoing(&mut self, peer: PeerId) -> Vec<Update> {
-        self.decide();
+        if !self.has_outgoing(peer) {
+            return Vec::new();
+        }
         let Some(rib_peer) = self.config.peer(peer) else { return Vec::new() };
-        let (config, loc) = (&self.config, &self.loc);
+        let (config, loc, guards) = (&self.config, &self.loc, &self.guards);
         match self.adj_out.get_mut(usize::from(peer.0)) {
-            Some(out) => out.take(rib_peer, |prefix| Self::due(config, loc, rib_peer, prefix)),
+            Some(out) => out.take(rib_peer, |prefix| Self::due(config, loc, guards, rib_peer, prefix)),
             None => Vec::new(),
         }
     }
 
     /// Whether [`Self::take_outgoing`] may have something for a peer.
     pub fn has_outgoing(&mut self, peer: PeerId) -> bool {
+        if self.is_deferring() {
+            return false;
+        }
         self.decide();
         self.adj_out.get(usize::from(peer.0)).is_some_and(AdjRibOut::is_due)
     }
 
+    /// The guards that have come to another level since the last call.
+    pub fn take_guard_warnings(&mut self) -> Vec<GuardWarning> {
+        let mut warnings = Vec::new();
+        for ((domain, guards), levels) in self.config.domains.iter().zip(&self.guards).zip(&mut self.levels) {
+            for (at, family) in [Family::Ipv4Unicast, Family::Ipv6Unicast].into_iter().enumerate() {
+                let meter = guards[at].meter();
+                if mem::replace(&mut levels[at], meter.level()) != meter.level() {
+                    warnings.push(GuardWarning { domain: domain.id, family, meter });
+                }
+            }
+        }
+        warnings
+    }
+
     /// What a peer should know about a prefix: the best path of the first of its domains that may be told.
-    fn due(config: &RibConfig, loc: &[LocRib], peer: &RibPeer, prefix: IpNet) -> Option<Arc<PathAttributes>> {
+    fn due(
+        config: &RibConfig,
+        loc: &[LocRib],
+        guards: &[[Guard; 2]],
+        peer: &RibPeer,
+        prefix: IpNet,
+    ) -> Option<Arc<PathAttributes>> {
+        let at = guard::at(Family::of(&prefix));
         peer.domains.iter().find_map(|domain| {
-            let route = loc.get(usize::from(domain.0))?.routes.get(&prefix)?;
-            let from = config.peer(route.best)?;
-            policy::export(from, peer, &route.attributes).is_ok().then(|| route.attributes.clone())
+            let index = usize::from(domain.0);
+            let guard = &guards.get(index)?[at];
+            if peer.side.is_msee() && guard.aggregates().contains(&prefix) {
+                return Some(config.aggregate.clone());
+            }
+            let route = loc.get(index)?.routes.get(&prefix)?;
+            let from = config.peer(route.paths.best)?;
+            policy::export(from, peer, &route.attributes).ok()?;
+            (!peer.side.is_msee() || guard.passes(prefix)).then(|| route.attributes.clone())
         })
     }
 
     /// Notes that a peer's word on a prefix has changed.
     fn mark(&mut self, peer: PeerId, prefix: IpNet) {
-        let Some(peer) = self.config.peer(peer) else { return };
-        for domain in &peer.domains {
-            if let Some(loc) = self.loc.get_mut(usize::from(domain.0)) {
-                loc.undecided.insert(prefix);
-            }
+        if let Some(peer) = self.config.peer(peer) {
+            mark(&mut self.loc, peer, prefix);
         }
     }
 
@@ -254,78 +418,184 @@ impl Rib {
         for index in 0..self.loc.len() {
             let Some(domain) = self.config.domains.get(index).map(|domain| domain.id) else { continue };
             let Some(loc) = self.loc.get_mut(index) else { continue };
-            for prefix in mem::take(&mut loc.undecided) {
+            if loc.undecided.is_empty() {
+                continue;
+            }
+            let mut undecided = mem::take(&mut loc.undecided);
+            undecided.sort_unstable();
+            undecided.dedup();
+            for prefix in undecided {
                 self.decide_prefix(domain, prefix);
             }
+            self.aggregate(domain);
         }
     }
 
     fn decide_prefix(&mut self, domain: DomainId, prefix: IpNet) {
         let decided = self.best(domain, prefix);
         let Some(loc) = self.loc.get_mut(usize::from(domain.0)) else { return };
-        let known = loc.routes.get(&prefix);
-        if known == decided.as_ref() {
-            return;
-        }
-        let told = |route: Option<&LocRoute>| route.map(|route| (route.best, route.attributes.clone()));
-        let (before, now) = (told(known), told(decided.as_ref()));
-        let paths = known.map(|route| route.paths.clone());
-        loc.handed_out.entry(prefix).or_insert(paths);
-        match decided {
-            Some(route) => loc.routes.insert(prefix, route),
-            None => loc.routes.remove(&prefix),
+        let discard = !loc.discards.is_empty() && loc.discards.contains(&prefix);
+        let before = match &decided {
+            Some(route) => {
+                if loc.routes.get(&prefix) == Some(route) {
+                    return;
+                }
+                loc.routes.insert(&prefix, route.clone())
+            }
+            None => match loc.routes.remove(&prefix) {
+                None => return,
+                before => before,
+            },
         };
-        if before != now {
-            let side = |best: Option<(PeerId, _)>| self.config.peer(best?.0).map(|peer| peer.side);
-            let sides = [side(before), side(now)];
+        let handed = HandedOut {
+            paths: before.as_ref().map(|route| route.paths.list.clone()),
+            discard: before.is_none() && discard,
+        };
+        loc.decided.push((prefix, handed));
+        let told = |route: &Option<LocRoute>| {
+            route.as_ref().map(|route| (route.paths.best, Arc::as_ptr(&route.attributes)))
+        };
+        if told(&before) != told(&decided) {
+            let side =
+                |route: &Option<LocRoute>| self.config.peer(route.as_ref()?.paths.best).map(|peer| peer.side);
+            let sides = [side(&before), side(&decided)];
+            self.guard(domain, prefix, decided.as_ref());
             self.mark_outgoing(domain, prefix, sides);
+        }
+    }
+
+    /// Whether MSEEs are to be told of a prefix has changed, perhaps; others may have to make room, or have room now.
+    fn guard(&mut self, domain: DomainId, prefix: IpNet, route: Option<&LocRoute>) {
+        let index = usize::from(domain.0);
+        let (Some(rib_domain), Some(guards)) = (self.config.domains.get(index), self.guards.get_mut(index))
+        else {
+            return;
+        };
+        let from = route.and_then(|route| Some((self.config.peer(route.paths.best)?, &route.attributes)));
+        let wanted =
+            from.is_some_and(|(from, attributes)| policy::is_for_microsoft(from, rib_domain, attributes));
+        let guard = &mut guards[guard::at(Family::of(&prefix))];
+        let changed = if wanted { guard.add(prefix) } else { guard.remove(prefix) };
+        for other in changed.into_iter().filter(|other| *other != prefix) {
+            mark_msees(&self.config, &mut self.adj_out, domain, other);
+        }
+    }
+
+    /// Aggregates follow what is to be told; each that comes is a discard route here, unless there is a real one.
+    fn aggregate(&mut self, domain: DomainId) {
+        let index = usize::from(domain.0);
+        let (Some(guards), Some(loc)) = (self.guards.get_mut(index), self.loc.get_mut(index)) else { return };
+        for guard in guards {
+            let (changed, concerned) = guard.settle();
+            for (prefix, comes) in changed {
+                let before = loc.now(&prefix);
+                if comes {
+                    loc.discards.insert(prefix);
+                } else {
+                    loc.discards.remove(&prefix);
+                }
+                loc.decided.push((prefix, before));
+                mark_msees(&self.config, &mut self.adj_out, domain, prefix);
+            }
+            for prefix in concerned {
+                mark_msees(&self.config, &mut self.adj_out, domain, prefix);
+            }
         }
     }
 
     /// A best path of these sides came or went: those on other sides may have to be told.
     fn mark_outgoing(&mut self, domain: DomainId, prefix: IpNet, sides: [Option<Side>; 2]) {
-        for peer in self.config.peers.iter().filter(|peer| peer.domains.contains(&domain)) {
-            let is_concerned = sides.into_iter().flatten().any(|side| !side.is_like(peer.side));
-            if let Some(out) = self.adj_out.get_mut(usize::from(peer.id.0))
-                && is_concerned
-            {
+        let peers = self.config.domain(domain).map(|domain| domain.peers.as_slice()).unwrap_or_default();
+        for id in peers {
+            let (Some(out), Some(peer)) = (self.adj_out.get_mut(usize::from(id.0)), self.config.peer(*id))
+            else {
+                continue;
+            };
+            let is_concerned = || sides.into_iter().flatten().any(|side| !side.is_like(peer.side));
+            if out.is_up() && is_concerned() {
                 out.mark(prefix);
             }
         }
     }
 
     fn best(&mut self, domain: DomainId, prefix: IpNet) -> Option<LocRoute> {
-        let candidates = self.candidates(domain, prefix);
-        let outcomes = decision::decide(&candidates);
-        let best = candidates.iter().zip(&outcomes).find(|(_, outcome)| **outcome == Outcome::Best)?.0;
+        let mut candidates = self.candidates(domain, &prefix);
+        let first = candidates.next()?;
+        let path = |candidate: &Candidate<'_>| FibPath {
+            peer: candidate.peer.id,
+            next_hop: candidate.attributes.next_hop,
+            side: candidate.peer.side,
+        };
+        let Some(second) = candidates.next() else {
+            let (best, attributes, only) = (first.peer.id, first.attributes.clone(), [path(&first)]);
+            drop(candidates);
+            return Some(LocRoute { attributes, paths: self.shared_paths(best, &only) });
+        };
+        let all: Vec<Candidate<'_>> = [first, second].into_iter().chain(candidates).collect();
+        let outcomes = decision::decide(&all);
+        let best = all.iter().zip(&outcomes).find(|(_, outcome)| **outcome == Outcome::Best)?.0;
         let (best, attributes) = (best.peer.id, best.attributes.clone());
-        let used = candidates
+        let used = all
             .iter()
             .zip(&outcomes)
             .filter(|(_, outcome)| matches!(outcome, Outcome::Best | Outcome::Multipath(_)))
-            .map(|(candidate, _)| FibPath {
-                peer: candidate.peer.id,
-                next_hop: candidate.attributes.next_hop,
-                side: candidate.peer.side,
-            });
-        let paths: Vec<FibPath> = used.collect();
-        Some(LocRoute { best, attributes, paths: self.paths.shared_slice(&paths) })
+            .map(|(candidate, _)| path(candidate));
+        let list: Vec<FibPath> = used.collect();
+        drop(all);
+        Some(LocRoute { attributes, paths: self.shared_paths(best, &list) })
+    }
+
+    fn shared_paths(&mut self, best: PeerId, list: &[FibPath]) -> Arc<Paths> {
+        if let Some(last) = self.last_paths.as_ref().filter(|last| last.best == best && *last.list == *list) {
+            return last.clone();
+        }
+        let shared = self.paths.shared(Arc::new(Paths { best, list: list.into() }));
+        self.last_paths = Some(shared.clone());
+        shared
     }
 
     /// The paths of a domain to a prefix that policy lets in, ordered by peer.
-    fn candidates(&self, domain: DomainId, prefix: IpNet) -> Vec<Candidate<'_>> {
+    fn candidates<'a>(&'a self, domain: DomainId, prefix: &'a IpNet) -> impl Iterator<Item = Candidate<'a>> {
         let peers = self.config.domain(domain).map(|domain| domain.peers.as_slice()).unwrap_or_default();
-        let candidate = |id: &PeerId| {
-            let adj_in = self.adj_in.get(usize::from(id.0))?;
-            let route = adj_in.route(prefix).filter(|route| route.refusal(domain).is_none())?;
-            let peer = self.config.peer(*id)?;
-            Some(Candidate { peer, router_id: adj_in.router_id, attributes: &route.attributes })
-        };
-        peers.iter().filter_map(candidate).collect()
+        peers.iter().filter_map(move |id| {
+            let adj_in = self.adj_in.get(usize::from(id.0)).filter(|adj_in| !adj_in.is_empty())?;
+            let attributes = adj_in.route(prefix)?;
+            let peer = self.config.peer(*id).filter(|_| adj_in.refusal(prefix, domain).is_none())?;
+            Some(Candidate { peer, router_id: adj_in.router_id, attributes })
+        })
     }
 
     /// The families of a peer's session; none while it is down.
     pub fn families(&self, peer: PeerId) -> BTreeSet<Family> {
         self.adj_out.get(usize::from(peer.0)).map(AdjRibOut::families).unwrap_or_default()
+    }
+}
+
+fn mark(loc: &mut [LocRib], peer: &RibPeer, prefix: IpNet) {
+    for domain in &peer.domains {
+        if let Some(loc) = loc.get_mut(usize::from(domain.0)) {
+            loc.undecided.push(prefix);
+        }
+    }
+}
+
+/// What the MSEEs of a domain are told about a prefix may have changed.
+fn mark_msees(config: &RibConfig, adj_out: &mut [AdjRibOut], domain: DomainId, prefix: IpNet) {
+    let peers = config.domain(domain).map(|domain| domain.peers.as_slice()).unwrap_or_default();
+    for id in peers {
+        if let (Some(out), Some(peer)) = (adj_out.get_mut(usize::from(id.0)), config.peer(*id))
+            && peer.side.is_msee()
+        {
+            out.mark(prefix);
+        }
+    }
+}
+
+/// The attributes of an aggregate: ours, and so said (RFC 4271 sections 5.1.6 and 5.1.7).
+fn aggregate_of(asn: crate::bgp::Asn, router_id: std::net::Ipv4Addr) -> PathAttributes {
+    PathAttributes {
+        atomic_aggregate: true,
+        aggregator: Some(Aggregator { asn, router_id }),
+        ..PathAttributes::originated(IpAddr::V4(router_id))
     }
 }

@@ -1,15 +1,21 @@
 //! What is refused on the way in and held back on the way out: lists of rules, each a question with one answer. A route
 //! refused by a rule of the peer is refused in all of the peer's domains; other rules look at the domain as well.
+//!
+//! There is no session without a policy (RFC 8212): what a peer may announce and is told follows from its side and its peerings, and a
+//! peering that an attachment does not list is neither.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::Serialize;
 
+use super::adj_in::Refusals;
 use super::bogons::is_bogon;
+use super::guard;
 use super::topology::{RibConfig, RibDomain, RibPeer};
-use crate::bgp::{Community, PathAttributes};
-use crate::config::{DomainId, MICROSOFT_ASN, PeeringKind, Side};
+use crate::bgp::{Asn, Community, Family, PathAttributes, Role};
+use crate::config::{MICROSOFT_ASN, PeeringKind, Side};
 
 /// Why a route is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, thiserror::Error)]
@@ -27,6 +33,17 @@ pub enum Refusal {
     /// The next hop is our own address.
     #[error("the next hop is our own address (RFC 4271 section 6.3)")]
     NextHopIsUs,
+    /// An AS that ExpressRoute does not take in a customer's path.
+    #[error(
+        "an AS that Azure reserves (65515-65520), of documentation (64496-64511) or reserved is in the path, and ExpressRoute would not \
+         take it: have it removed where the route comes from (E1)"
+    )]
+    ReservedAsInPath,
+    /// RFC 9234 section 5.
+    #[error(
+        "the route was meant for customers only (OTC) and comes from somewhere else: a leak (RFC 9234 section 5)"
+    )]
+    RouteLeak,
     /// Inside one of our own link subnets.
     #[error("the prefix is one of our own link subnets, or part of one (D4)")]
     OwnLinkSubnet,
@@ -44,6 +61,32 @@ pub enum Refusal {
     /// A private or otherwise special prefix on Microsoft peering.
     #[error("a private or special prefix does not belong on Microsoft peering (D4)")]
     Bogon,
+    /// Longer than the peering takes.
+    #[error("the prefix is longer than this peering takes: see longest-ipv4 and longest-ipv6 (D3)")]
+    TooLong,
+    /// None of its communities is in the route filter.
+    #[error(
+        "none of its communities is in the peering's route-filter: name its region or service there (D6)"
+    )]
+    NotInRouteFilter,
+}
+
+impl Refusal {
+    /// The number of the rule, as tests and documentation cite it.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::OwnAsInPath => "RFC 4271 9.1.2",
+            Self::WrongFirstAs | Self::NextHopIsUs => "RFC 4271 6.3",
+            Self::NextHopElsewhere => "RFC 4271 5.1.3",
+            Self::ReservedAsInPath => "E1",
+            Self::RouteLeak => "RFC 9234 5",
+            Self::OwnLinkSubnet | Self::DefaultOnMicrosoft | Self::Bogon => "D4",
+            Self::EncryptedOnly => "B9",
+            Self::DefaultFromCustomer => "D5",
+            Self::TooLong => "D3",
+            Self::NotInRouteFilter => "D6",
+        }
+    }
 }
 
 /// Why a best path is not told to a peer.
@@ -62,52 +105,134 @@ pub enum HoldBack {
     /// RFC 1997.
     #[error("a well-known community forbids it (RFC 1997: NO_EXPORT, NO_ADVERTISE or NO_EXPORT_SUBCONFED)")]
     WellKnownCommunity,
+    /// RFC 9234 section 5.
+    #[error("it is meant for customers only (OTC), and the peer is none of ours (RFC 9234 section 5)")]
+    CustomersOnly,
+    /// The SKU's limit.
+    #[error(
+        "Microsoft takes no more prefixes on this peering and would drop the session: announce fewer or shorter ones, set \
+         when-full = \"aggregate\", or buy premium (D1)"
+    )]
+    NoRoom,
+    /// An aggregate stands for it.
+    #[error(
+        "an aggregate is announced in its place, because Microsoft takes no more prefixes on this peering (D1)"
+    )]
+    Aggregated,
 }
 
-type PeerRule = fn(&RibConfig, &RibPeer, IpNet, &PathAttributes) -> Option<Refusal>;
-type DomainRule = fn(&RibDomain, &RibPeer, IpNet) -> Option<Refusal>;
+impl HoldBack {
+    /// The number of the rule, as tests and documentation cite it.
+    pub fn rule(self) -> &'static str {
+        match self {
+            Self::SameSide | Self::MicrosoftInPath => "D9",
+            Self::NoChain => "C1",
+            Self::WellKnownCommunity => "RFC 1997",
+            Self::CustomersOnly => "RFC 9234 5",
+            Self::NoRoom | Self::Aggregated => "D1",
+        }
+    }
+}
 
-/// Rules about a peer's route wherever it would be used, in the order in which they are asked.
-const PEER_RULES: [PeerRule; 5] = [as_loop, first_as, next_hop, own_link_subnet, encrypted_only];
+type AttributeRule = fn(&RibConfig, &RibPeer, &PathAttributes) -> Option<Refusal>;
+type PrefixRule = fn(&RibConfig, &RibPeer, IpNet, &PathAttributes) -> Option<Refusal>;
+type DomainRule = fn(&RibDomain, &RibPeer, IpNet, &PathAttributes) -> Option<Refusal>;
+
+/// Rules about what all prefixes of an update have in common, in the order in which they are asked.
+const ATTRIBUTE_RULES: [AttributeRule; 5] = [as_loop, first_as, reserved_as, leak, next_hop];
+
+/// Rules about a peer's route wherever it would be used.
+const PREFIX_RULES: [PrefixRule; 3] = [next_hop_family, own_link_subnet, encrypted_only];
 
 /// Rules about a route in one domain.
-const DOMAIN_RULES: [DomainRule; 2] = [default_route, bogon];
+const DOMAIN_RULES: [DomainRule; 4] = [default_route, bogon, too_long, route_filter];
 
-/// The domains of a peer that refuse a route, each with the first reason.
-pub(super) fn import(
-    config: &RibConfig,
-    peer: &RibPeer,
-    prefix: IpNet,
-    attributes: &PathAttributes,
-) -> Vec<(DomainId, Refusal)> {
-    let everywhere = PEER_RULES.iter().find_map(|rule| rule(config, peer, prefix, attributes));
-    let domains = peer.domains.iter().filter_map(|id| config.domain(*id));
-    let refusal = |domain: &RibDomain| {
-        let here = || DOMAIN_RULES.iter().find_map(|rule| rule(domain, peer, prefix));
-        everywhere.or_else(here).map(|refusal| (domain.id, refusal))
-    };
-    domains.filter_map(refusal).collect()
+/// The rules of import, asked for many prefixes with the same attributes.
+pub(super) struct Import<'a> {
+    config: &'a RibConfig,
+    peer: &'a RibPeer,
+    attributes: &'a PathAttributes,
+    everywhere: Option<Refusal>,
 }
 
-fn as_loop(config: &RibConfig, _: &RibPeer, _: IpNet, attributes: &PathAttributes) -> Option<Refusal> {
+impl<'a> Import<'a> {
+    /// Asks what does not depend on the prefix.
+    pub fn new(config: &'a RibConfig, peer: &'a RibPeer, attributes: &'a PathAttributes) -> Self {
+        let everywhere = ATTRIBUTE_RULES.iter().find_map(|rule| rule(config, peer, attributes));
+        Self { config, peer, attributes, everywhere }
+    }
+
+    /// The domains of the peer that refuse a route, each with the first reason; `None`: none does.
+    pub fn judge(&self, prefix: IpNet) -> Option<Refusals> {
+        let rest =
+            || PREFIX_RULES.iter().find_map(|rule| rule(self.config, self.peer, prefix, self.attributes));
+        let everywhere = self.everywhere.or_else(rest);
+        let refusal = |domain: &RibDomain| {
+            let here =
+                || DOMAIN_RULES.iter().find_map(|rule| rule(domain, self.peer, prefix, self.attributes));
+            everywhere.or_else(here).map(|refusal| (domain.id, refusal))
+        };
+        let domains = self.peer.domains.iter().filter_map(|id| self.config.domain(*id));
+        let mut refusals = domains.filter_map(refusal).peekable();
+        refusals.peek()?;
+        Some(refusals.collect())
+    }
+}
+
+/// The attributes with the mark that RFC 9234 section 5 wants on what comes from above or beside.
+pub(super) fn marked(peer: &RibPeer, attributes: Arc<PathAttributes>) -> Arc<PathAttributes> {
+    let is_from_above = matches!(peer.role, Some(Role::Customer | Role::Peer | Role::RouteServerClient));
+    if !is_from_above || attributes.only_to_customer.is_some() {
+        return attributes;
+    }
+    Arc::new(PathAttributes { only_to_customer: Some(peer.asn), ..(*attributes).clone() })
+}
+
+fn as_loop(config: &RibConfig, _: &RibPeer, attributes: &PathAttributes) -> Option<Refusal> {
     attributes.as_path.contains(config.local_asn).then_some(Refusal::OwnAsInPath)
 }
 
-fn first_as(_: &RibConfig, peer: &RibPeer, _: IpNet, attributes: &PathAttributes) -> Option<Refusal> {
+fn first_as(_: &RibConfig, peer: &RibPeer, attributes: &PathAttributes) -> Option<Refusal> {
     (attributes.as_path.first() != Some(peer.asn)).then_some(Refusal::WrongFirstAs)
 }
 
+/// What Microsoft announces is its own business; what is announced to Microsoft is ours (requirement E1).
+fn reserved_as(_: &RibConfig, peer: &RibPeer, attributes: &PathAttributes) -> Option<Refusal> {
+    let is_reserved =
+        |asn: Asn| matches!(asn.0, 0 | 23_456 | 64_496..=64_511 | 65_515..=65_520 | 65_535 | u32::MAX);
+    (!peer.side.is_msee() && attributes.as_path.asns().any(is_reserved)).then_some(Refusal::ReservedAsInPath)
+}
+
+/// RFC 9234 section 5, ingress: a marked route from a customer, or from a peer that did not mark it itself.
+fn leak(_: &RibConfig, peer: &RibPeer, attributes: &PathAttributes) -> Option<Refusal> {
+    let by = attributes.only_to_customer?;
+    let is_leak = match peer.role? {
+        Role::Provider | Role::RouteServer => true,
+        Role::Peer => by != peer.asn,
+        Role::Customer | Role::RouteServerClient => false,
+    };
+    is_leak.then_some(Refusal::RouteLeak)
+}
+
 /// The peer itself or a third party on the same subnet. A link-local next hop is on the peer's link by definition.
-fn next_hop(_: &RibConfig, peer: &RibPeer, prefix: IpNet, attributes: &PathAttributes) -> Option<Refusal> {
+fn next_hop(_: &RibConfig, peer: &RibPeer, attributes: &PathAttributes) -> Option<Refusal> {
     let next_hop = attributes.next_hop;
     let is_link_local = matches!(next_hop, IpAddr::V6(address) if address.is_unicast_link_local());
-    let is_same_family =
-        matches!((next_hop, prefix), (IpAddr::V4(_), IpNet::V4(_)) | (IpAddr::V6(_), IpNet::V6(_)));
     if peer.addresses.iter().any(|ours| ours.addr() == next_hop) {
         return Some(Refusal::NextHopIsUs);
     }
     let is_shared = is_link_local || peer.addresses.iter().any(|ours| ours.contains(&next_hop));
-    (!is_same_family || !is_shared).then_some(Refusal::NextHopElsewhere)
+    (!is_shared).then_some(Refusal::NextHopElsewhere)
+}
+
+fn next_hop_family(
+    _: &RibConfig,
+    _: &RibPeer,
+    prefix: IpNet,
+    attributes: &PathAttributes,
+) -> Option<Refusal> {
+    let is_same = attributes.next_hop.is_ipv4() == prefix.addr().is_ipv4();
+    (!is_same).then_some(Refusal::NextHopElsewhere)
 }
 
 fn own_link_subnet(config: &RibConfig, _: &RibPeer, prefix: IpNet, _: &PathAttributes) -> Option<Refusal> {
@@ -119,7 +244,7 @@ fn encrypted_only(config: &RibConfig, peer: &RibPeer, prefix: IpNet, _: &PathAtt
     (is_inside(&config.encrypted_only) && !is_inside(&peer.carries)).then_some(Refusal::EncryptedOnly)
 }
 
-fn default_route(domain: &RibDomain, peer: &RibPeer, prefix: IpNet) -> Option<Refusal> {
+fn default_route(domain: &RibDomain, peer: &RibPeer, prefix: IpNet, _: &PathAttributes) -> Option<Refusal> {
     match domain.kind {
         _ if prefix.prefix_len() != 0 => None,
         PeeringKind::Microsoft => Some(Refusal::DefaultOnMicrosoft),
@@ -128,8 +253,25 @@ fn default_route(domain: &RibDomain, peer: &RibPeer, prefix: IpNet) -> Option<Re
     }
 }
 
-fn bogon(domain: &RibDomain, _: &RibPeer, prefix: IpNet) -> Option<Refusal> {
+fn bogon(domain: &RibDomain, _: &RibPeer, prefix: IpNet, _: &PathAttributes) -> Option<Refusal> {
     (domain.kind == PeeringKind::Microsoft && is_bogon(prefix)).then_some(Refusal::Bogon)
+}
+
+fn too_long(domain: &RibDomain, _: &RibPeer, prefix: IpNet, _: &PathAttributes) -> Option<Refusal> {
+    (prefix.prefix_len() > domain.longest[guard::at(Family::of(&prefix))]).then_some(Refusal::TooLong)
+}
+
+fn route_filter(
+    domain: &RibDomain,
+    peer: &RibPeer,
+    _: IpNet,
+    attributes: &PathAttributes,
+) -> Option<Refusal> {
+    if domain.route_filter.is_empty() || !peer.side.is_msee() {
+        return None;
+    }
+    let passes = attributes.communities.iter().any(|community| domain.route_filter.contains(community));
+    (!passes).then_some(Refusal::NotInRouteFilter)
 }
 
 /// Whether a best path of a domain may be told to another peer of that domain.
@@ -144,22 +286,46 @@ pub(super) fn export(from: &RibPeer, to: &RibPeer, attributes: &PathAttributes) 
     if to.side.is_msee() && attributes.as_path.contains(MICROSOFT_ASN) {
         return Err(HoldBack::MicrosoftInPath);
     }
-    // Every peer is external, so each of the three means the same.
-    const FORBIDDING: [Community; 3] =
-        [Community(0xFFFF_FF01), Community(0xFFFF_FF02), Community(0xFFFF_FF03)];
-    if attributes.communities.iter().any(|community| FORBIDDING.contains(community)) {
+    if is_kept_at_home(attributes) {
         return Err(HoldBack::WellKnownCommunity);
+    }
+    // RFC 9234 section 5, egress.
+    let is_above = matches!(to.role, Some(Role::Customer | Role::Peer | Role::RouteServerClient));
+    if is_above && attributes.only_to_customer.is_some() {
+        return Err(HoldBack::CustomersOnly);
     }
     Ok(())
 }
 
-/// The attributes that an external peer is told: our AS in front, ourselves as next hop; MED and LOCAL_PREF stay at
-/// home (RFC 4271 sections 5.1.4 and 5.1.5).
+/// Every peer is external, so each of the three means the same.
+fn is_kept_at_home(attributes: &PathAttributes) -> bool {
+    const FORBIDDING: [Community; 3] =
+        [Community(0xFFFF_FF01), Community(0xFFFF_FF02), Community(0xFFFF_FF03)];
+    attributes.communities.iter().any(|community| FORBIDDING.contains(community))
+}
+
+/// Whether a best path counts against what Microsoft takes: it would be told to the MSEEs of the domain if there were room.
+pub(super) fn is_for_microsoft(from: &RibPeer, domain: &RibDomain, attributes: &PathAttributes) -> bool {
+    let is_fronted = from.side != Side::Service || from.fronts.contains(&domain.id);
+    !from.side.is_msee()
+        && is_fronted
+        && !attributes.as_path.contains(MICROSOFT_ASN)
+        && !is_kept_at_home(attributes)
+}
+
+/// The attributes that an external peer is told: our AS in front, as often as is configured, ourselves as next hop; MED and
+/// LOCAL_PREF stay at home (RFC 4271 sections 5.1.4 and 5.1.5).
 pub(super) fn exported(attributes: &PathAttributes, to: &RibPeer, next_hop: IpAddr) -> PathAttributes {
     let mut told = attributes.clone();
-    told.as_path = attributes.as_path.prepended(to.local_asn);
+    for _ in 0..=to.prepend {
+        told.as_path = told.as_path.prepended(to.local_asn);
+    }
     told.next_hop = next_hop;
     told.med = None;
     told.local_pref = None;
+    if matches!(to.role, Some(Role::Provider | Role::Peer | Role::RouteServer)) {
+        // RFC 9234 section 5, egress: from here on only down.
+        told.only_to_customer = told.only_to_customer.or(Some(to.local_asn));
+    }
     told
 }

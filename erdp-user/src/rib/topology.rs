@@ -1,11 +1,13 @@
 //! What the configuration says of domains and peers, in the form that the base needs: indices resolved, subnets listed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::bgp::{Asn, Family, PeerId};
-use crate::config::{Config, DomainId, PeeringKind, Side};
+use super::{aggregate_of, guard};
+use crate::bgp::{Asn, Community, Family, PathAttributes, PeerId, Role};
+use crate::config::{Config, DomainId, MaxPrefixes, PeeringKind, Side, WhenFull};
 
 /// Everything the base knows before the first session. Indices are identifiers: `peers[n].id` is `PeerId(n)`, and
 /// likewise for domains.
@@ -13,6 +15,10 @@ use crate::config::{Config, DomainId, PeeringKind, Side};
 pub struct RibConfig {
     /// Our autonomous system.
     pub local_asn: Asn,
+    /// Our BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// What an MSEE is told of an aggregate.
+    pub aggregate: Arc<PathAttributes>,
     /// The routing domains.
     pub domains: Vec<RibDomain>,
     /// The peers.
@@ -34,6 +40,14 @@ pub struct RibDomain {
     pub kind: PeeringKind,
     /// Whether the customer may announce a default route (requirement D5).
     pub forced_tunnel: bool,
+    /// How many prefixes its MSEEs are told at most, IPv4 and IPv6 (requirement D1).
+    pub advertise: [u32; 2],
+    /// What happens above that.
+    pub when_full: WhenFull,
+    /// Communities of which Microsoft's routes must have one; empty: no filter (requirement D6).
+    pub route_filter: Vec<Community>,
+    /// Longest prefixes either way, IPv4 and IPv6 (requirement D3).
+    pub longest: [u8; 2],
     /// The peers that feed it and are fed by it, in the order of their identifiers.
     pub peers: Vec<PeerId>,
 }
@@ -64,6 +78,12 @@ pub struct RibPeer {
     pub fronts: Vec<DomainId>,
     /// How its paths rank against those of others, highest first: LOCAL_PREF is ours to give (RFC 4271 section 5.1.5).
     pub local_pref: u32,
+    /// How often our AS is repeated in what it is told (requirement B11).
+    pub prepend: u8,
+    /// How many prefixes of a family it may announce (requirement D2).
+    pub max_prefixes: Option<MaxPrefixes>,
+    /// Our role towards it (RFC 9234).
+    pub role: Option<Role>,
 }
 
 /// RFC 4271 leaves the default open; every implementation has this one.
@@ -80,6 +100,7 @@ impl RibConfig {
             .into_iter()
             .filter_map(|peer| {
                 let attachment = attachments.get(usize::from(peer.attachment.0))?;
+                let options = peer.options;
                 Some(RibPeer {
                     id: peer.session.id,
                     name: peer.name,
@@ -96,28 +117,44 @@ impl RibConfig {
                         .filter(|chain| config.ce_attachment(chain.via) == attachment.id)
                         .map(|chain| chain.to)
                         .collect(),
-                    local_pref: match peer.side {
+                    local_pref: options.local_pref.unwrap_or(match peer.side {
                         Side::Service => SERVICE_LOCAL_PREF,
                         Side::Msee(_) | Side::Ce => DEFAULT_LOCAL_PREF,
-                    },
+                    }),
+                    prepend: options.prepend,
+                    max_prefixes: options.max_prefixes,
+                    role: options.role,
                 })
             })
             .collect();
-        let domains = config.domains().into_iter().map(|domain| RibDomain {
-            id: domain.id,
-            name: domain.name,
-            kind: domain.kind,
-            forced_tunnel: domain.forced_tunnel,
-            peers: peers
-                .iter()
-                .filter(|peer| peer.domains.contains(&domain.id))
-                .map(|peer| peer.id)
-                .collect(),
+        let domains = config.domains().into_iter().filter_map(|domain| {
+            let circuit = config.circuits.get(domain.circuit)?;
+            let limits = &circuit.peering(domain.kind)?.limits;
+            Some(RibDomain {
+                id: domain.id,
+                name: domain.name,
+                kind: domain.kind,
+                forced_tunnel: domain.forced_tunnel,
+                advertise: match limits.advertise_at_most {
+                    Some(most) => [most; 2],
+                    None => guard::limits(domain.kind, circuit.sku),
+                },
+                when_full: limits.when_full,
+                route_filter: limits.route_filter.clone(),
+                longest: [limits.longest_ipv4, limits.longest_ipv6],
+                peers: peers
+                    .iter()
+                    .filter(|peer| peer.domains.contains(&domain.id))
+                    .map(|peer| peer.id)
+                    .collect(),
+            })
         });
         let domains = domains.collect();
         let encrypted_only = attachments.iter().flat_map(|it| it.encrypted_only.iter().copied()).collect();
         RibConfig {
             local_asn: config.asn,
+            router_id: config.router_id,
+            aggregate: Arc::new(aggregate_of(config.asn, config.router_id)),
             domains,
             encrypted_only,
             link_subnets: config.link_subnets(),

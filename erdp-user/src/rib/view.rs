@@ -6,9 +6,9 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::decision::{self, Outcome};
-use super::policy::Refusal;
-use super::{FibPath, Rib};
-use crate::bgp::{PathAttributes, PeerId};
+use super::policy::{self, HoldBack, Refusal};
+use super::{FibPath, Meter, Rib, guard};
+use crate::bgp::{Family, PathAttributes, PeerId};
 use crate::config::DomainId;
 
 /// Why a path is used or not.
@@ -53,6 +53,19 @@ pub struct RefusedRoute {
     pub refusal: Refusal,
 }
 
+/// A best path that a peer on another side is not told, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HeldRoute {
+    /// The peer that is not told.
+    pub peer: PeerId,
+    /// The domain whose route it is.
+    pub domain: DomainId,
+    /// The prefix.
+    pub prefix: IpNet,
+    /// The reason.
+    pub reason: HoldBack,
+}
+
 /// How many routes a peer has announced and been told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PeerCounts {
@@ -62,6 +75,10 @@ pub struct PeerCounts {
     pub refused: usize,
     /// Told to it.
     pub advertised: usize,
+    /// Of those announced, kept from before and not said again yet.
+    pub stale: usize,
+    /// Of those announced, marked as to be spared: maintenance at Microsoft (requirement B7).
+    pub draining: usize,
 }
 
 impl Rib {
@@ -69,19 +86,19 @@ impl Rib {
     pub fn routes(&self, domain: DomainId) -> impl Iterator<Item = RouteView<'_>> {
         let loc = self.loc.get(usize::from(domain.0));
         let mut routes: Vec<_> = loc.into_iter().flat_map(|loc| loc.routes.iter()).collect();
-        routes.sort_unstable_by_key(|(prefix, _)| **prefix);
+        routes.sort_unstable_by_key(|(prefix, _)| *prefix);
         routes.into_iter().map(move |(prefix, route)| RouteView {
             domain,
-            prefix: *prefix,
-            best: route.best,
+            prefix,
+            best: route.paths.best,
             attributes: &route.attributes,
-            paths: &route.paths,
+            paths: &route.paths.list,
         })
     }
 
     /// Every path of a domain to a prefix with its verdict, ordered by peer.
     pub fn explain(&self, domain: DomainId, prefix: IpNet) -> Vec<(PeerId, Arc<PathAttributes>, Verdict)> {
-        let candidates = self.candidates(domain, prefix);
+        let candidates: Vec<_> = self.candidates(domain, &prefix).collect();
         let outcomes = decision::decide(&candidates);
         let ranked = candidates.iter().zip(outcomes).map(|(candidate, outcome)| {
             let verdict = match outcome {
@@ -92,8 +109,9 @@ impl Rib {
             (candidate.peer.id, candidate.attributes.clone(), verdict)
         });
         let refused = self.config.peers.iter().filter_map(|peer| {
-            let route = self.adj_in.get(usize::from(peer.id.0))?.route(prefix)?;
-            Some((peer.id, route.attributes.clone(), Verdict::Refused(route.refusal(domain)?)))
+            let adj_in = self.adj_in.get(usize::from(peer.id.0))?;
+            let refusal = adj_in.refusal(&prefix, domain)?;
+            Some((peer.id, adj_in.route(&prefix)?.clone(), Verdict::Refused(refusal)))
         });
         let mut all: Vec<_> = ranked.chain(refused).collect();
         all.sort_by_key(|(peer, _, _)| *peer);
@@ -104,11 +122,11 @@ impl Rib {
     pub fn refused(&self) -> Vec<RefusedRoute> {
         let mut list = Vec::new();
         for (peer, adj_in) in self.config.peers.iter().zip(&self.adj_in) {
-            for (prefix, route) in adj_in.routes() {
-                list.extend(route.refusals.iter().map(|(domain, refusal)| RefusedRoute {
+            for (prefix, refusals) in adj_in.refused() {
+                list.extend(refusals.iter().map(|(domain, refusal)| RefusedRoute {
                     peer: peer.id,
                     domain: *domain,
-                    prefix: *prefix,
+                    prefix,
                     refusal: *refusal,
                 }));
             }
@@ -120,8 +138,67 @@ impl Rib {
     /// The counts of a peer.
     pub fn peer_counts(&self, peer: PeerId) -> PeerCounts {
         let index = usize::from(peer.0);
-        let (received, refused) = self.adj_in.get(index).map(|adj_in| adj_in.counts()).unwrap_or_default();
-        PeerCounts { received, refused, advertised: self.adj_out.get(index).map_or(0, |out| out.count()) }
+        let Some(adj_in) = self.adj_in.get(index) else { return PeerCounts::default() };
+        let (received, refused) = adj_in.counts();
+        PeerCounts {
+            received,
+            refused,
+            advertised: self.adj_out.get(index).map_or(0, |out| out.count()),
+            stale: adj_in.stale(),
+            draining: adj_in.draining(),
+        }
+    }
+
+    /// What peers on the other side are not told, and why; ordered by peer and prefix. That a side is not told its own routes is no
+    /// news, and left out.
+    pub fn held_back(&self) -> Vec<HeldRoute> {
+        let mut list = Vec::new();
+        for (index, domain) in self.config.domains.iter().enumerate() {
+            let (Some(loc), Some(guards)) = (self.loc.get(index), self.guards.get(index)) else { continue };
+            let up = domain.peers.iter().filter(|peer| !self.families(**peer).is_empty());
+            for to in up.filter_map(|peer| self.config.peer(*peer)) {
+                for (prefix, route) in loc.routes.iter() {
+                    let Some(from) = self.config.peer(route.paths.best) else { continue };
+                    let guard = &guards[guard::at(Family::of(&prefix))];
+                    let reason = match policy::export(from, to, &route.attributes) {
+                        Err(HoldBack::SameSide) => continue,
+                        Err(reason) => reason,
+                        Ok(()) if to.side.is_msee() && !guard.passes(prefix) => guard.reason(prefix),
+                        Ok(()) => continue,
+                    };
+                    list.push(HeldRoute { peer: to.id, domain: domain.id, prefix, reason });
+                }
+            }
+        }
+        list.sort_unstable_by_key(|held| (held.peer, held.prefix, held.domain));
+        list
+    }
+
+    /// The guards: domain, family, meter.
+    pub fn meters(&self) -> Vec<(DomainId, Family, Meter)> {
+        let of = |(domain, guards): (&super::RibDomain, &[super::Guard; 2])| {
+            let families = [Family::Ipv4Unicast, Family::Ipv6Unicast];
+            let meters = [guards[0].meter(), guards[1].meter()];
+            families
+                .into_iter()
+                .zip(meters)
+                .map(|(family, meter)| (domain.id, family, meter))
+                .collect::<Vec<_>>()
+        };
+        self.config.domains.iter().zip(&self.guards).flat_map(of).collect()
+    }
+
+    /// Whether packets from an address towards Microsoft find a way back: some MSEE of the domain has been told of it (requirement
+    /// D8). `None`: no MSEE's session is up.
+    pub fn has_return_route(&self, domain: DomainId, source: std::net::IpAddr) -> Option<bool> {
+        let peers = self.config.domain(domain)?.peers.iter();
+        let family = Family::of_address(source);
+        let mut covered = None;
+        for peer in peers.filter_map(|id| self.config.peer(*id)).filter(|peer| peer.side.is_msee()) {
+            let out = self.adj_out.get(usize::from(peer.id.0)).filter(|out| out.families().contains(&family));
+            covered = out.map(|out| out.covers(source) || covered == Some(true)).or(covered);
+        }
+        covered
     }
 
     /// The number of prefixes that each domain reaches, in the order of domains.

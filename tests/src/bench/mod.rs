@@ -7,9 +7,10 @@
 //! such and the exit code is 0, because a shared machine's timing must not decide whether a change is right.
 //!
 //! Beside it: [`live`] (`cargo xtask bench live`), frames that are really forwarded; [`policer`] (`cargo xtask bench policer`), TCP
-//! through the policer.
+//! through the policer; [`bgp`] (`cargo xtask bench bgp`), tables that arrive by BGP.
 
 pub mod arena;
+pub mod bgp;
 pub mod live;
 pub mod load;
 pub mod measure;

@@ -28,6 +28,18 @@ enum What {
     Live(Options),
     /// TCP through the policer
     Policer(Options),
+    /// A full table by BGP, beside BIRD and FRR
+    Bgp {
+        /// Write the results as JSON too
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// Fewer and shorter measurements
+        #[arg(long)]
+        quick: bool,
+        /// Not used: `erdp` has its program in it
+        #[arg(long, hide = true)]
+        object: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -61,6 +73,10 @@ fn main() -> Result<()> {
         }
         What::Policer(options) => {
             options.write(&bench::policer::run(&read_object(&options.object)?, options.quick)?)
+        }
+        What::Bgp { json, quick, object } => {
+            let options = Options { object: object.unwrap_or_default(), json, quick };
+            options.write(&bench::bgp::run(options.quick)?)
         }
     }
 }

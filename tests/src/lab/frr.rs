@@ -26,10 +26,7 @@ const DAEMONS: &str = "/usr/lib/frr";
 pub fn start(lab: &Lab, router: &Router) -> Result<Vec<Process>> {
     let folder = lab.folder().join(router.namespace);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    // The daemons give up root for Debian's user frr, and make their sockets and files in here.
-    let frr = metadata("/etc/frr").context("cannot tell FRR's user: is the Debian package frr installed?")?;
-    chown(&folder, Some(frr.uid()), Some(frr.gid()))
-        .with_context(|| format!("cannot hand over {}", folder.display()))?;
+    hand_over(&folder)?;
     let mut processes = Vec::new();
     for (daemon, config) in [("zebra", zebra()), ("bgpd", bgpd(router)?)] {
         let file = folder.join(format!("{daemon}.conf"));
@@ -43,6 +40,16 @@ pub fn start(lab: &Lab, router: &Router) -> Result<Vec<Process>> {
         super::wait_for(&folder.join(format!("{daemon}.vty")))?;
     }
     Ok(processes)
+}
+
+/// Gives a folder to Debian's user frr: the daemons give up root for it, and make their sockets and files in there.
+///
+/// # Errors
+/// When there is no such user.
+pub fn hand_over(folder: &Path) -> Result<()> {
+    let frr = metadata("/etc/frr").context("cannot tell FRR's user: is the Debian package frr installed?")?;
+    chown(folder, Some(frr.uid()), Some(frr.gid()))
+        .with_context(|| format!("cannot hand over {}", folder.display()))
 }
 
 /// Asks a running FRR by `vtysh`.
