@@ -1,5 +1,7 @@
 //! `erdp`: the ExpressRoute edge router's daemon and its operator's commands.
 
+mod operator;
+
 use std::{io::IsTerminal as _, net::IpAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
@@ -7,7 +9,7 @@ use clap::{
     ArgGroup, CommandFactory as _, Parser, Subcommand, builder::PossibleValuesParser, error::ErrorKind,
 };
 use erdp::{
-    config::CircuitChange,
+    config::{CircuitChange, ConfigError},
     control::{DEFAULT_SOCKET, Explanation, Question, Request, Setting, Topic, client::Client, render},
     controller::start::{self, Options},
     dataplane::bpffs,
@@ -49,6 +51,15 @@ enum Command {
     /// A killed `erdp run` goes on forwarding, and the next one continues from there. This removes its pins, control ports,
     /// addresses and sysctls instead. A running one is refused: SIGTERM undoes all of it.
     Uninstall,
+    /// Configurations: check, show, compare, apply, go back
+    #[command(subcommand)]
+    Config(operator::config::Verb),
+    /// Write man pages and shell completions into a folder, for packages
+    #[command(hide = true)]
+    Generate {
+        /// Where to
+        folder: PathBuf,
+    },
     /// Check a configuration and this machine; change nothing
     Check {
         /// Configuration file (TOML)
@@ -135,12 +146,19 @@ fn main() -> ExitCode {
             run(Options { config, control, allow_generic, log_drops })
         }
         Command::Uninstall => uninstall(),
+        Command::Config(verb) => match operator::config::run(verb) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(operator::config::Failure::Refused(error)) => refused(&error),
+            Err(operator::config::Failure::Other(error)) => report(Err(error)),
+        },
+        Command::Generate { folder } => report(operator::generate::generate(Arguments::command(), &folder)),
         Command::Check { config, allow_generic } => match start::check(&config, allow_generic) {
             Ok(warnings) => {
                 warnings.iter().for_each(|warning| println!("warning: {warning}"));
                 println!("{}: good", config.display());
                 ExitCode::SUCCESS
             }
+            Err(start::StartError::Config(error)) => refused(&error),
             Err(error) => {
                 eprintln!("error: {error}");
                 ExitCode::from(error.exit_code())
@@ -163,6 +181,15 @@ fn main() -> ExitCode {
             }))
         }
     }
+}
+
+/// A configuration that is refused: in one line, and the place in the file, if it is in one.
+fn refused(error: &ConfigError) -> ExitCode {
+    eprintln!("error: {error}");
+    if let ConfigError::Refused(refusal) = error {
+        eprintln!("{}", refusal.excerpt);
+    }
+    ExitCode::from(2)
 }
 
 fn report(result: Result<()>) -> ExitCode {
@@ -190,6 +217,7 @@ fn run(options: Options) -> ExitCode {
     };
     match runtime.block_on(start::run(options)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(start::StartError::Config(error)) => refused(&error),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(error.exit_code())

@@ -83,6 +83,24 @@ impl AdjRibIn {
         self.routes.iter()
     }
 
+    /// Judges every route again; the prefixes about which the answer differs.
+    pub fn judge_again(
+        &mut self,
+        judge: impl Fn(IpNet, &PathAttributes) -> Vec<(DomainId, Refusal)>,
+    ) -> Vec<IpNet> {
+        let mut differing = Vec::new();
+        for (prefix, route) in &mut self.routes {
+            let refusals = judge(*prefix, &route.attributes).into_boxed_slice();
+            if refusals != route.refusals {
+                self.refused += usize::from(!refusals.is_empty());
+                self.refused -= usize::from(!route.refusals.is_empty());
+                route.refusals = refusals;
+                differing.push(*prefix);
+            }
+        }
+        differing
+    }
+
     /// How many routes there are, and how many of them at least one domain refused.
     pub fn counts(&self) -> (usize, usize) {
         (self.routes.len(), self.refused)

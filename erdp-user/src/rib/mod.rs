@@ -159,6 +159,34 @@ impl Rib {
         }
     }
 
+    /// Another configuration of the same domains. Peers keep their identifiers and what they have announced, which is judged anew; one
+    /// that is new has the next identifier, and one that is gone has no domains any more ([`Self::peer_down`] first). What follows
+    /// is handed out as differences, as always.
+    pub fn reconfigure(&mut self, config: RibConfig) {
+        let before = mem::replace(&mut self.config, config);
+        self.adj_in.resize_with(self.config.peers.len(), AdjRibIn::default);
+        self.adj_out.resize_with(self.config.peers.len(), AdjRibOut::default);
+        let config = &self.config;
+        for (peer, adj_in) in config.peers.iter().zip(&mut self.adj_in) {
+            let was = before.peer(peer.id);
+            let differing = adj_in.judge_again(|prefix, told| policy::import(config, peer, prefix, told));
+            let is_new_everywhere = was.is_none_or(|was| was != peer);
+            let all = adj_in.routes().map(|(prefix, _)| *prefix).filter(|_| is_new_everywhere);
+            let touched: Vec<IpNet> = differing.into_iter().chain(all).collect();
+            let domains = was.into_iter().flat_map(|was| &was.domains).chain(&peer.domains);
+            for domain in domains {
+                if let Some(loc) = self.loc.get_mut(usize::from(domain.0)) {
+                    loc.undecided.extend(touched.iter().copied());
+                }
+            }
+        }
+        for (peer, out) in self.config.peers.iter().zip(&mut self.adj_out) {
+            out.mark_told();
+            let told = peer.domains.iter().filter_map(|domain| self.loc.get(usize::from(domain.0)));
+            told.flat_map(|loc| loc.routes.keys()).for_each(|prefix| out.mark(*prefix));
+        }
+    }
+
     /// What a peer says. Prefixes withdrawn and announced in one message are announced (RFC 4271 section 4.3).
     /// From a peer that is not up it is nothing: nobody would ever withdraw it.
     pub fn update(&mut self, peer: PeerId, update: Update) {
