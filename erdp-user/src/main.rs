@@ -1,5 +1,7 @@
 //! `erdp`: the ExpressRoute edge router's daemon and its operator's commands.
 
+mod operator;
+
 use std::{
     io::IsTerminal as _,
     net::IpAddr,
@@ -61,6 +63,15 @@ enum Command {
     /// A killed `erdp run` goes on forwarding, and the next one continues from there. This removes its pins, control ports,
     /// addresses and sysctls instead. A running one is refused: SIGTERM undoes all of it.
     Uninstall,
+    /// Configurations: check, show, compare, apply, go back
+    #[command(subcommand)]
+    Config(operator::config::Verb),
+    /// Write man pages and shell completions into a folder, for packages
+    #[command(hide = true)]
+    Generate {
+        /// Where to
+        folder: PathBuf,
+    },
     /// Check a configuration and this machine; change nothing
     Check {
         /// Configuration file (TOML)
@@ -159,12 +170,19 @@ fn main() -> ExitCode {
             run(Options { config, control, allow_generic, log_drops, take_over, as_abi })
         }
         Command::Uninstall => uninstall(),
+        Command::Config(verb) => match operator::config::run(verb) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(operator::config::Failure::Refused(error)) => refused(&error),
+            Err(operator::config::Failure::Other(error)) => report(Err(error)),
+        },
+        Command::Generate { folder } => report(operator::generate::generate(Arguments::command(), &folder)),
         Command::Check { config, allow_generic } => match start::check(&config, allow_generic) {
             Ok(warnings) => {
                 warnings.iter().for_each(|warning| println!("warning: {warning}"));
                 println!("{}: good", config.display());
                 ExitCode::SUCCESS
             }
+            Err(StartError::Config(error)) => refused(&error),
             Err(error) => {
                 eprintln!("error: {error}");
                 ExitCode::from(error.exit_code())
@@ -192,6 +210,15 @@ fn main() -> ExitCode {
             }))
         }
     }
+}
+
+/// A configuration that is refused: in one line, and the place in the file, if it is in one.
+fn refused(error: &ConfigError) -> ExitCode {
+    eprintln!("error: {error}");
+    if let ConfigError::Refused(refusal) = error {
+        eprintln!("{}", refusal.excerpt);
+    }
+    ExitCode::from(2)
 }
 
 fn report(result: Result<()>) -> ExitCode {
@@ -226,6 +253,7 @@ fn run(options: Options) -> ExitCode {
     };
     match runtime.block_on(start::run(options)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(StartError::Config(error)) => refused(&error),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(error.exit_code())

@@ -18,7 +18,7 @@ use erdp_common::fib::build::{Fib, Prefix};
 use erdp_tests::{
     checks::{converge, prefixes},
     edge::{self, Edge},
-    lab::{cleanup, plan},
+    lab::{Ground, cleanup, plan},
     run::{self, Running},
     traffic::counts::xdp_mode,
 };
@@ -60,7 +60,7 @@ fn what_somebody_else_changes_in_a_map_is_put_right_within_a_second() -> Result<
         return Ok(());
     }
     let mut tell = run::teller();
-    let Running { mut edge, mut lab } = run::up(&mut tell)?;
+    let Running { mut edge, mut lab } = run::up(Ground::Veth, &mut tell)?;
     converge::wait(&mut lab, &mut edge, &mut tell)?;
     let namespace = format!("{}-edge", lab.name());
     let pins = own_pins(&namespace)?;

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use erdp_tests::{
     checks::converge,
     edge::{self, Edge},
-    lab::{Lab, bird, cleanup, frr, plan},
+    lab::{Ground, Lab, bird, cleanup, frr, plan},
     run::{self, Running},
     traffic::{counts::xdp_mode, probe::Probe},
 };
@@ -57,7 +57,7 @@ fn a_killed_controller_forwards_on_and_the_next_one_takes_over_without_a_loss() 
         return Ok(());
     }
     let mut tell = run::teller();
-    let Running { mut edge, mut lab } = run::up(&mut tell)?;
+    let Running { mut edge, mut lab } = run::up(Ground::Veth, &mut tell)?;
     converge::wait(&mut lab, &mut edge, &mut tell)?;
     last_resort(&lab)?;
     let before = edge.counters()?;
@@ -161,7 +161,7 @@ fn a_planned_restart_and_an_upgrade_lose_nothing_and_no_session_changes() -> Res
         return Ok(());
     }
     let mut tell = run::teller();
-    let Running { mut edge, mut lab } = run::up(&mut tell)?;
+    let Running { mut edge, mut lab } = run::up(Ground::Veth, &mut tell)?;
     converge::wait(&mut lab, &mut edge, &mut tell)?;
     let edge = planned(&mut lab, edge, &[], &mut tell)?;
     // The log of the next one must be a new file.
@@ -183,7 +183,7 @@ fn uninstall_removes_what_a_killed_controller_has_left_and_refuses_a_running_one
         return Ok(());
     }
     let mut tell = run::teller();
-    let lab = Lab::up(&mut tell)?;
+    let lab = Lab::up(Ground::Veth, &mut tell)?;
     let mut edge = Edge::start(&lab)?;
     until_logged(&mut edge, "running", Duration::from_secs(20))?;
     let namespace = lab.namespace("edge")?;

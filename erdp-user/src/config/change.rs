@@ -96,6 +96,6 @@ fn differences(before: &Circuit, after: &Circuit) -> Vec<Changed> {
     both.filter(|(from, to)| from != to).map(|((key, from), (_, to))| Changed { key, from, to }).collect()
 }
 
-fn burst_name(policy: BurstPolicy) -> &'static str {
+pub(super) fn burst_name(policy: BurstPolicy) -> &'static str {
     BURST_POLICIES.iter().find(|(_, other)| *other == policy).map_or("?", |(name, _)| name)
 }

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
@@ -12,6 +14,8 @@ use super::values::Tags;
 /// What was noted, and the warnings gathered so far.
 #[derive(Default)]
 pub(super) struct Ledger {
+    /// Where the text stands; keys of sessions may be in files beside it.
+    pub file: PathBuf,
     subnets: Vec<Noted<IpNet>>,
     guarded: Vec<Noted<IpNet>>,
     interfaces: Vec<Noted<(String, Tags)>>,
@@ -25,8 +29,17 @@ struct Noted<T> {
 }
 
 impl Ledger {
+    pub fn of(file: &Path) -> Self {
+        Self { file: file.to_owned(), ..Self::default() }
+    }
+
     pub fn warn(&mut self, at: Range<usize>, key: String, reason: String, remedy: &str) {
         self.warnings.push(Fault::new(at, key, reason, remedy));
+    }
+
+    /// Whether everybody can read the file; a text that is in no file is nobody's.
+    pub fn is_readable_by_others(&self) -> bool {
+        std::fs::metadata(&self.file).is_ok_and(|facts| facts.mode() & 0o004 != 0)
     }
 
     pub fn subnet(&mut self, what: IpNet, at: Range<usize>, key: String) {

@@ -7,6 +7,10 @@
 //! - `cross`: rules between parts of the file: overlapping subnets, tags used twice.
 //! - `change`: a change to a circuit of the running router, by the same rules.
 //! - `plan`: what follows from a [`Config`] without further choice: routing domains, attachments, BGP peers.
+//! - `live`: what becomes of the running router when one [`Config`] takes the place of another.
+//! - `shown`: a [`Config`] for people, with every default filled in and no secret.
+//! - `secret`: keys that stand in files of their own.
+//! - `preset`: files to begin with, one for each connectivity model.
 //! - `error`: what a refusal says: file, line, key, reason and remedy.
 //!
 //! What must never happen: half a configuration in use. [`Config::load`] returns everything or one error.
@@ -14,9 +18,13 @@
 mod change;
 mod cross;
 mod error;
+mod live;
 mod parse;
 mod plan;
+pub mod preset;
 mod raw;
+mod secret;
+pub mod shown;
 mod values;
 
 #[cfg(test)]
@@ -32,6 +40,7 @@ use serde::Serialize;
 
 pub use change::{Changed, CircuitChange, Planned};
 pub use error::{ConfigError, Refusal, Warning};
+pub use live::{Difference, Plan, flaps as session_flaps, is_same as is_same_peer};
 pub use plan::{Attachment, AttachmentId, Domain, DomainId, LinkRole, Peer, Side};
 pub use values::{BitsPerSecond, Tags, VlanId};
 
@@ -41,7 +50,8 @@ use crate::bgp::{Asn, Community, Family, Role, Seconds};
 pub const MICROSOFT_ASN: Asn = Asn(12076);
 
 /// The whole configuration, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Config {
     /// Our autonomous system.
     pub asn: Asn,
@@ -56,15 +66,19 @@ pub struct Config {
     /// Where `/metrics`, `/healthz` and `/readyz` are served; nowhere unless asked for.
     pub metrics: Option<SocketAddr>,
     /// The circuits, in the file's order.
+    #[serde(rename = "circuit")]
     pub circuits: Vec<Circuit>,
     /// The attachments towards the customer, in the file's order.
+    #[serde(rename = "attachment")]
     pub attachments: Vec<CeAttachment>,
     /// Ways through services, in the file's order.
+    #[serde(rename = "chain")]
     pub chains: Vec<Chain>,
 }
 
 /// A way to a peering through a service: explicit, because domains meet there (requirements C1, C5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Chain {
     /// Where it starts.
     pub from: ChainStart,
@@ -75,7 +89,8 @@ pub struct Chain {
 }
 
 /// Where a chain starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ChainStart {
     /// On an attachment of the customer, by its index in [`Config::attachments`]; it does not list the chain's end itself.
     Attachment(usize),
@@ -84,7 +99,8 @@ pub enum ChainStart {
 }
 
 /// What an attachment is when a VPN, NAT or appliance is behind it (requirements B8, B9).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Service {
     /// The operator's name for it, unique.
     pub name: String,
@@ -95,11 +111,13 @@ pub struct Service {
 }
 
 /// An ExpressRoute circuit: two links to two MSEEs, never more or fewer (requirement B1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Circuit {
     /// The operator's name for it, unique.
     pub name: String,
     /// What is bought; each direction is limited to it on its own (requirement A1).
+    #[serde(serialize_with = "shown::text_of")]
     pub bandwidth: BitsPerSecond,
     /// What is bought, again: it decides route limits and scope (requirement A6).
     pub sku: Sku,
@@ -110,6 +128,7 @@ pub struct Circuit {
     /// Whether what came in on one side may leave on the same side (requirement C2).
     pub hairpin: bool,
     /// What a burst to twice the bandwidth means (requirement A2).
+    #[serde(serialize_with = "shown::burst")]
     pub burst: BurstPolicy,
     /// How long such a burst may last after idleness, in milliseconds.
     pub credit_ms: u64,
@@ -164,7 +183,8 @@ pub enum Sku {
 }
 
 /// Where one of a circuit's two cross-connections ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Link {
     /// On an interface of this box.
     Local {
@@ -202,7 +222,8 @@ impl PeeringKind {
 }
 
 /// What sessions with MSEEs and with the customer's routers can both be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct SessionOptions {
     /// Only packets with TTL 255 are the peer's (RFC 5082).
     pub gtsm: bool,
@@ -221,7 +242,8 @@ pub struct SessionOptions {
 }
 
 /// A limit on what a peer announces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct MaxPrefixes {
     /// Prefixes of one family.
     pub limit: u32,
@@ -241,7 +263,8 @@ pub enum WhenFull {
 }
 
 /// How much of what the customer announces an MSEE is told, and what is taken from it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Limits {
     /// Prefixes of each family at most; `None`: what the SKU and the peering allow.
     pub advertise_at_most: Option<u32>,
@@ -256,7 +279,8 @@ pub struct Limits {
 }
 
 /// A peering: two BGP sessions for each family, one to each MSEE (requirement B3).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Peering {
     /// The C-tag that names the peering on its links.
     pub vlan: Option<VlanId>,
@@ -267,6 +291,7 @@ pub struct Peering {
     /// The hold time that we offer.
     pub hold: Seconds,
     /// TCP MD5 key of both sessions (requirement E3).
+    #[serde(serialize_with = "shown::secret")]
     pub md5: Option<String>,
     /// Whether we wait for the MSEE to connect.
     pub passive: bool,
@@ -293,7 +318,8 @@ impl Peering {
 }
 
 /// The two subnets of one family (requirement E2: the first is the primary link's).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct LinkPair {
     /// On the primary link.
     pub primary: LinkAddresses,
@@ -302,7 +328,8 @@ pub struct LinkPair {
 }
 
 /// Who has which address on a link (requirement E2: we take the first usable one, Microsoft the second).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct LinkAddresses {
     /// The link's /30 or /126.
     pub subnet: IpNet,
@@ -313,11 +340,13 @@ pub struct LinkAddresses {
 }
 
 /// A logical interface towards the customer, with the peerings that may be used from it (requirement C6).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct CeAttachment {
     /// The interface's name.
     pub interface: String,
     /// Its tags on the wire.
+    #[serde(serialize_with = "shown::text_of")]
     pub tags: Tags,
     /// Share of the flows from Azure that each of its peers gets, in relation to other attachments whose peers announce the same
     /// prefix.
@@ -335,7 +364,8 @@ pub struct CeAttachment {
 }
 
 /// A customer's router.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct CePeer {
     /// Its address, inside one of the attachment's subnets.
     pub address: IpAddr,
@@ -346,6 +376,7 @@ pub struct CePeer {
     /// The hold time that we offer.
     pub hold: Seconds,
     /// TCP MD5 key.
+    #[serde(serialize_with = "shown::secret")]
     pub md5: Option<String>,
     /// Whether we wait for it to connect.
     pub passive: bool,
@@ -365,7 +396,7 @@ impl Config {
 
     /// Checks a text; `file` only names it in messages.
     pub fn parse(text: &str, file: &Path) -> Result<(Config, Vec<Warning>), ConfigError> {
-        parse::config(text).map_err(|fault| fault.into_error(text, file)).map(|(config, faults)| {
+        parse::config(text, file).map_err(|fault| fault.into_error(text, file)).map(|(config, faults)| {
             let warnings = faults.into_iter().map(|fault| fault.into_warning(text, file)).collect();
             (config, warnings)
         })

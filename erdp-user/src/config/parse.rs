@@ -15,6 +15,7 @@ mod zone;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::Range,
+    path::Path,
 };
 
 use erdp_common::fib::BLOCKS_MAX;
@@ -44,9 +45,9 @@ const DEFAULT_DROP_SAMPLES: u32 = 8;
 /// Below this a busy control plane loses sessions for nothing (requirement B4).
 const HASTY_HOLD: Seconds = Seconds(10);
 
-pub(super) fn config(text: &str) -> Result<(Config, Vec<Fault>), Fault> {
+pub(super) fn config(text: &str, file: &Path) -> Result<(Config, Vec<Fault>), Fault> {
     let raw: RawConfig = toml::from_str(text).map_err(|error| Fault::from_toml(&error, text))?;
-    let mut ledger = Ledger::default();
+    let mut ledger = Ledger::of(file);
     let asn = value(&raw.asn, "asn", |number| asn(*number, AsnOf::Ours))?;
     if raw.circuit.is_empty() {
         return Err(Fault::new(
@@ -220,6 +221,33 @@ fn hold_time(raw: Option<&Spanned<i64>>, key: String, ledger: &mut Ledger) -> Re
         ledger.warn(raw.span(), key, reason, "use 10 or more");
     }
     Ok(seconds)
+}
+
+/// The key of a session: written down in the file, or in a file of its own.
+fn secret(
+    [inline, file]: [Option<&Spanned<String>>; 2],
+    key: &dyn Fn(&str) -> String,
+    ledger: &mut Ledger,
+) -> Result<Option<String>, Fault> {
+    match (inline, file) {
+        (Some(_), Some(file)) => {
+            let reason = "there are two keys, one here and one in the file";
+            Err(Fault::new(file.span(), key("md5-file"), reason, "remove either"))
+        }
+        (Some(inline), None) => {
+            if ledger.is_readable_by_others() {
+                let reason = "whoever can read this file knows the key, and everybody can read it";
+                let remedy = "chmod 0640 this file, or put the key into a file of its own with md5-file";
+                ledger.warn(inline.span(), key("md5"), reason.into(), remedy);
+            }
+            value(inline, &key("md5"), |text| md5(text)).map(Some)
+        }
+        (None, Some(file)) => {
+            let read = |name: &String| super::secret::read(name, &ledger.file).and_then(|text| md5(&text));
+            value(file, &key("md5-file"), read).map(Some)
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 /// The kernel takes keys of up to 80 bytes (TCP_MD5SIG_MAXKEYLEN).

@@ -83,6 +83,7 @@ pub(super) struct RawPeering {
     pub ipv6: Option<Spanned<OneOrTwo>>,
     pub peer_asn: Option<Spanned<i64>>,
     pub md5: Option<Spanned<String>>,
+    pub md5_file: Option<Spanned<String>>,
     pub hold: Option<Spanned<i64>>,
     #[serde(default)]
     pub passive: bool,
@@ -138,6 +139,7 @@ pub(super) struct RawPeer {
     pub asn: Spanned<i64>,
     pub families: Option<Spanned<Vec<Spanned<String>>>>,
     pub md5: Option<Spanned<String>>,
+    pub md5_file: Option<Spanned<String>>,
     pub hold: Option<Spanned<i64>>,
     #[serde(default)]
     pub passive: bool,

@@ -33,7 +33,7 @@ fn accepted(text: &str) -> Config {
 
 fn refusal(text: &str) -> Refusal {
     match parse(text) {
-        Err(ConfigError::Refused(refusal)) => refusal,
+        Err(ConfigError::Refused(refusal)) => *refusal,
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("accepted:\n{text}"),
     }

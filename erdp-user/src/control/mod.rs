@@ -8,7 +8,7 @@ pub mod client;
 pub mod render;
 pub mod server;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,40 @@ pub enum Request {
         /// Of the conversation.
         version: u32,
     },
+    /// About the configuration as a whole.
+    Config(Configuring),
+}
+
+/// What is asked about the configuration as a whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Configuring {
+    /// The running one, every default filled in.
+    Show,
+    /// What it would mean to take this one instead.
+    Diff(File),
+    /// Take this one.
+    Apply {
+        /// The configuration.
+        file: File,
+        /// Go back by itself after so many seconds unless it is confirmed.
+        confirm_s: Option<u64>,
+        /// Refuse if a session would end.
+        no_flap: bool,
+    },
+    /// Keep what was applied.
+    Confirm,
+    /// Go back to what ran before.
+    Rollback,
+}
+
+/// A configuration's text and where it stands; keys in files of their own are read by the daemon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct File {
+    /// For messages, and where relative names begin.
+    pub path: PathBuf,
+    /// The text.
+    pub text: String,
 }
 
 /// What can be changed while the router runs.

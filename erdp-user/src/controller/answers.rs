@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::{Controller, fib_id};
 use crate::{
-    bgp::Speaker,
     config::{Circuit, Link, LinkRole, Side},
     control::{Explanation, Question, Reply, Request, Setting, Topic},
     dataplane::{self, Answer, Dataplane},
@@ -30,6 +29,8 @@ impl Controller {
                 Ok(super::limits::show(&self.config, |policer, class| self.dataplane.policed(policer, class)))
             }
             Request::Show(Topic::Drops) => Ok(self.drops.show(self.forwarding.topology())),
+            // Carried out by the loop, which may wait for it.
+            Request::Config(_) => Err("the loop answers this".into()),
             Request::Set(Setting::Circuit { name, change }) => self.set_circuit(name, change),
             Request::Metrics => self.metrics().map(Value::from),
             Request::Ready => Ok(self.unready().into()),
@@ -61,7 +62,7 @@ impl Controller {
                 "last_error": status.last_error,
             })
         };
-        self.peers.iter().zip(self.speaker.iter().flat_map(Speaker::peers)).map(row).collect()
+        self.sessions().map(row).collect()
     }
 
     fn show_routes(&self) -> Value {

@@ -4,7 +4,7 @@
 //! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`estate`] (what an edge before us
 //! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`reconcile`] (the maps are what was written), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
-//! (`erdp set`), `control_ports` (the kernel's way to tagged attachments), `drops` (the last dropped frames), `telemetry` (metrics
+//! (`erdp set`), `configure` (`erdp config`), `control_ports` (the kernel's way to tagged attachments), `drops` (the last dropped frames), `telemetry` (metrics
 //! and readiness), `supervisor` (what the service manager is told), [`uninstall`] (what an edge has left that no longer runs), this
 //! one (the loop).
 //!
@@ -18,6 +18,7 @@
 
 mod answers;
 mod change;
+mod configure;
 mod control_ports;
 mod drops;
 mod estate;
@@ -44,9 +45,12 @@ use ipnet::IpNet;
 use tokio::{io::unix::AsyncFd, sync::mpsc, task::JoinHandle, time::MissedTickBehavior};
 
 use crate::{
-    bgp::{Moment, PeerCommand, PeerEvent, PeerHandle, Speaker, Update},
+    bgp::{Moment, PeerCommand, PeerEvent, PeerHandle, PeerId, Speaker, Update},
     config::{self, CircuitChange, Config, Domain},
-    control::server::{Asked, Successor},
+    control::{
+        Request,
+        server::{Asked, Successor},
+    },
     dataplane::{
         Dataplane as _,
         aya::{AyaDataplane, drop_sample, neighbour_wanted},
@@ -69,7 +73,10 @@ pub struct Controller {
     config: Config,
     domains: Vec<Domain>,
     attachments: Vec<config::Attachment>,
+    /// At the place of its identifier each; those of [`Self::vacant`] have been removed while the router ran.
     peers: Vec<config::Peer>,
+    vacant: BTreeSet<PeerId>,
+    history: configure::History,
     /// From when port 179 is ours.
     speaker: Option<Speaker>,
     outboxes: Vec<Outbox>,
@@ -157,7 +164,11 @@ impl Controller {
                 }
                 Some((request, answer)) = inputs.asked.recv() => {
                     // The asker may have gone.
-                    let _ = answer.send(self.answer(&request));
+                    let reply = match &request {
+                        Request::Config(asked) => self.configure(asked).await,
+                        request => self.answer(request),
+                    };
+                    let _ = answer.send(reply);
                 }
                 Ok(mut guard) = inputs.wanted.readable_mut() => {
                     self.take_wanted(guard.get_inner_mut());
@@ -169,6 +180,7 @@ impl Controller {
                 }
                 _ = tick.tick() => {
                     self.supervisor.alive();
+                    self.revert_unconfirmed().await;
                     self.take_rates();
                     self.resolve_wanted().await;
                     self.reconcile();
@@ -260,14 +272,19 @@ impl Controller {
         }
     }
 
+    /// Every peer with its session.
+    fn sessions(&self) -> impl Iterator<Item = (&config::Peer, &PeerHandle)> {
+        let sessions = self.speaker.iter().flat_map(Speaker::peers);
+        sessions.filter_map(|session| Some((self.peers.get(usize::from(session.config().id.0))?, session)))
+    }
+
     /// The sessions over an interface that is back need not wait for their next attempt.
     fn hurry_sessions(&self, ifindex: u32) {
         let over_it = |(peer, _): &(&config::Peer, &PeerHandle)| {
             let attachment = self.forwarding.topology().attachment(fib_id(peer.attachment));
             attachment.is_some_and(|facts| facts.ifindex == ifindex)
         };
-        let sessions = self.peers.iter().zip(self.speaker.iter().flat_map(Speaker::peers));
-        for (_, session) in sessions.filter(over_it) {
+        for (_, session) in self.sessions().filter(over_it) {
             // A full channel of orders: the session has enough to do.
             let _ = session.try_command(PeerCommand::Hurry);
         }

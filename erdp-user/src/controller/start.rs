@@ -16,7 +16,7 @@ use erdp_common::abi::PeerKey;
 use ipnet::IpNet;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
 };
 
 use super::{
@@ -30,7 +30,10 @@ use super::{
 use crate::{
     bgp::{Cease, Handed, ListenError, Listener, PORT, PeerConfig, PeerEvent, PeerId, Speaker},
     config::{self, Attachment, Config, ConfigError, Domain, DomainId, PeeringKind, Side, VlanId},
-    control::server::{self, ControlError, Server},
+    control::{
+        Configuring, File, Reply, Request,
+        server::{self, Asked, ControlError, Server},
+    },
     dataplane::{
         Dataplane, DataplaneError, Mode, Record,
         aya::{AyaDataplane, Heritage, LoadOptions},
@@ -279,7 +282,7 @@ async fn serve(
     }
     let (successors_in, successors) = mpsc::channel(1);
     let server = place.as_mut().and_then(|place| place.server.take());
-    let control = server.map(|server| tokio::spawn(server.serve(asked_in, successors_in)));
+    let control = server.map(|server| tokio::spawn(server.serve(asked_in.clone(), successors_in)));
     tracing::info!(peers = controller.peers.len(), mode = ?controller.about.mode, "running");
     controller.supervisor.ready("running");
     let mut inputs = Inputs {
@@ -291,7 +294,8 @@ async fn serve(
         successors,
         control,
     };
-    if controller.run(&mut inputs, stop.wait()).await == End::HandedOver {
+    let reloading = async || reload(&options.config, &asked_in).await;
+    if controller.run(&mut inputs, stop.wait(reloading)).await == End::HandedOver {
         return Ok(End::HandedOver);
     }
     tracing::info!("stopping");
@@ -378,6 +382,8 @@ impl Controller {
             wanted: Default::default(),
             drops: Default::default(),
             telemetry: Default::default(),
+            vacant: Default::default(),
+            history: Default::default(),
             supervisor: super::supervisor::Supervisor::from_environment(),
             started: Instant::now(),
             reconciled: Default::default(),
@@ -580,25 +586,48 @@ impl Place {
     }
 }
 
-/// SIGINT, SIGTERM and SIGHUP, caught from the start: one that comes while things are set up still has them undone.
-struct Signals([Signal; 3]);
+/// SIGINT and SIGTERM end the router, caught from the start: one that comes while things are set up still has them undone.
+/// SIGHUP has the file read again.
+struct Signals {
+    stop: [Signal; 2],
+    hangup: Signal,
+}
 
 impl Signals {
     fn catch() -> Result<Self, StartError> {
         let catch = |kind| signal(kind).map_err(StartError::Signal);
-        Ok(Self([
-            catch(SignalKind::interrupt())?,
-            catch(SignalKind::terminate())?,
-            catch(SignalKind::hangup())?,
-        ]))
+        let stop = [catch(SignalKind::interrupt())?, catch(SignalKind::terminate())?];
+        Ok(Self { stop, hangup: catch(SignalKind::hangup())? })
     }
 
-    async fn wait(mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
+    /// Until the end; each SIGHUP meanwhile is answered by `reload`.
+    async fn wait(mut self, reload: impl AsyncFn()) {
+        let [interrupt, terminate] = &mut self.stop;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+                Some(()) = self.hangup.recv() => reload().await,
+            }
         }
+    }
+}
+
+/// Puts the configuration's file to the controller as `erdp config apply` does.
+async fn reload(path: &Path, asked: &mpsc::Sender<Asked>) {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return tracing::error!(file = %path.display(), %error, "SIGHUP: nothing is changed"),
+    };
+    let file = File { path: path.to_owned(), text };
+    let request = Request::Config(Configuring::Apply { file, confirm_s: None, no_flap: false });
+    let (sender, receiver) = oneshot::channel();
+    if asked.send((request, sender)).await.is_err() {
+        return;
+    }
+    match receiver.await {
+        Ok(Reply::Ok(_)) => tracing::info!(file = %path.display(), "SIGHUP: the file's configuration runs"),
+        Ok(Reply::Error(why)) => tracing::error!("SIGHUP: {why}"),
+        Err(_) => {}
     }
 }

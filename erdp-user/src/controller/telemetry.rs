@@ -13,7 +13,7 @@ use erdp_common::{classify::Class, policer::Passage};
 
 use super::{Controller, limits};
 use crate::{
-    bgp::{Speaker, State},
+    bgp::State,
     config::{self, Circuit, Link, LinkRole, PeeringKind, Side},
     dataplane::{Counters, Dataplane as _},
     fib::{AttachmentId, NextHopKey},
@@ -179,7 +179,7 @@ impl Controller {
     }
 
     fn session_metrics(&self, page: &mut Page) {
-        for (peer, session) in self.peers.iter().zip(self.speaker.iter().flat_map(Speaker::peers)) {
+        for (peer, session) in self.sessions() {
             let (status, counts) = (session.status(), self.rib.peer_counts(peer.session.id));
             let (remote, asn) = (peer.session.remote.to_string(), peer.session.remote_asn.0.to_string());
             let attachment = self.name_of(peer.attachment);
@@ -246,8 +246,7 @@ impl Controller {
                 let domain = domain.and_then(|id| self.domains.get(usize::from(id.0)));
                 peer.side.is_msee() && domain.is_some_and(|domain| domain.circuit == index)
             };
-            let sessions = self.peers.iter().zip(self.speaker.iter().flat_map(Speaker::peers));
-            let mut sessions = sessions.filter(|(peer, _)| of_it(peer)).peekable();
+            let mut sessions = self.sessions().filter(|(peer, _)| of_it(peer)).peekable();
             if sessions.peek().is_some() && !sessions.any(|(_, it)| it.status().state == State::Established) {
                 text += &format!(
                     "circuit {}: no session with an MSEE is established: `erdp show sessions` says why\n",

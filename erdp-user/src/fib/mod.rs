@@ -16,6 +16,7 @@
 
 mod connected;
 mod ids;
+mod reshape;
 mod topology;
 mod views;
 

@@ -143,6 +143,23 @@ impl AdjRibIn {
         self.refused.iter()
     }
 
+    /// Judges every route again; the prefixes about which the answer differs.
+    pub fn judge_again(&mut self, judge: impl Fn(IpNet, &PathAttributes) -> Option<Refusals>) -> Vec<IpNet> {
+        let mut differing = Vec::new();
+        for (prefix, attributes) in self.routes.iter() {
+            let refusals = judge(prefix, attributes);
+            if refusals.as_ref() == self.refused.get(&prefix) {
+                continue;
+            }
+            match refusals {
+                Some(refusals) => self.refused.insert(&prefix, refusals),
+                None => self.refused.remove(&prefix),
+            };
+            differing.push(prefix);
+        }
+        differing
+    }
+
     /// How many routes there are, and how many of them at least one domain refused.
     pub fn counts(&self) -> (usize, usize) {
         (self.routes.len(), self.refused.len())

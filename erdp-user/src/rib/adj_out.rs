@@ -71,6 +71,11 @@ impl AdjRibOut {
         }
     }
 
+    /// What should be known about anything that was told may have changed.
+    pub fn mark_told(&mut self) {
+        self.due.extend(self.told.keys());
+    }
+
     pub fn is_up(&self) -> bool {
         !self.families.is_empty()
     }

@@ -92,6 +92,16 @@ impl Guard {
         }
     }
 
+    /// Another limit; what is told is worked out anew, and [`Self::settle`] says what became of aggregates.
+    pub fn set_limit(&mut self, limit: u32, when_full: WhenFull) {
+        (self.limit, self.when_full) = (limit as usize, when_full);
+        self.told.append(&mut self.held);
+        if let Some(first_held) = self.told.iter().nth(self.limit).copied() {
+            self.held = self.told.split_off(&first_held);
+        }
+        self.is_dirty = true;
+    }
+
     /// One more prefix is to be told; what is told or held back differently by that.
     pub fn add(&mut self, prefix: IpNet) -> Vec<IpNet> {
         if self.held.contains(&ranked(prefix)) || !self.told.insert(ranked(prefix)) {
@@ -126,11 +136,14 @@ impl Guard {
 
     /// Works aggregates out anew if something has changed; aggregates that came or went, and prefixes that they cover or no longer do.
     pub fn settle(&mut self) -> (Vec<(IpNet, bool)>, Vec<IpNet>) {
-        if self.when_full != WhenFull::Aggregate || !std::mem::take(&mut self.is_dirty) {
+        if !std::mem::take(&mut self.is_dirty) {
             return (Vec::new(), Vec::new());
         }
-        let wanted: BTreeSet<Ranked> = self.told.union(&self.held).copied().collect();
-        let (aggregates, covered) = aggregate(&wanted, self.limit);
+        let (aggregates, covered) = match self.when_full {
+            WhenFull::Aggregate => aggregate(&self.told.union(&self.held).copied().collect(), self.limit),
+            _ if self.aggregates.is_empty() => return (Vec::new(), Vec::new()),
+            _ => Default::default(),
+        };
         let gone = self.aggregates.difference(&aggregates).map(|net| (*net, false));
         let come = aggregates.difference(&self.aggregates).map(|net| (*net, true));
         let changed: Vec<(IpNet, bool)> = gone.chain(come).collect();

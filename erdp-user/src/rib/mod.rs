@@ -267,6 +267,58 @@ impl Rib {
         self.mark_all(peer, gone);
     }
 
+    /// Another configuration of the same domains. Peers keep their identifiers and what they have announced, which is judged anew; one
+    /// that is new has the next identifier, and one that is gone has no domains any more ([`Self::peer_down`] first). What follows
+    /// is handed out as differences, as always.
+    pub fn reconfigure(&mut self, config: RibConfig) {
+        let before = mem::replace(&mut self.config, config);
+        self.adj_in.resize_with(self.config.peers.len(), AdjRibIn::default);
+        self.adj_out.resize_with(self.config.peers.len(), AdjRibOut::default);
+        let config = &self.config;
+        for (peer, adj_in) in config.peers.iter().zip(&mut self.adj_in) {
+            let was = before.peer(peer.id);
+            let differing = adj_in.judge_again(|prefix, told| Import::new(config, peer, told).judge(prefix));
+            let is_new_everywhere = was.is_none_or(|was| was != peer);
+            let all = adj_in.routes().map(|(prefix, _)| prefix).filter(|_| is_new_everywhere);
+            let touched: Vec<IpNet> = differing.into_iter().chain(all).collect();
+            let domains = was.into_iter().flat_map(|was| &was.domains).chain(&peer.domains);
+            for domain in domains {
+                if let Some(loc) = self.loc.get_mut(usize::from(domain.0)) {
+                    loc.undecided.extend(touched.iter().copied());
+                }
+            }
+        }
+        for (peer, out) in self.config.peers.iter().zip(&mut self.adj_out) {
+            out.mark_told();
+            let told = peer.domains.iter().filter_map(|domain| self.loc.get(usize::from(domain.0)));
+            told.flat_map(|loc| loc.routes.keys()).for_each(|prefix| out.mark(prefix));
+        }
+        self.guard_again();
+    }
+
+    /// What MSEEs may be told is limited by what is configured now.
+    fn guard_again(&mut self) {
+        let limits: Vec<_> = self
+            .config
+            .domains
+            .iter()
+            .map(|domain| (domain.id, domain.advertise, domain.when_full))
+            .collect();
+        for (domain, limits, when_full) in limits {
+            let index = usize::from(domain.0);
+            for (guard, limit) in self.guards.get_mut(index).into_iter().flatten().zip(limits) {
+                guard.set_limit(limit, when_full);
+            }
+            let routes = self.loc.get(index).map(|loc| loc.routes.iter());
+            let routes: Vec<(IpNet, LocRoute)> =
+                routes.into_iter().flatten().map(|(prefix, route)| (prefix, route.clone())).collect();
+            for (prefix, route) in &routes {
+                self.guard(domain, *prefix, Some(route));
+            }
+            self.aggregate(domain);
+        }
+    }
+
     /// What a peer says. Prefixes withdrawn and announced in one message are announced (RFC 4271 section 4.3).
     /// From a peer that is not up it is nothing: nobody would ever withdraw it.
     pub fn update(&mut self, peer: PeerId, update: Update) {

@@ -1,5 +1,6 @@
 //! What the configuration says of domains and peers, in the form that the base needs: indices resolved, subnets listed.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{aggregate_of, guard};
 use crate::bgp::{Asn, Community, Family, PathAttributes, PeerId, Role};
-use crate::config::{Config, DomainId, MaxPrefixes, PeeringKind, Side, WhenFull};
+use crate::config::{self, Config, DomainId, MaxPrefixes, PeeringKind, Side, WhenFull};
 
 /// Everything the base knows before the first session. Indices are identifiers: `peers[n].id` is `PeerId(n)`, and
 /// likewise for domains.
@@ -94,9 +95,13 @@ const SERVICE_LOCAL_PREF: u32 = 90;
 impl RibConfig {
     /// What follows from a configuration.
     pub fn new(config: &Config) -> RibConfig {
+        Self::with_peers(config, config.peers(), &BTreeSet::new())
+    }
+
+    /// The same with peers whose identifiers the caller has given: their places in the list. Those in `vacant` are nobody any more.
+    pub fn with_peers(config: &Config, peers: Vec<config::Peer>, vacant: &BTreeSet<PeerId>) -> RibConfig {
         let attachments = config.attachments();
-        let peers: Vec<RibPeer> = config
-            .peers()
+        let peers: Vec<RibPeer> = peers
             .into_iter()
             .filter_map(|peer| {
                 let attachment = attachments.get(usize::from(peer.attachment.0))?;
@@ -108,7 +113,11 @@ impl RibConfig {
                     asn: peer.session.remote_asn,
                     local_asn: peer.session.local_asn,
                     remote: peer.session.remote,
-                    domains: attachment.domains.clone(),
+                    domains: if vacant.contains(&peer.session.id) {
+                        Vec::new()
+                    } else {
+                        attachment.domains.clone()
+                    },
                     addresses: attachment.addresses.clone(),
                     carries: attachment.encrypted_only.clone(),
                     fronts: config

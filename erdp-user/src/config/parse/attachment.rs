@@ -16,7 +16,7 @@ use super::service::service;
 use super::session::{Keys, options};
 use super::subnet::interface_address;
 use super::zone::Zones;
-use super::{hold_time, interface_name, md5, optional, tags, value};
+use super::{hold_time, interface_name, optional, secret, tags, value};
 use crate::bgp::{Asn, Family};
 
 pub(super) fn attachment(
@@ -133,7 +133,7 @@ fn ce_peer(
         local,
         asn: peer_asn,
         hold: hold_time(raw.hold.as_ref(), key("hold"), ledger)?,
-        md5: optional(raw.md5.as_ref(), &key("md5"), |text| md5(text))?,
+        md5: secret([raw.md5.as_ref(), raw.md5_file.as_ref()], &key, ledger)?,
         passive: raw.passive,
         options: options(&session_keys(raw), &key)?,
         families: families(raw, address, addresses, &key("families"))?,

@@ -13,7 +13,7 @@ use super::super::values::{AsnOf, BitsPerSecond, VlanId, Why, asn, is_private_as
 use super::super::{Circuit, Limits, Link, LinkPair, MICROSOFT_ASN, Peering, PeeringKind, Sku, WhenFull};
 use super::session::{Keys, limit, options};
 use super::subnet::optional_pair;
-use super::{hold_time, interface_name, md5, optional, tags, value, word};
+use super::{hold_time, interface_name, optional, secret, tags, value, word};
 use crate::bgp::{Asn, Community};
 use crate::rib::communities;
 
@@ -177,7 +177,7 @@ fn peering(
         classify_ports: raw.classify_ports,
         peer_asn: peer_asn(raw.peer_asn.as_ref(), key("peer-asn"), ledger)?,
         hold: hold_time(raw.hold.as_ref(), key("hold"), ledger)?,
-        md5: optional(raw.md5.as_ref(), &key("md5"), |text| md5(text))?,
+        md5: secret([raw.md5.as_ref(), raw.md5_file.as_ref()], &key, ledger)?,
         passive: raw.passive,
         options: options(&session_keys(raw), &key)?,
         limits: limits(raw, kind, &key)?,

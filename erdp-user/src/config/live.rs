@@ -1,0 +1,159 @@
+//! What becomes of the running router when one configuration takes the place of another: pure, so that it can be said beforehand.
+//!
+//! Most changes are carried out while packets flow and sessions stay: rates, zones, weights, filters, customers' peers. Some end
+//! sessions, which are named. What is fixed when the program is loaded or an interface is taken (circuits, links, tags, addresses, sizes)
+//! is refused with all the rest, and nothing is changed: a restart does it. A key that is new here and that nobody has thought about is
+//! refused in the same way.
+
+use serde::Serialize;
+
+use super::{Config, Peer, shown};
+
+/// One value that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Where, as in [`shown::values`].
+    pub path: String,
+    /// What it is; `None`: it is not there.
+    pub from: Option<String>,
+    /// What it is to be.
+    pub to: Option<String>,
+}
+
+/// What an exchange of configurations means.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Every value that differs, in the order of the file.
+    pub differences: Vec<Difference>,
+    /// Sessions that end and begin anew, by name.
+    pub flaps: Vec<String>,
+    /// Sessions that begin.
+    pub added: Vec<String>,
+    /// Sessions that end for good.
+    pub removed: Vec<String>,
+    /// Why it cannot be done while the router runs; empty: it can.
+    pub refused: Vec<String>,
+}
+
+impl Plan {
+    /// From the running configuration to another.
+    pub fn between(running: &Config, new: &Config) -> Plan {
+        let mut plan = Plan { differences: differences(running, new), ..Plan::default() };
+        plan.refused = refusals(running, new);
+        if !plan.refused.is_empty() {
+            return plan;
+        }
+        let (before, after) = (running.peers(), new.peers());
+        for peer in &after {
+            match before.iter().find(|other| is_same(other, peer)) {
+                None => plan.added.push(peer.name.clone()),
+                Some(other) if flaps(other, peer) => plan.flaps.push(peer.name.clone()),
+                Some(_) => {}
+            }
+        }
+        let gone = before.iter().filter(|peer| !after.iter().any(|other| is_same(peer, other)));
+        plan.removed = gone.map(|peer| peer.name.clone()).collect();
+        plan
+    }
+
+    /// Whether nothing would change, hidden keys included.
+    pub fn is_empty(&self) -> bool {
+        *self == Plan::default()
+    }
+}
+
+/// Whether two peers are the same neighbour on the same attachment, whatever is agreed on with it.
+pub fn is_same(one: &Peer, other: &Peer) -> bool {
+    one.attachment == other.attachment && one.session.remote == other.session.remote
+}
+
+/// Whether the session has to begin anew: anything that is agreed on, or that its sockets have, differs.
+pub fn flaps(one: &Peer, other: &Peer) -> bool {
+    let mut alike = one.session.clone();
+    alike.id = other.session.id;
+    alike != other.session
+}
+
+fn differences(running: &Config, new: &Config) -> Vec<Difference> {
+    let (before, after) = (shown::values(running), shown::values(new));
+    let mut list = Vec::new();
+    for old in &before {
+        let now = after.iter().find(|it| it.path == old.path).map(|it| it.value.clone());
+        if now.as_ref() != Some(&old.value) {
+            list.push(Difference { path: old.path.clone(), from: Some(old.value.clone()), to: now });
+        }
+    }
+    for it in after.iter().filter(|it| !before.iter().any(|old| old.path == it.path)) {
+        list.push(Difference { path: it.path.clone(), from: None, to: Some(it.value.clone()) });
+    }
+    list
+}
+
+/// What needs a restart. Everything that is carried out live is made equal first; whatever differs then is not.
+fn refusals(running: &Config, new: &Config) -> Vec<String> {
+    let mut fixed = new.clone();
+    (fixed.asn, fixed.router_id) = (running.asn, running.router_id);
+    // Without a zone rule there are no zones: which circuits and attachments there are is the frame of everything else.
+    if fixed.circuits.len() == running.circuits.len() {
+        for (fixed, old) in fixed.circuits.iter_mut().zip(&running.circuits) {
+            keep_circuit(fixed, old);
+        }
+    }
+    if fixed.attachments.len() == running.attachments.len() {
+        for (fixed, old) in fixed.attachments.iter_mut().zip(&running.attachments) {
+            fixed.peers.clone_from(&old.peers);
+            fixed.weight = old.weight;
+            fixed.domains.clone_from(&old.domains);
+            fixed.forbidden.clone_from(&old.forbidden);
+            // That it leads to a service is fixed; where the service is and what it alone may carry is not.
+            if fixed.service.is_some() == old.service.is_some() {
+                fixed.service.clone_from(&old.service);
+            }
+        }
+        fixed.chains.clone_from(&running.chains);
+    }
+    if fixed == *running {
+        return Vec::new();
+    }
+    let named = differences(running, &fixed).into_iter().map(|difference| {
+        let Difference { path, from, to } = difference;
+        let shown = |value: Option<String>| value.unwrap_or_else(|| "(not there)".to_owned());
+        format!(
+            "{path} ({} to {}) is fixed while the router runs: restart erdp to change it",
+            shown(from),
+            shown(to)
+        )
+    });
+    let mut named: Vec<String> = named.collect();
+    if named.is_empty() {
+        named.push(
+            "something that is not shown is fixed while the router runs: restart erdp to change it"
+                .to_owned(),
+        );
+    }
+    named
+}
+
+/// Gives a circuit the old one's values of all that is changed live.
+fn keep_circuit(fixed: &mut super::Circuit, old: &super::Circuit) {
+    fixed.bandwidth = old.bandwidth;
+    fixed.sku = old.sku;
+    fixed.enabled = old.enabled;
+    fixed.hairpin = old.hairpin;
+    fixed.burst = old.burst;
+    fixed.credit_ms = old.credit_ms;
+    fixed.counts_wire_bytes = old.counts_wire_bytes;
+    fixed.ecn = old.ecn;
+    for (fixed, old) in [(&mut fixed.private, &old.private), (&mut fixed.microsoft, &old.microsoft)] {
+        if let (Some(fixed), Some(old)) = (fixed, old) {
+            fixed.classify_ports = old.classify_ports;
+            fixed.peer_asn = old.peer_asn;
+            fixed.hold = old.hold;
+            fixed.md5.clone_from(&old.md5);
+            fixed.passive = old.passive;
+            fixed.forced_tunnel = old.forced_tunnel;
+            fixed.options.clone_from(&old.options);
+            fixed.limits.clone_from(&old.limits);
+        }
+    }
+}

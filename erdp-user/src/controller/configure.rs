@@ -1,0 +1,245 @@
+//! `erdp config`: another configuration takes the place of the running one, whole or not at all.
+//!
+//! What it means is known beforehand ([`Plan`]). It is carried out in an order in which no packet meets half of it: policers, routing
+//! tables, routes, sessions. Where the packet path refuses on the way, the running configuration is carried out again. What was
+//! applied with a deadline goes back by itself unless it is confirmed, and the one before is kept for `rollback`.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{Controller, Outbox, fib_id, limits, start};
+use crate::{
+    bgp::{Cease, PeerId},
+    config::{Config, ConfigError, Peer, Plan, is_same_peer, session_flaps, shown},
+    control::{Configuring, File, Reply},
+    dataplane::{Dataplane as _, Record},
+    fib::AttachmentFacts,
+    rib::RibConfig,
+};
+
+/// What ran before.
+#[derive(Debug, Default)]
+pub struct History {
+    before: Option<Config>,
+    /// When to go back to it.
+    deadline: Option<Instant>,
+}
+
+impl Controller {
+    /// Answers `erdp config`.
+    pub(super) async fn configure(&mut self, asked: &Configuring) -> Reply {
+        let result = match asked {
+            Configuring::Show => Ok(shown::text(&self.config).into()),
+            Configuring::Diff(file) => self.diff(file),
+            Configuring::Apply { file, confirm_s, no_flap } => self.apply(file, *confirm_s, *no_flap).await,
+            Configuring::Confirm => self.confirm(),
+            Configuring::Rollback => self.rollback().await,
+        };
+        result.map_or_else(Reply::Error, Reply::Ok)
+    }
+
+    fn diff(&self, file: &File) -> Result<Value, String> {
+        let (config, warnings) = read(file)?;
+        Ok(report(&Plan::between(&self.config, &config), &warnings))
+    }
+
+    async fn apply(&mut self, file: &File, confirm_s: Option<u64>, no_flap: bool) -> Result<Value, String> {
+        if self.history.deadline.is_some() {
+            return Err(
+                "a change waits to be confirmed; `erdp config confirm` or `erdp config rollback` first"
+                    .into(),
+            );
+        }
+        if self.inherited.is_some() {
+            return Err(
+                "erdp is still taking over from the one before: try again in a moment; nothing is changed"
+                    .into(),
+            );
+        }
+        let (config, warnings) = read(file)?;
+        let plan = Plan::between(&self.config, &config);
+        if !plan.refused.is_empty() {
+            return Err(format!("{}; nothing is changed", plan.refused.join("\n")));
+        }
+        let ends = || plan.flaps.iter().chain(&plan.removed).map(String::as_str).collect::<Vec<_>>();
+        if no_flap && !ends().is_empty() {
+            return Err(format!("sessions would end: {}; nothing is changed", ends().join(", ")));
+        }
+        let before = self.exchange(config).await?;
+        if !plan.is_empty() {
+            self.history.before = Some(before);
+            self.history.deadline = confirm_s.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        }
+        for difference in &plan.differences {
+            let (path, from, to) = (&difference.path, &difference.from, &difference.to);
+            tracing::info!(path, ?from, ?to, "changed by the operator");
+        }
+        Ok(report(&plan, &warnings))
+    }
+
+    fn confirm(&mut self) -> Result<Value, String> {
+        match self.history.deadline.take() {
+            Some(_) => Ok("confirmed".into()),
+            None => Err("no change waits to be confirmed".into()),
+        }
+    }
+
+    async fn rollback(&mut self) -> Result<Value, String> {
+        let Some(before) = self.history.before.clone() else {
+            return Err(
+                "there is no configuration before this one: nothing has been applied since the start".into(),
+            );
+        };
+        let plan = Plan::between(&self.config, &before);
+        self.exchange(before).await?;
+        self.history = History::default();
+        tracing::info!("back to the configuration before");
+        Ok(report(&plan, &[]))
+    }
+
+    /// Goes back once the time for a confirmation is over.
+    pub(super) async fn revert_unconfirmed(&mut self) {
+        if self.history.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            tracing::warn!("the change was not confirmed in time");
+            if let Err(error) = self.rollback().await {
+                tracing::error!(error, "the unconfirmed change stays");
+                self.history.deadline = None;
+            }
+        }
+    }
+
+    /// Carries a configuration out; the answer is the one before. After an error that one still holds.
+    async fn exchange(&mut self, config: Config) -> Result<Config, String> {
+        let before = self.config.clone();
+        if let Err(error) = self.reshape(&before, &config) {
+            return Err(match self.reshape(&config, &before) {
+                Ok(()) => format!("{error}; nothing is changed"),
+                Err(again) => {
+                    format!(
+                        "{error}; and going back failed too: {again}: restart erdp to have the file's values"
+                    )
+                }
+            });
+        }
+        self.attachments = config.attachments();
+        self.domains = config.domains();
+        self.exchange_peers(&config).await;
+        Ok(std::mem::replace(&mut self.config, config))
+    }
+
+    /// The packet path: policers, routing tables, attachments.
+    fn reshape(&mut self, running: &Config, config: &Config) -> Result<(), String> {
+        let now = self.dataplane.clock();
+        for (index, (from, to)) in running.circuits.iter().zip(&config.circuits).enumerate() {
+            if from == to {
+                continue;
+            }
+            let records = limits::change(index, from, to, now).map_err(|error| error.to_string())?;
+            for record in records {
+                self.dataplane.write(&record).map_err(|error| error.to_string())?;
+            }
+        }
+        let topology = self.forwarding.topology();
+        let facts: Option<Vec<AttachmentFacts>> = config
+            .attachments()
+            .iter()
+            .map(|attachment| {
+                let old = topology.attachment(fib_id(attachment.id))?;
+                Some(AttachmentFacts {
+                    control: old.control.clone(),
+                    link_local6: old.link_local6,
+                    ..start::attachment_facts(config, attachment, old.ifindex)
+                })
+            })
+            .collect();
+        let facts = facts.ok_or("another set of attachments: restart erdp")?;
+        let now_ns = self.now_ns();
+        self.forwarding.reshape(facts, now_ns, &mut self.dataplane).map_err(|error| error.to_string())
+    }
+
+    /// Sessions end and begin; those that stay keep their identifier, and with it what the peer has announced.
+    async fn exchange_peers(&mut self, config: &Config) {
+        let wanted = config.peers();
+        let mut restarted = Vec::new();
+        for index in 0..self.peers.len() {
+            let (id, peer) = (PeerId(index as u16), self.peers[index].clone());
+            if self.vacant.contains(&id) {
+                continue;
+            }
+            match wanted.iter().find(|other| is_same_peer(&peer, other)) {
+                Some(new) => {
+                    let new = with_id(new.clone(), id);
+                    if session_flaps(&peer, &new) {
+                        self.end_session(id, Cease::ConfigurationChange).await;
+                        restarted.push(id);
+                    }
+                    self.peers[index] = new;
+                }
+                None => {
+                    self.end_session(id, Cease::PeerDeconfigured).await;
+                    self.admit(&peer, false);
+                    self.vacant.insert(id);
+                }
+            }
+        }
+        for new in wanted {
+            let known = (0..).map(PeerId).zip(&self.peers);
+            if known.filter(|(id, _)| !self.vacant.contains(id)).any(|(_, peer)| is_same_peer(peer, &new)) {
+                continue;
+            }
+            let id = self.vacant.pop_first().unwrap_or(PeerId(self.peers.len() as u16));
+            let new = with_id(new, id);
+            self.admit(&new, true);
+            match self.peers.get_mut(usize::from(id.0)) {
+                Some(place) => *place = new,
+                None => {
+                    self.peers.push(new);
+                    self.outboxes.push(Outbox::default());
+                }
+            }
+            restarted.push(id);
+        }
+        self.rib.reconfigure(RibConfig::with_peers(config, self.peers.clone(), &self.vacant));
+        for id in restarted {
+            let session = self.peers[usize::from(id.0)].session.clone();
+            if let Some(speaker) = &mut self.speaker {
+                speaker.add(session).await;
+            }
+        }
+    }
+
+    async fn end_session(&mut self, id: PeerId, cease: Cease) {
+        if let Some(speaker) = &mut self.speaker {
+            speaker.remove(id, cease, "the operator has changed the configuration").await;
+        }
+        self.rib.peer_down(id);
+        self.outboxes[usize::from(id.0)] = Outbox::default();
+    }
+
+    /// Whether a peer may speak to this router at all.
+    fn admit(&mut self, peer: &Peer, may: bool) {
+        let record = Record::Peer(start::peer_key(peer), may);
+        self.log_failure(|it| it.dataplane.write(&record));
+    }
+}
+
+fn with_id(mut peer: Peer, id: PeerId) -> Peer {
+    peer.session.id = id;
+    peer
+}
+
+/// The configuration of a text, and what is doubtful about it. A refusal is said as compilers do.
+fn read(file: &File) -> Result<(Config, Vec<String>), String> {
+    match Config::parse(&file.text, &file.path) {
+        Ok((config, warnings)) => Ok((config, warnings.iter().map(ToString::to_string).collect())),
+        Err(ConfigError::Refused(refusal)) => {
+            Err(format!("{refusal}; nothing is changed\n{}", refusal.excerpt))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn report(plan: &Plan, warnings: &[String]) -> Value {
+    json!({ "plan": plan, "warnings": warnings })
+}

@@ -1,0 +1,215 @@
+//! `erdp config`: what an operator does with configurations, before and while the router runs.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Subcommand;
+use erdp::{
+    config::{Config, ConfigError, preset::Preset, shown},
+    control::{Configuring, DEFAULT_SOCKET, File, Request, client::Client},
+};
+use serde_json::Value;
+
+/// What can be done with configurations.
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Check a file by itself, without this machine (`erdp check` looks at the machine too)
+    Check {
+        /// Configuration file (TOML)
+        file: PathBuf,
+    },
+    /// Show the running configuration as erdp understands it, one value a line; keys of sessions are hidden
+    Show {
+        /// Also what is not set: every default
+        #[arg(long)]
+        defaults: bool,
+        /// This file instead of the running configuration
+        file: Option<PathBuf>,
+        /// Control socket of the running router
+        #[arg(long, default_value = DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
+    /// What would change if a file took the place of the running configuration, and which sessions would end
+    Diff {
+        /// Configuration file (TOML)
+        file: PathBuf,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Let a file take the place of the running configuration: whole, or not at all
+    ///
+    /// What changes and which sessions end is printed first. It lasts until the next start, which reads the file that `erdp run` was
+    /// given.
+    Apply {
+        /// Configuration file (TOML)
+        file: PathBuf,
+        /// Go back by itself after this time (60s, 5m) unless `erdp config confirm` comes before
+        #[arg(long, value_parser = seconds)]
+        confirm: Option<u64>,
+        /// Refuse if a session would end
+        #[arg(long)]
+        no_flap: bool,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Keep what was applied with --confirm
+    Confirm {
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Go back to the configuration before the last one that was applied
+    Rollback {
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Print a configuration to begin with, and a checklist, for one way in which ExpressRoute reaches a site
+    Preset {
+        /// The connectivity model
+        name: Preset,
+    },
+}
+
+/// Whom to ask, and how to show the answer.
+#[derive(clap::Args)]
+pub struct Asking {
+    /// Control socket of the running router
+    #[arg(long, default_value = DEFAULT_SOCKET)]
+    control: PathBuf,
+    /// JSON instead of sentences
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why a verb did not do its work.
+pub enum Failure {
+    /// A configuration is refused: exit code 2.
+    Refused(ConfigError),
+    /// Anything else.
+    Other(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::Other(error.into())
+    }
+}
+
+/// Carries a verb out.
+pub fn run(verb: Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Check { file } => {
+            load(&file)?;
+            println!("{}: good", file.display());
+        }
+        Verb::Show { defaults, file, control } => {
+            let text = match file {
+                Some(file) => shown::text(&load(&file)?),
+                None => {
+                    let answer = Client::connect(&control)?.ask(&Request::Config(Configuring::Show))?;
+                    answer
+                        .as_str()
+                        .context("the daemon answers something else: is it of this version?")?
+                        .to_owned()
+                }
+            };
+            let is_set = |line: &&str| {
+                let value = line.split_once(" = ").map_or("", |(_, value)| value);
+                defaults || !["(none)", "false", "[]"].contains(&value)
+            };
+            text.lines().filter(is_set).for_each(|line| println!("{line}"));
+        }
+        Verb::Diff { file, asking } => {
+            let answer = ask(&asking, Configuring::Diff(read(&file)?))?;
+            print_plan(&answer, asking.json);
+        }
+        Verb::Apply { file, confirm, no_flap, asking } => apply(&file, confirm, no_flap, &asking)?,
+        Verb::Confirm { asking } => {
+            ask(&asking, Configuring::Confirm)?;
+            println!("confirmed");
+        }
+        Verb::Rollback { asking } => print_plan(&ask(&asking, Configuring::Rollback)?, asking.json),
+        Verb::Preset { name } => print!("{}", name.text()),
+    }
+    Ok(())
+}
+
+/// A file by itself; its warnings are printed.
+fn load(file: &Path) -> Result<Config, Failure> {
+    let (config, warnings) = Config::load(file).map_err(Failure::Refused)?;
+    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    Ok(config)
+}
+
+fn read(file: &Path) -> Result<File> {
+    let path = fs::canonicalize(file).with_context(|| format!("cannot find {}", file.display()))?;
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(File { path, text })
+}
+
+fn ask(asking: &Asking, request: Configuring) -> Result<Value> {
+    Ok(Client::connect(&asking.control)?.ask(&Request::Config(request))?)
+}
+
+fn apply(path: &Path, confirm_s: Option<u64>, no_flap: bool, asking: &Asking) -> Result<()> {
+    let file = read(path)?;
+    if !asking.json {
+        print_plan(&ask(asking, Configuring::Diff(file.clone()))?, false);
+        std::io::stdout().flush()?;
+    }
+    let answer = ask(asking, Configuring::Apply { file, confirm_s, no_flap })?;
+    if asking.json {
+        println!("{answer}");
+        return Ok(());
+    }
+    match confirm_s {
+        Some(seconds) => println!("applied; back in {seconds} s unless `erdp config confirm` comes before"),
+        None => println!("applied"),
+    }
+    Ok(())
+}
+
+/// The daemon's plan in sentences: what differs, which sessions end.
+fn print_plan(answer: &Value, json: bool) {
+    if json {
+        println!("{answer}");
+        return;
+    }
+    let list = |value: &Value| -> Vec<String> {
+        let items = value.as_array().into_iter().flatten();
+        items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
+    };
+    list(&answer["warnings"]).iter().for_each(|warning| println!("warning: {warning}"));
+    let plan = &answer["plan"];
+    for difference in plan["differences"].as_array().into_iter().flatten() {
+        let side = |key: &str| difference[key].as_str().unwrap_or("(not there)").to_owned();
+        println!("{}: {} -> {}", difference["path"].as_str().unwrap_or("?"), side("from"), side("to"));
+    }
+    if plan["differences"].as_array().is_none_or(Vec::is_empty) {
+        println!("no value that is shown differs");
+    }
+    list(&plan["refused"]).iter().for_each(|why| println!("refused: {why}"));
+    for (key, what) in [
+        ("flaps", "sessions that end and begin anew"),
+        ("added", "sessions that begin"),
+        ("removed", "sessions that end"),
+    ] {
+        let names = list(&plan[key]);
+        println!("{what}: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") });
+    }
+}
+
+/// `60`, `60s` or `5m`.
+fn seconds(text: &str) -> Result<u64> {
+    let (number, unit) = match text.strip_suffix('m') {
+        Some(minutes) => (minutes, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    match number.parse::<u64>() {
+        Ok(number) if (1..=86_400).contains(&(number * unit)) => Ok(number * unit),
+        _ => bail!("{text:?} is not between 1s and 1440m: write it like 60s or 5m"),
+    }
+}

@@ -1,0 +1,325 @@
+//! Configurations take each other's place while packets flow: each kind of change, what is refused, what goes back.
+
+use std::{
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use erdp_tests::{
+    edge::{self, Edge},
+    lab::plan,
+    small::{SmallLab, established},
+};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+/// Datagrams a second.
+const RATE: u32 = 10_000;
+
+/// A kind of change: what is exchanged in the file, and the sessions that end for it (words of their names).
+struct Change {
+    what: &'static str,
+    edits: &'static [(&'static str, &'static str)],
+    ends: &'static [&'static str],
+}
+
+const fn change(
+    what: &'static str,
+    edits: &'static [(&'static str, &'static str)],
+    ends: &'static [&'static str],
+) -> Change {
+    Change { what, edits, ends }
+}
+
+const PEER6: &str = "{ address = \"fd00:0:0:1::2\", asn = 65020 }";
+
+/// Each is applied to the file as it is at the beginning, so that every second exchange undoes one.
+const CHANGES: &[Change] = &[
+    change("bandwidth", &[("bandwidth = \"1G\"", "bandwidth = \"2G\"")], &[]),
+    change("burst policy", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nburst = \"dual-link\"")], &[]),
+    change(
+        "credit, counting, marking",
+        &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\ncredit-ms = 500\ncount = \"wire\"\necn = true")],
+        &[],
+    ),
+    change("hairpin", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nhairpin = \"allow\"")], &[]),
+    change("SKU", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nsku = \"premium\"")], &[]),
+    change("weight", &[("peerings =", "weight = 7\npeerings =")], &[]),
+    change(
+        "zones",
+        &[
+            ("peerings =", "zone = \"lan\"\npeerings ="),
+            (
+                "[[attachment]]",
+                "[[zone-rule]]\nzone = \"lan\"\npeerings = [\"lab/private\"]\n\n[[attachment]]",
+            ),
+        ],
+        &[],
+    ),
+    change("forced tunnel", &[("[circuit.private]", "[circuit.private]\nforced-tunnel = true")], &[]),
+    change(
+        "a peer more",
+        &[(
+            PEER6,
+            "{ address = \"fd00:0:0:1::2\", asn = 65020 }, { address = \"fd00:0:0:1::3\", asn = 65021, passive = true }",
+        )],
+        &[],
+    ),
+    change(
+        "another peer's hold time",
+        &[(PEER6, "{ address = \"fd00:0:0:1::2\", asn = 65020, hold = 30 }")],
+        &["ce0 fd00:0:0:1::2"],
+    ),
+    change("a peer less", &[(", { address = \"fd00:0:0:1::2\", asn = 65020 }", "")], &["ce0 fd00:0:0:1::2"]),
+];
+
+struct Place {
+    lab: SmallLab,
+    edge: Edge,
+    file: PathBuf,
+}
+
+impl Place {
+    fn new() -> Result<Place> {
+        let lab = SmallLab::up()?;
+        let edge = lab.edge(&edge::configuration())?;
+        let file = lab.folder().join("next.toml");
+        Ok(Place { lab, edge, file })
+    }
+
+    /// Writes the edited file.
+    fn write(&self, edits: &[(&str, &str)]) -> Result<()> {
+        let mut text = edge::configuration();
+        for (from, to) in edits {
+            ensure!(text.contains(from), "the configuration has no {from:?}");
+            text = text.replacen(from, to, 1);
+        }
+        fs::write(&self.file, text).map_err(Into::into)
+    }
+
+    fn config(&self, words: &[&str]) -> Result<String> {
+        self.edge.ask(&[&["config"], words].concat())
+    }
+
+    fn apply(&self, more: &[&str]) -> Result<Value> {
+        let file = self.file.to_string_lossy().into_owned();
+        let printed = self.config(&[&["apply", &file, "--json"], more].concat())?;
+        serde_json::from_str(&printed).context(printed)
+    }
+
+    /// What runs, to be compared.
+    fn running(&self) -> Result<String> {
+        self.config(&["show", "--defaults"])
+    }
+
+    /// Uptimes of the established sessions, by peer.
+    fn uptimes(&self) -> Result<Vec<(String, u64)>> {
+        let rows: Vec<Value> = serde_json::from_str(&self.edge.show("sessions")?)?;
+        let row = |row: &Value| Some((row["peer"].as_str()?.to_owned(), row["uptime_s"].as_u64()?));
+        Ok(rows.iter().filter_map(row).collect())
+    }
+}
+
+fn names(value: &Value) -> Vec<&str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+#[test]
+fn each_kind_of_change_under_ten_thousand_packets_a_second_loses_none_and_ends_only_what_it_says()
+-> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let mut place = Place::new()?;
+    let begin = place.running()?;
+    // So that a session that begins anew is seen by its uptime.
+    thread::sleep(Duration::from_secs(2));
+    for change in CHANGES {
+        let before = place.uptimes()?;
+        let probe = place.lab.probe(RATE, 40_000)?;
+        thread::sleep(Duration::from_millis(200));
+        place.write(change.edits)?;
+        let started = Instant::now();
+        let answer = place.apply(&[])?;
+        let took = started.elapsed();
+        thread::sleep(Duration::from_millis(300));
+        let after = place.uptimes()?;
+        place.write(&[])?;
+        place.apply(&[])?;
+        thread::sleep(Duration::from_millis(200));
+        let report = probe.stop()?;
+        let plan = &answer["plan"];
+        let ends = [names(&plan["flaps"]), names(&plan["removed"])].concat();
+        println!(
+            "{:<28} {took:>9.1?}  sent {} lost {}  ends {ends:?}",
+            change.what, report.sent, report.lost
+        );
+        ensure!(
+            report.sent > 5_000 && report.lost == 0,
+            "{}: {report:?}; {}",
+            change.what,
+            place.edge.show("counters")?
+        );
+        ensure!(ends == change.ends, "{}: ends {ends:?}", change.what);
+        for (peer, uptime) in
+            before.iter().filter(|(peer, _)| !change.ends.iter().any(|end| end.ends_with(peer.as_str())))
+        {
+            let now = after.iter().find(|(other, _)| other == peer).map(|(_, now)| *now);
+            ensure!(
+                now >= Some(*uptime),
+                "{}: the session with {peer} had {uptime} s and has {now:?}",
+                change.what
+            );
+        }
+        ensure!(place.running()? == begin, "{}: undoing it leaves another configuration", change.what);
+        established(&mut place.edge)?;
+    }
+    let counters = place.edge.counters()?;
+    ensure!(counters.unexplained() == 0, "unexplained: {}", counters.unexplained());
+    Ok(())
+}
+
+#[test]
+fn a_disabled_circuit_drops_what_flows_and_forwards_again_with_its_sessions_kept() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let place = Place::new()?;
+    let verdict = |place: &Place| -> Result<(String, Option<String>)> {
+        let answers = place.edge.explain(plan::CE.far.1, &[plan::AZURE_IPV4.parse()?])?;
+        Ok((answers[0].verdict.clone(), answers[0].reason.clone()))
+    };
+    ensure!(verdict(&place)?.0 == "transmit", "{:?}", verdict(&place)?);
+    place.write(&[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nadmin = \"disabled\"")])?;
+    let answer = place.apply(&["--no-flap"])?;
+    ensure!(names(&answer["plan"]["flaps"]).is_empty(), "{answer}");
+    ensure!(verdict(&place)? == ("drop".into(), Some("disabled".into())), "{:?}", verdict(&place)?);
+    place.config(&["rollback"])?;
+    ensure!(verdict(&place)?.0 == "transmit", "{:?}", verdict(&place)?);
+    Ok(())
+}
+
+#[test]
+fn a_broken_file_at_reload_changes_nothing_and_says_where_and_why() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let mut place = Place::new()?;
+    let begin = place.running()?;
+    // The file that `erdp run` was given, as `systemctl reload` or SIGHUP reads it.
+    place.file = place.lab.folder().join("edge.toml");
+    place.write(&[("bandwidth = \"1G\"", "bandwidth = \"2Gbs\"")])?;
+    place.edge.process().signal(Signal::SIGHUP)?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !place.edge.process().tail(12).contains("SIGHUP") {
+        ensure!(Instant::now() < deadline, "SIGHUP is not answered: {}", place.edge.process().tail(12));
+        thread::sleep(Duration::from_millis(20));
+    }
+    let said = place.edge.process().tail(9);
+    println!("{said}");
+    for word in [
+        "edge.toml:5:",
+        "circuit.lab.bandwidth",
+        "nothing is changed",
+        "^^^^^^",
+        "help: write a whole number",
+    ] {
+        ensure!(said.contains(word), "{word:?} is not said");
+    }
+    let refused = place.apply(&[]).err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(refused.contains("edge.toml:5:") && refused.contains("nothing is changed"), "{refused}");
+    ensure!(place.running()? == begin, "something has changed");
+
+    place.write(&[("bandwidth = \"1G\"", "bandwidth = \"2G\"")])?;
+    place.edge.process().signal(Signal::SIGHUP)?;
+    while !place.running()?.contains("circuit.lab.bandwidth = \"2G\"") {
+        ensure!(
+            Instant::now() < deadline + Duration::from_secs(5),
+            "SIGHUP changes nothing: {}",
+            place.running()?
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_fixed_while_the_router_runs_is_refused_by_name_and_nothing_changes() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let place = Place::new()?;
+    let begin = place.running()?;
+    for (from, to, word) in [
+        (
+            "primary = { local = \"msee1\" }",
+            "primary = { local = \"msee9\" }",
+            "circuit.lab.primary.local.interface",
+        ),
+        ("ipv4 = \"198.18.0.0/29\"", "ipv4 = \"198.18.0.8/29\"", "circuit.lab.private.ipv4.primary.subnet"),
+        ("asn = 65010\n", "asn = 65010\nfib-blocks = 65536\n", "fib-blocks"),
+        ("asn = 65010\n", "asn = 65010\ndrop-samples = 1\n", "drop-samples"),
+        ("name = \"lab\"", "name = \"lab\"\ns-vlan = 7", "s-vlan"),
+    ] {
+        // The bandwidth beside it must not be taken either.
+        let edits = [(from, to), ("bandwidth = \"1G\"", "bandwidth = \"5G\"")];
+        let edits = if word == "s-vlan" {
+            vec![edits[0], ("[circuit.private]", "[circuit.private]\nvlan = 100"), edits[1]]
+        } else {
+            edits.to_vec()
+        };
+        place.write(&edits)?;
+        let refused = place.apply(&[]).err().map(|error| format!("{error:#}")).unwrap_or_default();
+        println!("{refused}");
+        ensure!(
+            refused.contains(word)
+                && refused.contains("restart erdp")
+                && refused.contains("nothing is changed"),
+            "{word}: {refused}"
+        );
+        ensure!(place.running()? == begin, "{word}: something has changed");
+    }
+    place.write(&[("asn = 65020", "asn = 65021")])?;
+    let refused = place.apply(&["--no-flap"]).err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(
+        refused.contains("sessions would end: ce0 198.18.1.2") && refused.contains("nothing is changed"),
+        "{refused}"
+    );
+    ensure!(place.running()? == begin, "--no-flap has changed something");
+    Ok(())
+}
+
+#[test]
+fn what_is_not_confirmed_goes_back_by_itself_and_what_is_confirmed_stays_until_it_is_rolled_back()
+-> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let place = Place::new()?;
+    let begin = place.running()?;
+    place.write(&[("bandwidth = \"1G\"", "bandwidth = \"5G\"")])?;
+    let started = Instant::now();
+    place.apply(&["--confirm", "2s"])?;
+    ensure!(place.running()?.contains("bandwidth = \"5G\""), "not applied");
+    let again = place.apply(&[]).err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(again.contains("waits to be confirmed"), "{again}");
+    while place.running()? != begin {
+        ensure!(started.elapsed() < Duration::from_secs(6), "it does not go back");
+        thread::sleep(Duration::from_millis(20));
+    }
+    println!("back after {:.2?}", started.elapsed());
+    ensure!(started.elapsed() >= Duration::from_secs(2), "back too early: {:?}", started.elapsed());
+
+    place.apply(&["--confirm", "2s"])?;
+    place.config(&["confirm"])?;
+    thread::sleep(Duration::from_millis(2_500));
+    ensure!(place.running()?.contains("bandwidth = \"5G\""), "confirmed and gone");
+    let nothing = place.config(&["confirm"]).err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(nothing.contains("no change waits"), "{nothing}");
+    place.config(&["rollback"])?;
+    ensure!(place.running()? == begin, "not rolled back");
+    Ok(())
+}
