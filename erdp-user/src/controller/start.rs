@@ -19,8 +19,11 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Controller, Inputs, control_ports::ControlPorts, estate::Estate, fib_id, limits, policy};
+use super::{
+    Controller, Inputs, bfd as controller_bfd, control_ports::ControlPorts, estate::Estate, fib_id, limits, policy,
+};
 use crate::{
+    bfd,
     bgp::{Cease, ListenError, Listener, PORT, PeerEvent, Speaker},
     config::{self, Attachment, Config, ConfigError, Domain, DomainId, PeeringKind, Side, VlanId},
     control::server::{ControlError, Server},
@@ -78,6 +81,9 @@ pub enum StartError {
     /// Port 179.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// BFD.
+    #[error(transparent)]
+    Bfd(#[from] bfd::thread::BfdError),
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -235,6 +241,7 @@ async fn serve(
     for fact in controller.kernel.dump().await? {
         controller.on_kernel(fact).await;
     }
+    let bfd = controller.start_bfd()?;
     if controller.dataplane.waits() {
         controller.wait_for(&expected);
     } else {
@@ -242,6 +249,7 @@ async fn serve(
     }
     let (events, peer_events) = mpsc::channel(1_024);
     controller.start_sessions(events).await?;
+    controller.hold_strict_sessions().await;
     let (asked_in, asked) = mpsc::channel(32);
     if let Some(metrics) = metrics {
         tokio::spawn(metrics.serve(asked_in.clone()));
@@ -249,10 +257,11 @@ async fn serve(
     tokio::spawn(server.serve(asked_in));
     tracing::info!(peers = controller.peers.len(), mode = ?controller.about.mode, "running");
     controller.supervisor.ready("running");
-    let mut inputs = Inputs { kernel: kernel_events, peers: peer_events, asked, wanted, drop_samples };
+    let mut inputs = Inputs { kernel: kernel_events, peers: peer_events, asked, wanted, drop_samples, bfd };
     controller.run(&mut inputs, stop.wait()).await;
     tracing::info!("stopping");
     controller.supervisor.stopping();
+    controller.bfd.stop(true);
     if let Some(speaker) = controller.speaker.take() {
         speaker.stop(Cease::AdministrativeShutdown, "erdp is stopped by its operator").await;
     }
@@ -323,6 +332,7 @@ impl Controller {
             inherited: None,
             wanted: Default::default(),
             drops: Default::default(),
+            bfd: Default::default(),
             telemetry: Default::default(),
             supervisor: super::supervisor::Supervisor::from_environment(),
             started: Instant::now(),
@@ -345,6 +355,17 @@ impl Controller {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The records before any port is attached: a next hop with BFD is never judged by an empty one. The answer is where changes
+    /// come from.
+    fn start_bfd(&mut self) -> Result<mpsc::Receiver<bfd::thread::Event>, StartError> {
+        let (events, changes) = mpsc::channel(controller_bfd::EVENTS_MAX);
+        let sessions =
+            controller_bfd::sessions(&self.config, &self.peers, (self.dataplane.clock() >> 16) as u32);
+        self.announce_bfd(&sessions)?;
+        self.bfd.start(sessions, self.dataplane.bfd_sessions(), events)?;
+        Ok(changes)
     }
 
     /// Port 179 first: a busy one stops the start before any peer hears of us.
