@@ -31,6 +31,9 @@ pub enum Verb {
     /// TCP (iperf3, CUBIC) through the policer, dropping and marking, beside tbf: rates, flows and round trips; --quick: only
     /// 10 ms
     Policer(Options),
+    /// Traffic lost when a link fails, with its carrier or silently, with and without a controller, beside FRR and the kernel's
+    /// forwarding; --quick: three runs of each and ten routes
+    Failover(Options),
 }
 
 /// How to measure.
@@ -50,6 +53,7 @@ pub fn run(verb: &Verb) -> Result<ExitCode> {
         Verb::Dataplane { options, size } => ("dataplane", options, *size),
         Verb::Live(options) => ("live", options, None),
         Verb::Policer(options) => ("policer", options, None),
+        Verb::Failover(options) => ("failover", options, None),
     };
     if !is_root() {
         bail!(
