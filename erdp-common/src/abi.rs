@@ -6,7 +6,7 @@
 use core::cell::Cell;
 
 /// Version of all records below and of the map layout; the program and the controller must agree.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Interfaces are looked up by their index directly; one with a higher index is refused at start.
 pub const MAX_IFINDEX: u32 = 65_535;
@@ -22,6 +22,8 @@ pub const MAX_GROUPS: u32 = 4_096;
 pub const MAX_LINKS: u32 = 256;
 /// (attachment, address) pairs that may speak BGP to this router.
 pub const MAX_PEERS: u32 = 1_024;
+/// BFD sessions, including the unused 0.
+pub const MAX_BFD_SESSIONS: u32 = 256;
 /// Policers, including the unused 0.
 pub const MAX_POLICERS: u32 = 512;
 /// QoS profiles, including the unused 0.
@@ -128,6 +130,10 @@ pub struct NextHop {
     pub profile: u16,
     /// Destination MAC, source MAC and up to two tags (each ethertype and identifier); the last ethertype is the packet's.
     pub l2: [u8; L2_MAX],
+    /// BFD session of the peer that it is; 0: none, and the link alone says whether it is alive.
+    pub bfd: u16,
+    /// Explicit padding to 40 bytes.
+    pub _pad2: u16,
 }
 
 /// The neighbour's MAC address is known.
@@ -212,6 +218,11 @@ pub struct Word(core::cell::UnsafeCell<u64>);
 unsafe impl Sync for Word {}
 
 impl Word {
+    /// With a value.
+    pub const fn new(value: u64) -> Self {
+        Self(core::cell::UnsafeCell::new(value))
+    }
+
     /// For the backends.
     pub const fn as_ptr(&self) -> *mut u64 {
         self.0.get()
@@ -249,6 +260,66 @@ pub struct Meter {
     pub mark_below: Cell<u64>,
     /// Packets and IP bytes by passage.
     pub counts: [[Cell<u64>; 2]; 4],
+}
+
+/// A BFD session, see [`crate::bfd`]: all of what the packet path knows of it, and all that a restarted controller has to adopt. The
+/// controller maps the array of them (`BPF_F_MMAPABLE`) and writes words. Times are those of the kernel's monotonic clock in 2^-8 ns.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct BfdSession {
+    /// The complement of the tick in which the peer was found alive last; 0: ask again. Written by the program.
+    pub fresh: Word,
+    /// Until when the peer is alive unless it is heard; or [`crate::bfd::DEAD`], or [`crate::bfd::UNJUDGED`]. Written by both.
+    pub until: Word,
+    /// When the peer was heard last in state Up. Written by the program.
+    pub heard: Word,
+    /// When the controller sent last: its heartbeat in this session.
+    pub sent: Word,
+    /// The program answers when the controller has sent nothing for longer than this.
+    pub answer_after: Word,
+    /// And for so long, counted from there; 0: never.
+    pub answer_for: Word,
+    /// The packet to answer with: its words, the first byte highest. The first has our discriminator; 0: the session is not in use.
+    pub template_0: Word,
+    /// Its second word.
+    pub template_1: Word,
+    /// Its third word.
+    pub template_2: Word,
+    /// UDP port to answer from.
+    pub source_port: Word,
+    /// In microseconds: how often the peer may send, as it counts for the detection time.
+    pub required_min_rx: Word,
+    /// First word of the last valid packet: flags and the peer's discriminator. Written by the program, like what follows.
+    pub remote: Word,
+    /// In microseconds: how often that packet says that the peer sends (upper half) and can receive.
+    pub remote_timers: Word,
+    /// Valid packets.
+    pub received: Word,
+    /// Packets that the program has answered.
+    pub answered: Word,
+    /// How often the deadline has passed.
+    pub expired: Word,
+    /// When it was seen last that it had.
+    pub expired_at: Word,
+    /// Whose session it is: attachment, and the number of the protocol's address family (4 or 6) above it.
+    pub owner: Word,
+    /// The peer's address, IPv4 as `::ffff:a.b.c.d`: bytes 0 to 7 in memory order.
+    pub address_0: Word,
+    /// Bytes 8 to 15.
+    pub address_1: Word,
+    /// Explicit padding to three lines of 64 bytes.
+    pub _pad: [Word; 4],
+}
+
+/// Words of a [`BfdSession`].
+pub const BFD_SESSION_WORDS: usize = size_of::<BfdSession>() / size_of::<Word>();
+
+impl BfdSession {
+    /// Its words in the record's order.
+    pub const fn words(&self) -> &[Word; BFD_SESSION_WORDS] {
+        // SAFETY: repr(C) and nothing but words; the number of them follows from the size.
+        unsafe { &*core::ptr::from_ref(self).cast::<[Word; BFD_SESSION_WORDS]>() }
+    }
 }
 
 /// How often a use of the slow path is allowed on an attachment, see [`crate::budget`].
@@ -321,11 +392,15 @@ impl QosProfile {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PeerKey {
-    /// The attachment it must come in on.
-    pub attachment: u32,
-    /// Its address, IPv4 as `::ffff:a.b.c.d`.
+    /// Its address, IPv4 as `::ffff:a.b.c.d`; first and aligned, because the program writes it in whole words.
     pub address: [u8; 16],
+    /// The attachment it must come in on.
+    pub attachment: u64,
 }
+
+/// What the map of peers holds for a key: above this bit the number of its BFD session, 0 being none; below, what the controller notes
+/// for the one after it.
+pub const PEER_BFD_SHIFT: u32 = 8;
 
 /// Packets and bytes (of the frame, without FCS) on one CPU.
 #[repr(C)]
@@ -505,7 +580,8 @@ const _: () = {
     assert!(size_of::<Port>() == 8);
     assert!(size_of::<Vlan>() == 8);
     assert!(size_of::<Attachment>() == 56);
-    assert!(size_of::<NextHop>() == 36);
+    assert!(size_of::<NextHop>() == 40);
+    assert!(size_of::<BfdSession>() == 192);
     assert!(size_of::<Policer>() == 112);
     assert!(size_of::<Bucket>() == 32);
     assert!(size_of::<Budget>() == 16);
@@ -513,7 +589,7 @@ const _: () = {
     assert!(size_of::<Meter>() == 88);
     assert!(size_of::<QosProfile>() == 148);
     assert!(size_of::<Group>() == 84);
-    assert!(size_of::<PeerKey>() == 20);
+    assert!(size_of::<PeerKey>() == 24);
     assert!(size_of::<Count>() == 16);
     assert!(size_of::<CpuCounters>() == 16 * counter::SLOTS as usize + 8);
     assert!(size_of::<Trace>() == 16);

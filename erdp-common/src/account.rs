@@ -7,6 +7,7 @@ use crate::{
     abi::{CpuCounters, counter},
     packet::Packet,
     pipeline::{Trail, Verdict},
+    reason::DropReason,
 };
 
 impl CpuCounters {
@@ -52,6 +53,8 @@ pub fn account<P: Packet>(
             counters.add(counter::PUNT + kind as u32, 1, came);
             counters.unsent += 1;
         }
+        // The program for BFD has said what became of it: only a missing program gets here.
+        Verdict::Bfd(_) => counters.add(counter::DROP + DropReason::BrokenReference as u32, 1, came),
         Verdict::Drop(reason) => counters.add(counter::DROP + reason as u32, 1, came),
     }
 }

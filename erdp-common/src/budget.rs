@@ -38,10 +38,12 @@ impl Budget {
 
 /// What an attachment may use by default: enough for what is normal, little enough that the kernel's CPU stays free.
 ///
-/// BGP: a full table in minimal messages while a session is new. ARP and ND: every host of a large subnet at once.
+/// BGP: a full table in minimal messages while a session is new. BFD: some peers at the shortest interval; what is beyond has been
+/// noted in its session all the same. ARP and ND: every host of a large subnet at once.
 pub const fn default_of(kind: u32) -> Budget {
     match kind {
         BGP => Budget::new(20_000, 10_000),
+        BFD => Budget::new(2_000, 500),
         ANSWER => Budget::new(1_000, 100),
         RESOLVE => Budget::new(200, 100),
         _ => Budget::new(500, 200),
@@ -49,6 +51,7 @@ pub const fn default_of(kind: u32) -> Budget {
 }
 
 const BGP: u32 = PuntKind::Bgp as u32;
+const BFD: u32 = PuntKind::Bfd as u32;
 
 /// Slot of a kind's budget on an attachment.
 #[inline(always)]

@@ -6,6 +6,7 @@
 
 use crate::{
     abi::{GROUP_BUCKETS, GROUP_MEMBERS, Group, NEXT_HOP_RESOLVED, NextHop},
+    bfd,
     family::{Address, Datagram},
     reason::DropReason,
     tables::Tables,
@@ -138,6 +139,10 @@ fn usable<T: Tables>(id: u16, tables: &T) -> Result<&NextHop, DropReason> {
     }
     let next_hop = tables.next_hop(id).ok_or(DropReason::BrokenReference)?;
     if !tables.link_is_alive(next_hop.link) {
+        return Err(DropReason::NoLiveLink);
+    }
+    // Most edges have BFD on all next hops or none: one test of a record that is read anyway.
+    if next_hop.bfd != 0 && !bfd::is_alive(next_hop.bfd, tables) {
         return Err(DropReason::NoLiveLink);
     }
     if next_hop.flags & NEXT_HOP_RESOLVED == 0 {

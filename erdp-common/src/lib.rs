@@ -31,6 +31,7 @@ pub mod rewrite;
 
 pub mod account;
 pub mod answer;
+pub mod bfd;
 pub mod budget;
 
 #[cfg(any(feature = "std", test))]

@@ -1,14 +1,16 @@
 //! Stage "local": what is for this router itself, and nothing else, goes to the kernel.
 //!
 //! Local is (attachment, address, configured peer) (invariant 11): ARP (RFC 826) and neighbour discovery (RFC 4861) for our own
-//! addresses on this very attachment, BGP from a configured peer of this attachment, echo to our addresses.
+//! addresses on this very attachment, BGP and BFD from a configured peer of this attachment, echo to our addresses.
 
 use network_types::{arp::ArpHdr, ip::IpProto};
 
 use crate::{
     abi::{Attachment, PeerKey},
+    bfd,
     family::{Address, Datagram, Family},
     packet::Packet,
+    pipeline::Verdict,
     reason::{DropReason, PuntKind},
     tables::Tables,
 };
@@ -40,22 +42,20 @@ pub fn ip<F: Family, T: Tables>(
     attachment_id: u16,
     attachment: &Attachment,
     tables: &T,
-) -> Option<Result<PuntKind, DropReason>> {
+) -> Option<Result<Verdict, DropReason>> {
     let ours = F::is_ours(datagram.destination, attachment);
     if !ours && F::is_forwardable(datagram.destination) {
         return None;
     }
     if let Some(kind) = discovery::<F>(datagram, ours, attachment) {
-        return Some(kind);
+        return Some(kind.map(Verdict::Punt));
     }
     Some(if !ours {
         Err(DropReason::NotUnicast)
     } else if is_echo::<F>(datagram) {
-        Ok(PuntKind::Echo)
-    } else if is_bgp_of_peer::<F, T>(datagram, attachment_id, tables) {
-        Ok(PuntKind::Bgp)
+        Ok(Verdict::Punt(PuntKind::Echo))
     } else {
-        Err(DropReason::LocalNotAllowed)
+        of_peer::<F, T>(datagram, attachment_id, tables)
     })
 }
 
@@ -105,16 +105,28 @@ fn is_echo<F: Family>(datagram: &Datagram) -> bool {
         })
 }
 
+/// BGP or BFD of a configured peer.
 #[inline(always)]
-fn is_bgp_of_peer<F: Family, T: Tables>(datagram: &Datagram, attachment: u16, tables: &T) -> bool {
-    if datagram.protocol != IpProto::Tcp as u8 || datagram.is_fragment {
-        return false;
-    }
+fn of_peer<F: Family, T: Tables>(
+    datagram: &Datagram,
+    attachment: u16,
+    tables: &T,
+) -> Result<Verdict, DropReason> {
     let Some([a, b, c, d]) = datagram.transport() else {
-        return false;
+        return Err(DropReason::LocalNotAllowed);
     };
-    let is_bgp = u16::from_be_bytes([a, b]) == BGP_PORT || u16::from_be_bytes([c, d]) == BGP_PORT;
-    is_bgp && tables.is_peer(&PeerKey { attachment: u32::from(attachment), address: F::key(datagram.source) })
+    let (from, to) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    let is_bgp = datagram.protocol == IpProto::Tcp as u8 && (from == BGP_PORT || to == BGP_PORT);
+    let is_bfd = datagram.protocol == IpProto::Udp as u8 && to == bfd::PORT;
+    if datagram.is_fragment || !is_bgp && !is_bfd {
+        return Err(DropReason::LocalNotAllowed);
+    }
+    let key = PeerKey { attachment: u64::from(attachment), address: F::key(datagram.source) };
+    match tables.peer(&key) {
+        Some(_) if is_bgp => Ok(Verdict::Punt(PuntKind::Bgp)),
+        Some(session) if session != 0 => Ok(Verdict::Bfd(session as u16)),
+        _ => Err(DropReason::LocalNotAllowed),
+    }
 }
 
 const _: () = assert!(ArpHdr::LEN == 28);

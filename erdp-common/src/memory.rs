@@ -3,13 +3,13 @@
 //! The packet tables, the property tests and the in-memory dataplane run the very stages of the XDP program over these.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::{collections::HashMap, collections::HashSet, sync::Arc, vec, vec::Vec};
+use std::{collections::HashMap, sync::Arc, vec, vec::Vec};
 
 use crate::{
     abi::{
-        Attachment, Bucket, Budget, Group, MAX_ATTACHMENTS, MAX_GROUPS, MAX_LINKS, MAX_NEXT_HOPS,
-        MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter, NextHop, PeerKey, Policer, Port, QosProfile,
-        Vlan, Word, counter,
+        Attachment, BfdSession, Bucket, Budget, Group, MAX_ATTACHMENTS, MAX_BFD_SESSIONS, MAX_GROUPS,
+        MAX_LINKS, MAX_NEXT_HOPS, MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter, NextHop, PeerKey,
+        Policer, Port, QosProfile, Vlan, Word, counter,
     },
     budget,
     classify::Class,
@@ -100,8 +100,10 @@ pub struct MemoryTables {
     pub next_hops: Vec<NextHop>,
     /// Liveness words.
     pub links: Vec<u64>,
-    /// Configured BGP peers.
-    pub peers: HashSet<PeerKey>,
+    /// Configured BGP peers, with their BFD sessions.
+    pub peers: HashMap<PeerKey, u32>,
+    /// BFD sessions.
+    pub bfd_sessions: Arc<[BfdSession]>,
     /// Forwarding trie.
     pub blocks: MemoryStore,
     /// What circuits are limited to.
@@ -131,7 +133,8 @@ impl MemoryTables {
             symmetric_hash: false,
             next_hops: vec![NextHop::default(); MAX_NEXT_HOPS as usize],
             links: vec![0; MAX_LINKS as usize],
-            peers: HashSet::new(),
+            peers: HashMap::new(),
+            bfd_sessions: (0..MAX_BFD_SESSIONS).map(|_| BfdSession::default()).collect(),
             blocks: MemoryStore::new(blocks),
             policers: vec![Policer::default(); MAX_POLICERS as usize],
             buckets: (0..MAX_POLICERS).map(|_| Bucket::default()).collect(),
@@ -169,8 +172,11 @@ impl Tables for MemoryTables {
     fn link_is_alive(&self, link: u16) -> bool {
         self.links.get(usize::from(link)).is_some_and(|word| *word != 0)
     }
-    fn is_peer(&self, key: &PeerKey) -> bool {
-        self.peers.contains(key)
+    fn peer(&self, key: &PeerKey) -> Option<u32> {
+        self.peers.get(key).copied()
+    }
+    fn bfd_session(&self, id: u32) -> Option<&BfdSession> {
+        self.bfd_sessions.get(id as usize)
     }
     fn policer(&self, id: u16) -> Option<&Policer> {
         self.policers.get(usize::from(id))
@@ -192,6 +198,9 @@ impl Tables for MemoryTables {
     }
     fn load(&self, word: &Word) -> u64 {
         atomic(word).load(Ordering::Relaxed)
+    }
+    fn store(&self, word: &Word, value: u64) {
+        atomic(word).store(value, Ordering::Relaxed);
     }
     fn exchange(&self, word: &Word, old: u64, new: u64) -> bool {
         atomic(word).compare_exchange(old, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()

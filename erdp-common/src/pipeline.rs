@@ -37,6 +37,8 @@ pub enum Verdict {
     Punt(PuntKind),
     /// It goes to the kernel through the control port of this attachment, its tags popped and otherwise untouched.
     PuntVia(PuntKind, u16),
+    /// It is BFD of this session's peer: [`crate::bfd::receive`] goes on with it.
+    Bfd(u16),
     /// It is from the kernel, by a control port, and leaves through this attachment, its tags pushed and otherwise untouched.
     FromKernel(u16),
     /// It is dropped.
@@ -132,7 +134,7 @@ fn ip<F: Family, P: Packet, T: Tables>(
         datagram.forget(tables);
     }
     if let Some(ends_here) = local::ip::<F, T>(&datagram, trail.attachment, attachment, tables) {
-        return ends_here.map(Verdict::Punt);
+        return ends_here;
     }
     if link.to_group {
         return Err(DropReason::NotUnicast); // RFC 1812 section 5.3.4

@@ -88,6 +88,12 @@ reasons! {
         ZoneForbidden = 24, "zone-forbidden", "allow the peering in the zone's [[zone-rule]], or take it off the attachment's `peerings` if nobody should try";
         /// Inside a prefix that only a service may carry, and the service has no route (B9).
         EncryptedOnly = 25, "encrypted-only", "the tunnel behind the service has no route for it: look at its session, or take the prefix out of `encrypted-only`";
+        /// BFD whose TTL or hop limit is not 255: it has not come from this wire (RFC 5881 section 5).
+        BfdHopLimit = 26, "bfd-hop-limit", "somebody farther away than the neighbour sends BFD in its name: find where it comes from";
+        /// BFD that the checks of RFC 5880 section 6.8.6 discard, or that has IP options or authentication.
+        BfdMalformed = 27, "bfd-malformed", "a broken sender, or one that authenticates BFD: switch that off on the neighbour";
+        /// BFD for another session than the one that we have with this peer.
+        BfdSession = 28, "bfd-session", "passes when the neighbour has noticed that its session is over; if it stays, two routers have its address";
     }
 }
 
@@ -102,6 +108,8 @@ reasons! {
         Bgp = 2, "bgp", "";
         /// ICMP or ICMPv6 echo request or reply to one of our addresses.
         Echo = 3, "echo", "";
+        /// BFD of a configured peer.
+        Bfd = 4, "bfd", "";
     }
 }
 

@@ -2,9 +2,10 @@
 
 use crate::{
     abi::{
-        Attachment, Bucket, Budget, Group, Meter, NextHop, PeerKey, Policer, Port, QosProfile, Vlan, Word,
+        Attachment, BfdSession, Bucket, Budget, Group, Meter, NextHop, PeerKey, Policer, Port, QosProfile,
+        Vlan, Word,
     },
-    budget,
+    bfd, budget,
     classify::Class,
     family::{Address, Family},
     fib, group,
@@ -65,6 +66,14 @@ pub trait Tables {
     {
         group::other_member(hash, group, self)
     }
+    /// [`bfd::judge`] of these tables.
+    #[inline(always)]
+    fn judge_bfd(&self, session: u32) -> bool
+    where
+        Self: Sized,
+    {
+        bfd::judge(session, self)
+    }
     /// What a route leads to.
     fn group(&self, id: u32) -> Option<&Group>;
     /// Whether both directions of a flow are to hash alike; the same for as long as the program is loaded.
@@ -73,8 +82,10 @@ pub trait Tables {
     fn next_hop(&self, id: u16) -> Option<&NextHop>;
     /// Whether a link is alive: the one word that a failover writes.
     fn link_is_alive(&self, link: u16) -> bool;
-    /// Whether a configured BGP peer may speak from this address on this attachment.
-    fn is_peer(&self, key: &PeerKey) -> bool;
+    /// The BFD session of a configured BGP peer that may speak from this address on this attachment; 0: it has none.
+    fn peer(&self, key: &PeerKey) -> Option<u32>;
+    /// A BFD session.
+    fn bfd_session(&self, id: u32) -> Option<&BfdSession>;
     /// What a circuit is limited to.
     fn policer(&self, id: u16) -> Option<&Policer>;
     /// The state of a policer.
@@ -101,6 +112,8 @@ pub trait Tables {
     fn fib_word(&self, line: &fib::Line, index: u32) -> Option<u64> {
         Some(self.load(line.get(index as usize)?))
     }
+    /// An atomic store.
+    fn store(&self, word: &Word, value: u64);
     /// An atomic compare-exchange; the answer is whether it has happened.
     fn exchange(&self, word: &Word, old: u64, new: u64) -> bool;
 }

@@ -6,7 +6,7 @@
 //! IPv4 packet needs stays inline. Arguments and results are plain numbers: pointers would need types that the verifier knows.
 
 use erdp_common::{
-    budget,
+    bfd, budget,
     classify::Class,
     family::{Address, Family, V4, V6},
     fib, group,
@@ -89,4 +89,16 @@ pub fn other_member(hash: u32, group: u32) -> u32 {
 #[inline(never)]
 extern "C" fn erdp_other_member(hash: u32, group: u32) -> u32 {
     group::other_member(hash, group, &Maps)
+}
+
+/// See [`erdp_common::tables::Tables::judge_bfd`].
+#[inline(always)]
+pub fn judge_bfd(session: u32) -> bool {
+    erdp_judge_bfd(session) != 0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn erdp_judge_bfd(session: u32) -> u32 {
+    u32::from(bfd::judge(session, &Maps))
 }

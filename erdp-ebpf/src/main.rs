@@ -26,7 +26,7 @@ use aya_log_ebpf::info;
 use erdp_common::{
     abi::{Errand, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, control_slot},
     account::{account, originated},
-    answer,
+    answer, bfd,
     packet::Packet as _,
     pipeline::{self, Trail, Verdict},
     reason::DropReason,
@@ -58,6 +58,9 @@ pub fn erdp(ctx: XdpContext) -> u32 {
     };
     let trail = black_box(&mut trail);
     let verdict = pipeline::process(&mut frame, ctx.ingress_ifindex() as u32, &Maps, trail);
+    if let Verdict::Bfd(session) = verdict {
+        maps::send_bfd(&ctx, u32::from(session));
+    }
     if trail.is_question {
         answer(&mut frame, verdict, trail);
         return action(verdict);
@@ -88,6 +91,30 @@ pub fn erdp_dropped(ctx: XdpContext) -> u32 {
         originated(attachment, &frame, counters);
     }
     maps::redirect(attachment)
+}
+
+/// BFD of a configured peer, by a tail call: it is noted in its session, and handed to the kernel or answered. This program counts the
+/// frame in all its slots, and answers questions about it, as the router does for all others.
+#[xdp]
+pub fn erdp_bfd(ctx: XdpContext) -> u32 {
+    let Some(errand) = maps::errand() else {
+        return xdp_action::XDP_DROP;
+    };
+    let mut frame = Frame::new(&ctx);
+    let len = frame.len() as u64;
+    let mut trail = Trail { is_question: frame.is_question(), ..Trail::default() };
+    let verdict = bfd::receive(&mut frame, ctx.ingress_ifindex() as u32, errand.group, &Maps, &mut trail);
+    if trail.is_question {
+        answer(&mut frame, verdict, &trail);
+        return action(verdict);
+    }
+    if let Some(counters) = maps::counters() {
+        account(verdict, &trail, len, &frame, counters);
+    }
+    if let Verdict::Drop(reason) = verdict {
+        dropped(&ctx, reason, &trail);
+    }
+    action(verdict)
 }
 
 /// Tells the operator: by a sample, and by the log where that is on.
@@ -124,7 +151,8 @@ fn action(verdict: Verdict) -> u32 {
         Verdict::Transmit(attachment) | Verdict::FromKernel(attachment) => maps::redirect(attachment),
         Verdict::PuntVia(_, attachment) => maps::redirect(control_slot(attachment)),
         Verdict::Punt(_) => xdp_action::XDP_PASS,
-        Verdict::Drop(_) => xdp_action::XDP_DROP,
+        // There is no program for BFD: counted as dropped.
+        Verdict::Bfd(_) | Verdict::Drop(_) => xdp_action::XDP_DROP,
     }
 }
 
@@ -143,6 +171,7 @@ fn answer(frame: &mut Frame<'_>, verdict: Verdict, trail: &Trail) {
     let (verdict, reason) = match verdict {
         Verdict::Transmit(_) | Verdict::FromKernel(_) => (VERDICT_TRANSMIT, 0),
         Verdict::Punt(kind) | Verdict::PuntVia(kind, _) => (VERDICT_PUNT, kind as u8),
+        Verdict::Bfd(_) => (VERDICT_DROP, DropReason::BrokenReference as u8),
         Verdict::Drop(reason) => (VERDICT_DROP, reason as u8),
     };
     if let Some(trace) = frame.metadata::<Trace>() {

@@ -14,10 +14,10 @@ use aya_ebpf::{
 };
 use erdp_common::{
     abi::{
-        Attachment, Bucket, Budget, CpuCounters, DropSample, Errand, Group, MAX_ATTACHMENTS, MAX_GROUPS,
-        MAX_IFINDEX, MAX_LINKS, MAX_NEXT_HOPS, MAX_PEERS, MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter,
-        NeighbourWanted, NextHop, PeerKey, Policer, Port, QosProfile, SAMPLE_SLOTS, SAMPLE_WINDOW_BITS,
-        SampleBudget, TX_SLOTS, Vlan, Word, counter,
+        Attachment, BfdSession, Bucket, Budget, CpuCounters, DropSample, Errand, Group, MAX_ATTACHMENTS,
+        MAX_BFD_SESSIONS, MAX_GROUPS, MAX_IFINDEX, MAX_LINKS, MAX_NEXT_HOPS, MAX_PEERS, MAX_POLICERS,
+        MAX_PROFILES, MAX_VLAN_BLOCKS, Meter, NeighbourWanted, NextHop, PEER_BFD_SHIFT, PeerKey, Policer,
+        Port, QosProfile, SAMPLE_SLOTS, SAMPLE_WINDOW_BITS, SampleBudget, TX_SLOTS, Vlan, Word, counter,
     },
     budget,
     classify::Class,
@@ -62,6 +62,12 @@ static BUCKETS: Array<Bucket> = Array::with_max_entries(MAX_POLICERS, 0);
 static BUDGETS: Array<Budget> = Array::with_max_entries(budget::SLOTS, 0);
 #[map]
 static BUDGET_WORDS: Array<Word> = Array::with_max_entries(budget::SLOTS, 0);
+/// BFD sessions; the controller writes them through `mmap`.
+#[map]
+static BFD_SESSIONS: Array<BfdSession> = Array::with_max_entries(MAX_BFD_SESSIONS, MMAPABLE);
+/// The program for BFD, at 0.
+#[map]
+static BFD: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// What the program for dropped packets is told by the router, on this CPU.
 #[map]
 static ERRAND: PerCpuArray<Errand> = PerCpuArray::with_max_entries(1, 0);
@@ -154,9 +160,17 @@ impl Tables for Maps {
         LINKS.get(u32::from(link)).is_some_and(|word| unsafe { read_volatile(word) } != 0)
     }
     #[inline(always)]
-    fn is_peer(&self, key: &PeerKey) -> bool {
-        // SAFETY: the value is not dereferenced.
-        unsafe { PEERS.get(*key) }.is_some()
+    fn peer(&self, key: &PeerKey) -> Option<u32> {
+        // SAFETY: a number, which is copied at once; the controller writes it whole.
+        unsafe { PEERS.get(*key) }.map(|value| value >> PEER_BFD_SHIFT)
+    }
+    #[inline(always)]
+    fn bfd_session(&self, id: u32) -> Option<&BfdSession> {
+        BFD_SESSIONS.get(id)
+    }
+    #[inline(always)]
+    fn judge_bfd(&self, session: u32) -> bool {
+        functions::judge_bfd(session)
     }
     #[inline(always)]
     fn policer(&self, id: u16) -> Option<&Policer> {
@@ -250,6 +264,11 @@ impl Tables for Maps {
         Some(self.load(unsafe { line.get_unchecked(index) }))
     }
     #[inline(always)]
+    fn store(&self, word: &Word, value: u64) {
+        // SAFETY: a map value; aligned 64-bit stores are atomic where BPF runs.
+        unsafe { word.as_ptr().write_volatile(value) }
+    }
+    #[inline(always)]
     fn exchange(&self, word: &Word, old: u64, new: u64) -> bool {
         // SAFETY: a map value, aligned; BPF_CMPXCHG (Linux 5.12).
         unsafe {
@@ -294,6 +313,17 @@ pub fn send_errand(ctx: &XdpContext, errand: Errand) {
         unsafe { *slot = errand };
         // SAFETY: nothing here needs to be dropped.
         unsafe { DROPPED.tail_call(ctx, 0) };
+    }
+}
+
+/// Calls the program for BFD with a session; comes back only when there is none.
+#[inline(always)]
+pub fn send_bfd(ctx: &XdpContext, session: u32) {
+    if let Some(slot) = ERRAND.get_ptr_mut(0) {
+        // SAFETY: a value of a per-CPU map: the programs of this CPU run one after the other.
+        unsafe { (&raw mut (*slot).group).write_volatile(session) };
+        // SAFETY: nothing here needs to be dropped.
+        unsafe { BFD.tail_call(ctx, 0) };
     }
 }
 

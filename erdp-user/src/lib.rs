@@ -5,6 +5,8 @@ pub mod config;
 
 pub mod bgp;
 
+pub mod bfd;
+
 pub mod rib;
 
 pub mod kernel;

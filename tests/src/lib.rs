@@ -4,7 +4,7 @@
 //! other with frames by the million. [`lab`] brings up network namespaces with
 //! real routers, [`edge`] is erdp in the middle of them, [`traffic`] goes through it, [`checks`] says what must hold, and [`run`]
 //! is all of it in order. [`small`] is a lab with one circuit for tests of
-//! the daemon. [`bench`] measures and judges nothing; [`budget`] is how much work the kernel's verifier may have with
+//! the daemon. [`failover`] is a lab whose wires can be cut silently. [`bench`] measures and judges nothing; [`budget`] is how much work the kernel's verifier may have with
 //! the programs.
 
 pub mod bench;
@@ -12,6 +12,7 @@ pub mod budget;
 pub mod checks;
 pub mod differential;
 pub mod edge;
+pub mod failover;
 pub mod lab;
 pub mod packets;
 pub mod run;

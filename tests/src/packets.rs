@@ -9,7 +9,7 @@ mod page;
 mod rows;
 mod stand;
 
-pub use edge::{Edge, Ports, forward, neighbour_mac, our_mac};
+pub use edge::{Edge, Ports, discriminator, forward, neighbour_mac, our_mac};
 pub use frames::{Build, Tagging, ipv4_of};
 pub use page::page;
 pub use rows::{Expect, Row, rows, subjects};

@@ -34,6 +34,9 @@ pub enum Verb {
     /// The whole Internet's table by BGP to the last entry in the maps, beside BIRD and FRR to the last route in the kernel: time and
     /// memory; Azure's limits with sixteen peers; 100,000 flapping routes a second; --quick: one round, ten seconds of flaps
     Bgp(Options),
+    /// Traffic lost when a link fails, with its carrier or silently, with and without a controller, beside FRR and the kernel's
+    /// forwarding; --quick: three runs of each and ten routes
+    Failover(Options),
 }
 
 /// How to measure.
@@ -54,6 +57,7 @@ pub fn run(verb: &Verb) -> Result<ExitCode> {
         Verb::Live(options) => ("live", options, None),
         Verb::Policer(options) => ("policer", options, None),
         Verb::Bgp(options) => ("bgp", options, None),
+        Verb::Failover(options) => ("failover", options, None),
     };
     if !is_root() {
         bail!(

@@ -307,6 +307,10 @@ pub enum PeerCommand {
     Hurry,
     /// Ask the peer for all its routes of a family again; nothing happens if it cannot.
     RequestRefresh(Family),
+    /// BFD says that the way to the peer is dead: end with Cease/10 (RFC 9384) and come back.
+    PathDown,
+    /// Neither dial nor accept until told otherwise: BFD is to be up first (RFC 5882 section 4.1).
+    Hold(bool),
     /// End the session with Cease/4 and this text, and connect again.
     Reset {
         /// Shown to the peer's operator (RFC 9003); may be empty.

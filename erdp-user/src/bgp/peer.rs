@@ -461,6 +461,9 @@ impl Driver {
                 self.session.handle_overflow(now, family, limit, wait);
             }
             Some(PeerCommand::Reset { text }) => self.session.handle_reset(now, &text),
+            Some(PeerCommand::PathDown) => self.session.handle_path_down(now),
+            Some(PeerCommand::Hold(true)) => self.session.handle_stop(now, super::Cease::BfdDown, ""),
+            Some(PeerCommand::Hold(false)) => self.session.handle_start(now),
             Some(PeerCommand::Hurry) => self.session.handle_hurry(now),
             Some(PeerCommand::Stop { cease, text }) => {
                 self.session.handle_stop(now, cease, &text);

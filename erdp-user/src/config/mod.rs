@@ -301,6 +301,8 @@ pub struct Peering {
     pub limits: Limits,
     /// Whether the customer may advertise a default route, which pulls all of Azure's traffic (requirement D5).
     pub forced_tunnel: bool,
+    /// BFD with both MSEEs (requirement B5).
+    pub bfd: Option<Bfd>,
     /// IPv4 subnets of the two links; a peering has at least one family.
     pub ipv4: Option<LinkPair>,
     /// IPv6 subnets of the two links.
@@ -315,6 +317,19 @@ impl Peering {
             LinkRole::Secondary => pair.secondary,
         })
     }
+}
+
+/// BFD with a peer (RFC 5880).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Bfd {
+    /// How often we would like to send and can receive, in microseconds.
+    pub interval_us: u32,
+    /// The peer's detection time is so many intervals.
+    pub multiplier: u8,
+    /// BGP waits for it (RFC 5882 section 4.1).
+    pub strict: bool,
+    /// How long the packet path answers for an absent controller, in seconds; 0: not at all.
+    pub absence_s: u32,
 }
 
 /// The two subnets of one family (requirement E2: the first is the primary link's).
@@ -382,6 +397,8 @@ pub struct CePeer {
     pub passive: bool,
     /// More about the session.
     pub options: SessionOptions,
+    /// BFD with it.
+    pub bfd: Option<Bfd>,
     /// The families exchanged on the session, at least one; each has an address of ours to be the next hop.
     pub families: Vec<Family>,
 }

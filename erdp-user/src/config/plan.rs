@@ -9,7 +9,7 @@ use std::num::NonZero;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Circuit, Config, Link, PeeringKind, SessionOptions, Tags};
+use super::{Bfd, Circuit, Config, Link, PeeringKind, SessionOptions, Tags};
 use crate::bgp::{Family, PORT, PeerConfig, PeerId};
 
 /// Index of a routing domain in [`Config::domains`].
@@ -148,6 +148,8 @@ pub struct Peer {
     pub session: PeerConfig,
     /// What its routes are worth, and how many there may be.
     pub options: SessionOptions,
+    /// BFD with it.
+    pub bfd: Option<Bfd>,
 }
 
 /// The domains of some circuits in the order of their identifiers.
@@ -227,10 +229,31 @@ impl Config {
             for (mut session, options) in sessions {
                 session.id = PeerId(next_id(&list));
                 let name = format!("{} {}", attachment.name, session.remote);
-                list.push(Peer { name, attachment: attachment.id, side: attachment.side, session, options });
+                let bfd = self.bfd(&attachment, session.remote);
+                list.push(Peer {
+                    name,
+                    attachment: attachment.id,
+                    side: attachment.side,
+                    session,
+                    options,
+                    bfd,
+                });
             }
         }
         list
+    }
+
+    /// BFD with a peer on an attachment: as its peering has it, or as it has itself.
+    fn bfd(&self, attachment: &Attachment, remote: IpAddr) -> Option<Bfd> {
+        if attachment.side.is_msee() {
+            let domain = attachment.domains.first().map(|id| usize::from(id.0))?;
+            let (circuit, kind) = domains_of(&self.circuits).nth(domain)?;
+            return circuit.peering(kind)?.bfd;
+        }
+        let on_it =
+            |ce: &&super::CeAttachment| ce.interface == attachment.interface && ce.tags == attachment.tags;
+        let mut peers = self.attachments.iter().filter(on_it).flat_map(|ce| ce.peers.iter());
+        peers.find(|peer| peer.address == remote)?.bfd
     }
 
     /// Every subnet of our links and attachments, those of links on the other box included.

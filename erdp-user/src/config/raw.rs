@@ -104,6 +104,18 @@ pub(super) struct RawPeering {
     pub longest_ipv6: Option<Spanned<i64>>,
     #[serde(default)]
     pub forced_tunnel: bool,
+    pub bfd: Option<Spanned<RawBfd>>,
+}
+
+/// BFD with the peers of a peering, or with one router.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawBfd {
+    pub interval: Option<Spanned<String>>,
+    pub multiplier: Option<Spanned<i64>>,
+    #[serde(default)]
+    pub strict: bool,
+    pub absence: Option<Spanned<String>>,
 }
 
 /// One subnet to be halved, or the two halves.
@@ -138,6 +150,7 @@ pub(super) struct RawPeer {
     pub address: Spanned<String>,
     pub asn: Spanned<i64>,
     pub families: Option<Spanned<Vec<Spanned<String>>>>,
+    pub bfd: Option<Spanned<RawBfd>>,
     pub md5: Option<Spanned<String>>,
     pub md5_file: Option<Spanned<String>>,
     pub hold: Option<Spanned<i64>>,

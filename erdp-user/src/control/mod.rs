@@ -110,6 +110,8 @@ pub enum Topic {
     Refused,
     /// Interfaces and circuits: carrier, SLA validity.
     Links,
+    /// BFD sessions, and what they say about their next hops.
+    Bfd,
     /// The packet path's counters.
     Counters,
     /// What each circuit's policers let through, by class; bytes are IP bytes.

@@ -24,6 +24,7 @@ impl Controller {
             Request::Show(Topic::Routes) => Ok(self.show_routes()),
             Request::Show(Topic::Refused) => Ok(self.show_refused()),
             Request::Show(Topic::Links) => Ok(self.show_links()),
+            Request::Show(Topic::Bfd) => Ok(self.show_bfd()),
             Request::Show(Topic::Counters) => self.show_counters(),
             Request::Show(Topic::Policers) => {
                 Ok(super::limits::show(&self.config, |policer, class| self.dataplane.policed(policer, class)))
@@ -53,6 +54,7 @@ impl Controller {
                     Side::Service => "service",
                 },
                 "state": status.state,
+                "bfd": self.bfd_state(peer.session.id),
                 "received": counts.received,
                 "refused": counts.refused,
                 "advertised": counts.advertised,

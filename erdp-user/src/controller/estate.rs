@@ -8,7 +8,7 @@ use std::{
 
 use erdp_common::abi::PeerKey;
 
-use super::{Controller, fib_id, inherit::Inherited, start::peer_key};
+use super::{Controller, inherit::Inherited, start::peer_key};
 use crate::{
     config::Config,
     dataplane::{
@@ -130,7 +130,6 @@ impl Controller {
     /// Notes for whoever comes after us whether a session is up.
     pub(super) fn note_session(&mut self, peer: crate::bgp::PeerId, is_up: bool) {
         if let Some(key) = self.peers.get(usize::from(peer.0)).map(peer_key) {
-            debug_assert!(key.attachment >= u32::from(fib_id(crate::config::AttachmentId(0)).0));
             self.log_failure(|it| it.dataplane.note_session(key, is_up));
         }
     }

@@ -17,6 +17,7 @@
 //! The loop waits for a peer: updates for a slow one stay in the RIB until its driver takes more.
 
 mod answers;
+mod bfd;
 mod change;
 mod configure;
 mod control_ports;
@@ -90,6 +91,7 @@ pub struct Controller {
     inherited: Option<inherit::Inherited>,
     wanted: BTreeSet<(AttachmentId, IpAddr)>,
     drops: drops::Drops,
+    bfd: bfd::Sessions,
     telemetry: telemetry::Telemetry,
     supervisor: supervisor::Supervisor,
     started: Instant,
@@ -123,6 +125,7 @@ pub struct Inputs {
     drop_samples: AsyncFd<RingBuf<MapData>>,
     successors: mpsc::Receiver<Successor>,
     control: Option<JoinHandle<()>>,
+    bfd: mpsc::Receiver<crate::bfd::thread::Event>,
 }
 
 impl Inputs {
@@ -155,6 +158,7 @@ impl Controller {
                     self.on_kernel(event).await;
                     take_waiting(&mut inputs.kernel, async |event| self.on_kernel(event).await).await;
                 }
+                Some(event) = inputs.bfd.recv() => self.on_bfd(event).await,
                 Some(event) = inputs.peers.recv() => {
                     self.on_peer(event);
                     for _ in 0..BATCH_MAX {
@@ -314,6 +318,7 @@ impl Controller {
                 self.outboxes[usize::from(peer.0)] = Outbox { session: facts.session, ..Outbox::default() };
                 self.rib.peer_up(peer, &facts);
                 self.note_session(peer, true);
+                self.bgp_is_up(peer);
             }
             PeerEvent::Update { peer, update } => self.rib.update(peer, update),
             PeerEvent::Refresh { peer, family } => self.rib.refresh(peer, family),

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    Controller, End, Inputs,
+    Controller, End, Inputs, bfd as controller_bfd,
     control_ports::ControlPorts,
     estate::Estate,
     fib_id,
@@ -28,6 +28,7 @@ use super::{
     limits, policy,
 };
 use crate::{
+    bfd,
     bgp::{Cease, Handed, ListenError, Listener, PORT, PeerConfig, PeerEvent, PeerId, Speaker},
     config::{self, Attachment, Config, ConfigError, Domain, DomainId, PeeringKind, Side, VlanId},
     control::{
@@ -95,6 +96,9 @@ pub enum StartError {
     /// Port 179.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// BFD.
+    #[error(transparent)]
+    Bfd(#[from] bfd::thread::BfdError),
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -261,16 +265,25 @@ async fn serve(
         controller.on_kernel(fact).await;
     }
     let mut sessions = Vec::new();
-    match place {
+    let bfd = match place {
         None => {
             sessions = controller.succeed(&options.control).await?;
             *place = Some(retry(|| Place::take(&options.control)).await?);
+            controller.start_bfd()?
         }
-        Some(_) if controller.dataplane.waits() => controller.wait_for(&expected),
-        Some(_) => controller.attach_ports(options.allow_generic)?,
-    }
+        Some(_) => {
+            let bfd = controller.start_bfd()?;
+            if controller.dataplane.waits() {
+                controller.wait_for(&expected);
+            } else {
+                controller.attach_ports(options.allow_generic)?;
+            }
+            bfd
+        }
+    };
     let (events, peer_events) = mpsc::channel(1_024);
     controller.start_sessions(events, sessions).await?;
+    controller.hold_strict_sessions().await;
     let (asked_in, asked) = mpsc::channel(32);
     let metrics = match (metrics, metrics_address) {
         // The process before us has only now let go of it.
@@ -293,6 +306,7 @@ async fn serve(
         drop_samples,
         successors,
         control,
+        bfd,
     };
     let reloading = async || reload(&options.config, &asked_in).await;
     if controller.run(&mut inputs, stop.wait(reloading)).await == End::HandedOver {
@@ -300,6 +314,7 @@ async fn serve(
     }
     tracing::info!("stopping");
     controller.supervisor.stopping();
+    controller.bfd.stop(true);
     if let Some(speaker) = controller.speaker.take() {
         speaker.stop(Cease::AdministrativeShutdown, "erdp is stopped by its operator").await;
     }
@@ -381,6 +396,7 @@ impl Controller {
             inherited: None,
             wanted: Default::default(),
             drops: Default::default(),
+            bfd: Default::default(),
             telemetry: Default::default(),
             vacant: Default::default(),
             history: Default::default(),
@@ -407,6 +423,17 @@ impl Controller {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The records before any port is attached: a next hop with BFD is never judged by an empty one. The answer is where changes
+    /// come from.
+    fn start_bfd(&mut self) -> Result<mpsc::Receiver<bfd::thread::Event>, StartError> {
+        let (events, changes) = mpsc::channel(controller_bfd::EVENTS_MAX);
+        let sessions =
+            controller_bfd::sessions(&self.config, &self.peers, (self.dataplane.clock() >> 16) as u32);
+        self.announce_bfd(&sessions)?;
+        self.bfd.start(sessions, self.dataplane.bfd_sessions(), events)?;
+        Ok(changes)
     }
 
     /// Port 179 first: a busy one stops the start before any peer hears of us. Sessions that were handed over go on.
@@ -535,7 +562,7 @@ pub(super) fn peer_key(peer: &config::Peer) -> PeerKey {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => address.octets(),
     };
-    PeerKey { attachment: u32::from(fib_id(peer.attachment).0), address }
+    PeerKey { attachment: u64::from(fib_id(peer.attachment).0), address }
 }
 
 /// Adds our addresses where they are not yet; the answer is what was added, by us or by an edge `before` us.

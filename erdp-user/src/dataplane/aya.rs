@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, HashMap as StdHashMap},
     io,
     os::fd::AsRawFd,
+    sync::Arc,
 };
 
 mod pinned;
@@ -33,7 +34,10 @@ pub use self::{
     readback::Repaired,
 };
 use super::{
-    Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally, mapped::MappedLines, pins::Pins,
+    Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally,
+    mapped::MappedLines,
+    pins::Pins,
+    sessions::{self, MappedSessions},
 };
 
 static OBJECT: &[u8] = ::aya::include_bytes_aligned!(env!("ERDP_BPF_OBJECT"));
@@ -89,6 +93,8 @@ unsafe impl Pod for Raw<CpuCounters> {}
 const ROUTER: &str = "erdp";
 /// The program for dropped packets, reached by a tail call.
 const DROPPED: &str = "erdp_dropped";
+/// The program for BFD, reached likewise.
+const BFD: &str = "erdp_bfd";
 
 /// How the program is loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -143,7 +149,8 @@ pub struct AyaDataplane {
     wanted: Option<RingBuf<MapData>>,
     drop_samples: Option<RingBuf<MapData>>,
     store: Option<MappedLines>,
-    _dropped: ProgramArray<MapData>,
+    bfd_sessions: Arc<MappedSessions>,
+    _called: [ProgramArray<MapData>; 2],
     attached: StdHashMap<String, XdpLinkId>,
     ebpf: Ebpf,
     losses_counted: bool,
@@ -193,11 +200,12 @@ impl AyaDataplane {
             .override_global("CLOCK_IS_VIRTUAL", &clock_is_virtual, true)
             .load(object)
             .map_err(|error| DataplaneError::Load(chain(&error)))?;
-        for program in [ROUTER, DROPPED] {
+        for program in [ROUTER, DROPPED, BFD] {
             xdp(&mut ebpf, program)?.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
         }
         pinned.iter().try_for_each(|pinned| pinned.pin_maps(&ebpf))?;
-        let dropped = dropped(&mut ebpf)?;
+        let called = [called(&mut ebpf, "DROPPED", DROPPED)?, called(&mut ebpf, "BFD", BFD)?];
+        let bfd_sessions = Arc::new(map_sessions(&mut ebpf)?);
         load_losses(&mut ebpf)?;
         let losses_counted = pinned.is_some() || attach_losses(&mut ebpf, None)?;
         let store = map_lines(&mut ebpf, fib_lines)?;
@@ -220,7 +228,8 @@ impl AyaDataplane {
             wanted: Some(typed(&mut ebpf, "NEIGHBOURS_WANTED")?),
             drop_samples: Some(typed(&mut ebpf, "DROP_SAMPLES")?),
             store: Some(store),
-            _dropped: dropped,
+            bfd_sessions,
+            _called: called,
             attached: StdHashMap::new(),
             ebpf,
             losses_counted,
@@ -249,6 +258,11 @@ impl AyaDataplane {
     /// The next sample of a dropped frame, unless the ring has been handed out.
     pub fn next_drop_sample(&mut self) -> Option<DropSample> {
         self.drop_samples.as_mut()?.next().and_then(|item| drop_sample(&item))
+    }
+
+    /// The BFD sessions' records, shared with the packet path.
+    pub fn bfd_sessions(&self) -> Arc<MappedSessions> {
+        Arc::clone(&self.bfd_sessions)
     }
 
     /// Passes the program's log (aya-log) on to `log`, for as long as the runtime lives.
@@ -391,6 +405,11 @@ impl AyaDataplane {
     /// One record into its map.
     fn put(&mut self, record: &Record) -> Result<(), DataplaneError> {
         let (map, result) = match record {
+            Record::BfdSession(id, words) => {
+                let record = self.bfd_sessions.record(*id).words();
+                record.iter().zip(words).for_each(|(word, value)| sessions::store(word, *value));
+                return Ok(());
+            }
             Record::Port(ifindex, port) => ("PORTS", self.ports.set(*ifindex, Raw(*port), 0)),
             Record::Vlan(block, vid, vlan) => {
                 ("VLANS", self.vlans.set(u32::from(*block) * 4096 + u32::from(*vid), Raw(*vlan), 0))
@@ -413,6 +432,10 @@ impl AyaDataplane {
             Record::Bucket(id, words) => ("BUCKETS", self.buckets.set(u32::from(*id), *words, 0)),
             Record::Profile(id, record) => ("PROFILES", self.profiles.set(u32::from(*id), Raw(*record), 0)),
             Record::Peer(key, true) => ("PEERS", self.peers.insert(Raw(*key), pinned::PEER_KNOWN, 0)),
+            Record::BfdPeer(key, session) => (
+                "PEERS",
+                self.peers.insert(Raw(*key), pinned::PEER_KNOWN | session << abi::PEER_BFD_SHIFT, 0),
+            ),
             Record::Peer(key, false) => ("PEERS", gone_is_fine(self.peers.remove(&Raw(*key)))),
         };
         result.map_err(|error| DataplaneError::Map { map, reason: chain(&error) })
@@ -575,12 +598,23 @@ fn map_lines(ebpf: &mut Ebpf, lines: u32) -> Result<MappedLines, DataplaneError>
     MappedLines::new(fd, lines).map_err(|error: io::Error| map(format!("mmap: {error}")))
 }
 
-/// Puts the program for dropped packets where the router finds it. The map is to live as long as the programs.
-fn dropped(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, DataplaneError> {
-    let mut programs: ProgramArray<MapData> = typed(ebpf, "DROPPED")?;
-    let fd = xdp(ebpf, DROPPED)?.fd().map_err(|error| DataplaneError::Load(chain(&error)))?;
-    let put = programs.set(0, fd, 0);
-    put.map_err(|error| DataplaneError::Map { map: "DROPPED", reason: chain(&error) })?;
+fn map_sessions(ebpf: &mut Ebpf) -> Result<MappedSessions, DataplaneError> {
+    let Some(Map::Array(data)) = ebpf.map("BFD_SESSIONS") else {
+        return Err(missing("BFD_SESSIONS"));
+    };
+    MappedSessions::new(std::os::fd::AsFd::as_fd(data.fd()))
+        .map_err(|error| DataplaneError::Map { map: "BFD_SESSIONS", reason: format!("mmap: {error}") })
+}
+
+/// Puts a program where the router's tail call finds it. The map is to live as long as the programs.
+fn called(
+    ebpf: &mut Ebpf,
+    map: &'static str,
+    program: &str,
+) -> Result<ProgramArray<MapData>, DataplaneError> {
+    let mut programs: ProgramArray<MapData> = typed(ebpf, map)?;
+    let fd = xdp(ebpf, program)?.fd().map_err(|error| DataplaneError::Load(chain(&error)))?;
+    programs.set(0, fd, 0).map_err(|error| DataplaneError::Map { map, reason: chain(&error) })?;
     Ok(programs)
 }
 

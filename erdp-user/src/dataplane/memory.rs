@@ -5,17 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use erdp_common::{
     abi::{
-        Bucket, CpuCounters, Errand, NeighbourWanted, TRACE_ANSWERED, Trace, VERDICT_DROP, VERDICT_PUNT,
-        VERDICT_TRANSMIT,
+        BFD_SESSION_WORDS, Bucket, CpuCounters, Errand, NeighbourWanted, TRACE_ANSWERED, Trace, VERDICT_DROP,
+        VERDICT_PUNT, VERDICT_TRANSMIT,
     },
     account::{account, originated},
     answer::answer,
-    budget,
+    bfd, budget,
     classify::Class,
     fib::build::Store,
     memory::{Frame, MemoryTables},
     packet::Packet as _,
     pipeline::{Trail, Verdict, process},
+    reason::DropReason,
     tables::Tables as _,
 };
 
@@ -60,6 +61,13 @@ impl MemoryDataplane {
         })
     }
 
+    /// The words of a BFD session's record.
+    pub fn bfd_session(&self, id: u16) -> [u64; BFD_SESSION_WORDS] {
+        self.with_tables(|tables| {
+            std::array::from_fn(|at| tables.load(&tables.bfd_sessions[usize::from(id)].words()[at]))
+        })
+    }
+
     /// A policer's packets and IP bytes of a class, by passage.
     pub fn policed(&self, id: u16, class: Class) -> [Tally; 4] {
         self.with_tables(|tables| {
@@ -75,6 +83,7 @@ impl MemoryDataplane {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let (verdict, answered) = self.with_tables(|tables| {
             let verdict = process(&mut frame, ifindex, tables, &mut trail);
+            let verdict = bfd::finish(&mut frame, ifindex, verdict, tables, &mut trail);
             account(verdict, &trail, came, &frame, &mut counts);
             let answered = match verdict {
                 Verdict::Drop(reason) => {
@@ -128,7 +137,12 @@ impl Dataplane for MemoryDataplane {
                 }
             }
             Record::Profile(id, record) => tables.profiles[usize::from(*id)] = *record,
-            Record::Peer(key, true) => drop(tables.peers.insert(*key)),
+            Record::Peer(key, true) => drop(tables.peers.insert(*key, 0)),
+            Record::BfdPeer(key, session) => drop(tables.peers.insert(*key, *session)),
+            Record::BfdSession(id, words) => {
+                let record = tables.bfd_sessions[usize::from(*id)].words();
+                record.iter().zip(words).for_each(|(word, value)| tables.store(word, *value));
+            }
             Record::Peer(key, false) => drop(tables.peers.remove(key)),
         });
         Ok(())
@@ -147,10 +161,14 @@ impl Dataplane for MemoryDataplane {
     fn ask(&self, ifindex: u32, frame: &[u8]) -> Result<Answer, DataplaneError> {
         let mut frame = Frame::new(frame);
         let mut trail = Trail { is_question: true, ..Trail::default() };
-        let verdict = self.with_tables(|tables| process(&mut frame, ifindex, tables, &mut trail));
+        let verdict = self.with_tables(|tables| {
+            let verdict = process(&mut frame, ifindex, tables, &mut trail);
+            bfd::finish(&mut frame, ifindex, verdict, tables, &mut trail)
+        });
         let (verdict, reason) = match verdict {
             Verdict::Transmit(_) | Verdict::FromKernel(_) => (VERDICT_TRANSMIT, 0),
             Verdict::Punt(kind) | Verdict::PuntVia(kind, _) => (VERDICT_PUNT, kind as u8),
+            Verdict::Bfd(_) => (VERDICT_DROP, DropReason::BrokenReference as u8),
             Verdict::Drop(reason) => (VERDICT_DROP, reason as u8),
         };
         let Trail { attachment, group, next_hop, .. } = trail;

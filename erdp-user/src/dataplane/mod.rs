@@ -4,7 +4,7 @@
 //! on the host for tests. Both hold the same records (`erdp_common::abi`). A route's way ends here; a packet never sees a
 //! dangling reference, because the caller writes next hops before groups before routes and removes in reverse.
 //!
-//! Files: [`aya`] (load, attach, ask, count), [`mapped`] (the trie's blocks through `mmap`), [`question`] (frames for `erdp explain`), [`sample`] (the headers of a
+//! Files: [`aya`] (load, attach, ask, count), [`mapped`] (the trie's blocks through `mmap`), [`sessions`] (BFD's records likewise), [`question`] (frames for `erdp explain`), [`sample`] (the headers of a
 //! dropped frame), [`memory`].
 
 pub mod aya;
@@ -14,13 +14,14 @@ pub mod memory;
 pub mod pins;
 pub mod question;
 pub mod sample;
+pub mod sessions;
 
 use std::collections::BTreeMap;
 
 use erdp_common::{
     abi::{
-        Attachment, Budget, Count, Group, NextHop, PeerKey, Policer, Port, QosProfile, Trace, VERDICT_DROP,
-        VERDICT_PUNT, VERDICT_TRANSMIT, Vlan, counter,
+        Attachment, BFD_SESSION_WORDS, Budget, Count, Group, NextHop, PeerKey, Policer, Port, QosProfile,
+        Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, Vlan, counter,
     },
     fib::build::Store,
     reason::{DropReason, PuntKind},
@@ -54,6 +55,10 @@ pub enum Record {
     Profile(u16, QosProfile),
     /// A BGP peer that may (or may no longer) speak to this router.
     Peer(PeerKey, bool),
+    /// The same of a peer that speaks BFD too, with its session's number.
+    BfdPeer(PeerKey, u32),
+    /// A BFD session's record, word by word: for its beginning. The running session writes through the mapping ([`sessions`]).
+    BfdSession(u16, [u64; BFD_SESSION_WORDS]),
 }
 
 /// What went wrong at the kernel's door.

@@ -140,6 +140,7 @@ pub struct Forwarding {
     next_hops: Ids<NextHopKey>,
     macs: HashMap<NextHopKey, [u8; 6]>,
     link_facts: HashMap<AttachmentId, LinkFacts>,
+    bfd: HashMap<NextHopKey, u16>,
     wishes: Vec<Wish>,
 }
 
@@ -180,6 +181,7 @@ impl Forwarding {
             next_hops: Ids::new(MAX_NEXT_HOPS),
             macs: HashMap::new(),
             link_facts: HashMap::new(),
+            bfd: HashMap::new(),
             wishes: Vec::new(),
         };
         forwarding.write_attachments(dataplane)?;
@@ -274,6 +276,11 @@ impl Forwarding {
             dataplane.write(&Record::Link(link, alive))?;
         }
         Ok(())
+    }
+
+    /// The neighbour is the peer of this BFD session, which judges it from now on; before any route leads to it.
+    pub fn bfd_session(&mut self, key: NextHopKey, session: u16) {
+        self.bfd.insert(key, session);
     }
 
     /// Our own MAC address and MTU on an interface.
@@ -542,6 +549,7 @@ impl Forwarding {
         record.attachment = facts.id.0;
         record.link = self.topology.link_of(facts.ifindex).unwrap_or(0);
         record.mtu = link.mtu;
+        record.bfd = self.bfd.get(&key).copied().unwrap_or_default();
         record.policer = facts.policer_out;
         record.profile = facts.profile;
         if facts.is_msee {

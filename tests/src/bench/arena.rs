@@ -334,7 +334,17 @@ fn next_hop(link: u16, tags: Tags) -> NextHop {
     l2[12..].copy_from_slice(&[0x81, 0, 0, 10, 0x81, 0, 0, 200]);
     let l2_len = if tags == Tags::Two { 20 } else { 12 };
     let flags = NEXT_HOP_RESOLVED | NEXT_HOP_MSEE;
-    NextHop { flags, attachment: link + 1, link, mtu: 1500, l2_len, _pad: 0, policer: 1, profile: 1, l2 }
+    NextHop {
+        flags,
+        attachment: link + 1,
+        link,
+        mtu: 1500,
+        l2_len,
+        policer: 1,
+        profile: 1,
+        l2,
+        ..NextHop::default()
+    }
 }
 
 /// A payload long enough for the driver's template; the lengths in the headers say so.

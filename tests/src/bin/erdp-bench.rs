@@ -4,7 +4,10 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
-use erdp_tests::bench::{self, arena::read_object};
+use erdp_tests::{
+    bench::{self, arena::read_object},
+    failover,
+};
 use serde::Serialize;
 
 /// The packet path against its alternatives, in network namespaces of its own.
@@ -40,6 +43,8 @@ enum What {
         #[arg(long, hide = true)]
         object: Option<PathBuf>,
     },
+    /// Loss when a link fails
+    Failover(Options),
 }
 
 #[derive(Args)]
@@ -71,6 +76,7 @@ fn main() -> Result<()> {
         What::Live(options) => {
             options.write(&bench::live::run(&read_object(&options.object)?, options.quick)?)
         }
+        What::Failover(options) => options.write(&failover::bench::run(options.quick)?),
         What::Policer(options) => {
             options.write(&bench::policer::run(&read_object(&options.object)?, options.quick)?)
         }

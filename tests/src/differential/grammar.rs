@@ -100,7 +100,7 @@ fn other(rng: &mut Rng, id: u8) -> (u16, Vec<u8>) {
 fn address4(rng: &mut Rng, id: u8) -> Ipv4Addr {
     let any = rng.u8(..);
     match rng.u8(..16) {
-        0..=5 => [20, rng.u8(..20), any, rng.u8(..)],
+        0..=5 => [20, rng.u8(..22), any, rng.u8(..)],
         6 => [20, 1, 2, rng.u8(126..132)],
         7..=8 => [198, 18, 64 + any % 64, rng.u8(..)],
         9 => [198, 18, 10, pick(rng, &[2, 3, 77])],
@@ -260,7 +260,7 @@ fn segment(rng: &mut Rng, protocol: u8) -> Vec<u8> {
         1 => set(0, &[pick(rng, &[0, 3, 5, 8, 8, 11])]),
         58 => set(0, &[pick(rng, &[1, 2, 128, 129, 133, 134, 135, 135, 136, 137])]),
         _ => {
-            let port = pick(rng, &[179, 179, 22, 53, 3478, 443]);
+            let port = pick(rng, &[179, 179, 22, 53, 3478, 443, 3784]);
             set(if rng.bool() { 0 } else { 2 }, &u16::to_be_bytes(port));
         }
     }

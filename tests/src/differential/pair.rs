@@ -230,7 +230,7 @@ const XDP_REDIRECT: u32 = 4;
 /// `enum xdp_action` (linux/bpf.h) of a verdict.
 fn xdp_action(verdict: Verdict) -> u32 {
     match verdict {
-        Verdict::Drop(_) => 1,
+        Verdict::Bfd(_) | Verdict::Drop(_) => 1,
         Verdict::Punt(_) => 2,
         Verdict::Transmit(_) | Verdict::PuntVia(..) | Verdict::FromKernel(_) => XDP_REDIRECT,
     }

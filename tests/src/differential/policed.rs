@@ -85,7 +85,7 @@ pub fn police(pair: &mut Pair) -> Result<()> {
             policer,
             profile,
             l2,
-            _pad: 0,
+            ..NextHop::default()
         };
         pair.write(&Record::NextHop(id, next_hop))?;
     }

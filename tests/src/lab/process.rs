@@ -43,6 +43,11 @@ impl Process {
         Ok(Process { name: name.to_owned(), log, guard: Some(guard), child })
     }
 
+    /// What it was started as.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()

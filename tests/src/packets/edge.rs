@@ -11,17 +11,19 @@
 //!
 //! Next hops 8 to 10 leave by attachment 1 as on Microsoft peering: 8 (20.12.0.0/16, 2604::/32) classified by DSCP and ports;
 //! 11 (20.15.0.0/16, 2605::/32) takes packets from public sources only;
+//! 13 to 15 (20.19.0.0/16 to 20.21.0.0/16) have BFD: see `bfd_sessions`; the routers .2 on attachments 1 to 3 speak it;
 //! 9 (20.13.0.0/16) through a policer without room; 10 (20.14.0.0/16) through one that is near its limit and marks.
 
 use anyhow::{Context as _, Result};
-use erdp::dataplane::{Dataplane, Record};
+use erdp::dataplane::{Dataplane, Record, sessions};
 use erdp_common::{
     abi::{
-        ATTACHMENT_CONTROL, ATTACHMENT_ENABLED, ATTACHMENT_MSEE, ATTACHMENT_SERVICE, Attachment,
+        ATTACHMENT_CONTROL, ATTACHMENT_ENABLED, ATTACHMENT_MSEE, ATTACHMENT_SERVICE, Attachment, BfdSession,
         GROUP_BUCKETS, GROUP_DISCARD, GROUP_ENCRYPTED_ONLY, GROUP_FORWARD, GROUP_GLEAN, GROUP_ZONE_FORBIDDEN,
         Group, L2_MAX, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NEXT_HOP_SERVICE, NextHop,
-        PeerKey, Policer, Port, QosProfile, Vlan, control_slot,
+        PeerKey, Policer, Port, QosProfile, Vlan, Word, control_slot,
     },
+    bfd::{self, DEAD, UNJUDGED},
     fib::build::{Fib, Prefix, Store},
     policer::{BurstPolicy, Rates, TIME_FRACTION_BITS},
 };
@@ -134,12 +136,17 @@ impl Edge {
         let peer = |last| {
             let mut address = [0; 16];
             address[10..].copy_from_slice(&[0xff, 0xff, 198, 18, last, 2]);
-            PeerKey { attachment: u32::from(last), address }
+            PeerKey { attachment: u64::from(last), address }
         };
-        dataplane.write(&Record::Peer(peer(1), true))?;
-        dataplane.write(&Record::Peer(peer(2), true))?;
-        dataplane.write(&Record::Peer(peer(3), true))?;
+        dataplane.write(&Record::BfdPeer(peer(1), 1))?;
+        dataplane.write(&Record::BfdPeer(peer(2), 2))?;
+        dataplane.write(&Record::BfdPeer(peer(3), 3))?;
         dataplane.write(&Record::Peer(peer(4), true))?;
+        let mut address = [0; 16];
+        address[..4].copy_from_slice(&[0xfd, 0, 0, 0x18]);
+        address[14..].copy_from_slice(&[1, 1]);
+        dataplane.write(&Record::BfdPeer(PeerKey { attachment: 1, address }, 5))?;
+        bfd_sessions(dataplane)?;
         Ok(())
     }
 
@@ -160,6 +167,9 @@ impl Edge {
             (10, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
             (11, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE | NEXT_HOP_PUBLIC_SOURCES),
             (12, 6, 1500, vec![tagged(6)], NEXT_HOP_RESOLVED | NEXT_HOP_SERVICE),
+            (13, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
+            (14, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
+            (15, 1, 1500, vec![], NEXT_HOP_RESOLVED | NEXT_HOP_MSEE),
         ] {
             let mut l2 = [0; L2_MAX];
             l2[..6].copy_from_slice(&neighbour_mac(id));
@@ -180,7 +190,8 @@ impl Edge {
                     l2,
                     profile: u16::from((8..11).contains(&id)),
                     policer: if id < 11 { u16::saturating_sub(id, 8) } else { 0 },
-                    _pad: 0,
+                    bfd: if id > 12 { id } else { 0 },
+                    ..NextHop::default()
                 },
             ))?;
         }
@@ -202,6 +213,9 @@ impl Edge {
             (14, vec![10]),
             (15, vec![11]),
             (18, vec![12]),
+            (19, vec![13]),
+            (20, vec![13, 14]),
+            (21, vec![15]),
         ] {
             dataplane.write(&Record::Group(id, forward(&members)))?;
         }
@@ -231,6 +245,9 @@ impl Edge {
             ([20, 16, 0, 0], 16, 16),
             ([20, 17, 0, 0], 16, 17),
             ([20, 18, 0, 0], 16, 18),
+            ([20, 19, 0, 0], 16, 19),
+            ([20, 20, 0, 0], 16, 20),
+            ([20, 21, 0, 0], 16, 21),
             ([20, 1, 2, 128], 25, 3),
             ([20, 1, 2, 129], 32, 2),
             ([198, 18, 10, 0], 24, 9),
@@ -259,6 +276,27 @@ impl Edge {
         let table = if v6 { &mut self.table6 } else { &mut self.table4 };
         self.fib.insert(table, prefix, group, 0).map_err(|full| anyhow::anyhow!("{full:?}"))
     }
+}
+
+/// Our discriminator in a BFD session of the edge.
+pub const fn discriminator(session: u16) -> u32 {
+    0x0bfd_0000 + session as u32
+}
+
+/// Sessions 1 to 5 were never up, so they judge nothing whatever they hear. Of the next hops with BFD, 13 is dead, 14 alive for an
+/// hour, and 15 has not been up.
+fn bfd_sessions(dataplane: &mut dyn Dataplane) -> Result<()> {
+    let hour = 3_600_000_000 * bfd::MICROSECOND;
+    let alive = bfd::deadline(dataplane.clock(), hour);
+    for (id, until) in
+        [(1, UNJUDGED), (2, UNJUDGED), (3, UNJUDGED), (5, UNJUDGED), (13, DEAD), (14, alive), (15, UNJUDGED)]
+    {
+        let template_0 = Word::new(u64::from(discriminator(id)));
+        let record = BfdSession { until: Word::new(until), template_0, ..BfdSession::default() };
+        let words = record.words().each_ref().map(sessions::load);
+        dataplane.write(&Record::BfdSession(id, words))?;
+    }
+    Ok(())
 }
 
 /// Profile 1 is Microsoft peering's; policer 1 has no room for 30 s, policer 2 is near its limit and marks.

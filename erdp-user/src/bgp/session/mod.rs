@@ -168,6 +168,12 @@ impl Session {
         self.step(Which::Main, Event::Overflow(notification, wait), now);
     }
 
+    /// BFD says that the way to the peer is dead: end with Cease/10 (RFC 9384) and come back.
+    pub fn handle_path_down(&mut self, now: Moment) {
+        let notification = Notification::cease(Cease::BfdDown, "");
+        self.step(Which::Main, Event::Reset(notification), now);
+    }
+
     /// The way to the peer is said to be open again: any wait ends now.
     pub fn handle_hurry(&mut self, now: Moment) {
         self.backoff.forget();

@@ -12,6 +12,7 @@ use super::super::plan::DomainId;
 use super::super::raw::{RawAttachment, RawPeer};
 use super::super::values::{AsnOf, VlanId, Why, asn};
 use super::super::{CeAttachment, CePeer};
+use super::bfd::bfd;
 use super::service::service;
 use super::session::{Keys, options};
 use super::subnet::interface_address;
@@ -136,6 +137,7 @@ fn ce_peer(
         md5: secret([raw.md5.as_ref(), raw.md5_file.as_ref()], &key, ledger)?,
         passive: raw.passive,
         options: options(&session_keys(raw), &key)?,
+        bfd: bfd(raw.bfd.as_ref(), &key, ledger)?,
         families: families(raw, address, addresses, &key("families"))?,
     })
 }

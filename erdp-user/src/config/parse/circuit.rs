@@ -11,6 +11,7 @@ use super::super::plan::LinkRole;
 use super::super::raw::{RawCircuit, RawLink, RawPeering};
 use super::super::values::{AsnOf, BitsPerSecond, VlanId, Why, asn, is_private_asn, plain_name};
 use super::super::{Circuit, Limits, Link, LinkPair, MICROSOFT_ASN, Peering, PeeringKind, Sku, WhenFull};
+use super::bfd::bfd;
 use super::session::{Keys, limit, options};
 use super::subnet::optional_pair;
 use super::{hold_time, interface_name, optional, secret, tags, value, word};
@@ -182,6 +183,7 @@ fn peering(
         options: options(&session_keys(raw), &key)?,
         limits: limits(raw, kind, &key)?,
         forced_tunnel: raw.forced_tunnel,
+        bfd: bfd(raw.bfd.as_ref(), &key, ledger)?,
         ipv4,
         ipv6,
     })

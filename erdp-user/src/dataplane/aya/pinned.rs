@@ -21,8 +21,8 @@ use ::aya::{
     maps::{Array, Map, MapData, PerCpuArray},
 };
 use erdp_common::abi::{
-    self, ABI_VERSION, CpuCounters, DropSample, MAX_LINKS, MAX_PEERS, MAX_POLICERS, Meter, PeerKey,
-    SAMPLE_SLOTS, SampleBudget, counter,
+    self, ABI_VERSION, CpuCounters, DropSample, MAX_BFD_SESSIONS, MAX_LINKS, MAX_PEERS, MAX_POLICERS, Meter,
+    PEER_BFD_SHIFT, PeerKey, SAMPLE_SLOTS, SampleBudget, counter,
 };
 use erdp_common::budget;
 
@@ -35,7 +35,8 @@ use crate::dataplane::{
 };
 
 /// Maps of state, with the size of their values and how many there are; the rings have no values and a size of their own.
-const STATE: [(&str, usize, u32); 9] = [
+const STATE: [(&str, usize, u32); 10] = [
+    ("BFD_SESSIONS", size_of::<abi::BfdSession>(), MAX_BFD_SESSIONS),
     ("COUNTERS", size_of::<CpuCounters>(), 1),
     ("METERS", size_of::<Meter>(), counter::METERS),
     ("BUCKETS", size_of::<abi::Bucket>(), MAX_POLICERS),
@@ -347,18 +348,23 @@ impl AyaDataplane {
         let map = data.and_then(|data| Map::HashMap(data).try_into().ok());
         let map: Option<::aya::maps::HashMap<MapData, Raw<PeerKey>, u32>> = map;
         let entries = map.iter().flat_map(|map| map.iter().flatten());
-        entries.filter(|(_, state)| *state == PEER_UP).map(|(key, _)| key.0).collect::<Vec<_>>()
+        entries
+            .filter(|(_, state)| *state % (1 << PEER_BFD_SHIFT) == PEER_UP)
+            .map(|(key, _)| key.0)
+            .collect::<Vec<_>>()
     }
 
     /// Notes whether a peer's session is up, for whoever comes after us.
     pub fn note_session(&mut self, key: PeerKey, is_up: bool) -> Result<(), DataplaneError> {
         let state = if is_up { PEER_UP } else { PEER_KNOWN };
-        let written = self.peers.insert(Raw(key), state, 0);
+        // The number of its BFD session stays.
+        let before = self.peers.get(&Raw(key), 0).unwrap_or_default() >> PEER_BFD_SHIFT;
+        let written = self.peers.insert(Raw(key), state | before << PEER_BFD_SHIFT, 0);
         written.map_err(|error| DataplaneError::Map { map: "PEERS", reason: chain(&error) })
     }
 }
 
-/// A peer that may speak BGP; the program looks no further.
+/// A peer that may speak BGP. The program looks at the number of its BFD session only, which is in the bits above.
 pub(super) const PEER_KNOWN: u32 = 1;
 /// One whose session is established.
 const PEER_UP: u32 = 2;

@@ -14,7 +14,10 @@ use std::{
 };
 
 use ::aya::maps::MapError;
-use erdp_common::{abi::PeerKey, budget};
+use erdp_common::{
+    abi::{PEER_BFD_SHIFT, PeerKey},
+    budget,
+};
 
 use super::{AyaDataplane, DataplaneError, Mode, Raw, Record, chain};
 use crate::dataplane::bpffs;
@@ -29,7 +32,8 @@ type Key = (u8, u64);
 #[derive(Debug, Default)]
 pub(super) struct Written {
     records: BTreeMap<Key, Record>,
-    peers: BTreeSet<([u8; 16], u32)>,
+    /// Each with the number of its BFD session.
+    peers: BTreeMap<([u8; 16], u64), u32>,
     next: Option<Key>,
 }
 
@@ -46,7 +50,10 @@ impl Written {
     pub(super) fn note(&mut self, record: &Record) {
         match record {
             Record::Peer(PeerKey { address, attachment }, true) => {
-                self.peers.insert((*address, *attachment));
+                self.peers.insert((*address, *attachment), 0);
+            }
+            Record::BfdPeer(PeerKey { address, attachment }, session) => {
+                self.peers.insert((*address, *attachment), *session);
             }
             Record::Peer(PeerKey { address, attachment }, false) => {
                 self.peers.remove(&(*address, *attachment));
@@ -83,7 +90,7 @@ fn key(record: &Record) -> Option<Key> {
         Record::Policer(id, _) => (7, u64::from(*id)),
         Record::Budget(kind, attachment, _) => (8, u64::from(budget::slot(*kind, *attachment))),
         Record::Profile(id, _) => (9, u64::from(*id)),
-        Record::Bucket(..) | Record::Peer(..) => return None,
+        Record::Bucket(..) | Record::Peer(..) | Record::BfdPeer(..) | Record::BfdSession(..) => return None,
     })
 }
 
@@ -146,7 +153,9 @@ impl AyaDataplane {
             Record::Profile(id, record) => {
                 ("PROFILES", same(self.profiles.get(&u32::from(*id), 0), |it| it.0 == *record))
             }
-            Record::Bucket(..) | Record::Peer(..) => return Ok(("", true)),
+            Record::Bucket(..) | Record::Peer(..) | Record::BfdPeer(..) | Record::BfdSession(..) => {
+                return Ok(("", true));
+            }
         };
         holds.map(|holds| (map, holds)).map_err(|error| DataplaneError::Map { map, reason: chain(&error) })
     }
@@ -154,15 +163,23 @@ impl AyaDataplane {
     /// Exactly the peers of the configuration are in the map.
     fn repair_peers(&mut self) -> Result<u64, DataplaneError> {
         let failed = |error: MapError| DataplaneError::Map { map: "PEERS", reason: chain(&error) };
-        let there: BTreeSet<([u8; 16], u32)> =
-            self.peers.keys().flatten().map(|key| (key.0.address, key.0.attachment)).collect();
+        let entries = self.peers.iter().flatten();
+        let there: BTreeMap<([u8; 16], u64), u32> = entries
+            .map(|(key, value)| ((key.0.address, key.0.attachment), value >> PEER_BFD_SHIFT))
+            .collect();
+        let wanted = &self.written.peers;
         let mut repaired = 0;
-        for (address, attachment) in there.symmetric_difference(&self.written.peers) {
-            let key = PeerKey { address: *address, attachment: *attachment };
-            if there.contains(&(*address, *attachment)) {
-                self.peers.remove(&Raw(key)).map_err(failed)?;
-            } else {
-                self.peers.insert(Raw(key), super::pinned::PEER_KNOWN, 0).map_err(failed)?;
+        for at in there.keys().chain(wanted.keys()).collect::<BTreeSet<_>>() {
+            if there.get(at) == wanted.get(at) {
+                continue;
+            }
+            let key = Raw(PeerKey { address: at.0, attachment: at.1 });
+            match wanted.get(at) {
+                None => self.peers.remove(&key).map_err(failed)?,
+                Some(session) => {
+                    let value = super::pinned::PEER_KNOWN | session << PEER_BFD_SHIFT;
+                    self.peers.insert(key, value, 0).map_err(failed)?;
+                }
             }
             repaired += 1;
         }

@@ -1,5 +1,6 @@
 //! The rows, a file for each kind. A name is a sentence about the packet; the verdict follows.
 
+mod bfd;
 mod dropped;
 mod forwarded;
 mod local;
@@ -7,6 +8,7 @@ mod odd;
 mod policy;
 
 use erdp_common::reason::{DropReason, PuntKind};
+
 
 use super::{
     Ports,
@@ -67,13 +69,14 @@ fn udp6(to: &str) -> Vec<u8> {
 /// A kind of packets: what its rows have in common, and who adds them.
 type Subject = (&'static str, fn(Ports, &mut Vec<Row>));
 
-const SUBJECTS: [Subject; 12] = [
+const SUBJECTS: [Subject; 13] = [
     ("Forwarded", forwarded::forwarded),
     ("Options, fragments and extension headers", forwarded::variable_offsets),
     ("ICMP errors about flows of ours", odd::icmp_errors),
     ("At the limits", odd::limits),
     ("For the router itself", local::for_the_router),
     ("ARP and neighbour discovery", local::discovery),
+    ("BFD", bfd::rows),
     ("Through control ports", local::through_control_ports),
     ("Classes and buckets", policy::classified_and_policed),
     ("Sources towards Microsoft peering", policy::public_sources),

@@ -1,0 +1,182 @@
+//! BFD in the controller: which sessions there are, what their changes mean for BGP (RFC 5882), and what `erdp show bfd` says.
+//!
+//! The next hop has followed already when a change gets here: the record is the packet path's. What remains is the BGP session: it is
+//! reset when the path is dead, and held back until it is alive where `strict` says so. A peer whose operator has switched BFD off says
+//! nothing about the path, so BGP goes on.
+
+use std::collections::HashMap;
+
+use erdp_common::{abi::BfdSession, bfd::wire::State};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{Controller, fib_id};
+use crate::{
+    bfd::{
+        SessionConfig, SessionId, record,
+        session::Parameters,
+        thread::{Bfd, BfdError, Event, Order},
+    },
+    bgp::{PeerCommand, PeerId},
+    config::{self, Config},
+    dataplane::{
+        Dataplane as _, DataplaneError, Record,
+        sessions::{MappedSessions, load},
+    },
+    fib::NextHopKey,
+};
+
+/// Changes on their way: the thread keeps what finds no room.
+pub const EVENTS_MAX: usize = 256;
+
+/// The sessions of a configuration. Discriminators differ from those of the process before by chance, not by luck: the peer must not
+/// take the new sessions for the old ones.
+pub fn sessions(config: &Config, peers: &[config::Peer], seed: u32) -> Vec<SessionConfig> {
+    let attachments = config.attachments();
+    let with_bfd = peers.iter().filter_map(|peer| Some((peer, peer.bfd?)));
+    let numbered = with_bfd.zip(1..).filter_map(|((peer, bfd), number)| {
+        let attachment = attachments.get(usize::from(peer.attachment.0))?;
+        let parameters = Parameters {
+            interval_us: bfd.interval_us,
+            multiplier: bfd.multiplier,
+            discriminator: (seed << 10 | u32::from(number)).max(1),
+            is_independent: bfd.absence_s > 0 && bfd.multiplier >= record::MULTIPLIER_MIN,
+        };
+        Some(SessionConfig {
+            id: SessionId(number),
+            parameters,
+            local: peer.session.local,
+            remote: peer.session.remote,
+            interface: attachment.kernel_interface(),
+            attachment: fib_id(peer.attachment).0,
+            strict: bfd.strict,
+            absence_s: bfd.absence_s,
+        })
+    });
+    numbered.collect()
+}
+
+/// The thread, and whose session is whose.
+#[derive(Default)]
+pub struct Sessions {
+    thread: Option<Bfd>,
+    peers: HashMap<SessionId, PeerId>,
+}
+
+impl Sessions {
+    /// Starts the thread, if there is any session.
+    pub fn start(
+        &mut self,
+        sessions: Vec<SessionConfig>,
+        records: std::sync::Arc<MappedSessions>,
+        events: mpsc::Sender<Event>,
+    ) -> Result<(), BfdError> {
+        if !sessions.is_empty() {
+            self.thread = Some(Bfd::start(sessions, records, events)?);
+        }
+        Ok(())
+    }
+
+    /// Ends it; for good: the peers are told.
+    pub fn stop(&mut self, for_good: bool) {
+        if let Some(thread) = self.thread.take() {
+            thread.stop(for_good);
+        }
+    }
+}
+
+impl Controller {
+    /// Tells the packet path whose packets are BFD, and which next hops it judges.
+    pub(super) fn announce_bfd(&mut self, sessions: &[SessionConfig]) -> Result<(), DataplaneError> {
+        for session in sessions {
+            let attachment = crate::fib::AttachmentId(session.attachment);
+            self.dataplane.write(&Record::BfdPeer(record::key(session), u32::from(session.id.0)))?;
+            self.forwarding.bfd_session(NextHopKey { attachment, address: session.remote }, session.id.0);
+            let its = |peer: &&config::Peer| {
+                fib_id(peer.attachment) == attachment && peer.session.remote == session.remote
+            };
+            if let Some(peer) = self.peers.iter().find(its) {
+                self.bfd.peers.insert(session.id, peer.session.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// A session has changed its state: BGP follows.
+    pub(super) async fn on_bfd(&mut self, Event { session, change }: Event) {
+        let Some(peer) = self.bfd.peers.get(&session).copied() else { return };
+        let Some(config) = self.peers.get(usize::from(peer.0)) else { return };
+        let (name, strict) = (config.name.clone(), config.bfd.is_some_and(|bfd| bfd.strict));
+        let (from, to) = (change.from.name(), change.to.name());
+        tracing::info!(peer = name, from, to, diagnostic = ?change.diagnostic, "BFD");
+        let commands: &[PeerCommand] = match change.to {
+            State::Up if strict => &[PeerCommand::Hold(false)],
+            State::Up => &[PeerCommand::Hurry],
+            // RFC 5882 section 3.2: no word about the path.
+            State::Down if change.from == State::Up && change.by_peers_operator && !strict => &[],
+            State::Down if change.from == State::Up && strict => &[PeerCommand::Hold(true)],
+            State::Down if change.from == State::Up => &[PeerCommand::PathDown],
+            State::Down | State::Init | State::AdminDown => &[],
+        };
+        for command in commands {
+            self.command(peer, command.clone()).await;
+        }
+    }
+
+    /// Sessions whose BFD is strict wait for it.
+    pub(super) async fn hold_strict_sessions(&self) {
+        for peer in self.peers.iter().filter(|peer| peer.bfd.is_some_and(|bfd| bfd.strict)) {
+            self.command(peer.session.id, PeerCommand::Hold(true)).await;
+        }
+    }
+
+    /// BGP is up. If BFD is not, the peer does not speak it, or not yet: it has no say (RFC 5882 section 4.1, not strict).
+    pub(super) fn bgp_is_up(&self, peer: PeerId) {
+        let session = self.bfd.peers.iter().find(|(_, other)| **other == peer).map(|(session, _)| *session);
+        if let (Some(session), Some(thread)) = (session, &self.bfd.thread) {
+            thread.order(Order::JudgeNothing(session));
+        }
+    }
+
+    async fn command(&self, peer: PeerId, command: PeerCommand) {
+        let mut peers = self.speaker.iter().flat_map(crate::bgp::Speaker::peers);
+        if let Some(handle) = peers.find(|handle| handle.config().id == peer) {
+            // An ended task needs no command.
+            let _ = handle.command(command).await;
+        }
+    }
+
+    /// The BFD session with a peer, by our state's name.
+    pub(super) fn bfd_state(&self, peer: PeerId) -> Option<&'static str> {
+        let session =
+            self.bfd.peers.iter().find(|(_, other)| **other == peer).map(|(session, _)| *session)?;
+        let statuses = self.bfd.thread.as_ref()?.statuses();
+        statuses.iter().find(|status| status.id == session).map(|status| status.state)
+    }
+
+    pub(super) fn show_bfd(&self) -> Value {
+        let records = self.dataplane.bfd_sessions();
+        let statuses = self.bfd.thread.as_ref().map(Bfd::statuses).unwrap_or_default();
+        let rows = statuses.iter().map(|status| {
+            let peer = self.bfd.peers.get(&status.id).and_then(|peer| self.peers.get(usize::from(peer.0)));
+            let mut row = json!(status);
+            row["attachment"] = peer.map_or("?", |peer| self.name_of(peer.attachment)).into();
+            counts(&mut row, records.record(status.id.0));
+            row
+        });
+        rows.collect()
+    }
+}
+
+/// What the packet path says of a session.
+fn counts(row: &mut Value, record: &BfdSession) {
+    row["next_hop"] = match load(&record.until) {
+        erdp_common::bfd::DEAD => "dead",
+        erdp_common::bfd::UNJUDGED => "not judged",
+        _ => "alive",
+    }
+    .into();
+    row["received"] = load(&record.received).into();
+    row["answered"] = load(&record.answered).into();
+    row["expired"] = load(&record.expired).into();
+}

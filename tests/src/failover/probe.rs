@@ -1,0 +1,149 @@
+//! Probes: UDP datagrams at a steady pace from the customer to the VNet, each with its number and the time at which it left.
+//!
+//! Losses are told in the sender's time: from the last datagram before a gap in the numbers to the first one after it. So a sender
+//! that is late for want of a CPU makes no loss longer or shorter.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{CE, HOST, Place};
+use crate::lab::enter;
+
+/// Datagrams a second.
+pub const RATE: u32 = 10_000;
+const PORT: u16 = 7007;
+/// How long the receivers wait for the last ones.
+const LAST: Duration = Duration::from_millis(300);
+
+/// A datagram that has arrived: its number, when it left in nanoseconds of the sender, and at which MSEE.
+type Arrived = (u64, u64, usize);
+
+/// Probes of one flow that are running.
+#[derive(Debug)]
+pub struct Probe {
+    stop: Arc<AtomicBool>,
+    sender: JoinHandle<Result<u64>>,
+    receivers: Vec<JoinHandle<Result<Vec<Arrived>>>>,
+}
+
+/// What became of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Sent.
+    pub sent: u64,
+    /// Numbers that never arrived.
+    pub lost: u64,
+    /// The longest loss in milliseconds of the sender.
+    pub gap_ms: f64,
+    /// How many came to each MSEE.
+    pub at: [u64; 2],
+}
+
+impl Probe {
+    /// Starts sending; `from_port` chooses the flow.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened.
+    pub fn start(place: &Place, from_port: u16) -> Result<Probe> {
+        let to = SocketAddr::new(HOST.parse()?, PORT);
+        let from = SocketAddr::new(CE.0.1.parse()?, from_port);
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut receivers = Vec::new();
+        for (at, msee) in ["msee1", "msee2"].into_iter().enumerate() {
+            let namespace = place.namespace(msee)?.name().to_owned();
+            let socket = enter::run(&namespace, move || bound(to))?;
+            let stopped = Arc::clone(&stop);
+            receivers.push(enter::on_thread(&namespace, move || receive(&socket, at, &stopped))?);
+        }
+        let namespace = place.namespace("ce")?.name().to_owned();
+        let socket = enter::run(&namespace, move || bound(from))?;
+        let stopped = Arc::clone(&stop);
+        let sender = enter::on_thread(&namespace, move || send(&socket, to, &stopped))?;
+        Ok(Probe { stop, sender, receivers })
+    }
+
+    /// Stops and reports.
+    ///
+    /// # Errors
+    /// When a socket failed on the way.
+    pub fn stop(self) -> Result<Report> {
+        self.stop.store(true, Ordering::Relaxed);
+        let Ok(sent) = self.sender.join() else { bail!("the sender has panicked") };
+        let mut arrived = Vec::new();
+        for receiver in self.receivers {
+            let Ok(part) = receiver.join() else { bail!("a receiver has panicked") };
+            arrived.extend(part?);
+        }
+        Ok(report(sent?, arrived))
+    }
+}
+
+fn bound(address: SocketAddr) -> Result<UdpSocket> {
+    UdpSocket::bind(address).with_context(|| format!("cannot open a UDP socket on {address}"))
+}
+
+fn send(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool) -> Result<u64> {
+    let begin = Instant::now();
+    let mut number = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        let due = Duration::from_nanos(number * 1_000_000_000 / u64::from(RATE));
+        thread::sleep(due.saturating_sub(begin.elapsed()));
+        let mut datagram = [0; 16];
+        datagram[..8].copy_from_slice(&number.to_be_bytes());
+        datagram[8..].copy_from_slice(&(begin.elapsed().as_nanos() as u64).to_be_bytes());
+        // An error here (no route for a moment, say) is a loss like any other.
+        let _lost = socket.send_to(&datagram, to);
+        number += 1;
+    }
+    Ok(number)
+}
+
+fn receive(socket: &UdpSocket, at: usize, stop: &AtomicBool) -> Result<Vec<Arrived>> {
+    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    let (mut arrived, mut end, mut datagram) = (Vec::new(), None, [0; 16]);
+    while end.is_none_or(|end| Instant::now() < end) {
+        if end.is_none() && stop.load(Ordering::Relaxed) {
+            end = Some(Instant::now() + LAST);
+        }
+        if let Ok(16) = socket.recv(&mut datagram) {
+            let word = |from: usize| u64::from_be_bytes(std::array::from_fn(|at| datagram[from + at]));
+            arrived.push((word(0), word(8), at));
+        }
+    }
+    Ok(arrived)
+}
+
+fn report(sent: u64, mut arrived: Vec<Arrived>) -> Report {
+    let mut at = [0; 2];
+    for (_, _, msee) in &arrived {
+        at[*msee] += 1;
+    }
+    arrived.sort_unstable();
+    arrived.dedup_by_key(|(number, ..)| *number);
+    let missing = |pair: &&[Arrived]| pair[1].0 - pair[0].0 > 1;
+    let gaps = arrived.windows(2).filter(missing).map(|pair| pair[1].1 - pair[0].1);
+    let gap_ms = gaps.max().unwrap_or(0) as f64 / 1e6;
+    Report { sent, lost: sent.saturating_sub(arrived.len() as u64), gap_ms, at }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Report, report};
+
+    #[test]
+    fn a_loss_is_told_in_the_senders_time_and_lateness_is_none() {
+        let arrived =
+            vec![(1, 100_000, 0), (0, 0, 0), (2, 9_000_000, 0), (5, 12_500_000, 1), (6, 12_600_000, 1)];
+        assert_eq!(report(7, arrived), Report { sent: 7, lost: 2, gap_ms: 3.5, at: [3, 2] });
+        assert_eq!(report(3, vec![]).lost, 3);
+    }
+}
