@@ -138,6 +138,9 @@ fn comparing_all_lines_of_a_full_table_costs_little() -> Result<()> {
     let took = begin.elapsed();
     println!("{ROUTES} routes, {lines} lines ({} KiB): compared in {took:?}", lines / 16);
     ensure!(wrong == 0, "{wrong} words differ from what was written");
-    ensure!(took < Duration::from_millis(250), "{took:?} is more than a quarter of the second that a round has");
+    ensure!(
+        took < Duration::from_millis(250),
+        "{took:?} is more than a quarter of the second that a round has"
+    );
     Ok(())
 }
