@@ -138,7 +138,7 @@ pub fn check(path: &Path, allow_generic: bool) -> Result<Vec<String>, StartError
     checked(path, allow_generic).map(|(_, warnings)| warnings)
 }
 
-fn checked(path: &Path, allow_generic: bool) -> Result<(Config, Vec<String>), StartError> {
+pub(super) fn checked(path: &Path, allow_generic: bool) -> Result<(Config, Vec<String>), StartError> {
     let (config, warnings) = Config::load(path)?;
     let findings = preflight::check(&config, &preflight::Machine::read(&config), allow_generic);
     let (refusals, others): (Vec<_>, Vec<_>) = findings.into_iter().partition(Finding::refuses);
@@ -453,7 +453,7 @@ impl Controller {
 }
 
 /// The attachments with what the kernel says of their interfaces.
-fn topology(config: &Config, facts: &[KernelEvent]) -> Result<Topology, StartError> {
+pub(super) fn topology(config: &Config, facts: &[KernelEvent]) -> Result<Topology, StartError> {
     let links: HashMap<&str, &Link> = facts
         .iter()
         .filter_map(|fact| match fact {

@@ -12,6 +12,7 @@ use std::{
 
 mod pinned;
 mod readback;
+mod rehearsal;
 
 use ::aya::{
     Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
@@ -31,6 +32,7 @@ use self::pinned::Pinned;
 pub use self::{
     pinned::{Heritage, about},
     readback::Repaired,
+    rehearsal::{Outcome, Rehearsal},
 };
 use super::{
     Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally, mapped::MappedLines, pins::Pins,
