@@ -58,6 +58,18 @@ enum Command {
         #[arg(long, hide = true)]
         as_abi: Option<u32>,
     },
+    /// Rehearse an upgrade: this build's program on copies of what forwards here; exit code 1 if it would treat a frame differently
+    Upgrade {
+        /// Only say what would change: nothing is attached (to upgrade, use `erdp run --take-over`)
+        #[arg(long, required = true)]
+        check: bool,
+        /// Configuration file (TOML)
+        #[arg(long)]
+        config: PathBuf,
+        /// Control socket of the running router, which knows the routes
+        #[arg(long, default_value = DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
     /// Undo what an `erdp run` that was killed has left in this network namespace: forwarding ends
     ///
     /// A killed `erdp run` goes on forwarding, and the next one continues from there. This removes its pins, control ports,
@@ -169,6 +181,7 @@ fn main() -> ExitCode {
         Command::Run { config, control, allow_generic, log_drops, take_over, as_abi } => {
             run(Options { config, control, allow_generic, log_drops, take_over, as_abi })
         }
+        Command::Upgrade { check: _, config, control } => upgrade(&config, &control),
         Command::Uninstall => uninstall(),
         Command::Config(verb) => match operator::config::run(verb) {
             Ok(()) => ExitCode::SUCCESS,
@@ -261,13 +274,26 @@ fn run(options: Options) -> ExitCode {
     }
 }
 
+fn upgrade(config: &Path, control: &Path) -> ExitCode {
+    match once(erdp::controller::upgrade::check(config, control)) {
+        Ok(report) => {
+            report.sentences.iter().for_each(|sentence| println!("{sentence}"));
+            if report.differences == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn once<T>(work: impl Future<Output = Result<T, StartError>>) -> Result<T, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(StartError::Signal)?.block_on(work)
+}
+
 fn uninstall() -> ExitCode {
-    let done = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Signal)
-        .and_then(|runtime| runtime.block_on(erdp::controller::uninstall::uninstall()));
-    match done {
+    match once(erdp::controller::uninstall::uninstall()) {
         Ok(done) => {
             done.iter().for_each(|what| println!("removed: {what}"));
             if done.is_empty() {

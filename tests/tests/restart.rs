@@ -1,8 +1,5 @@
 //! The controller is killed, restarted and replaced while numbered packets flow: none of them is lost, nothing that was counted is
-//! forgotten.
-//!
-//! Peers that know no graceful restart forget our routes when a session ends. So that only the edge is judged here, their kernels
-//! have the same routes once more, with a metric that makes them the last resort.
+//! forgotten. FRR and BIRD help by graceful restart after the kill, and need not for the rest.
 
 use std::{
     fs, thread,
@@ -17,7 +14,10 @@ use erdp_tests::{
     run::{self, Running},
     traffic::{counts::xdp_mode, probe::Probe},
 };
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 /// Datagrams a second of the probe beside a crash.
 const RATE: u32 = 5_000;
@@ -25,17 +25,9 @@ const RATE: u32 = 5_000;
 const PLANNED_RATE: u32 = 20_000;
 const FLOW: u16 = 41_000;
 
-/// The routes without BGP: at the customer, and at the MSEEs back to it.
-fn last_resort(lab: &Lab) -> Result<()> {
-    let routes = [
-        ("ce", plan::VNET_IPV4, plan::CE.ipv4.1),
-        ("msee1", plan::CUSTOMER_IPV4, plan::PRIMARY.ipv4.0),
-        ("msee2", plan::CUSTOMER_IPV4, plan::SECONDARY.ipv4.0),
-    ];
-    for (namespace, to, via) in routes {
-        lab.namespace(namespace)?.ip(&format!("route add {to} via {via} metric 4000"))?;
-    }
-    Ok(())
+/// Whether everything is to be run.
+fn is_full() -> bool {
+    std::env::var_os("ERDP_TEST_FULL").is_some()
 }
 
 /// Waits until the daemon's log says `text`; colours and signs between words do not count.
@@ -59,7 +51,6 @@ fn a_killed_controller_forwards_on_and_the_next_one_takes_over_without_a_loss() 
     let mut tell = run::teller();
     let Running { mut edge, mut lab } = run::up(Ground::Veth, &mut tell)?;
     converge::wait(&mut lab, &mut edge, &mut tell)?;
-    last_resort(&lab)?;
     let before = edge.counters()?;
     let probe = Probe::start_at(&lab, false, FLOW, RATE)?;
     thread::sleep(Duration::from_secs(1));
@@ -156,6 +147,41 @@ fn planned(lab: &mut Lab, mut edge: Edge, words: &[&str], tell: &mut dyn FnMut(&
 }
 
 #[test]
+fn routes_of_a_peer_that_is_late_stay_until_it_has_sent_them() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let delay = Duration::from_secs(if is_full() { 60 } else { 8 });
+    let mut tell = run::teller();
+    let Running { mut edge, mut lab } = run::up(&mut tell)?;
+    converge::wait(&mut lab, &mut edge, &mut tell)?;
+    let late = lab.processes().into_iter().find(|pid| {
+        fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("/msee2/bird.conf"))
+    });
+    let late = Pid::from_raw(late.context("the secondary MSEE's BIRD")?.cast_signed());
+    let probe = Probe::start_at(&lab, false, FLOW, RATE)?;
+    // Another flow, so that both links are likely to be used.
+    let other = Probe::start_at(&lab, true, FLOW + 1, RATE)?;
+    thread::sleep(Duration::from_millis(500));
+    kill(late, Signal::SIGSTOP)?;
+    edge.process().signal(Signal::SIGKILL)?;
+    edge.process().wait(Duration::from_secs(5))?;
+    drop(edge);
+    let mut edge = Edge::start(&lab)?;
+    until_logged(&mut edge, "running", Duration::from_secs(30))?;
+    thread::sleep(delay);
+    let log = fs::read_to_string(edge.process().log())?;
+    ensure!(log.contains("adopted routes stay") && !log.contains("forwarding taken over"), "{log}");
+    kill(late, Signal::SIGCONT)?;
+    let waited = until_logged(&mut edge, "forwarding taken over", Duration::from_secs(60))?;
+    thread::sleep(Duration::from_millis(500));
+    let reports = [probe.stop()?, other.stop()?];
+    tell(&format!("a peer was silent for {delay:?}, taken over {waited:?} after it spoke: {reports:?}"));
+    ensure!(reports.iter().all(|report| report.lost == 0 && report.received > 0), "{reports:?}");
+    converge::wait(&mut lab, &mut edge, &mut tell).map(drop)
+}
+
+#[test]
 fn a_planned_restart_and_an_upgrade_lose_nothing_and_no_session_changes() -> Result<()> {
     if edge::skipped() {
         return Ok(());
@@ -163,10 +189,32 @@ fn a_planned_restart_and_an_upgrade_lose_nothing_and_no_session_changes() -> Res
     let mut tell = run::teller();
     let Running { mut edge, mut lab } = run::up(Ground::Veth, &mut tell)?;
     converge::wait(&mut lab, &mut edge, &mut tell)?;
-    let edge = planned(&mut lab, edge, &[], &mut tell)?;
-    // The log of the next one must be a new file.
-    fs::rename(lab.folder().join("erdp-next.log"), lab.folder().join("erdp-second.log"))?;
-    let mut edge = planned(&mut lab, edge, &["--as-abi", "1000"], &mut tell)?;
+    let rehearsed = lab
+        .namespace("edge")?
+        .exec(
+            &edge::binary()?.to_string_lossy(),
+            &[
+                "upgrade",
+                "--check",
+                "--config",
+                &lab.folder().join("edge.toml").to_string_lossy(),
+                "--control",
+                &lab.folder().join("erdp.sock").to_string_lossy(),
+            ],
+        )
+        .context("erdp upgrade --check")?;
+    tell(&rehearsed);
+    ensure!(
+        rehearsed.contains(" 0 would be treated differently") && !rehearsed.contains("\n0 frames"),
+        "{rehearsed}"
+    );
+    let mut edge = edge;
+    let more: &[&[&str]] = if is_full() { &[&["--as-abi", "1001"], &["--as-abi", "1001"], &[]] } else { &[] };
+    for words in [&[][..], &["--as-abi", "1000"]].iter().chain(more) {
+        edge = planned(&mut lab, edge, words, &mut tell)?;
+        // The log of the next one must be a new file.
+        fs::rename(lab.folder().join("erdp-next.log"), lab.folder().join("erdp-before.log"))?;
+    }
     edge.process().signal(Signal::SIGTERM)?;
     let ended = edge.process().wait(Duration::from_secs(10))?;
     ensure!(ended.success(), "{ended}:\n{}", edge.process().tail(20));

@@ -63,6 +63,8 @@ pub struct Config {
     pub symmetric_hash: bool,
     /// Dropped frames that are sampled for the operator: so many of one reason on one CPU in about a second; 0: none.
     pub drop_samples: u32,
+    /// How long routes that were adopted after a crash are kept for peers that have not sent all of theirs.
+    pub restart_deadline: Seconds,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; nowhere unless asked for.
     pub metrics: Option<SocketAddr>,
     /// The circuits, in the file's order.

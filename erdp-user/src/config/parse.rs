@@ -40,6 +40,9 @@ const DEFAULT_HOLD: Seconds = Seconds(180);
 /// 32 MiB: the tables of a dozen domains, or of one that has the whole Internet's.
 const DEFAULT_FIB_BLOCKS: u32 = 32_768;
 
+/// Seconds that adopted routes are kept for peers that do not send all of theirs.
+const DEFAULT_RESTART_DEADLINE: Seconds = Seconds(120);
+
 /// Enough to see what a reason is about; a flood of 22 reasons on 16 CPUs then wakes the controller for 2,816 frames a second.
 const DEFAULT_DROP_SAMPLES: u32 = 8;
 
@@ -80,6 +83,9 @@ pub(super) fn config(text: &str, file: &Path) -> Result<(Config, Vec<Fault>), Fa
     };
     let drop_samples = optional(raw.drop_samples.as_ref(), "drop-samples", |samples| drop_samples(*samples))?
         .unwrap_or(DEFAULT_DROP_SAMPLES);
+    let restart_deadline =
+        optional(raw.restart_deadline.as_ref(), "restart-deadline", |seconds| restart_deadline(*seconds))?
+            .unwrap_or(DEFAULT_RESTART_DEADLINE);
     let metrics = optional(raw.metrics.as_ref(), "metrics", |text| metrics(text))?;
     if let (Some(address), Some(raw)) = (metrics, &raw.metrics)
         && !address.ip().is_loopback()
@@ -101,6 +107,7 @@ pub(super) fn config(text: &str, file: &Path) -> Result<(Config, Vec<Fault>), Fa
             fib_blocks,
             symmetric_hash,
             drop_samples,
+            restart_deadline,
             metrics,
             circuits,
             attachments,
@@ -155,6 +162,12 @@ fn fib_blocks(blocks: i64) -> Result<u32, Why> {
 }
 
 /// More would make the controller busy with what it throws away.
+fn restart_deadline(seconds: i64) -> Result<Seconds, Why> {
+    u16::try_from(seconds).ok().filter(|seconds| (1..=3_600).contains(seconds)).map(Seconds).ok_or_else(
+        || (format!("{seconds} is not between 1 and 3600 seconds"), "leave it out for 120".into()),
+    )
+}
+
 fn drop_samples(samples: i64) -> Result<u32, Why> {
     u32::try_from(samples).ok().filter(|samples| *samples <= 1_000).ok_or_else(|| {
         (format!("{samples} is not between 0 and 1000"), "leave it out for 8; 0 switches sampling off".into())

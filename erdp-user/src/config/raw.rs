@@ -16,6 +16,7 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub symmetric_hash: bool,
     pub drop_samples: Option<Spanned<i64>>,
+    pub restart_deadline: Option<Spanned<i64>>,
     pub metrics: Option<Spanned<String>>,
     #[serde(default)]
     pub circuit: Vec<Spanned<RawCircuit>>,

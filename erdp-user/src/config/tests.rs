@@ -56,6 +56,8 @@ fn a_minimal_circuit_takes_at_most_fifteen_lines_and_no_warning() {
     assert!(config.circuits[0].enabled && !config.circuits[0].hairpin);
     assert_eq!((config.fib_blocks, config.drop_samples, config.symmetric_hash), (32_768, 8, false));
     assert!(accepted(&edited("asn = 65010", "asn = 65010\nsymmetric-hash = true")).symmetric_hash);
+    assert_eq!(config.restart_deadline.0, 120);
+    assert_eq!(accepted(&edited("asn = 65010", "asn = 65010\nrestart-deadline = 7")).restart_deadline.0, 7);
 }
 
 #[test]
@@ -113,6 +115,7 @@ const REFUSED: &[(&str, &str, usize, &[&str])] = &[
     ("peerings =", "weight = 0\npeerings =", 11, &["attachment.ce0.weight", "1 and 255", "ratio"]),
     ("peerings =", "weight = 256\npeerings =", 11, &["attachment.ce0.weight", "1 and 255"]),
     ("asn = 65010", "asn = 65010\nsymmetric-hash = 1", 2, &["symmetric-hash", "boolean"]),
+    ("asn = 65010", "asn = 65010\nrestart-deadline = 0", 2, &["restart-deadline", "1 and 3600"]),
     ("asn = 65010", "asn = 65010\ndrop-samples = -1", 2, &["drop-samples", "0 and 1000"]),
     ("asn = 65010", "asn = 65010\ndrop-samples = 1001", 2, &["drop-samples", "0 and 1000"]),
     ("asn = 65010", "asn = 65010\nmetrics = \"9179\"", 2, &["metrics", "127.0.0.1:9179"]),

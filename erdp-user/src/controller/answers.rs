@@ -241,7 +241,7 @@ impl Controller {
 }
 
 /// A source that can be on the attachment's wire: the first address of its subnet that is not ours.
-fn neighbour(ingress: &AttachmentFacts, to: IpAddr) -> IpAddr {
+pub(super) fn neighbour(ingress: &AttachmentFacts, to: IpAddr) -> IpAddr {
     let ours = [ingress.local4.map(IpAddr::V4), ingress.local6.map(IpAddr::V6)];
     let subnet = ingress.subnets.iter().find(|subnet| subnet.addr().is_ipv4() == to.is_ipv4());
     let found = subnet.and_then(|subnet| match subnet {

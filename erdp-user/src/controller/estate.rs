@@ -20,9 +20,6 @@ use crate::{
     kernel::traces::Traces,
 };
 
-/// How long adopted routes are kept for peers that do not come back or do not finish.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 /// What is there.
 pub(super) struct Estate {
     /// Where things are pinned; `None`: they cannot be.
@@ -75,6 +72,11 @@ impl Estate {
         Some(heritage)
     }
 
+    /// Why what forwards has counters and buckets of another meaning; `None`: of the same.
+    pub fn judge(&self, about: &About) -> Option<String> {
+        Heritage::judge(self.pins.as_ref()?, self.generation.clone()?, about).1
+    }
+
     /// The peers whose sessions were up.
     pub fn expected(&self) -> Vec<PeerKey> {
         let found = self.pins.as_ref().zip(self.generation.as_ref());
@@ -101,7 +103,8 @@ impl Controller {
         let known = self.peers.iter().filter(|peer| expected.contains(&peer_key(peer)));
         let known: Vec<_> = known.map(|peer| peer.session.id).collect();
         tracing::info!(peers = known.len(), "adopted routes stay until these peers have sent all of theirs");
-        self.inherited = Some(Inherited::new(known, Instant::now() + PATIENCE));
+        self.inherited =
+            Some(Inherited::new(known, Instant::now() + self.config.restart_deadline.duration()));
     }
 
     /// Takes over once everything is known, or time is over.

@@ -4,9 +4,9 @@
 //! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`estate`] (what an edge before us
 //! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`reconcile`] (the maps are what was written), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
-//! (`erdp set`), `configure` (`erdp config`), `control_ports` (the kernel's way to tagged attachments), `drops` (the last dropped frames), `telemetry` (metrics
-//! and readiness), `supervisor` (what the service manager is told), [`uninstall`] (what an edge has left that no longer runs), this
-//! one (the loop).
+//! (`erdp set`), `configure` (`erdp config`), `bfd` (what its thread says), `control_ports` (the kernel's way to tagged attachments),
+//! `drops` (the last dropped frames), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
+//! [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
 //!
 //! # The loop
 //! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`]; then
@@ -32,6 +32,7 @@ pub mod start;
 mod supervisor;
 mod telemetry;
 pub mod uninstall;
+pub mod upgrade;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},

@@ -148,7 +148,7 @@ pub fn check(path: &Path, allow_generic: bool) -> Result<Vec<String>, StartError
     checked(path, allow_generic).map(|(_, warnings)| warnings)
 }
 
-fn checked(path: &Path, allow_generic: bool) -> Result<(Config, Vec<String>), StartError> {
+pub(super) fn checked(path: &Path, allow_generic: bool) -> Result<(Config, Vec<String>), StartError> {
     let (config, warnings) = Config::load(path)?;
     let findings = preflight::check(Some(&config), &preflight::Machine::read(Some(&config)), allow_generic);
     // What the router does itself is the doctor's to tell.
@@ -491,7 +491,7 @@ impl Controller {
 }
 
 /// The attachments with what the kernel says of their interfaces.
-fn topology(config: &Config, facts: &[KernelEvent]) -> Result<Topology, StartError> {
+pub(super) fn topology(config: &Config, facts: &[KernelEvent]) -> Result<Topology, StartError> {
     let links: HashMap<&str, &Link> = facts
         .iter()
         .filter_map(|fact| match fact {

@@ -13,6 +13,7 @@ use std::{
 
 mod pinned;
 mod readback;
+mod rehearsal;
 
 use ::aya::{
     Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
@@ -32,6 +33,7 @@ use self::pinned::Pinned;
 pub use self::{
     pinned::{Heritage, about},
     readback::Repaired,
+    rehearsal::{Outcome, Rehearsal},
 };
 use super::{
     Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally,

@@ -27,6 +27,7 @@ const MAGIC: u64 = 0xcafe_4a11;
 
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_UPDATE: libc::c_int = 29;
@@ -66,6 +67,10 @@ fn of_first_process() -> io::Result<PathBuf> {
 }
 
 fn mount() -> io::Result<()> {
+    // SAFETY: a system call without arguments that cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "only root may mount"));
+    }
     // SAFETY: a system call on constant strings.
     check(unsafe { libc::mount(c"bpf".as_ptr(), STANDARD_C.as_ptr(), c"bpf".as_ptr(), 0, ptr::null()) })
 }
@@ -185,6 +190,26 @@ pub fn has_interface(ifindex: u32) -> bool {
     let mut name = [0; libc::IF_NAMESIZE];
     // SAFETY: room for the longest name, which is what the call writes at most.
     !unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) }.is_null()
+}
+
+/// Runs a program once on a frame (`BPF_PROG_TEST_RUN`); the answer is how much of `output` is the frame afterwards.
+pub fn run_program(
+    program: BorrowedFd<'_>,
+    context: &[u8],
+    input: &[u8],
+    output: &mut [u8],
+) -> io::Result<usize> {
+    // prog_fd, retval, data_size_in, data_size_out, data_in, data_out, repeat, duration, ctx_size_in, ctx_size_out, ctx_in, ctx_out
+    let mut attr = Attr([0; 32]);
+    attr.0[0] = program.as_raw_fd().cast_unsigned();
+    attr.0[2] = input.len() as u32;
+    attr.0[3] = output.len() as u32;
+    attr.0[4..6].copy_from_slice(&words(input.as_ptr() as u64));
+    attr.0[6..8].copy_from_slice(&words(output.as_mut_ptr() as u64));
+    attr.0[10] = context.len() as u32;
+    attr.0[12..14].copy_from_slice(&words(context.as_ptr() as u64));
+    bpf(BPF_PROG_TEST_RUN, &mut attr)?;
+    Ok(output.len().min(attr.0[3] as usize))
 }
 
 /// A program by its identifier.

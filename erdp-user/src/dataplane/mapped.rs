@@ -60,6 +60,11 @@ impl MappedLines {
         Ok(mapped)
     }
 
+    /// A word as it is in the map, whoever has written it.
+    pub fn read(&self, line: u32, at: usize) -> u64 {
+        self.at(line, at).load(Ordering::Acquire)
+    }
+
     const fn bytes(lines: u32) -> usize {
         lines as usize * size_of::<Line>()
     }

@@ -18,7 +18,7 @@ use std::{
 
 use ::aya::{
     Ebpf,
-    maps::{Array, Map, MapData, PerCpuArray},
+    maps::{Array, Map, MapData, PerCpuArray, PerCpuValues},
 };
 use erdp_common::abi::{
     self, ABI_VERSION, CpuCounters, DropSample, MAX_BFD_SESSIONS, MAX_LINKS, MAX_PEERS, MAX_POLICERS, Meter,
@@ -89,11 +89,22 @@ fn misfit(path: &Path, map: &str, size: usize, entries: u32) -> Option<String> {
     })
 }
 
-/// Counts of the generation before, where its maps are not shared.
+/// Everything that a CPU counts, as words.
+const COUNTER_WORDS: usize = size_of::<CpuCounters>() / 8;
+const METER_WORDS: usize = size_of::<Meter>() / 8;
+/// The words of a meter that are counts; those before are its state.
+const METER_STATE: usize = 3;
+
+type Counts<const WORDS: usize> = Vec<PerCpuArray<MapData, [u64; WORDS]>>;
+
+/// What was counted in maps that no program uses any more, or only the one before. The newest first; they become one when we take
+/// over.
 struct Before {
-    counters: Option<PerCpuArray<MapData, Raw<CpuCounters>>>,
-    meters: Option<PerCpuArray<MapData, [u64; size_of::<Meter>() / 8]>>,
+    counters: Counts<COUNTER_WORDS>,
+    meters: Counts<METER_WORDS>,
     links: Option<(Array<MapData, u64>, Vec<u32>)>,
+    number: u32,
+    shares: bool,
 }
 
 /// The pins of a loaded program.
@@ -114,7 +125,7 @@ impl Pinned {
             pins.remove()?;
         }
         pins.begin(number)?;
-        let before = heritage.as_ref().filter(|it| !it.shares).map(|it| Before::open(&pins, &it.generation));
+        let before = heritage.as_ref().map(|heritage| Before::open(&pins, heritage));
         Ok(Self { pins, number, heritage, before, is_complete: false })
     }
 
@@ -163,22 +174,76 @@ impl Drop for Pinned {
     }
 }
 
+/// Under this name the next generation finds what those before have counted.
+fn before(map: &str) -> String {
+    format!("{map}_BEFORE")
+}
+
 impl Before {
-    fn open(pins: &Pins, generation: &Generation) -> Self {
+    fn open(pins: &Pins, Heritage { generation, shares }: &Heritage) -> Self {
         let folder = pins.maps(generation.number);
-        let open = |map: &str| MapData::from_pin(folder.join(map)).ok();
-        let fits =
-            |map: &str, size: usize, entries: u32| misfit(&folder.join(map), map, size, entries).is_none();
-        let counters = fits("COUNTERS", size_of::<CpuCounters>(), 1).then(|| open("COUNTERS")).flatten();
-        let meters = fits("METERS", size_of::<Meter>(), counter::METERS).then(|| open("METERS")).flatten();
-        let links = fits("LINKS", size_of::<u64>(), MAX_LINKS).then(|| open("LINKS")).flatten();
+        let links = misfit(&folder.join("LINKS"), "LINKS", size_of::<u64>(), MAX_LINKS).is_none() && !shares;
+        let links = links.then(|| MapData::from_pin(folder.join("LINKS")).ok()).flatten();
         Self {
-            counters: counters.and_then(|data| Map::PerCpuArray(data).try_into().ok()),
-            meters: meters.and_then(|data| Map::PerCpuArray(data).try_into().ok()),
+            counters: counts(&folder, "COUNTERS", 1, *shares),
+            meters: counts(&folder, "METERS", counter::METERS, *shares),
             links: links
                 .and_then(|data| Some((Map::Array(data).try_into().ok()?, generation.about.links.clone()))),
+            number: generation.number,
+            shares: *shares,
         }
     }
+
+    /// Makes one map of all that was counted before, and pins it for the next generation.
+    fn fold(&mut self, pins: &Pins, number: u32) -> Result<(), DataplaneError> {
+        fold(&mut self.counters, 1, 0)?;
+        fold(&mut self.meters, counter::METERS, METER_STATE)?;
+        for map in ["COUNTERS", "METERS"] {
+            let (from, to) = (pins.maps(self.number), pins.maps(number).join(before(map)));
+            let from = if self.shares { from.join(before(map)) } else { from.join(map) };
+            if from.exists() && !to.exists() {
+                let pinned = bpffs::open(&from).and_then(|it| bpffs::pin(it.as_fd(), &to));
+                pinned.map_err(|error| PinError::Io { path: to, error })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The maps of counts that are not shared: the one of the generation before and the one of those before it.
+fn counts<const WORDS: usize>(folder: &Path, map: &str, entries: u32, shares: bool) -> Counts<WORDS> {
+    let names = [map.to_owned(), before(map)];
+    let open = |name: String| {
+        let path = folder.join(&name);
+        let data =
+            misfit(&path, &name, 8 * WORDS, entries).is_none().then(|| MapData::from_pin(&path).ok())?;
+        Map::PerCpuArray(data?).try_into().ok()
+    };
+    names.into_iter().skip(usize::from(shares)).filter_map(open).collect()
+}
+
+/// Adds the counts of older maps to those of the newest, which no program counts in any more.
+fn fold<const WORDS: usize>(
+    maps: &mut Counts<WORDS>,
+    entries: u32,
+    from: usize,
+) -> Result<(), DataplaneError> {
+    let failed =
+        |error: &dyn std::error::Error| DataplaneError::Map { map: "COUNTERS", reason: chain(error) };
+    let Some((newest, older)) = maps.split_first_mut() else { return Ok(()) };
+    for older in older {
+        for at in 0..entries {
+            let (Ok(sum), Ok(more)) = (newest.get(&at, 0), older.get(&at, 0)) else { continue };
+            let mut cpus: Vec<[u64; WORDS]> = sum.iter().copied().collect();
+            for (sum, more) in cpus.iter_mut().zip(more.iter()) {
+                sum.iter_mut().zip(more).skip(from).for_each(|(sum, more)| *sum += more);
+            }
+            let cpus = PerCpuValues::try_from(cpus).map_err(|error| failed(&error))?;
+            newest.set(at, cpus, 0).map_err(|error| failed(&error))?;
+        }
+    }
+    maps.truncate(1);
+    Ok(())
 }
 
 /// A link that runs the new program already, to be put back if a later one fails.
@@ -275,7 +340,10 @@ impl AyaDataplane {
             fs::remove_file(&path).map_err(|error| PinError::Io { path, error })?;
         }
         pinned.heritage = None;
-        Ok(())
+        match &mut pinned.before {
+            Some(before) => before.fold(&pinned.pins, pinned.number),
+            None => Ok(()),
+        }
     }
 
     /// Every other generation goes: nobody can come back to it.
@@ -329,17 +397,20 @@ impl AyaDataplane {
     /// What the generation before has counted, slot by slot.
     pub(super) fn counted_before(&self, slots: &mut [Tally]) {
         let before = self.pinned.as_ref().and_then(|pinned| pinned.before.as_ref());
-        let Some(counters) = before.and_then(|before| before.counters.as_ref()) else { return };
-        for cpu in counters.get(&0, 0).iter().flat_map(|cpus| cpus.iter()) {
-            slots.iter_mut().zip(cpu.0.slots).for_each(|(sum, count)| *sum += count.into());
+        for map in before.iter().flat_map(|before| &before.counters) {
+            for cpu in map.get(&0, 0).iter().flat_map(|cpus| cpus.iter()) {
+                let counts = cpu.chunks_exact(2).map(|pair| Tally { packets: pair[0], bytes: pair[1] });
+                slots.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+            }
         }
     }
 
     /// What the generation before has metered.
     pub(super) fn metered_before(&self, slot: u32) -> Vec<MeterState> {
         let before = self.pinned.as_ref().and_then(|pinned| pinned.before.as_ref());
-        let cpus = before.and_then(|before| before.meters.as_ref()?.get(&slot, 0).ok());
-        cpus.map(|cpus| cpus.iter().map(|words| MeterState::read(*words)).collect()).unwrap_or_default()
+        let maps = before.iter().flat_map(|before| &before.meters);
+        let cpus = maps.filter_map(|map| map.get(&slot, 0).ok());
+        cpus.flat_map(|cpus| cpus.iter().map(|words| MeterState::read(*words)).collect::<Vec<_>>()).collect()
     }
 
     /// The peers whose sessions were up when the generation before lost its controller.

@@ -9,7 +9,6 @@ mod policy;
 
 use erdp_common::reason::{DropReason, PuntKind};
 
-
 use super::{
     Ports,
     frames::{Build, Tagging},
