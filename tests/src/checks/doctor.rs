@@ -1,5 +1,6 @@
 //! Network cards as they come lose tagged traffic before XDP: `erdp run` must refuse them, `erdp doctor` name the remedy, and
-//! `erdp doctor --fix` make it work. Which card has which fault is known: virtio-net filters VLANs, igb takes tags off as well.
+//! `erdp doctor --fix` make it work. Which card has which fault is known: virtio-net filters VLANs, igb takes tags off as well, and
+//! vmxnet3 also merges packets.
 
 use std::process::{Command, Output, Stdio};
 
@@ -25,8 +26,12 @@ pub fn treat(lab: &Lab) -> Result<Vec<String>> {
     let mut expected = Vec::new();
     for interface in [plan::PRIMARY.near.1, plan::SECONDARY.near.1, plan::CE.far.1] {
         expected.push(format!("interface {interface}: filters VLANs"));
-        if driver(lab, interface)? == "igb" {
+        let driver = driver(lab, interface)?;
+        if matches!(driver.as_str(), "igb" | "vmxnet3") {
             expected.push(format!("interface {interface}: strips VLAN tags"));
+        }
+        if driver == "vmxnet3" {
+            expected.push(format!("interface {interface}: merges packets before XDP sees them (LRO)"));
         }
     }
     let control = lab.folder().join("refused.sock");

@@ -52,6 +52,10 @@ impl Apt {
         let extra = extra_sources(&configured(), &release().unwrap_or_default(), Path::new(KEYRING).exists());
         apt.write_sources(&format!("{own}\n{extra}"))?;
         if must(apt.get().arg("update")).is_err() {
+            if stamp.exists() {
+                println!("vm: no new package lists, so the old ones it is");
+                return Ok(apt);
+            }
             println!("vm: without the backports, then: the configured sources alone");
             apt.write_sources(&own)?;
             must(apt.get().arg("update")).context(
@@ -83,6 +87,8 @@ impl Apt {
             format!("-oDir::Cache={}", place("cache")),
             // Not root's folders: apt's own user could not write here.
             "-oAPT::Sandbox::User=".to_owned(),
+            // A list that could not be fetched is a failure, and not a list without packages.
+            "-oAPT::Update::Error-Mode=any".to_owned(),
         ]
     }
 

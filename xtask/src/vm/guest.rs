@@ -16,11 +16,12 @@ use super::{initramfs::Tree, kernels::Kernel, qemu::MARK};
 use crate::command::{must, root};
 
 /// Drivers, 802.1Q, and what tests use of the kernel. What a kernel has built in or lacks is left out.
-const MODULES: [&str; 22] = [
+const MODULES: [&str; 23] = [
     "virtio_pci",
     "virtio_net",
     "virtio_rng",
     "igb",
+    "vmxnet3",
     "veth",
     "8021q",
     "dummy",

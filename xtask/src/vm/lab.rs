@@ -6,10 +6,12 @@
 
 use std::{
     process::ExitCode,
+    slice,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
+use clap::ValueEnum as _;
 
 use super::{
     guest::Job,
@@ -25,6 +27,8 @@ pub enum Card {
     Virtio,
     /// Intel's igb, which takes tags off before XDP; QEMU 8 or newer.
     Igb,
+    /// VMware's vmxnet3, which also merges packets before XDP.
+    Vmxnet3,
 }
 
 /// What `run --vm` was told.
@@ -34,7 +38,7 @@ pub struct Options {
     /// With --vm: which kernels: a series as 6.1, several with commas, `oldest`, `newest`, or `all`
     #[arg(long, value_name = "KERNELS", requires = "vm", default_value = KERNELS)]
     kernel: String,
-    /// With --vm: only the run with this network card (without: virtio on each kernel, then igb on the newest)
+    /// With --vm: only the run with this network card (without: virtio on each kernel, the others on the newest)
     #[arg(long, requires = "vm")]
     card: Option<Card>,
 }
@@ -44,6 +48,7 @@ impl Card {
         match self {
             Card::Virtio => "virtio-net",
             Card::Igb => "igb",
+            Card::Vmxnet3 => "vmxnet3",
         }
     }
 
@@ -52,6 +57,7 @@ impl Card {
         match self {
             Card::Virtio => "virtio-net-pci",
             Card::Igb => "igb",
+            Card::Vmxnet3 => "vmxnet3",
         }
     }
 }
@@ -115,32 +121,34 @@ fn rows(options: &Options) -> Result<Vec<(String, Result<String>)>> {
     Ok(rows)
 }
 
+/// Every card on its kernels. Without a choice of the operator's: virtio on all that are asked for, the others on the newest.
 fn runs(options: &Options) -> Result<Vec<(Card, Kernel)>> {
     let mut runs = Vec::new();
-    if options.card != Some(Card::Igb) {
-        let kernels = super::kernels(&options.kernel, Flavour::Cloud)?;
-        runs.extend(kernels.into_iter().map(|kernel| (Card::Virtio, kernel)));
-    }
-    if options.card != Some(Card::Virtio) {
-        match qemu::version() {
-            Some(version) if version >= QEMU_WITH_IGB => {
-                let asked = if options.card.is_some() { &options.kernel } else { "newest" };
-                let kernels = super::kernels(asked, Flavour::Full)?;
-                runs.extend(kernels.into_iter().map(|kernel| (Card::Igb, kernel)));
+    for &card in options.card.as_ref().map_or(Card::value_variants(), slice::from_ref) {
+        if card == Card::Igb
+            && let Some(reason) = no_igb(qemu::version())
+        {
+            if options.card.is_some() {
+                bail!("{reason}");
             }
-            version => {
-                let version = version.map_or_else(|| "unknown".to_owned(), |version| version.to_string());
-                let reason = format!(
-                    "QEMU's version is {version}, and igb came with {QEMU_WITH_IGB}: install it from the backports"
-                );
-                if options.card.is_some() {
-                    bail!("{reason}");
-                }
-                println!("SKIP: igb: {reason}");
-            }
+            println!("SKIP: igb: {reason}");
+            continue;
         }
+        let is_of_clouds = card == Card::Virtio;
+        let flavour = if is_of_clouds { Flavour::Cloud } else { Flavour::Full };
+        let asked = if is_of_clouds || options.card.is_some() { &options.kernel } else { "newest" };
+        runs.extend(super::kernels(asked, flavour)?.into_iter().map(|kernel| (card, kernel)));
     }
     Ok(runs)
+}
+
+fn no_igb(qemu: Option<u32>) -> Option<String> {
+    (qemu < Some(QEMU_WITH_IGB)).then(|| {
+        let version = qemu.map_or_else(|| "unknown".to_owned(), |version| version.to_string());
+        format!(
+            "QEMU's version is {version}, and igb came with {QEMU_WITH_IGB}: install it from the backports"
+        )
+    })
 }
 
 fn one(kernel: &Kernel, card: Card, job: &Job) -> Result<String> {
@@ -152,4 +160,16 @@ fn one(kernel: &Kernel, card: Card, job: &Job) -> Result<String> {
         bail!("exit status {}, {} {took} s", outcome.status, outcome.accelerator);
     }
     Ok(format!("every check held, {} {took} s", outcome.accelerator))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_or_unknown_qemu_has_no_igb_and_says_so() {
+        assert!(no_igb(Some(7)).is_some_and(|reason| reason.contains("QEMU's version is 7")));
+        assert!(no_igb(None).is_some_and(|reason| reason.contains("unknown")));
+        assert_eq!(no_igb(Some(8)), None);
+    }
 }
