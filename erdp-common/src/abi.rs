@@ -6,7 +6,7 @@
 use core::cell::Cell;
 
 /// Version of all records below and of the map layout; the program and the controller must agree.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Interfaces are looked up by their index directly; one with a higher index is refused at start.
 pub const MAX_IFINDEX: u32 = 65_535;
@@ -94,6 +94,11 @@ pub const ATTACHMENT_SERVICE: u32 = 8;
 pub const SIDE_BITS: u32 = ATTACHMENT_MSEE | ATTACHMENT_SERVICE;
 /// The attachment is tagged and has a control port: the kernel is reached through it, see [`crate::control`].
 pub const ATTACHMENT_CONTROL: u32 = 16;
+
+/// What comes in is dropped if its source's route leads elsewhere than to Microsoft, see [`crate::source`].
+pub const ATTACHMENT_SOURCES: u32 = 32;
+/// With [`ATTACHMENT_SOURCES`]: also if its source has no route.
+pub const ATTACHMENT_SOURCES_ROUTED: u32 = 64;
 
 /// Slots of the device map: the attachments, then their control ports.
 pub const TX_SLOTS: u32 = 2 * MAX_ATTACHMENTS;

@@ -51,7 +51,12 @@ pub fn ip<F: Family, T: Tables>(
     Some(if !ours {
         Err(DropReason::NotUnicast)
     } else if is_echo::<F>(datagram) {
-        Ok(PuntKind::Echo)
+        // The kernel would answer it wherever its sender is, in whatever domain.
+        if is_on_link::<F, T>(datagram.source, attachment_id, attachment, tables) {
+            Ok(PuntKind::Echo)
+        } else {
+            Err(DropReason::ForeignSource)
+        }
     } else if is_bgp_of_peer::<F, T>(datagram, attachment_id, tables) {
         Ok(PuntKind::Bgp)
     } else {
@@ -92,6 +97,18 @@ fn is_solicited_node(group: Address, attachment: &Attachment) -> bool {
     let of = |address: [u8; 16]| SOLICITED_NODE.low | (Address::v6(address).low & 0x00ff_ffff);
     group.high == SOLICITED_NODE.high
         && (group.low == of(attachment.local6) || group.low == of(attachment.link_local6))
+}
+
+/// Whether the address is on this attachment: its link-local, or one that the table leads to here.
+#[inline(always)]
+fn is_on_link<F: Family, T: Tables>(
+    address: Address,
+    attachment_id: u16,
+    attachment: &Attachment,
+    tables: &T,
+) -> bool {
+    let is_link_local = F::BITS == 128 && address.high >> 54 == 0xfe80 >> 6;
+    is_link_local || tables.leads_to::<F>(F::root(attachment), address) == u32::from(attachment_id)
 }
 
 #[inline(always)]

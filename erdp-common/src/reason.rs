@@ -88,6 +88,8 @@ reasons! {
         ZoneForbidden = 24, "zone-forbidden", "allow the peering in the zone's [[zone-rule]], or take it off the attachment's `peerings` if nobody should try";
         /// Inside a prefix that only a service may carry, and the service has no route (B9).
         EncryptedOnly = 25, "encrypted-only", "the tunnel behind the service has no route for it: look at its session, or take the prefix out of `encrypted-only`";
+        /// From an MSEE with a source that is ours, another circuit's or nobody's, or an echo request from another attachment's host (C2).
+        ForeignSource = 26, "foreign-source", "a spoofed source, or an MSEE that sends from prefixes it does not announce: compare with `erdp show routes`, or set `source-check = \"off\"` on the peering";
     }
 }
 

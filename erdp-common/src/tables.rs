@@ -9,6 +9,7 @@ use crate::{
     family::{Address, Family},
     fib, group,
     policer::{self, Payment},
+    source,
 };
 
 /// Read access to everything the controller has written.
@@ -48,6 +49,14 @@ pub trait Tables {
         Self: Sized,
     {
         F::is_public(address)
+    }
+    /// [`source::leads_to`] of these tables.
+    #[inline(always)]
+    fn leads_to<F: Family>(&self, root: u32, address: Address) -> u32
+    where
+        Self: Sized,
+    {
+        source::leads_to::<F, Self>(root, address, self)
     }
     /// [`policer::pay`] of these tables.
     #[inline(always)]

@@ -11,6 +11,7 @@ use erdp_common::{
     family::{Address, Family, V4, V6},
     fib, group,
     policer::{self, Payment},
+    source,
 };
 
 use crate::maps::Maps;
@@ -61,6 +62,19 @@ extern "C" fn erdp_public4(high: u64) -> u32 {
 #[inline(never)]
 extern "C" fn erdp_public6(high: u64) -> u32 {
     u32::from(V6::is_public(Address { high, low: 0 }))
+}
+
+/// See [`erdp_common::tables::Tables::leads_to`]. IPv6's walk is right in an IPv4 table too, which has leaves at 32 bits at the latest;
+/// so one function is enough for both families.
+#[inline(always)]
+pub fn leads_to(root: u32, address: Address) -> u32 {
+    erdp_leads_to(root, address.high, address.low)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn erdp_leads_to(root: u32, high: u64, low: u64) -> u32 {
+    source::leads_to::<V6, _>(root, Address { high, low }, &Maps)
 }
 
 /// See [`erdp_common::tables::Tables::pay`].

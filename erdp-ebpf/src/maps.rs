@@ -191,6 +191,10 @@ impl Tables for Maps {
     fn is_public<F: Family>(&self, address: Address) -> bool {
         functions::is_public::<F>(address)
     }
+    #[inline(always)]
+    fn leads_to<F: Family>(&self, root: u32, address: Address) -> u32 {
+        functions::leads_to(root, address)
+    }
 
     #[inline(always)]
     fn pay(&self, policer: u16, class: Class, ip_bytes: u32) -> Payment {

@@ -37,7 +37,7 @@ use erdp_common::{
 use ipnet::IpNet;
 
 pub use self::{
-    topology::{AttachmentFacts, AttachmentId, Topology},
+    topology::{AttachmentFacts, AttachmentId, SourceCheck, Topology},
     views::{Policy, Source},
 };
 use crate::dataplane::{Dataplane, DataplaneError, Record};

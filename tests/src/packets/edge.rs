@@ -9,6 +9,8 @@
 //! | 5 (control port F) | C | 5 | CE, disabled | none |
 //! | 6 | C | 6 | service | 20.18.0.0/16 and 2608::/32 by next hop 12 |
 //!
+//! Attachment 2 takes sources only that are routed to Microsoft's side, 3 all but those that are routed to ours, 1 any (C2).
+//!
 //! Next hops 8 to 10 leave by attachment 1 as on Microsoft peering: 8 (20.12.0.0/16, 2604::/32) classified by DSCP and ports;
 //! 11 (20.15.0.0/16, 2605::/32) takes packets from public sources only;
 //! 9 (20.13.0.0/16) through a policer without room; 10 (20.14.0.0/16) through one that is near its limit and marks.
@@ -17,10 +19,11 @@ use anyhow::{Context as _, Result};
 use erdp::dataplane::{Dataplane, Record};
 use erdp_common::{
     abi::{
-        ATTACHMENT_CONTROL, ATTACHMENT_ENABLED, ATTACHMENT_MSEE, ATTACHMENT_SERVICE, Attachment,
-        GROUP_BUCKETS, GROUP_DISCARD, GROUP_ENCRYPTED_ONLY, GROUP_FORWARD, GROUP_GLEAN, GROUP_ZONE_FORBIDDEN,
-        Group, L2_MAX, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NEXT_HOP_SERVICE, NextHop,
-        PeerKey, Policer, Port, QosProfile, Vlan, control_slot,
+        ATTACHMENT_CONTROL, ATTACHMENT_ENABLED, ATTACHMENT_MSEE, ATTACHMENT_SERVICE, ATTACHMENT_SOURCES,
+        ATTACHMENT_SOURCES_ROUTED, Attachment, GROUP_BUCKETS, GROUP_DISCARD, GROUP_ENCRYPTED_ONLY,
+        GROUP_FORWARD, GROUP_GLEAN, GROUP_ZONE_FORBIDDEN, Group, L2_MAX, NEXT_HOP_MSEE,
+        NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NEXT_HOP_SERVICE, NextHop, PeerKey, Policer, Port,
+        QosProfile, Vlan, control_slot,
     },
     fib::build::{Fib, Prefix, Store},
     policer::{BurstPolicy, Rates, TIME_FRACTION_BITS},
@@ -101,6 +104,11 @@ impl Edge {
                 dataplane.write(&Record::TxPort(control_slot(id), control))?;
             }
             let has_control = if control == 0 { 0 } else { ATTACHMENT_CONTROL };
+            let sources = match id {
+                2 => ATTACHMENT_SOURCES | ATTACHMENT_SOURCES_ROUTED,
+                3 => ATTACHMENT_SOURCES,
+                _ => 0,
+            };
             let mut link_local6 = [0; 16];
             link_local6[..2].copy_from_slice(&[0xfe, 0x80]);
             link_local6[15] = id as u8;
@@ -112,7 +120,7 @@ impl Edge {
                 Attachment {
                     root4,
                     root6,
-                    flags: side | enabled | has_control,
+                    flags: side | enabled | has_control | sources,
                     local4: [198, 18, id as u8, 1],
                     local6,
                     link_local6,
