@@ -6,10 +6,11 @@
 use network_types::{arp::ArpHdr, ip::IpProto};
 
 use crate::{
-    abi::{Attachment, PeerKey},
+    abi::Attachment,
     family::{Address, Datagram, Family},
     packet::Packet,
     reason::{DropReason, PuntKind},
+    source,
     tables::Tables,
 };
 
@@ -108,7 +109,9 @@ fn is_on_link<F: Family, T: Tables>(
     tables: &T,
 ) -> bool {
     let is_link_local = F::BITS == 128 && address.high >> 54 == 0xfe80 >> 6;
-    is_link_local || tables.leads_to::<F>(F::root(attachment), address) == u32::from(attachment_id)
+    is_link_local
+        || source::leads_to::<F, T>(F::root(attachment), address, attachment_id, tables)
+            == u32::from(attachment_id)
 }
 
 #[inline(always)]
@@ -131,7 +134,7 @@ fn is_bgp_of_peer<F: Family, T: Tables>(datagram: &Datagram, attachment: u16, ta
         return false;
     };
     let is_bgp = u16::from_be_bytes([a, b]) == BGP_PORT || u16::from_be_bytes([c, d]) == BGP_PORT;
-    is_bgp && tables.is_peer(&PeerKey { attachment: u32::from(attachment), address: F::key(datagram.source) })
+    is_bgp && tables.is_peer_at::<F>(datagram.source, attachment)
 }
 
 const _: () = assert!(ArpHdr::LEN == 28);

@@ -16,14 +16,25 @@ use crate::{
     tables::Tables,
 };
 
-/// [`leads_to`]: no route.
+/// [`by_route`]: no route.
 pub const NOWHERE: u32 = 0;
-/// [`leads_to`]: a route that drops, and so is of our own making. No attachment has this number.
+/// [`by_route`]: a route that drops, and so is of our own making. No attachment has this number.
 pub const OURS: u32 = 0xffff;
 
-/// The attachment that the address's longest match leads to; one of them where there are several.
+/// The attachment where the address is, as far as can be told from one where it was seen: by its longest match, or because it is a peer's
+/// of that very attachment (the subnets of MSEE links are in no table). One of them where the route leads to several.
 #[inline(always)]
-pub fn leads_to<F: Family, T: Tables>(root: u32, address: Address, tables: &T) -> u32 {
+pub fn leads_to<F: Family, T: Tables>(root: u32, address: Address, seen_on: u16, tables: &T) -> u32 {
+    let found = tables.by_route::<F>(root, address);
+    let side = |id: u32| tables.attachment(id as u16).map(|it| it.flags & SIDE_BITS);
+    let here = u32::from(seen_on);
+    let is_elsewhere = found == NOWHERE || side(found) != side(here);
+    if is_elsewhere && tables.is_peer_at::<F>(address, seen_on) { here } else { found }
+}
+
+/// By the longest match alone.
+#[inline(always)]
+pub fn by_route<F: Family, T: Tables>(root: u32, address: Address, tables: &T) -> u32 {
     let number = tables.longest_match::<F>(root, address);
     if number == 0 {
         return NOWHERE;
@@ -46,6 +57,7 @@ pub fn leads_to<F: Family, T: Tables>(root: u32, address: Address, tables: &T) -
 /// Whether what comes in on the attachment may have this source.
 #[inline(always)]
 pub fn check<F: Family, T: Tables>(
+    id: u16,
     attachment: &Attachment,
     source: Address,
     tables: &T,
@@ -53,7 +65,7 @@ pub fn check<F: Family, T: Tables>(
     if attachment.flags & ATTACHMENT_SOURCES == 0 {
         return Ok(());
     }
-    let from = tables.leads_to::<F>(F::root(attachment), source);
+    let from = leads_to::<F, T>(F::root(attachment), source, id, tables);
     let is_there = if from == NOWHERE {
         attachment.flags & ATTACHMENT_SOURCES_ROUTED == 0
     } else {

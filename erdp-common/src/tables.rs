@@ -50,13 +50,21 @@ pub trait Tables {
     {
         F::is_public(address)
     }
-    /// [`source::leads_to`] of these tables.
+    /// [`source::by_route`] of these tables.
     #[inline(always)]
-    fn leads_to<F: Family>(&self, root: u32, address: Address) -> u32
+    fn by_route<F: Family>(&self, root: u32, address: Address) -> u32
     where
         Self: Sized,
     {
-        source::leads_to::<F, Self>(root, address, self)
+        source::by_route::<F, Self>(root, address, self)
+    }
+    /// Whether a configured BGP peer has this address on this attachment.
+    #[inline(always)]
+    fn is_peer_at<F: Family>(&self, address: Address, attachment: u16) -> bool
+    where
+        Self: Sized,
+    {
+        self.is_peer(&PeerKey { attachment: u32::from(attachment), address: F::key(address) })
     }
     /// [`policer::pay`] of these tables.
     #[inline(always)]

@@ -6,12 +6,14 @@
 //! IPv4 packet needs stays inline. Arguments and results are plain numbers: pointers would need types that the verifier knows.
 
 use erdp_common::{
+    abi::PeerKey,
     budget,
     classify::Class,
     family::{Address, Family, V4, V6},
     fib, group,
     policer::{self, Payment},
     source,
+    tables::Tables as _,
 };
 
 use crate::maps::Maps;
@@ -64,17 +66,35 @@ extern "C" fn erdp_public6(high: u64) -> u32 {
     u32::from(V6::is_public(Address { high, low: 0 }))
 }
 
-/// See [`erdp_common::tables::Tables::leads_to`]. IPv6's walk is right in an IPv4 table too, which has leaves at 32 bits at the latest;
+/// See [`erdp_common::tables::Tables::by_route`]. IPv6's walk is right in an IPv4 table too, which has leaves at 32 bits at the latest;
 /// so one function is enough for both families.
 #[inline(always)]
-pub fn leads_to(root: u32, address: Address) -> u32 {
-    erdp_leads_to(root, address.high, address.low)
+pub fn by_route(root: u32, address: Address) -> u32 {
+    erdp_by_route(root, address.high, address.low)
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn erdp_leads_to(root: u32, high: u64, low: u64) -> u32 {
-    source::leads_to::<V6, _>(root, Address { high, low }, &Maps)
+extern "C" fn erdp_by_route(root: u32, high: u64, low: u64) -> u32 {
+    source::by_route::<V6, _>(root, Address { high, low }, &Maps)
+}
+
+/// See [`erdp_common::tables::Tables::is_peer_at`].
+#[inline(always)]
+pub fn is_peer_at<F: Family>(address: Address, attachment: u16) -> bool {
+    // An IPv4 address as the key has it, ::ffff:a.b.c.d.
+    let Address { high, low } = if F::BITS == V4::BITS {
+        Address { high: 0, low: 0xffff << 32 | address.high >> 32 }
+    } else {
+        address
+    };
+    erdp_is_peer(high, low, u32::from(attachment)) != 0
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn erdp_is_peer(high: u64, low: u64, attachment: u32) -> u32 {
+    u32::from(Maps.is_peer(&PeerKey { attachment, address: V6::key(Address { high, low }) }))
 }
 
 /// See [`erdp_common::tables::Tables::pay`].

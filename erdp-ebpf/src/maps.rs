@@ -192,8 +192,12 @@ impl Tables for Maps {
         functions::is_public::<F>(address)
     }
     #[inline(always)]
-    fn leads_to<F: Family>(&self, root: u32, address: Address) -> u32 {
-        functions::leads_to(root, address)
+    fn by_route<F: Family>(&self, root: u32, address: Address) -> u32 {
+        functions::by_route(root, address)
+    }
+    #[inline(always)]
+    fn is_peer_at<F: Family>(&self, address: Address, attachment: u16) -> bool {
+        functions::is_peer_at::<F>(address, attachment)
     }
 
     #[inline(always)]

@@ -212,7 +212,7 @@ pub(super) fn through_control_ports(ports: Ports, rows: &mut Vec<Row>) {
         ports.b,
         one,
         IPV4,
-        &echo([20, 2, 0, 9], [198, 18, 2, 1]),
+        &echo([198, 18, 2, 2], [198, 18, 2, 1]),
         PuntVia(Echo, 1),
     );
     with_priority.frame[14] |= 0xe0;

@@ -212,6 +212,13 @@ pub(super) fn foreign_sources(ports: Ports, rows: &mut Vec<Row>) {
         rows.push(row(name, ports.b, tags, kind, packet, end));
     };
     add("from private peering, a source that is announced there", routed, IPV4, &from(AZURE), true);
+    add(
+        "the MSEE's own address on the link, as in its ICMP errors",
+        routed,
+        IPV4,
+        &from([198, 18, 2, 2]),
+        true,
+    );
     add("the same in IPv6", routed, IPV6, &from6("2603:1::9"), true);
     add(
         "from private peering, a source of the customer's (C2)",
