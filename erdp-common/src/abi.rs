@@ -97,6 +97,11 @@ pub const SIDE_BITS: u32 = ATTACHMENT_MSEE | ATTACHMENT_SERVICE;
 /// The attachment is tagged and has a control port: the kernel is reached through it, see [`crate::control`].
 pub const ATTACHMENT_CONTROL: u32 = 16;
 
+/// What comes in is dropped if its source's route leads elsewhere than to Microsoft, see [`crate::source`].
+pub const ATTACHMENT_SOURCES: u32 = 32;
+/// With [`ATTACHMENT_SOURCES`]: also if its source has no route.
+pub const ATTACHMENT_SOURCES_ROUTED: u32 = 64;
+
 /// Slots of the device map: the attachments, then their control ports.
 pub const TX_SLOTS: u32 = 2 * MAX_ATTACHMENTS;
 

@@ -28,6 +28,7 @@ pub mod local;
 pub mod pipeline;
 pub mod policer;
 pub mod rewrite;
+pub mod source;
 
 pub mod account;
 pub mod answer;

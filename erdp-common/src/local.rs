@@ -6,13 +6,14 @@
 use network_types::{arp::ArpHdr, ip::IpProto};
 
 use crate::{
-    abi::{Attachment, PeerKey},
+    abi::Attachment,
     bfd,
     family::{Address, Datagram, Family},
     packet::Packet,
     pipeline::Verdict,
     reason::{DropReason, PuntKind},
-    tables::Tables,
+    source,
+    tables::{NO_PEER, Tables},
 };
 
 /// TCP port of BGP (RFC 4271 section 8).
@@ -53,7 +54,12 @@ pub fn ip<F: Family, T: Tables>(
     Some(if !ours {
         Err(DropReason::NotUnicast)
     } else if is_echo::<F>(datagram) {
-        Ok(Verdict::Punt(PuntKind::Echo))
+        // The kernel would answer it wherever its sender is, in whatever domain.
+        if is_on_link::<F, T>(datagram.source, attachment_id, attachment, tables) {
+            Ok(Verdict::Punt(PuntKind::Echo))
+        } else {
+            Err(DropReason::ForeignSource)
+        }
     } else {
         of_peer::<F, T>(datagram, attachment_id, tables)
     })
@@ -94,6 +100,20 @@ fn is_solicited_node(group: Address, attachment: &Attachment) -> bool {
         && (group.low == of(attachment.local6) || group.low == of(attachment.link_local6))
 }
 
+/// Whether the address is on this attachment: its link-local, or one that the table leads to here.
+#[inline(always)]
+fn is_on_link<F: Family, T: Tables>(
+    address: Address,
+    attachment_id: u16,
+    attachment: &Attachment,
+    tables: &T,
+) -> bool {
+    let is_link_local = F::BITS == 128 && address.high >> 54 == 0xfe80 >> 6;
+    is_link_local
+        || source::leads_to::<F, T>(F::root(attachment), address, attachment_id, tables)
+            == u32::from(attachment_id)
+}
+
 #[inline(always)]
 fn is_echo<F: Family>(datagram: &Datagram) -> bool {
     let kind = datagram.transport();
@@ -121,11 +141,11 @@ fn of_peer<F: Family, T: Tables>(
     if datagram.is_fragment || !is_bgp && !is_bfd {
         return Err(DropReason::LocalNotAllowed);
     }
-    let key = PeerKey { attachment: u64::from(attachment), address: F::key(datagram.source) };
-    match tables.peer(&key) {
-        Some(_) if is_bgp => Ok(Verdict::Punt(PuntKind::Bgp)),
-        Some(session) if session != 0 => Ok(Verdict::Bfd(session as u16)),
-        _ => Err(DropReason::LocalNotAllowed),
+    match tables.peer_at::<F>(datagram.source, attachment) {
+        NO_PEER => Err(DropReason::LocalNotAllowed),
+        _ if is_bgp => Ok(Verdict::Punt(PuntKind::Bgp)),
+        0 => Err(DropReason::LocalNotAllowed),
+        session => Ok(Verdict::Bfd(session as u16)),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     packet::Packet,
     policer::{self, Passage, Payment},
     reason::{DropReason, PuntKind},
-    rewrite,
+    rewrite, source,
     tables::Tables,
 };
 
@@ -142,6 +142,7 @@ fn ip<F: Family, P: Packet, T: Tables>(
     if F::is_martian_source(datagram.source) {
         return Err(DropReason::MartianSource);
     }
+    source::check::<F, T>(trail.attachment, attachment, datagram.source, tables)?;
     let next_hop = route::<F, T>(&datagram, attachment, tables, trail)?;
     let is_same_side = (attachment.flags ^ next_hop.flags) & SIDE_BITS == 0;
     if is_same_side && attachment.flags & ATTACHMENT_HAIRPIN == 0 {

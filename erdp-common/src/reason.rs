@@ -94,6 +94,8 @@ reasons! {
         BfdMalformed = 27, "bfd-malformed", "a broken sender, or one that authenticates BFD: switch that off on the neighbour";
         /// BFD for another session than the one that we have with this peer.
         BfdSession = 28, "bfd-session", "passes when the neighbour has noticed that its session is over; if it stays, two routers have its address";
+        /// From an MSEE with a source that is ours, another circuit's or nobody's, or an echo request from another attachment's host (C2).
+        ForeignSource = 29, "foreign-source", "a spoofed source, or an MSEE that sends from prefixes it does not announce: compare with `erdp show routes`, or set `source-check = \"off\"` on the peering";
     }
 }
 

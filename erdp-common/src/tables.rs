@@ -10,7 +10,11 @@ use crate::{
     family::{Address, Family},
     fib, group,
     policer::{self, Payment},
+    source,
 };
+
+/// [`Tables::peer_at`]: no configured peer.
+pub const NO_PEER: u32 = u32::MAX;
 
 /// Read access to everything the controller has written.
 pub trait Tables {
@@ -49,6 +53,23 @@ pub trait Tables {
         Self: Sized,
     {
         F::is_public(address)
+    }
+    /// [`source::by_route`] of these tables.
+    #[inline(always)]
+    fn by_route<F: Family>(&self, root: u32, address: Address) -> u32
+    where
+        Self: Sized,
+    {
+        source::by_route::<F, Self>(root, address, self)
+    }
+    /// [`Self::peer`] of an address; [`NO_PEER`] where it is nobody's.
+    #[inline(always)]
+    fn peer_at<F: Family>(&self, address: Address, attachment: u16) -> u32
+    where
+        Self: Sized,
+    {
+        let key = PeerKey { attachment: u64::from(attachment), address: F::key(address) };
+        self.peer(&key).unwrap_or(NO_PEER)
     }
     /// [`policer::pay`] of these tables.
     #[inline(always)]

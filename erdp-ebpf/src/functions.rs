@@ -6,11 +6,14 @@
 //! IPv4 packet needs stays inline. Arguments and results are plain numbers: pointers would need types that the verifier knows.
 
 use erdp_common::{
+    abi::PeerKey,
     bfd, budget,
     classify::Class,
     family::{Address, Family, V4, V6},
     fib, group,
     policer::{self, Payment},
+    source,
+    tables::{NO_PEER, Tables as _},
 };
 
 use crate::maps::Maps;
@@ -61,6 +64,38 @@ extern "C" fn erdp_public4(high: u64) -> u32 {
 #[inline(never)]
 extern "C" fn erdp_public6(high: u64) -> u32 {
     u32::from(V6::is_public(Address { high, low: 0 }))
+}
+
+/// See [`erdp_common::tables::Tables::by_route`]. IPv6's walk is right in an IPv4 table too, which has leaves at 32 bits at the latest;
+/// so one function is enough for both families.
+#[inline(always)]
+pub fn by_route(root: u32, address: Address) -> u32 {
+    erdp_by_route(root, address.high, address.low)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn erdp_by_route(root: u32, high: u64, low: u64) -> u32 {
+    source::by_route::<V6, _>(root, Address { high, low }, &Maps)
+}
+
+/// See [`erdp_common::tables::Tables::peer_at`].
+#[inline(always)]
+pub fn peer_at<F: Family>(address: Address, attachment: u16) -> u32 {
+    // An IPv4 address as the key has it, ::ffff:a.b.c.d.
+    let Address { high, low } = if F::BITS == V4::BITS {
+        Address { high: 0, low: 0xffff << 32 | address.high >> 32 }
+    } else {
+        address
+    };
+    erdp_peer(high, low, u32::from(attachment))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn erdp_peer(high: u64, low: u64, attachment: u32) -> u32 {
+    let key = PeerKey { attachment: u64::from(attachment), address: V6::key(Address { high, low }) };
+    Maps.peer(&key).unwrap_or(NO_PEER)
 }
 
 /// See [`erdp_common::tables::Tables::pay`].

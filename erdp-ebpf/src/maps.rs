@@ -206,6 +206,14 @@ impl Tables for Maps {
     fn is_public<F: Family>(&self, address: Address) -> bool {
         functions::is_public::<F>(address)
     }
+    #[inline(always)]
+    fn by_route<F: Family>(&self, root: u32, address: Address) -> u32 {
+        functions::by_route(root, address)
+    }
+    #[inline(always)]
+    fn peer_at<F: Family>(&self, address: Address, attachment: u16) -> u32 {
+        functions::peer_at::<F>(address, attachment)
+    }
 
     #[inline(always)]
     fn pay(&self, policer: u16, class: Class, ip_bytes: u32) -> Payment {

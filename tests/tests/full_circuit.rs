@@ -3,7 +3,7 @@
 //!
 //! Each packet carries where it was put in and where it is to go. Who sees it leave the edge knows from the tags where that is, and
 //! from the policy by heart (not from any table) whether it may: the peering's other end only, never back, to whose its destination is,
-//! towards Microsoft peering from public sources only (D4). ICMP errors and echo replies go back to where their cause came from. At
+//! towards Microsoft peering from public sources only (D4), from an MSEE by its own sources only (C2). ICMP errors and echo replies go back to where their cause came from. At
 //! the end every packet is accounted for, twice: by ERDP's counters (received + originated + from the kernel = transmitted + punted +
 //! dropped), and against the wires (received = put in; transmitted = seen leaving + lost).
 //!
@@ -25,7 +25,7 @@ use erdp_tests::{
     lab::full_circuit::{FullCircuit, Peering, SIDES, Side, WIRES},
     packets::Build,
 };
-use etherparse::{Icmpv4Type, Icmpv6Type, SlicedPacket, TransportSlice};
+use etherparse::{IcmpEchoHeader, Icmpv4Header, Icmpv4Type, Icmpv6Type, SlicedPacket, TransportSlice};
 use fastrand::Rng;
 
 const SLICE: u32 = 50_000;
@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_micros(400);
 const MARK: &[u8; 8] = b"ERDPedge";
 
 /// Beside the hosts of all sides: what nobody has announced, what is nobody's, and what is the edge's own or a neighbour's.
-const OTHERS: [&str; 14] = [
+const OTHERS: [&str; 15] = [
     "8.8.8.8",
     "10.9.9.9",
     "192.168.1.1",
@@ -52,6 +52,7 @@ const OTHERS: [&str; 14] = [
     "fd00:0:0:99::1",
     "ff02::5",
     "fd00:0:0:10::1",
+    "fd00:0:0:2::2",
     "2a00::1",
 ];
 
@@ -95,11 +96,10 @@ fn packet(rng: &mut Rng, addresses: &[IpAddr], macs: &[[u8; 6]]) -> (usize, Vec<
     data.extend_from_slice(MARK);
     data.resize(rng.usize(9..1_400), 0);
     let hop_limit = [0, 1, 2, 64, 64, 64, 64, 255][rng.usize(..8)];
-    let (protocol, segment) = match (rng.u8(..8), to.is_ipv4()) {
-        (0, true) => (1, [&[8, 0, 0, 0, 0, 1, 0, 1][..], &data].concat()),
-        (0, false) => (58, [&[128, 0, 0, 0, 0, 1, 0, 1][..], &data].concat()),
-        (1, _) => (6, [&Build::tcp(rng.u16(1_024..), 443)[..], &data].concat()),
-        (2, _) => (50, data), // ESP, as far as anybody can see
+    let (protocol, segment) = match rng.u8(..8) {
+        0 => echo(from, to, &data),
+        1 => (6, [&Build::tcp(rng.u16(1_024..), 443)[..], &data].concat()),
+        2 => (50, data), // ESP, as far as anybody can see
         _ => (17, Build::udp(rng.u16(1_024..), rng.u16(1_024..), &data)),
     };
     let odd = rng.u8(..32);
@@ -127,6 +127,19 @@ fn packet(rng: &mut Rng, addresses: &[IpAddr], macs: &[[u8; 6]]) -> (usize, Vec<
     frame[..6].copy_from_slice(&macs[wire]);
     frame.resize(frame.len().max(60), 0);
     (wire, frame)
+}
+
+/// An echo request that any kernel would answer, and its protocol number.
+fn echo(from: IpAddr, to: IpAddr, data: &[u8]) -> (u8, Vec<u8>) {
+    let about = IcmpEchoHeader { id: 1, seq: 1 };
+    let (protocol, header) = match (from, to) {
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let header = Icmpv6Type::EchoRequest(about).to_header(from.octets(), to.octets(), data);
+            (58, header.map(|header| header.to_bytes().to_vec()).unwrap_or_default())
+        }
+        _ => (1, Icmpv4Header::with_checksum(Icmpv4Type::EchoRequest(about), data).to_bytes().to_vec()),
+    };
+    (protocol, [&header[..], data].concat())
 }
 
 /// What has been seen: how often each thing, and the first few that policy forbids.
@@ -180,6 +193,7 @@ fn judge(out: usize, frame: &[u8], input: usize) -> Result<String> {
     }
     ensure!(may_reach(came, went), "a packet of {} has gone to {}", came.name, went.name);
     ensure!(went.has(to), "a packet to {to} has gone to {}, whose it is not", went.name);
+    ensure!(may_send(came, from), "{} has sent from {from}", came.name);
     let is_bare = went.is_msee && went.peering == Peering::Microsoft && is_bogon(from.into());
     ensure!(!is_bare, "a packet from {from} has gone to Microsoft peering");
     Ok(format!("{} to {}", came.name, went.name))
@@ -188,6 +202,18 @@ fn judge(out: usize, frame: &[u8], input: usize) -> Result<String> {
 /// The policy (C1, C2 without hairpin): the other end of the same peering.
 fn may_reach(came: &Side, went: &Side) -> bool {
     came.peering == went.peering && came.is_msee != went.is_msee
+}
+
+/// What an MSEE sends from (C2): nothing of the customer's, and on private peering what is announced there or on the wires.
+fn may_send(came: &Side, from: IpAddr) -> bool {
+    let of_peering = |is_msee: bool| {
+        SIDES.iter().filter(move |side| side.peering == came.peering && side.is_msee == is_msee)
+    };
+    let on_wires = |side: &Side| side.ours.iter().any(|ours| ours.parse() == Ok(from));
+    !came.is_msee
+        || !of_peering(false).any(|side| side.has(from))
+            && (came.peering == Peering::Microsoft
+                || of_peering(true).any(|side| side.has(from) || on_wires(side)))
 }
 
 #[test]

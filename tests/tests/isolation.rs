@@ -302,6 +302,17 @@ impl Edge {
     fn judge(&self, from: &AttachmentFacts, question: &Question, trace: Trace) -> Result<String> {
         let from = place(from);
         let ways = self.ways(from, question.to);
+        let was_foreign = trace.verdict == VERDICT_DROP
+            && DropReason::from_number(trace.reason) == Some(DropReason::ForeignSource);
+        if let Some(is_foreign) = self.is_foreign(from, question.from) {
+            ensure!(
+                is_foreign == was_foreign,
+                "foreign source: {is_foreign}, dropped as such: {was_foreign}"
+            );
+        }
+        if was_foreign {
+            return Ok("drop foreign-source".to_owned());
+        }
         if trace.verdict == VERDICT_TRANSMIT {
             let key = self.forwarding.next_hop_key(trace.next_hop).context("an unknown next hop")?;
             let egress =
@@ -329,6 +340,22 @@ impl Edge {
         };
         ensure!(is_founded, "dropped as {}, and routes lead to {ways:?}", reason.label());
         Ok(format!("drop {}", reason.label()))
+    }
+
+    /// Whether an MSEE may not send from this address (C2): on private peering it must be routed to that side, on Microsoft peering
+    /// it must not be routed to ours. `None`: equal routes lead to both, and either is taken.
+    fn is_foreign(&self, from: &str, source: IpAddr) -> Option<bool> {
+        if !is_microsoft_side(from) {
+            return Some(false);
+        }
+        let ways = self.ways(from, source);
+        if ways.is_empty() {
+            let is_held_back = guarded(source) || self.is_forbidden(from, source);
+            return Some(from.ends_with("/private") || is_held_back);
+        }
+        let is_there = ways.iter().any(|way| is_like(way, from));
+        let is_ours = ways.iter().any(|way| !is_like(way, from));
+        (is_there != is_ours).then_some(is_ours)
     }
 
     /// Whether a route exists between a place and one that its zone, or the other's, keeps it from (C5).
@@ -410,7 +437,8 @@ fn c1_c2_c5_b9_d4_of_random_packets_none_leaves_where_policy_forbids() -> Result
     println!("\nseed {seed}: {ends:?}");
     // What never happened was not tested: each way that is allowed, and each reason.
     let pairs = MAY_REACH.iter().flat_map(|(from, to)| to.iter().map(move |to| format!("{from} to {to}")));
-    let reasons = ["no-route", "hairpin", "zone-forbidden", "encrypted-only", "unnatted-source"];
+    let reasons =
+        ["no-route", "hairpin", "zone-forbidden", "encrypted-only", "unnatted-source", "foreign-source"];
     let expected = pairs.chain(reasons.iter().map(|reason| format!("drop {reason}")));
     let missing: Vec<String> = expected.filter(|end| !ends.contains_key(end)).collect();
     ensure!(missing.is_empty(), "never seen: {missing:?}");

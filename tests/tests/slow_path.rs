@@ -45,9 +45,9 @@ fn count(dataplane: &AyaDataplane, ifindex: u32, frame: &[u8], frames: u32, acti
     Ok(found)
 }
 
-fn echo(to: [u8; 4]) -> Vec<u8> {
+fn echo(from: [u8; 4], to: [u8; 4]) -> Vec<u8> {
     let segment = [8, 0, 0, 0, 0, 1, 0, 1];
-    Build::ethernet(&[], 0x0800, &Build::ipv4([198, 18, 64, 7], to, 1, &segment, |_| {}))
+    Build::ethernet(&[], 0x0800, &Build::ipv4(from, to, 1, &segment, |_| {}))
 }
 
 #[test]
@@ -66,13 +66,13 @@ fn a_flood_of_echo_requests_takes_nothing_from_bgp_nor_from_another_attachment()
                 budget::default_of(PuntKind::Bgp as u32),
             ))?;
         }
-        let flood = echo([198, 18, 1, 1]);
+        let flood = echo([20, 1, 0, 9], [198, 18, 1, 1]);
         ensure!(
             count(dataplane, ports.a, &flood, 1_000, XDP_PASS)? == 5,
             "more than the burst went to the kernel"
         );
         ensure!(count(dataplane, ports.a, &bgp.frame, 1_000, XDP_PASS)? == 1_000, "the flood took from BGP");
-        let other = echo([198, 18, 4, 1]);
+        let other = echo([198, 18, 64, 7], [198, 18, 4, 1]);
         ensure!(
             count(dataplane, ports.c, &other, 5, XDP_PASS)? == 5,
             "the flood took from another attachment"

@@ -286,6 +286,8 @@ pub struct Limits {
 pub struct Peering {
     /// The C-tag that names the peering on its links.
     pub vlan: Option<VlanId>,
+    /// Whether what comes from the MSEEs is dropped if its source cannot be there (C2).
+    pub checks_sources: bool,
     /// Whether unmarked Teams traffic is classified by its client ports (rules F).
     pub classify_ports: bool,
     /// Microsoft's autonomous system; anything but [`MICROSOFT_ASN`] is warned about.

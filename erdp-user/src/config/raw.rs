@@ -78,6 +78,7 @@ pub(super) struct RawLink {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawPeering {
     pub vlan: Option<Spanned<i64>>,
+    pub source_check: Option<Spanned<String>>,
     #[serde(default)]
     pub classify_ports: bool,
     pub ipv4: Option<Spanned<OneOrTwo>>,

@@ -147,6 +147,12 @@ const REFUSED: &[(&str, &str, usize, &[&str])] = &[
     ("bandwidth = \"1G\"", "bandwidth = \"99999999999999G\"", 4, &["2^64"]),
     ("bandwidth = \"1G\"", "bandwidth = \"1G\"\nsku = \"gold\"", 5, &["`gold` is not a SKU", "premium"]),
     ("[circuit.private]\nipv4 = \"198.18.0.0/29\"\n", "", 3, &["no peering"]),
+    (
+        "[circuit.private]",
+        "[circuit.private]\nsource-check = \"strict\"",
+        8,
+        &["circuit.contoso.private.source-check", "\"on\" nor \"off\""],
+    ),
     ("[circuit.private]", "[circuit.public]\nx = 1\n[circuit.private]", 7, &["retired", "circuit.microsoft"]),
     (
         "bandwidth = \"1G\"",

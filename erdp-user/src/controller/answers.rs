@@ -246,7 +246,8 @@ pub(super) fn neighbour(ingress: &AttachmentFacts, to: IpAddr) -> IpAddr {
     let subnet = ingress.subnets.iter().find(|subnet| subnet.addr().is_ipv4() == to.is_ipv4());
     let found = subnet.and_then(|subnet| match subnet {
         IpNet::V4(net) => net.hosts().map(IpAddr::V4).find(|address| !ours.contains(&Some(*address))),
-        IpNet::V6(net) => net.hosts().map(IpAddr::V6).find(|address| !ours.contains(&Some(*address))),
+        // The first one is every router's, and nobody's as a source (RFC 4291 section 2.6.1).
+        IpNet::V6(net) => net.hosts().skip(1).map(IpAddr::V6).find(|address| !ours.contains(&Some(*address))),
     });
     found.unwrap_or(match to {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)),

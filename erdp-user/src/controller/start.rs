@@ -41,7 +41,7 @@ use crate::{
         bpffs,
         pins::About,
     },
-    fib::{AttachmentFacts, FibError, Forwarding, Topology},
+    fib::{AttachmentFacts, FibError, Forwarding, SourceCheck, Topology},
     kernel::{
         Kernel, KernelError, KernelEvent, Link,
         preflight::{self, Finding, Severity},
@@ -532,6 +532,7 @@ pub fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) 
         is_service: attachment.side == Side::Service,
         public_sources: attachment.side.is_msee()
             && attachment.domains.iter().any(|id| is_microsoft(&domains, *id)),
+        sources: source_check(config, attachment, &domains),
         // A CE attachment works as long as one of its circuits does; a disabled circuit has no routes to offer.
         enabled: circuits.iter().any(|circuit| circuit.enabled),
         hairpin: circuits.iter().all(|circuit| circuit.hairpin),
@@ -549,6 +550,20 @@ pub fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) 
         chained: policy::chained(config, attachment),
         encrypted_only: attachment.encrypted_only.clone(),
         forbidden: attachment.forbidden.iter().map(|id| usize::from(id.0)).collect(),
+    }
+}
+
+/// On private peering a source must be announced; on Microsoft peering route filters keep prefixes back that services speak from.
+fn source_check(config: &Config, attachment: &Attachment, domains: &[Domain]) -> SourceCheck {
+    let domain = attachment.domains.first().filter(|_| attachment.side.is_msee());
+    let found = domain.and_then(|id| domains.get(usize::from(id.0)));
+    let peering = found.and_then(|it| Some((it.kind, config.circuits.get(it.circuit)?.peering(it.kind)?)));
+    match peering {
+        Some((kind, peering)) if peering.checks_sources => match kind {
+            PeeringKind::Private => SourceCheck::Routed,
+            PeeringKind::Microsoft => SourceCheck::NotOurs,
+        },
+        _ => SourceCheck::Off,
     }
 }
 

@@ -39,7 +39,7 @@ use erdp_common::{
 use ipnet::IpNet;
 
 pub use self::{
-    topology::{AttachmentFacts, AttachmentId, Topology},
+    topology::{AttachmentFacts, AttachmentId, SourceCheck, Topology},
     views::{Policy, Source},
 };
 use crate::dataplane::{Dataplane, DataplaneError, Record};

@@ -26,6 +26,7 @@ fn topology() -> Topology {
         is_msee,
         is_service: false,
         public_sources: id == 3,
+        sources: SourceCheck::Off,
         enabled: true,
         hairpin: false,
         policer_in: 0,

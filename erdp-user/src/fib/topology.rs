@@ -8,7 +8,7 @@ use std::{
 
 use erdp_common::abi::{
     ATTACHMENT_CONTROL, ATTACHMENT_ENABLED, ATTACHMENT_HAIRPIN, ATTACHMENT_MSEE, ATTACHMENT_SERVICE,
-    Attachment, Port, Vlan, control_slot,
+    ATTACHMENT_SOURCES, ATTACHMENT_SOURCES_ROUTED, Attachment, Port, Vlan, control_slot,
 };
 use ipnet::IpNet;
 
@@ -36,6 +36,8 @@ pub struct AttachmentFacts {
     pub is_service: bool,
     /// Faces Microsoft peering, where only public addresses may be sources (D4).
     pub public_sources: bool,
+    /// What it takes of what its MSEE sends.
+    pub sources: SourceCheck,
     /// Its circuit is enabled (A8).
     pub enabled: bool,
     /// Same-side forwarding is allowed (C2).
@@ -70,6 +72,18 @@ pub struct AttachmentFacts {
     pub encrypted_only: Vec<IpNet>,
 }
 
+/// Which sources are taken from an MSEE (C2), see [`erdp_common::source`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceCheck {
+    /// Any.
+    #[default]
+    Off,
+    /// All but those that our side has routes to.
+    NotOurs,
+    /// Those only that Microsoft's side has routes to.
+    Routed,
+}
+
 impl AttachmentFacts {
     /// The interface on which the kernel has our addresses there and knows its neighbours.
     pub fn kernel_ifindex(&self) -> u32 {
@@ -86,6 +100,8 @@ impl AttachmentFacts {
                 | bit(self.is_msee, ATTACHMENT_MSEE)
                 | bit(self.is_service, ATTACHMENT_SERVICE)
                 | bit(self.hairpin, ATTACHMENT_HAIRPIN)
+                | bit(self.sources != SourceCheck::Off, ATTACHMENT_SOURCES)
+                | bit(self.sources == SourceCheck::Routed, ATTACHMENT_SOURCES_ROUTED)
                 | bit(self.control.is_some(), ATTACHMENT_CONTROL),
             local4: self.local4.map_or([0; 4], |address| address.octets()),
             local6: self.local6.map_or([0; 16], |address| address.octets()),

@@ -151,6 +151,11 @@ impl Report {
             });
             bar(&format!("LPM_TRIE / trie, {name} alone, all IPv4 routes"), ratio, ">=", limit);
         }
+        let tags = self.points.iter().find(|point| point.what == "tags");
+        for (name, limit) in [("two tags in, two out", 12.0), ("push two", 25.0), ("pop two", 25.0)] {
+            let more = tags.and_then(|point| Some(point.cost(name)? - point.cost("untagged")?));
+            bar(&format!("{name}, more than untagged, ns"), more, "<=", limit);
+        }
         for load in &self.loads {
             let limit = if load.version == Version::V4 { 4e6 } else { 2e6 };
             for (order, rate) in [("by address", load.per_second), ("shuffled", load.shuffled_per_second)] {

@@ -77,17 +77,26 @@ impl Straight {
     /// # Errors
     /// Names what does not come up.
     pub fn up(hold_s: u32) -> Result<Straight> {
-        Straight::up_with(&configuration(hold_s), hold_s, |_| Ok(()))
+        let mut straight = Straight::begin(&configuration(hold_s), hold_s, |_, _| Ok(()))?;
+        straight.until("four sessions Established", Straight::is_established)?;
+        straight.until("both routers have the other's hosts", |it| {
+            let routes = |router| bird::ask_in(&it.folder, router, &["show", "route"]);
+            let (at_ce, at_msee) = (routes("ce")?, routes("msee")?);
+            Ok([plan::VNET_IPV4, plan::VNET_IPV6].iter().all(|prefix| at_ce.contains(prefix))
+                && [plan::CUSTOMER_IPV4, plan::CUSTOMER_IPV6].iter().all(|prefix| at_msee.contains(prefix)))
+        })?;
+        Ok(straight)
     }
 
-    /// The same with another configuration; `prepare` makes what it needs in the edge's namespace.
+    /// The same with another configuration, without waiting for anything; `prepare` makes what it needs beside the edge's namespace, in
+    /// the lab's folder.
     ///
     /// # Errors
     /// As [`Straight::up`].
-    pub fn up_with(
+    pub fn begin(
         configuration: &str,
         hold_s: u32,
-        prepare: impl FnOnce(&Namespace) -> Result<()>,
+        prepare: impl FnOnce(&Namespace, &Path) -> Result<()>,
     ) -> Result<Straight> {
         cleanup::on_signals()?;
         let name = super::new_name();
@@ -96,7 +105,7 @@ impl Straight {
         let (ce, middle, msee) = (add("ce")?, add("edge")?, add("msee")?);
         netns::connect((&ce, "edge0"), (&middle, "ce0"))?;
         netns::connect((&middle, "msee1"), (&msee, "edge0"))?;
-        prepare(&middle)?;
+        prepare(&middle, &folder)?;
         for (namespace, addresses) in [(&ce, near(&plan::CE)), (&msee, far(&plan::PRIMARY))] {
             addresses.iter().try_for_each(|address| namespace.address("edge0", address))?;
         }
@@ -107,15 +116,7 @@ impl Straight {
             bird::start_with_hold(&msee, &folder, &microsoft(), hold_s)?,
         ];
         let edge = Edge::start_with(&middle, &folder, configuration)?;
-        let mut straight = Straight { edge, _routers: routers, ce, middle, msee, folder, _guard: guard };
-        straight.until("four sessions Established", Straight::is_established)?;
-        straight.until("both routers have the other's hosts", |it| {
-            let routes = |router| bird::ask_in(&it.folder, router, &["show", "route"]);
-            let (at_ce, at_msee) = (routes("ce")?, routes("msee")?);
-            Ok([plan::VNET_IPV4, plan::VNET_IPV6].iter().all(|prefix| at_ce.contains(prefix))
-                && [plan::CUSTOMER_IPV4, plan::CUSTOMER_IPV6].iter().all(|prefix| at_msee.contains(prefix)))
-        })?;
-        Ok(straight)
+        Ok(Straight { edge, _routers: routers, ce, middle, msee, folder, _guard: guard })
     }
 
     /// Whether every session is.

@@ -9,6 +9,8 @@
 //! | 5 (control port F) | C | 5 | CE, disabled | none |
 //! | 6 | C | 6 | service | 20.18.0.0/16 and 2608::/32 by next hop 12 |
 //!
+//! Attachment 2 takes sources only that are routed to Microsoft's side, 3 all but those that are routed to ours, 1 any (C2).
+//!
 //! Next hops 8 to 10 leave by attachment 1 as on Microsoft peering: 8 (20.12.0.0/16, 2604::/32) classified by DSCP and ports;
 //! 11 (20.15.0.0/16, 2605::/32) takes packets from public sources only;
 //! 13 to 15 (20.19.0.0/16 to 20.21.0.0/16) have BFD: see `bfd_sessions`; the routers .2 on attachments 1 to 3 speak it;
@@ -18,10 +20,11 @@ use anyhow::{Context as _, Result};
 use erdp::dataplane::{Dataplane, Record, sessions};
 use erdp_common::{
     abi::{
-        ATTACHMENT_CONTROL, ATTACHMENT_ENABLED, ATTACHMENT_MSEE, ATTACHMENT_SERVICE, Attachment, BfdSession,
-        GROUP_BUCKETS, GROUP_DISCARD, GROUP_ENCRYPTED_ONLY, GROUP_FORWARD, GROUP_GLEAN, GROUP_ZONE_FORBIDDEN,
-        Group, L2_MAX, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NEXT_HOP_SERVICE, NextHop,
-        PeerKey, Policer, Port, QosProfile, Vlan, Word, control_slot,
+        ATTACHMENT_CONTROL, ATTACHMENT_ENABLED, ATTACHMENT_MSEE, ATTACHMENT_SERVICE, ATTACHMENT_SOURCES,
+        ATTACHMENT_SOURCES_ROUTED, Attachment, BfdSession, GROUP_BUCKETS, GROUP_DISCARD,
+        GROUP_ENCRYPTED_ONLY, GROUP_FORWARD, GROUP_GLEAN, GROUP_ZONE_FORBIDDEN, Group, L2_MAX, NEXT_HOP_MSEE,
+        NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NEXT_HOP_SERVICE, NextHop, PeerKey, Policer, Port,
+        QosProfile, Vlan, Word, control_slot,
     },
     bfd::{self, DEAD, UNJUDGED},
     fib::build::{Fib, Prefix, Store},
@@ -103,6 +106,11 @@ impl Edge {
                 dataplane.write(&Record::TxPort(control_slot(id), control))?;
             }
             let has_control = if control == 0 { 0 } else { ATTACHMENT_CONTROL };
+            let sources = match id {
+                2 => ATTACHMENT_SOURCES | ATTACHMENT_SOURCES_ROUTED,
+                3 => ATTACHMENT_SOURCES,
+                _ => 0,
+            };
             let mut link_local6 = [0; 16];
             link_local6[..2].copy_from_slice(&[0xfe, 0x80]);
             link_local6[15] = id as u8;
@@ -114,7 +122,7 @@ impl Edge {
                 Attachment {
                     root4,
                     root6,
-                    flags: side | enabled | has_control,
+                    flags: side | enabled | has_control | sources,
                     local4: [198, 18, id as u8, 1],
                     local6,
                     link_local6,

@@ -175,6 +175,7 @@ fn peering(
     }
     Ok(Peering {
         vlan,
+        checks_sources: word(raw.source_check.as_ref(), &key("source-check"), ["on", "off"])?,
         classify_ports: raw.classify_ports,
         peer_asn: peer_asn(raw.peer_asn.as_ref(), key("peer-asn"), ledger)?,
         hold: hold_time(raw.hold.as_ref(), key("hold"), ledger)?,

@@ -14,10 +14,13 @@ pub(super) fn for_the_router(ports: Ports, rows: &mut Vec<Row>) {
     let tcp = |from: [u8; 4], to: [u8; 4], ports: (u16, u16)| {
         Build::ipv4(from, to, 6, &Build::tcp(ports.0, ports.1), |_| {})
     };
-    let echo = |to: [u8; 4], kind: u8| Build::ipv4(CUSTOMER, to, 1, &[kind, 0, 0, 0, 0, 1, 0, 1], |_| {});
+    let echo = |to: [u8; 4], kind: u8| Build::ipv4(AZURE, to, 1, &[kind, 0, 0, 0, 0, 1, 0, 1], |_| {});
+    let stranger = Build::ipv4(CUSTOMER, [198, 18, 1, 1], 1, &[8, 0, 0, 0, 0, 1, 0, 1], |_| {});
     let ours = [198, 18, 1, 1];
     let closed = Drop(DropReason::LocalNotAllowed);
-    let echo6 = Build::ipv6(v6("fd00:18::2"), v6("fd00:18::1"), 58, 64, &[128, 0, 0, 0, 0, 1, 0, 1]);
+    let echo6_from = |from| Build::ipv6(v6(from), v6("fd00:18::1"), 58, 64, &[128, 0, 0, 0, 0, 1, 0, 1]);
+    let (echo6, stranger6) = (echo6_from("2603:1::9"), echo6_from("fd00:18:64::7"));
+    let foreign = Drop(DropReason::ForeignSource);
     let fragment_to_us =
         Build::ipv4([198, 18, 1, 2], ours, 6, &Build::tcp(179, 40000), |header| fragment(header, true, 0));
     rows.extend([
@@ -74,6 +77,23 @@ pub(super) fn for_the_router(ports: Ports, rows: &mut Vec<Row>) {
             Drop(DropReason::NoRoute),
         ),
         row("ICMPv6 echo request to the router", ports.a, &[], IPV6, &echo6, Punt(Echo)),
+        row(
+            "echo request of a host on another attachment (C2)",
+            ports.a,
+            &[],
+            IPV4,
+            &stranger,
+            foreign.clone(),
+        ),
+        row("the same in ICMPv6 (C2)", ports.a, &[], IPV6, &stranger6, foreign),
+        row(
+            "ICMPv6 echo request of a link-local neighbour",
+            ports.a,
+            &[],
+            IPV6,
+            &echo6_from("fe80::9"),
+            Punt(Echo),
+        ),
     ]);
 }
 
@@ -228,7 +248,7 @@ pub(super) fn through_control_ports(ports: Ports, rows: &mut Vec<Row>) {
             ports.b,
             one,
             IPV6,
-            &icmp6("fd00:18::9", "fd00:18::2", 128),
+            &icmp6("fe80::9", "fd00:18::2", 128),
             PuntVia(Echo, 1),
         ),
         row(

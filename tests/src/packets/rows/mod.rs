@@ -68,7 +68,7 @@ fn udp6(to: &str) -> Vec<u8> {
 /// A kind of packets: what its rows have in common, and who adds them.
 type Subject = (&'static str, fn(Ports, &mut Vec<Row>));
 
-const SUBJECTS: [Subject; 13] = [
+const SUBJECTS: [Subject; 14] = [
     ("Forwarded", forwarded::forwarded),
     ("Options, fragments and extension headers", forwarded::variable_offsets),
     ("ICMP errors about flows of ours", odd::icmp_errors),
@@ -79,6 +79,7 @@ const SUBJECTS: [Subject; 13] = [
     ("Through control ports", local::through_control_ports),
     ("Classes and buckets", policy::classified_and_policed),
     ("Sources towards Microsoft peering", policy::public_sources),
+    ("Sources from an MSEE", policy::foreign_sources),
     ("Services", policy::services),
     ("Dropped", dropped::dropped),
     ("Malformed", dropped::malformed),

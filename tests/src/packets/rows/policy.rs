@@ -200,6 +200,59 @@ pub(super) fn public_sources(ports: Ports, rows: &mut Vec<Row>) {
     ]);
 }
 
+/// Rule C2: what an MSEE may send from.
+pub(super) fn foreign_sources(ports: Ports, rows: &mut Vec<Row>) {
+    use Expect::{Drop, Transmit};
+    let udp = Build::udp(4000, 5001, b"hello");
+    let from = |source: [u8; 4]| Build::ipv4(source, CUSTOMER, 17, &udp, |_| {});
+    let from6 = |source: &str| Build::ipv6(v6(source), v6("fd00:18:64::7"), 17, 64, &udp);
+    let (routed, not_ours): (Tagging<'_>, Tagging<'_>) = (&[(DOT1Q, 100)], &[(DOT1Q, 10), (DOT1Q, 200)]);
+    let mut add = |name, tags, kind, packet: &[u8], is_taken| {
+        let end = if is_taken { Transmit(4, vec![]) } else { Drop(DropReason::ForeignSource) };
+        rows.push(row(name, ports.b, tags, kind, packet, end));
+    };
+    add("from private peering, a source that is announced there", routed, IPV4, &from(AZURE), true);
+    add(
+        "the MSEE's own address on the link, as in its ICMP errors",
+        routed,
+        IPV4,
+        &from([198, 18, 2, 2]),
+        true,
+    );
+    add("the same in IPv6", routed, IPV6, &from6("2603:1::9"), true);
+    add(
+        "from private peering, a source of the customer's (C2)",
+        routed,
+        IPV4,
+        &from([198, 18, 64, 9]),
+        false,
+    );
+    add("the same in IPv6 (C2)", routed, IPV6, &from6("fd00:18:64::9"), false);
+    add(
+        "from private peering, a source that has no route: another circuit's (C2)",
+        routed,
+        IPV4,
+        &from([9, 9, 9, 9]),
+        false,
+    );
+    add("the same without a route in IPv6 (C2)", routed, IPV6, &from6("2001:4860::8888"), false);
+    add(
+        "from private peering, a source that only a service may have (C2)",
+        routed,
+        IPV4,
+        &from([20, 17, 0, 9]),
+        false,
+    );
+    add("from Microsoft peering, a source that has no route", not_ours, IPV4, &from([9, 9, 9, 9]), true);
+    add(
+        "from Microsoft peering, a source of the customer's (C2)",
+        not_ours,
+        IPV4,
+        &from([198, 18, 64, 9]),
+        false,
+    );
+}
+
 /// Rules B8 and C5: a service is on no side, so that packets may pass it from either to either.
 pub(super) fn services(ports: Ports, rows: &mut Vec<Row>) {
     use Expect::Transmit;
