@@ -329,3 +329,46 @@ fn neighbour(ingress: &AttachmentFacts, to: IpAddr) -> IpAddr {
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{bgp::State, config::Config, rib::PeerCounts};
+
+    #[test]
+    fn d6_e5_and_b7_sessions_name_what_is_no_error_by_itself() {
+        let text = include_str!("../../../deploy/erdp.toml");
+        let (config, _) = Config::parse(text, std::path::Path::new("erdp.toml")).unwrap();
+        let peer = &config.peers()[0];
+        let status = |state, last_error: Option<&str>| crate::bgp::PeerStatus {
+            peer: peer.session.id,
+            remote: peer.session.remote,
+            remote_asn: peer.session.remote_asn,
+            state,
+            state_secs: 0,
+            uptime_s: None,
+            facts: None,
+            counters: Default::default(),
+            last_error: last_error.map(str::to_owned),
+            last_fault: None,
+        };
+        let received = PeerCounts { received: 5, ..PeerCounts::default() };
+        let draining = PeerCounts { draining: 1, ..received };
+        let refused = Some("198.18.0.2 ended the session: bad peer AS (2/2)");
+        let rows = [
+            (State::Established, None, PeerCounts::default(), Some(false), Some("D6")),
+            (State::Established, None, PeerCounts::default(), None, None),
+            (State::Established, None, received, Some(true), None),
+            (State::Idle, refused, PeerCounts::default(), None, Some("E5")),
+            (State::Idle, None, PeerCounts::default(), None, None),
+            (State::Established, None, draining, None, Some("B7")),
+        ];
+        for (state, error, counts, filter, rule) in rows {
+            let found = finding(peer, &status(state, error), counts, filter);
+            match rule {
+                Some(rule) => assert!(found.is_some_and(|text| text.contains(rule)), "{rule}: {found:?}"),
+                None => assert_eq!(found, None, "{state} {error:?}"),
+            }
+        }
+    }
+}
