@@ -374,6 +374,11 @@ fn explain(
                 println!("{value}");
             } else {
                 println!("{}", sentence(answer));
+                if answer.no_return == Some(true) {
+                    println!(
+                        "  no way back: Microsoft has not been told of the source; have it announced, see `erdp show refused` (D8)"
+                    );
+                }
             }
         }
     }

@@ -90,6 +90,9 @@ const PACKAGES: &[(&str, &str, Need)] = &[
     ("traceroute", "asks for the routers on the way, by UDP, TCP and ICMP", Need::Lab),
     ("frr", "the primary MSEE's BGP speaker", Need::Lab),
     ("bird2", "BGP of the secondary MSEE, the customer's router and the Azure gateway", Need::Lab),
+    ("gobgpd", "a third BGP implementation to agree with", Need::Lab),
+    ("openbgpd", "a fourth one", Need::Lab),
+    ("exabgp", "a scripted BGP sender", Need::Lab),
     ("rustc-web", "compiles the BPF program", Need::Bpf),
     ("cargo-web", "builds the BPF program", Need::Bpf),
     ("rust-web-src", "the source of core, compiled for BPF", Need::Bpf),
@@ -106,6 +109,20 @@ const PACKAGES: &[(&str, &str, Need)] = &[
     ("binutils", "strips what a guest runs (strip)", Need::Vm),
     ("rust-web-clippy", "lints the BPF program", Need::Check),
 ];
+
+/// The units that these packages enable, which would start routing daemons at the machine's next boot.
+const UNITS: &[(&str, &str)] = &[
+    ("frr", "frr.service"),
+    ("bird2", "bird.service"),
+    ("gobgpd", "gobgpd.service"),
+    ("openbgpd", "openbgpd.service"),
+    ("exabgp", "exabgp.service"),
+];
+
+/// The units that come with packages that were not there before: nobody wants them to run.
+pub fn units_of<'a>(installed: &'a [&str]) -> impl Iterator<Item = &'static str> + 'a {
+    UNITS.iter().filter(|(package, _)| installed.contains(package)).map(|(_, unit)| *unit)
+}
 
 /// The names of all Debian packages that any verb may need.
 pub fn all_packages() -> impl Iterator<Item = &'static str> {
@@ -238,6 +255,13 @@ mod tests {
         assert_eq!(tool.name, "bpf-linker");
         assert!(plan.obstacles.is_empty());
         assert!(!plan.complete());
+    }
+
+    #[test]
+    fn daemons_that_came_with_a_package_are_known_by_their_units_and_others_are_left_alone() {
+        assert_eq!(units_of(&["openbgpd", "iperf3"]).collect::<Vec<_>>(), ["openbgpd.service"]);
+        let daemons = PACKAGES.iter().filter(|row| UNITS.iter().any(|unit| unit.0 == row.0)).count();
+        assert_eq!(daemons, UNITS.len(), "every unit belongs to a package of ours");
     }
 
     #[test]

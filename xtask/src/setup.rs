@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     command::{cargo, command, must},
     facts::Facts,
-    pieces::{Need, Plan, Step, Tool, plan},
+    pieces::{Need, Plan, Step, Tool, plan, units_of},
     vm::{self, apt::Apt},
 };
 
@@ -92,7 +92,7 @@ fn print(plan: &Plan) {
 fn describe(step: &Step) -> String {
     match step {
         Step::Packages(packages) => {
-            format!("apt-get install {} (their services stay stopped)", packages.join(" "))
+            format!("apt-get install {} (their services stay stopped and disabled)", packages.join(" "))
         }
         Step::Backports(packages) => {
             format!("apt-get install {}, from the backports where they can be had", packages.join(" "))
@@ -108,6 +108,24 @@ fn describe(step: &Step) -> String {
 /// Installs from the package lists that are there; refreshes them once if that fails (a fresh machine has none).
 fn install_packages(packages: &[&str]) -> Result<()> {
     let _quiet = NoServices::install(Path::new("/usr/sbin/policy-rc.d"))?;
+    install_quietly(packages)?;
+    disable_units(packages);
+    Ok(())
+}
+
+/// What was not here before shall not start at the next boot either: packages enable their services.
+fn disable_units(packages: &[&str]) {
+    for unit in units_of(packages) {
+        // Without systemd there is nothing to disable; with it, a failure is told by systemctl itself.
+        if let Err(error) = must(command("systemctl").args(["disable", unit])) {
+            eprintln!(
+                "warning: {unit} may start at the next boot: {error:#}; `systemctl disable {unit}` prevents it"
+            );
+        }
+    }
+}
+
+fn install_quietly(packages: &[&str]) -> Result<()> {
     if must(&mut apt(&["install"], packages)).is_ok() {
         return Ok(());
     }

@@ -354,9 +354,10 @@ impl Driver {
         }
     }
 
+    /// What an operator may read from now on. Nobody waits for it, so nobody is woken: it happens for every batch of bytes.
     fn publish(&mut self) {
         let (session, since) = (&self.session, self.start + self.session.since().0);
-        self.status.send_modify(|(status, at)| {
+        self.status.send_if_modified(|(status, at)| {
             *at = since;
             status.counters = session.counters();
             if status.state != session.state() {
@@ -366,6 +367,7 @@ impl Driver {
             if status.last_error.as_deref() != session.last_error() {
                 status.last_error = session.last_error().map(str::to_owned);
             }
+            false
         });
     }
 

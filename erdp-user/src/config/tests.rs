@@ -5,6 +5,8 @@ use std::path::Path;
 use super::*;
 use crate::bgp::PeerId;
 
+mod sessions;
+
 const MINIMAL: &str = r#"asn = 65010
 [[circuit]]
 name = "contoso"

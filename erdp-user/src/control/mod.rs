@@ -106,8 +106,10 @@ pub enum Topic {
     Sessions,
     /// Best routes of every routing domain.
     Routes,
-    /// Routes that policy has refused, each with its reason.
+    /// Routes that policy has refused or holds back, each with the rule's number and sentence.
     Refused,
+    /// How many prefixes Microsoft is told, of how many it takes.
+    Limits,
     /// Interfaces and circuits: carrier, SLA validity.
     Links,
     /// BFD sessions, and what they say about their next hops.
@@ -154,6 +156,9 @@ pub struct Explanation {
     pub next_hop: Option<IpAddr>,
     /// Every neighbour the route would use.
     pub members: Vec<IpAddr>,
+    /// True: no MSEE has been told of the packet's source, so no answer would find back (D8).
+    #[serde(default)]
+    pub no_return: Option<bool>,
 }
 
 /// The daemon's answer: a value, or a sentence that names the object, the reason and the remedy.

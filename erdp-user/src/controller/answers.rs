@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 
 use super::{Controller, fib_id};
 use crate::{
-    config::{Circuit, Link, LinkRole, Side},
+    bgp::{Family, PeerId, Speaker},
+    config::{Circuit, DomainId, Link, LinkRole, Side},
     control::{Explanation, Question, Reply, Request, Setting, Topic},
     dataplane::{self, Answer, Dataplane},
     fib::{AttachmentFacts, Target},
+    rib::{Meter, communities, is_draining},
 };
 
 /// Destinations in one question; the client splits longer lists.
@@ -23,6 +25,7 @@ impl Controller {
             Request::Show(Topic::Sessions) => Ok(self.show_sessions()),
             Request::Show(Topic::Routes) => Ok(self.show_routes()),
             Request::Show(Topic::Refused) => Ok(self.show_refused()),
+            Request::Show(Topic::Limits) => Ok(self.show_limits()),
             Request::Show(Topic::Links) => Ok(self.show_links()),
             Request::Show(Topic::Bfd) => Ok(self.show_bfd()),
             Request::Show(Topic::Counters) => self.show_counters(),
@@ -58,13 +61,23 @@ impl Controller {
                 "received": counts.received,
                 "refused": counts.refused,
                 "advertised": counts.advertised,
+                "stale": counts.stale,
+                "draining": counts.draining,
                 "uptime_s": status.uptime_s,
                 "sessions": status.counters.established,
                 "attachment": self.name_of(peer.attachment),
                 "last_error": status.last_error,
+                "finding": finding(peer, &status, counts, self.route_filter(peer)),
             })
         };
         self.sessions().map(row).collect()
+    }
+
+    /// Whether an MSEE's peering is Microsoft's, and has a filter here; `None` on private peering.
+    fn route_filter(&self, peer: &crate::config::Peer) -> Option<bool> {
+        let attachment = self.attachments.iter().find(|it| it.id == peer.attachment)?;
+        let domain = self.rib.config().domain(*attachment.domains.first()?)?;
+        (domain.kind == crate::config::PeeringKind::Microsoft).then_some(!domain.route_filter.is_empty())
     }
 
     fn show_routes(&self) -> Value {
@@ -79,23 +92,63 @@ impl Controller {
                     "next_hops": route.paths.iter().map(|path| path.next_hop).collect::<Vec<_>>(),
                     "via": route.paths.iter().map(via).collect::<Vec<_>>(),
                     "as_path": route.attributes.as_path.to_string(),
-                    "communities": route.attributes.communities.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                    "communities": route.attributes.communities.iter().map(named).collect::<Vec<_>>(),
+                    "draining": is_draining(route.attributes),
                 }));
             }
         }
         rows.into()
     }
 
+    /// What was refused on the way in and held back on the way out, each with the rule's number and sentence; then connections that
+    /// nobody was there for.
     fn show_refused(&self) -> Value {
-        let row = |refused: crate::rib::RefusedRoute| {
+        let peer = |id: PeerId| self.peers.get(usize::from(id.0)).map(|peer| peer.session.remote);
+        let domain = |id: DomainId| self.domains.get(usize::from(id.0)).map(|domain| &domain.name);
+        let refused = self.rib.refused().into_iter().map(|row| {
             json!({
-                "peer": self.peers.get(usize::from(refused.peer.0)).map(|peer| peer.session.remote),
-                "domain": self.domains.get(usize::from(refused.domain.0)).map(|domain| &domain.name),
-                "prefix": refused.prefix,
-                "reason": refused.refusal.to_string(),
+                "way": "in", "peer": peer(row.peer), "domain": domain(row.domain), "prefix": row.prefix,
+                "rule": row.refusal.rule(), "reason": row.refusal.to_string(),
+            })
+        });
+        let held = self.rib.held_back().into_iter().map(|row| {
+            json!({
+                "way": "out", "peer": peer(row.peer), "domain": domain(row.domain), "prefix": row.prefix,
+                "rule": row.reason.rule(), "reason": row.reason.to_string(),
+            })
+        });
+        let connections = self.speaker.as_ref().map(Speaker::refused).unwrap_or_default();
+        let closed = [
+            (
+                connections.unknown_peer,
+                "from addresses that are no peer's: configure the peer, or find out who it is",
+            ),
+            (
+                connections.wrong_local,
+                "from a peer to an address of ours that is not its session's: correct it there",
+            ),
+            (connections.peer_busy, "from a peer whose earlier connections have not been taken yet"),
+        ];
+        let closed = closed.into_iter().filter(|(count, _)| *count > 0).map(|(count, why)| {
+            json!({
+                "way": "connections", "peer": null, "domain": null, "prefix": null, "rule": null,
+                "reason": format!("{count} {why}"),
+            })
+        });
+        refused.chain(held).chain(closed).collect()
+    }
+
+    /// How many prefixes Microsoft is told, of how many it takes (D1).
+    fn show_limits(&self) -> Value {
+        let row = |(domain, family, meter): (DomainId, Family, Meter)| {
+            json!({
+                "domain": self.domains.get(usize::from(domain.0)).map(|domain| &domain.name),
+                "family": family, "wanted": meter.wanted, "told": meter.told, "aggregates": meter.aggregates,
+                "held": meter.held, "limit": meter.limit,
+                "percent": meter.wanted as u64 * 100 / u64::from(meter.limit.max(1)),
             })
         };
-        self.rib.refused().into_iter().map(row).collect()
+        self.rib.meters().into_iter().map(row).collect()
     }
 
     /// One row a link of a circuit, then one a CE attachment. The SLA needs both links (B1).
@@ -193,7 +246,8 @@ impl Controller {
             .frame()
             .and_then(|frame| self.dataplane.ask(ingress.ifindex, &frame))
             .map_err(|error| error.to_string())?;
-        Ok(self.explanation(to, &answer))
+        let no_return = self.lacks_return(ingress, from, &answer);
+        Ok(Explanation { no_return, ..self.explanation(to, &answer) })
     }
 
     fn explanation(&self, address: IpAddr, answer: &Answer) -> Explanation {
@@ -220,6 +274,7 @@ impl Controller {
             interface: egress.map(|facts| facts.interface.clone()),
             next_hop: next_hop.map(|key| key.address),
             members,
+            no_return: None,
         }
     }
 
@@ -231,12 +286,47 @@ impl Controller {
         })
     }
 
+    /// Whether the packet would go to Microsoft and its answer would not find back (D8).
+    fn lacks_return(&self, ingress: &AttachmentFacts, from: IpAddr, answer: &Answer) -> Option<bool> {
+        let key = self.forwarding.next_hop_key(answer.trace.next_hop).filter(|_| !ingress.is_msee)?;
+        let egress = self.forwarding.topology().attachment(key.attachment).filter(|facts| facts.is_msee)?;
+        let domain = DomainId(u16::try_from(*egress.domains.first()?).ok()?);
+        self.rib.has_return_route(domain, from).map(|covered| !covered).filter(|lacks| *lacks)
+    }
+
     pub(super) fn name_of(&self, attachment: crate::config::AttachmentId) -> &str {
         self.forwarding.topology().attachment(fib_id(attachment)).map_or("?", |facts| &facts.name)
     }
 
     pub(super) fn is_up(&self, interface: &str) -> bool {
         self.links.values().any(|link| link.name == interface && link.is_alive())
+    }
+}
+
+/// A community with what it means, where that is known (E4).
+fn named(community: &crate::bgp::Community) -> String {
+    communities::name(*community).map_or(community.to_string(), |name| format!("{community} ({name})"))
+}
+
+/// What an operator should know about a session that is not an error by itself.
+fn finding(
+    peer: &crate::config::Peer,
+    status: &crate::bgp::PeerStatus,
+    counts: crate::rib::PeerCounts,
+    has_filter: Option<bool>,
+) -> Option<&'static str> {
+    let is_up = status.state == crate::bgp::State::Established;
+    let refused_by_them =
+        status.last_error.as_deref().is_some_and(|error| error.contains("ended the session"));
+    match (peer.side, has_filter) {
+        (Side::Msee(_), Some(_)) if is_up && counts.received == 0 => {
+            Some("up and no route: is a route filter attached to the peering in Azure? (D6)")
+        }
+        (Side::Msee(_), _) if !is_up && refused_by_them => Some(
+            "the MSEE refuses: compare AS, key and addresses; prefixes or AS may wait for validation by Microsoft (E5)",
+        ),
+        (Side::Msee(_), _) if counts.draining > 0 => Some("Microsoft drains this link for maintenance (B7)"),
+        _ => None,
     }
 }
 
@@ -253,4 +343,47 @@ pub(super) fn neighbour(ingress: &AttachmentFacts, to: IpAddr) -> IpAddr {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{bgp::State, config::Config, rib::PeerCounts};
+
+    #[test]
+    fn d6_e5_and_b7_sessions_name_what_is_no_error_by_itself() {
+        let text = include_str!("../../../deploy/erdp.toml");
+        let (config, _) = Config::parse(text, std::path::Path::new("erdp.toml")).unwrap();
+        let peer = &config.peers()[0];
+        let status = |state, last_error: Option<&str>| crate::bgp::PeerStatus {
+            peer: peer.session.id,
+            remote: peer.session.remote,
+            remote_asn: peer.session.remote_asn,
+            state,
+            state_secs: 0,
+            uptime_s: None,
+            facts: None,
+            counters: Default::default(),
+            last_error: last_error.map(str::to_owned),
+            last_fault: None,
+        };
+        let received = PeerCounts { received: 5, ..PeerCounts::default() };
+        let draining = PeerCounts { draining: 1, ..received };
+        let refused = Some("198.18.0.2 ended the session: bad peer AS (2/2)");
+        let rows = [
+            (State::Established, None, PeerCounts::default(), Some(false), Some("D6")),
+            (State::Established, None, PeerCounts::default(), None, None),
+            (State::Established, None, received, Some(true), None),
+            (State::Idle, refused, PeerCounts::default(), None, Some("E5")),
+            (State::Idle, None, PeerCounts::default(), None, None),
+            (State::Established, None, draining, None, Some("B7")),
+        ];
+        for (state, error, counts, filter, rule) in rows {
+            let found = finding(peer, &status(state, error), counts, filter);
+            match rule {
+                Some(rule) => assert!(found.is_some_and(|text| text.contains(rule)), "{rule}: {found:?}"),
+                None => assert_eq!(found, None, "{state} {error:?}"),
+            }
+        }
+    }
 }

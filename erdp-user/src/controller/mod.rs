@@ -11,7 +11,7 @@
 //! # The loop
 //! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`]; then
 //! [`Controller::settle`] carries what follows from them to the maps, the peers and the kernel. Liveness of a link goes to the
-//! map at once, before anything else.
+//! map at once, before anything else; an operator's question comes before the peers' routes.
 //!
 //! # What must never happen
 //! The loop waits for a peer: updates for a slow one stay in the RIB until its driver takes more.
@@ -64,7 +64,7 @@ use crate::{
 };
 
 /// Messages taken together before what follows from them is carried out.
-const BATCH_MAX: usize = 512;
+const BATCH_MAX: usize = 2_048;
 /// Neighbours asked for in a second on behalf of packets: a scan of a subnet must not keep the controller busy.
 const WANTED_MAX: usize = 200;
 /// How often postponed work is tried again.
@@ -160,13 +160,6 @@ impl Controller {
                     take_waiting(&mut inputs.kernel, async |event| self.on_kernel(event).await).await;
                 }
                 Some(event) = inputs.bfd.recv() => self.on_bfd(event).await,
-                Some(event) = inputs.peers.recv() => {
-                    self.on_peer(event);
-                    for _ in 0..BATCH_MAX {
-                        let Ok(event) = inputs.peers.try_recv() else { break };
-                        self.on_peer(event);
-                    }
-                }
                 Some((request, answer)) = inputs.asked.recv() => {
                     // The asker may have gone.
                     let reply = match &request {
@@ -174,6 +167,13 @@ impl Controller {
                         request => self.answer(request),
                     };
                     let _ = answer.send(reply);
+                }
+                Some(event) = inputs.peers.recv() => {
+                    self.on_peer(event);
+                    for _ in 0..BATCH_MAX {
+                        let Ok(event) = inputs.peers.try_recv() else { break };
+                        self.on_peer(event);
+                    }
                 }
                 Ok(mut guard) = inputs.wanted.readable_mut() => {
                     self.take_wanted(guard.get_inner_mut());

@@ -127,6 +127,8 @@ struct Placement {
 /// Everything that has been written, and how it hangs together.
 pub struct Forwarding {
     topology: Topology,
+    /// Whether any prefix must not go in clear (B9); most edges have none.
+    has_guards: bool,
     fib: Fib<Box<dyn Store + Send>>,
     views: Vec<View>,
     /// What each domain says about a prefix; connected subnets and hosts are routes like others. What is installed is kept by the
@@ -170,7 +172,9 @@ impl Forwarding {
             let (table4, table6) = (fib.create_table().map_err(full)?, fib.create_table().map_err(full)?);
             views.push(View { policy, refusals: BTreeSet::new(), table4, table6 });
         }
+        let has_guards = topology.attachments().any(|facts| !facts.encrypted_only.is_empty());
         let mut forwarding = Self {
+            has_guards,
             topology,
             fib,
             views,

@@ -139,8 +139,7 @@ impl Forwarding {
     /// What a view is to do with a prefix, and whether that is only because a forbidden source has it.
     pub(super) fn wanted(&self, view: usize, prefix: IpNet) -> (Option<Arc<Target>>, bool) {
         let Policy { sources, refused } = &self.views[view].policy;
-        let any_guarded = self.topology.attachments().any(|facts| !facts.encrypted_only.is_empty());
-        let guard = |prefix| if any_guarded { self.topology.guard(prefix) } else { None };
+        let guard = |prefix| if self.has_guards { self.topology.guard(prefix) } else { None };
         let offer = |source: &Source, prefix: IpNet| {
             let target = self.routes.get(source.domain())?.get(&prefix)?;
             source

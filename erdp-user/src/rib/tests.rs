@@ -7,6 +7,8 @@ use super::{intern::SWEEP_MIN, *};
 use crate::bgp::{AsPath, Asn, Community, Origin, RawAttribute, Seconds};
 use crate::config::{Config, PeeringKind};
 
+mod rules;
+
 /// Circuit `a` with both peerings, circuit `b` with private peering; `ce0` reaches both private domains, `ce1`
 /// Microsoft peering and `a/private`. The IPv6 routes of `ce1` come over its IPv4 session.
 const CONFIG: &str = r#"

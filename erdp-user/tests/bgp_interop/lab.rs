@@ -86,11 +86,11 @@ impl Neighbour {
         neighbour
     }
 
-    fn path(&self, file: &str) -> String {
+    pub fn path(&self, file: &str) -> String {
         self.directory.join(file).display().to_string()
     }
 
-    fn start(&mut self, program: &str, arguments: &[&str]) {
+    pub fn start(&mut self, program: &str, arguments: &[&str]) {
         let log = fs::File::create(self.directory.join("daemon.log")).unwrap();
         let child = Command::new("ip")
             .args(["netns", "exec", &self.name, program])
@@ -150,16 +150,36 @@ impl Neighbour {
     }
 }
 
+impl Neighbour {
+    /// Sends a signal to all processes in the namespace: some daemons are several.
+    pub fn signal_all(&self, signal: Signal) {
+        for pid in
+            run("ip", &["netns", "pids", &self.name]).lines().filter_map(|line| line.trim().parse().ok())
+        {
+            // It may have ended in between.
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// Kills all of them without a word.
+    pub fn kill(&mut self) {
+        self.signal_all(Signal::SIGKILL);
+        for mut daemon in self.daemons.drain(..) {
+            let _ = daemon.wait();
+        }
+        for file in ["zebra.vty", "bgpd.vty", "bird.ctl", "bgpd.sock", "zserv.api"] {
+            let _ = fs::remove_file(self.directory.join(file));
+        }
+    }
+}
+
 impl Drop for Neighbour {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = fs::read_to_string(self.directory.join("daemon.log")).unwrap_or_default();
             println!("{}: {log}", self.name);
         }
-        for daemon in self.daemons.iter_mut().rev() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
+        self.kill();
         let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
         let _ = fs::remove_dir_all(&self.directory);
     }

@@ -171,7 +171,13 @@ fn peering(
     }
     if kind == PeeringKind::Microsoft && is_private_asn(ours) {
         let reason = format!("our {ours} is private, and Microsoft strips private ASNs on this peering");
-        ledger.warn(at, name.clone(), reason, "use a registered AS to be seen in paths");
+        ledger.warn(at.clone(), name.clone(), reason, "use a registered AS to be seen in paths");
+    }
+    if raw.forced_tunnel {
+        let reason = "a default route from the customer takes all of Azure's traffic over the circuit, also to what is not reachable \
+                      there: content delivery, DNS, certificate lists, KMS activation (D7)";
+        let remedy = "see that the customer's side forwards those to the Internet and the answers back";
+        ledger.warn(at, key("forced-tunnel"), reason.to_owned(), remedy);
     }
     Ok(Peering {
         vlan,
