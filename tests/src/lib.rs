@@ -4,7 +4,8 @@
 //! other with frames by the million. [`lab`] brings up network namespaces with
 //! real routers, [`edge`] is erdp in the middle of them, [`traffic`] goes through it, [`checks`] says what must hold, and [`run`]
 //! is all of it in order. [`small`] is a lab with one circuit for tests of
-//! the daemon. [`failover`] is a lab whose wires can be cut silently. [`bench`] measures and judges nothing; [`budget`] is how much work the kernel's verifier may have with
+//! the daemon, [`root`] a root to install packages into. [`failover`] is a lab whose wires can be cut silently. [`bench`] measures and
+//! judges nothing; [`budget`] is how much work the kernel's verifier may have with
 //! the programs.
 
 pub mod bench;
@@ -15,6 +16,7 @@ pub mod edge;
 pub mod failover;
 pub mod lab;
 pub mod packets;
+pub mod root;
 pub mod run;
 pub mod small;
 pub mod traffic;

@@ -1,6 +1,7 @@
 //! `cargo xtask`: one door for everything that is done with this repository.
 //!
-//! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`], [`bench`], [`verify`]); a verb first makes sure that the pieces
+//! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`], [`package`], [`bench`],
+//! [`verify`]); a verb first makes sure that the pieces
 //! of the machine it needs are there ([`pieces`] knows them, [`setup`] installs them) and then does its work by calling the
 //! ordinary tools. xtask depends on none of the other crates, so that it builds in seconds on a fresh clone and can install
 //! what the others need.
@@ -13,6 +14,7 @@ mod command;
 mod facts;
 mod lab;
 mod layout;
+mod package;
 mod pieces;
 mod run;
 mod setup;
@@ -49,6 +51,8 @@ enum Verb {
     Lab(lab::Verb),
     /// Load every program and run the packet tables on other kernels, in virtual machines
     Verify(verify::Options),
+    /// Build a Debian package (target/package/)
+    Package(package::Options),
     /// Measure the packet path; prints and writes JSON, judges nothing
     #[command(subcommand)]
     Bench(bench::Verb),
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Verb::Run(options) => run::run(&options),
         Verb::Lab(verb) => lab::run(&verb),
         Verb::Verify(options) => verify::run(&options),
+        Verb::Package(options) => package::run(&options),
         Verb::Bench(verb) => bench::run(&verb),
     };
     match done {

@@ -3,7 +3,7 @@
 //! A test that cannot run where it is says `SKIP: reason`; it counts as skipped, and with CI=true a skip is a failure: CI must
 //! run everything. `--full` is for what takes too long for every change: there every kernel of the VM lab has its row, otherwise the oldest.
 
-use std::{env, process::ExitCode, time::Instant};
+use std::{env, path::Path, process::ExitCode, time::Instant};
 
 use anyhow::Result;
 
@@ -11,6 +11,7 @@ use crate::{
     build,
     cargo_tests::{self, Tally},
     command::is_root,
+    package,
     pieces::Need,
     setup, verify,
 };
@@ -33,7 +34,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     } else {
         println!("not root: tests that load BPF programs or make network namespaces will say SKIP");
     }
-    build::erdp()?;
+    let binary = build::erdp()?;
+    if Path::new("/usr/bin/dpkg-deb").exists() {
+        package::package(&binary, None)?;
+    } else {
+        println!("no dpkg-deb: the test of the Debian package will say SKIP");
+    }
     let programs = cargo_tests::build()?;
     let mut suites = Vec::new();
     for program in &programs {

@@ -112,6 +112,15 @@ fn refusals(running: &Config, new: &Config) -> Vec<String> {
         }
         fixed.chains.clone_from(&running.chains);
     }
+    // BFD's sessions are numbered in the packet path at the start, in the order of the peers that have it.
+    let with_bfd = |config: &Config| -> Vec<_> {
+        let peers = config.peers().into_iter();
+        peers.filter_map(|peer| Some((peer.attachment, peer.session.remote, peer.bfd?))).collect()
+    };
+    if with_bfd(running) != with_bfd(new) {
+        let peers = "which peers have `bfd`, and what it says, is fixed while the router runs";
+        return vec![format!("{peers}: restart erdp to change it (peers without `bfd` may come and go)")];
+    }
     if fixed == *running {
         return Vec::new();
     }

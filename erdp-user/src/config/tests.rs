@@ -78,6 +78,45 @@ fn each_routing_table_has_four_mebibytes_beyond_the_least_pool_unless_the_file_s
     assert_eq!(accepted(&text).fib_blocks, 20_000);
 }
 
+/// What becomes of a running router: text to exchange, sessions that end, sessions that begin, words of a refusal.
+#[test]
+fn an_exchange_ends_the_sessions_that_it_must_and_refuses_what_is_fixed() {
+    let peer = "{ address = \"198.18.10.2\", asn = 65020 }";
+    let with = |more: &str| format!("{{ address = \"198.18.10.2\", asn = 65020, {more} }}");
+    // With room for a second router on the subnet.
+    let roomy = MINIMAL.replace("198.18.10.1/30", "198.18.10.1/29");
+    let running = accepted(&roomy);
+    let plan = |from: &str, to: &str| {
+        assert!(roomy.contains(from), "{from}");
+        Plan::between(&running, &accepted(&roomy.replacen(from, to, 1)))
+    };
+    assert!(plan(peer, peer).is_empty());
+    for (from, to, flaps, added, removed, refused) in [
+        ("\"1G\"", "\"2G\"".to_owned(), 0, 0, 0, ""),
+        (peer, with("hold = 30"), 1, 0, 0, ""),
+        (peer, with("md5 = \"hunter2\""), 1, 0, 0, ""),
+        (peer, with("local-pref = 200"), 0, 0, 0, ""),
+        (peer, with("bfd = {}"), 0, 0, 0, "bfd"),
+        (peer, format!("{peer}, {{ address = \"198.18.10.3\", asn = 65021 }}"), 0, 1, 0, ""),
+        (peer, String::new(), 0, 0, 1, ""),
+        (peer, "{ address = \"198.18.10.3\", asn = 65020 }".to_owned(), 0, 1, 1, ""),
+        ("asn = 65010", "asn = 65011".to_owned(), 3, 0, 0, ""),
+        ("asn = 65010", "asn = 65010\nrouter-id = \"198.18.0.99\"".to_owned(), 3, 0, 0, ""),
+        ("asn = 65010", "asn = 65010\nfib-blocks = 65536".to_owned(), 0, 0, 0, "fib-blocks"),
+        ("\"msee2\"", "\"msee3\"".to_owned(), 0, 0, 0, "msee3"),
+    ] {
+        let plan = plan(from, &to);
+        let seen = (plan.flaps.len(), plan.added.len(), plan.removed.len());
+        assert_eq!(seen, (flaps, added, removed), "{to}: {plan:?}");
+        assert_eq!(plan.refused.is_empty(), refused.is_empty(), "{to}: {plan:?}");
+        assert!(
+            plan.refused.iter().all(|why| why.contains(refused) && why.contains("restart")),
+            "{to}: {plan:?}"
+        );
+        assert!(!format!("{plan:?}").contains("hunter2"), "a key is shown");
+    }
+}
+
 #[test]
 fn the_example_file_is_accepted_without_a_warning() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/erdp.toml");

@@ -130,6 +130,15 @@ impl Controller {
         }
     }
 
+    /// The same for one whose BGP session begins anew while BFD goes on: only if BFD is not up.
+    pub(super) async fn hold_if_strict(&self, peer: PeerId) {
+        let strict =
+            self.peers.get(usize::from(peer.0)).and_then(|peer| peer.bfd).is_some_and(|bfd| bfd.strict);
+        if strict && self.bfd_state(peer) != Some(State::Up.name()) {
+            self.command(peer, PeerCommand::Hold(true)).await;
+        }
+    }
+
     /// BGP is up. If BFD is not, the peer does not speak it, or not yet: it has no say (RFC 5882 section 4.1, not strict).
     pub(super) fn bgp_is_up(&self, peer: PeerId) {
         let session = self.bfd.peers.iter().find(|(_, other)| **other == peer).map(|(session, _)| *session);

@@ -206,6 +206,7 @@ impl Controller {
             if let Some(speaker) = &mut self.speaker {
                 speaker.add(session).await;
             }
+            self.hold_if_strict(id).await;
         }
     }
 

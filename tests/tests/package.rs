@@ -1,0 +1,170 @@
+//! The Debian package: installed by README's own commands, forwarding between BGP peers, replaced by a newer one while packets flow,
+//! removed without a trace in the kernel.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use erdp_tests::{edge, lab::netns::Namespace, root::Root, small::SmallLab};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target").join("package")
+}
+
+/// The package that `cargo xtask package` has made; `None`, with SKIP, where it cannot be.
+fn package() -> Option<PathBuf> {
+    let packages = fs::read_dir(folder()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let found = packages.filter(|path| path.extension().is_some_and(|it| it == "deb")).max();
+    if found.is_none() {
+        println!("SKIP: there is no package: run `cargo xtask package`");
+    }
+    found
+}
+
+/// The commands of README's quick start.
+fn quick_start() -> Result<Vec<String>> {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("README.md"))?;
+    let section = readme.split("## Quick start").nth(1).context("README has no quick start")?;
+    let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
+    let lines = block.context("the quick start has no commands")?.lines();
+    Ok(lines
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect())
+}
+
+/// A small lab whose edge has interfaces as README calls them, and a root with the package's file in it.
+fn place(package: &Path) -> Result<(Root, SmallLab)> {
+    let lab = SmallLab::up()?;
+    let edge = lab.namespace("edge")?;
+    for (name, readmes) in [("ce0", "eth0"), ("msee1", "eth1"), ("msee2", "eth2")] {
+        edge.ip(&format!("link set {name} down"))?;
+        edge.ip(&format!("link set {name} name {readmes} up"))?;
+    }
+    let root = Root::open(edge, lab.folder())?;
+    let there = root.inside("root/target/package");
+    fs::create_dir_all(&there)?;
+    fs::copy(package, there.join(package.file_name().context("no name")?))?;
+    Ok((root, lab))
+}
+
+/// Carries the quick start's commands out; the answer is what each printed.
+fn follow(root: &mut Root, edge: &Namespace) -> Result<Vec<(String, String)>> {
+    let mut printed = Vec::new();
+    for command in quick_start()? {
+        let text = root.run(edge, &format!("cd /root; {command}"))?;
+        println!("$ {command}\n{}", text.trim_end());
+        if command.starts_with("dpkg -i") {
+            root.take_unit()?;
+        }
+        if command.starts_with("systemctl") {
+            root.adopt_service()?;
+        }
+        printed.push((command, text));
+    }
+    Ok(printed)
+}
+
+/// Waits until every IPv4 session is established and has announced something.
+fn established(root: &Root, edge: &Namespace) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let text = root.run(edge, "erdp show sessions --json")?;
+        let rows: Vec<Value> = serde_json::from_str(&text).with_context(|| text.clone())?;
+        if rows.len() == 3 && rows.iter().all(|row| row["state"] == "Established" && row["received"] == 1) {
+            let answer = root.run(edge, "erdp explain --interface eth0 --to 198.18.192.10")?;
+            if answer.contains("one of 2 equal next hops") {
+                return Ok(());
+            }
+        }
+        ensure!(Instant::now() < deadline, "not established: {text}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn the_quick_start_leads_to_a_forwarding_circuit_an_upgrade_loses_no_packet_and_a_removal_leaves_no_pin()
+-> Result<()> {
+    let Some(package) = package() else { return Ok(()) };
+    if edge::skipped() {
+        return Ok(());
+    }
+    let (mut root, lab) = place(&package)?;
+    let edge = lab.namespace("edge")?;
+    let commands = quick_start()?;
+    ensure!((3..=10).contains(&commands.len()), "{} commands", commands.len());
+    follow(&mut root, edge)?;
+    established(&root, edge)?;
+    let probe = lab.probe(1_000, 40_000)?;
+    thread::sleep(Duration::from_secs(1));
+    let report = probe.stop()?;
+    println!("{} commands; then {report:?}", commands.len());
+    ensure!(report.sent > 500 && report.lost == 0, "{report:?}");
+    upgraded(&mut root, &lab, &package)?;
+    removed(&mut root, edge)
+}
+
+/// Another build of the package takes the first one's place under traffic.
+fn upgraded(root: &mut Root, lab: &SmallLab, package: &Path) -> Result<()> {
+    let edge = lab.namespace("edge")?;
+    let newer = rebuilt(package, lab.folder())?;
+    fs::copy(&newer, root.inside("root/newer.deb"))?;
+    let probe = lab.probe(1_000, 40_001)?;
+    thread::sleep(Duration::from_millis(300));
+    let said = root.run(edge, "dpkg -i /root/newer.deb && dpkg-query -W erdp")?;
+    ensure!(said.contains("0.1.0+1"), "{said}");
+    // What the package's script has systemd do: kill the old one, whose program goes on, and start the new one.
+    root.end_service(Signal::SIGKILL)?;
+    root.run(edge, "systemctl enable --now erdp")?;
+    root.adopt_service()?;
+    established(root, edge)?;
+    let report = probe.stop()?;
+    println!("upgrade: {report:?}");
+    ensure!(report.sent > 300 && report.lost == 0, "{report:?}");
+    Ok(())
+}
+
+/// Removal of a package whose router was killed: everything that would go on ends.
+fn removed(root: &mut Root, edge: &Namespace) -> Result<()> {
+    // Killed, so that removal finds something that would go on.
+    root.end_service(Signal::SIGKILL)?;
+    ensure!(
+        root.run(edge, "ip -details link show eth0")?.contains("xdp"),
+        "a killed router's program goes on"
+    );
+    println!("{}", root.run(edge, "dpkg -r erdp")?);
+    let links = root.run(edge, "ip -details link show")?;
+    ensure!(!links.contains("xdp"), "a program is still attached: {links}");
+    let addresses = root.run(edge, "ip -brief address")?;
+    ensure!(!addresses.contains("198.18."), "an address is left: {addresses}");
+    let pins = root.run(edge, "find /sys/fs/bpf -mindepth 2 -user erdp | wc -l")?;
+    ensure!(pins.trim() == "0", "pins are left: {pins}");
+    ensure!(!root.inside("usr/bin/erdp").exists(), "the binary is left");
+    ensure!(root.inside("etc/erdp/erdp.toml").exists(), "the operator's configuration is gone");
+    Ok(())
+}
+
+/// The same package as a later version.
+fn rebuilt(package: &Path, folder: &Path) -> Result<PathBuf> {
+    let (tree, newer) = (folder.join("tree"), folder.join("newer.deb"));
+    let dpkg = |arguments: &[&str]| -> Result<()> {
+        let output = Command::new("dpkg-deb").args(arguments).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    dpkg(&["--raw-extract", &text(package), &text(&tree)])?;
+    let control = tree.join("DEBIAN/control");
+    let changed = fs::read_to_string(&control)?.replace("Version: 0.1.0\n", "Version: 0.1.0+1\n");
+    fs::write(&control, changed)?;
+    dpkg(&["--root-owner-group", "--build", &text(&tree), &text(&newer)])?;
+    Ok(newer)
+}
