@@ -131,7 +131,7 @@ async fn converse(
         if len == 0 {
             return Ok(());
         }
-        let reply = match self::read(&line) {
+        let reply = match read_request(&line) {
             Ok(Request::HandOver { version }) => match may_succeed(user, version) {
                 Ok(()) => {
                     let stream = read.into_inner().reunite(write).map_err(io::Error::other)?.into_std()?;
@@ -155,7 +155,7 @@ async fn converse(
 }
 
 /// The request of a line. The version is looked at first: another one's requests need not be understood.
-fn read(line: &[u8]) -> Result<Request, String> {
+fn read_request(line: &[u8]) -> Result<Request, String> {
     let not_understood =
         |error| format!("request not understood: {error}; is `erdp` of the daemon's version?");
     let envelope: Envelope<serde_json::Value> = serde_json::from_slice(line).map_err(not_understood)?;
