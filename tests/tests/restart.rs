@@ -154,7 +154,7 @@ fn routes_of_a_peer_that_is_late_stay_until_it_has_sent_them() -> Result<()> {
     }
     let delay = Duration::from_secs(if is_full() { 60 } else { 8 });
     let mut tell = run::teller();
-    let Running { mut edge, mut lab } = run::up(&mut tell)?;
+    let Running { mut edge, mut lab } = run::up(Ground::Veth, &mut tell)?;
     converge::wait(&mut lab, &mut edge, &mut tell)?;
     let late = lab.processes().into_iter().find(|pid| {
         fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("/msee2/bird.conf"))

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{Envelope, PROTOCOL, REQUEST_MAX, Reply, Request};
-use crate::controller::hand_over::VERSION;
+use crate::{controller::hand_over::VERSION, kernel::fd_passing::own_user};
 
 /// Connections served at once; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 32;
@@ -173,10 +173,8 @@ fn read_request(line: &[u8]) -> Result<Request, String> {
 }
 
 /// Whether this user's process may take everything over: whoever has the sessions has the network.
-fn may_succeed(user: libc::uid_t, version: u32) -> Result<(), String> {
-    // SAFETY: a system call without arguments that cannot fail.
-    let own = unsafe { libc::geteuid() };
-    if user != 0 && user != own {
+fn may_succeed(user: u32, version: u32) -> Result<(), String> {
+    if user != 0 && user != own_user() {
         return Err("only root and the daemon's own user may take over".into());
     }
     if version != VERSION {
