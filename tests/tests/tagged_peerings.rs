@@ -369,13 +369,13 @@ fn another_is_refused(place: &Place) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     println!("  a second erdp: {}", said.trim());
     ensure!(
-        output.status.code() == Some(3) && said.contains("erdp-1x is the control port of an erdp that runs"),
+        output.status.code() == Some(3) && said.contains("another erdp runs in this network namespace"),
         "{said}"
     );
     place.ping("msee-p", None, SIDES[0].ours[0])
 }
 
-/// A killed erdp leaves its pairs, the next one takes their place, and an ended one leaves nothing.
+/// A killed erdp leaves its pairs, the next one uses them on, and an ended one leaves nothing.
 fn leftovers(mut place: Place) -> Result<()> {
     let ports = |it: &Place| -> Result<Vec<String>> {
         let links = it.namespace("edge")?.ip("-oneline link show")?;

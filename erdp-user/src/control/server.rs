@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{Envelope, PROTOCOL, REQUEST_MAX, Reply, Request};
-use crate::controller::hand_over::VERSION;
+use crate::{controller::hand_over::VERSION, kernel::fd_passing::own_user};
 
 /// Connections served at once; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 32;
@@ -131,7 +131,7 @@ async fn converse(
         if len == 0 {
             return Ok(());
         }
-        let reply = match self::read(&line) {
+        let reply = match read_request(&line) {
             Ok(Request::HandOver { version }) => match may_succeed(user, version) {
                 Ok(()) => {
                     let stream = read.into_inner().reunite(write).map_err(io::Error::other)?.into_std()?;
@@ -155,7 +155,7 @@ async fn converse(
 }
 
 /// The request of a line. The version is looked at first: another one's requests need not be understood.
-fn read(line: &[u8]) -> Result<Request, String> {
+fn read_request(line: &[u8]) -> Result<Request, String> {
     let not_understood =
         |error| format!("request not understood: {error}; is `erdp` of the daemon's version?");
     let envelope: Envelope<serde_json::Value> = serde_json::from_slice(line).map_err(not_understood)?;
@@ -173,10 +173,8 @@ fn read(line: &[u8]) -> Result<Request, String> {
 }
 
 /// Whether this user's process may take everything over: whoever has the sessions has the network.
-fn may_succeed(user: libc::uid_t, version: u32) -> Result<(), String> {
-    // SAFETY: a system call without arguments that cannot fail.
-    let own = unsafe { libc::geteuid() };
-    if user != 0 && user != own {
+fn may_succeed(user: u32, version: u32) -> Result<(), String> {
+    if user != 0 && user != own_user() {
         return Err("only root and the daemon's own user may take over".into());
     }
     if version != VERSION {

@@ -282,7 +282,13 @@ async fn serve(
         }
     };
     let (events, peer_events) = mpsc::channel(1_024);
-    controller.start_sessions(events, sessions).await?;
+    if let Err(error) = controller.start_sessions(events, sessions).await {
+        // A first start leaves nothing; one that has taken over leaves what forwards.
+        if !estate.forwards() {
+            controller.dataplane.release()?;
+        }
+        return Err(error);
+    }
     controller.hold_strict_sessions().await;
     let (asked_in, asked) = mpsc::channel(32);
     let metrics = match (metrics, metrics_address) {

@@ -4,7 +4,8 @@
 //! on the host for tests. Both hold the same records (`erdp_common::abi`). A route's way ends here; a packet never sees a
 //! dangling reference, because the caller writes next hops before groups before routes and removes in reverse.
 //!
-//! Files: [`aya`] (load, attach, ask, count), [`mapped`] (the trie's blocks through `mmap`), [`sessions`] (BFD's records likewise), [`question`] (frames for `erdp explain`), [`sample`] (the headers of a
+//! Files: [`aya`] (load, attach, ask, count), [`bpffs`] and [`pins`] (what outlives this process), [`mapped`] (the trie's blocks through
+//! `mmap`), [`sessions`] (BFD's records likewise), [`question`] (frames for `erdp explain`), [`sample`] (the headers of a
 //! dropped frame), [`memory`].
 
 pub mod aya;

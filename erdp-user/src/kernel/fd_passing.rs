@@ -19,6 +19,12 @@ const CONTROL_BYTES: usize = 64;
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_BYTES]);
 
+/// The user as whom this process acts.
+pub fn own_user() -> u32 {
+    // SAFETY: a system call without arguments that cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// Sends a message.
 pub fn send(socket: &mut UnixStream, message: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let length = u32::try_from(message.len()).ok().filter(|length| *length <= MESSAGE_MAX);
