@@ -6,14 +6,14 @@
 use network_types::{arp::ArpHdr, ip::IpProto};
 
 use crate::{
-    abi::Attachment,
+    abi::{Attachment, PeerKey},
     bfd,
     family::{Address, Datagram, Family},
     packet::Packet,
     pipeline::Verdict,
     reason::{DropReason, PuntKind},
     source,
-    tables::{NO_PEER, Tables},
+    tables::Tables,
 };
 
 /// TCP port of BGP (RFC 4271 section 8).
@@ -141,12 +141,22 @@ fn of_peer<F: Family, T: Tables>(
     if datagram.is_fragment || !is_bgp && !is_bfd {
         return Err(DropReason::LocalNotAllowed);
     }
-    match tables.peer_at::<F>(datagram.source, attachment) {
-        NO_PEER => Err(DropReason::LocalNotAllowed),
-        _ if is_bgp => Ok(Verdict::Punt(PuntKind::Bgp)),
-        0 => Err(DropReason::LocalNotAllowed),
-        session => Ok(Verdict::Bfd(session as u16)),
+    let session = tables.peer_at::<F>(attachment, datagram.source);
+    if session == NOT_A_PEER || is_bfd && session == 0 {
+        return Err(DropReason::LocalNotAllowed);
     }
+    Ok(if is_bgp { Verdict::Punt(PuntKind::Bgp) } else { Verdict::Bfd(session as u16) })
 }
+
+/// The BFD session of the configured peer with this address on an attachment, 0 being none; or [`NOT_A_PEER`]. A number, so that a
+/// backend can make a function of its own of this.
+#[inline(always)]
+pub fn peer_at<F: Family, T: Tables>(attachment: u16, source: Address, tables: &T) -> u32 {
+    let key = PeerKey { attachment: u64::from(attachment), address: F::key(source) };
+    tables.peer(&key).unwrap_or(NOT_A_PEER)
+}
+
+/// Nobody who may speak to this router.
+pub const NOT_A_PEER: u32 = u32::MAX;
 
 const _: () = assert!(ArpHdr::LEN == 28);

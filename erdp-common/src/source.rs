@@ -12,8 +12,9 @@ use crate::{
         GROUP_GLEAN, GROUP_MEMBERS, SIDE_BITS,
     },
     family::{Address, Family},
+    local::NOT_A_PEER,
     reason::DropReason,
-    tables::{NO_PEER, Tables},
+    tables::Tables,
 };
 
 /// [`by_route`]: no route.
@@ -29,7 +30,7 @@ pub fn leads_to<F: Family, T: Tables>(root: u32, address: Address, seen_on: u16,
     let side = |id: u32| tables.attachment(id as u16).map(|it| it.flags & SIDE_BITS);
     let here = u32::from(seen_on);
     let is_elsewhere = found == NOWHERE || side(found) != side(here);
-    if is_elsewhere && tables.peer_at::<F>(address, seen_on) != NO_PEER { here } else { found }
+    if is_elsewhere && tables.peer_at::<F>(seen_on, address) != NOT_A_PEER { here } else { found }
 }
 
 /// By the longest match alone.

@@ -8,13 +8,10 @@ use crate::{
     bfd, budget,
     classify::Class,
     family::{Address, Family},
-    fib, group,
+    fib, group, local,
     policer::{self, Payment},
     source,
 };
-
-/// [`Tables::peer_at`]: no configured peer.
-pub const NO_PEER: u32 = u32::MAX;
 
 /// Read access to everything the controller has written.
 pub trait Tables {
@@ -62,15 +59,6 @@ pub trait Tables {
     {
         source::by_route::<F, Self>(root, address, self)
     }
-    /// [`Self::peer`] of an address; [`NO_PEER`] where it is nobody's.
-    #[inline(always)]
-    fn peer_at<F: Family>(&self, address: Address, attachment: u16) -> u32
-    where
-        Self: Sized,
-    {
-        let key = PeerKey { attachment: u64::from(attachment), address: F::key(address) };
-        self.peer(&key).unwrap_or(NO_PEER)
-    }
     /// [`policer::pay`] of these tables.
     #[inline(always)]
     fn pay(&self, policer: u16, class: Class, ip_bytes: u32) -> Payment
@@ -86,6 +74,14 @@ pub trait Tables {
         Self: Sized,
     {
         group::other_member(hash, group, self)
+    }
+    /// [`local::peer_at`] of these tables.
+    #[inline(always)]
+    fn peer_at<F: Family>(&self, attachment: u16, source: Address) -> u32
+    where
+        Self: Sized,
+    {
+        local::peer_at::<F, Self>(attachment, source, self)
     }
     /// [`bfd::judge`] of these tables.
     #[inline(always)]

@@ -6,14 +6,12 @@
 //! IPv4 packet needs stays inline. Arguments and results are plain numbers: pointers would need types that the verifier knows.
 
 use erdp_common::{
-    abi::PeerKey,
     bfd, budget,
     classify::Class,
     family::{Address, Family, V4, V6},
-    fib, group,
+    fib, group, local,
     policer::{self, Payment},
     source,
-    tables::{NO_PEER, Tables as _},
 };
 
 use crate::maps::Maps;
@@ -79,25 +77,6 @@ extern "C" fn erdp_by_route(root: u32, high: u64, low: u64) -> u32 {
     source::by_route::<V6, _>(root, Address { high, low }, &Maps)
 }
 
-/// See [`erdp_common::tables::Tables::peer_at`].
-#[inline(always)]
-pub fn peer_at<F: Family>(address: Address, attachment: u16) -> u32 {
-    // An IPv4 address as the key has it, ::ffff:a.b.c.d.
-    let Address { high, low } = if F::BITS == V4::BITS {
-        Address { high: 0, low: 0xffff << 32 | address.high >> 32 }
-    } else {
-        address
-    };
-    erdp_peer(high, low, u32::from(attachment))
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn erdp_peer(high: u64, low: u64, attachment: u32) -> u32 {
-    let key = PeerKey { attachment: u64::from(attachment), address: V6::key(Address { high, low }) };
-    Maps.peer(&key).unwrap_or(NO_PEER)
-}
-
 /// See [`erdp_common::tables::Tables::pay`].
 #[inline(always)]
 pub fn pay(policer: u16, class: Class, ip_bytes: u32) -> Payment {
@@ -136,4 +115,26 @@ pub fn judge_bfd(session: u32) -> bool {
 #[inline(never)]
 extern "C" fn erdp_judge_bfd(session: u32) -> u32 {
     u32::from(bfd::judge(session, &Maps))
+}
+
+/// See [`erdp_common::tables::Tables::peer_at`].
+#[inline(always)]
+pub fn peer_at<F: Family>(attachment: u16, source: Address) -> u32 {
+    if F::BITS == V4::BITS {
+        erdp_peer4(u32::from(attachment), source.high)
+    } else {
+        erdp_peer6(u32::from(attachment), source.high, source.low)
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn erdp_peer4(attachment: u32, high: u64) -> u32 {
+    local::peer_at::<V4, _>(attachment as u16, Address { high, low: 0 }, &Maps)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn erdp_peer6(attachment: u32, high: u64, low: u64) -> u32 {
+    local::peer_at::<V6, _>(attachment as u16, Address { high, low }, &Maps)
 }

@@ -169,6 +169,10 @@ impl Tables for Maps {
         BFD_SESSIONS.get(id)
     }
     #[inline(always)]
+    fn peer_at<F: Family>(&self, attachment: u16, source: Address) -> u32 {
+        functions::peer_at::<F>(attachment, source)
+    }
+    #[inline(always)]
     fn judge_bfd(&self, session: u32) -> bool {
         functions::judge_bfd(session)
     }
@@ -209,10 +213,6 @@ impl Tables for Maps {
     #[inline(always)]
     fn by_route<F: Family>(&self, root: u32, address: Address) -> u32 {
         functions::by_route(root, address)
-    }
-    #[inline(always)]
-    fn peer_at<F: Family>(&self, address: Address, attachment: u16) -> u32 {
-        functions::peer_at::<F>(address, attachment)
     }
 
     #[inline(always)]

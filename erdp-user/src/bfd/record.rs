@@ -16,7 +16,7 @@ use super::{
     session::{Nanos, Session},
 };
 use crate::dataplane::sessions::{load, store};
-use erdp_common::bfd::wire::{ControlPacket, State};
+use erdp_common::bfd::wire::{BYTES, ControlPacket, State};
 
 /// With fewer intervals in the peer's detection time its packets alone would not keep it content: the first that is answered comes up to
 /// two intervals after our last one.
@@ -35,26 +35,66 @@ fn nanos(word: u64, now: Nanos) -> Nanos {
 
 /// The key by which the packet path finds the session.
 pub fn key(config: &SessionConfig) -> PeerKey {
-    let address = match config.remote {
+    peer_key(config.attachment, config.remote)
+}
+
+/// The key of a peer on an attachment.
+pub fn peer_key(attachment: u16, remote: IpAddr) -> PeerKey {
+    let address = match remote {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
         IpAddr::V6(address) => address.octets(),
     };
-    PeerKey { attachment: u64::from(config.attachment), address }
+    PeerKey { attachment: u64::from(attachment), address }
 }
 
-/// A session begins: nothing was heard. A strict one is dead until it is up.
+/// Whether the record is of this peer: a process before us has had a session with it.
+pub fn is_of(record: &BfdSession, key: PeerKey) -> bool {
+    load(&record.template_0) != 0 && load(&record.owner) == key.attachment && {
+        let [first, second] = halves(key.address);
+        load(&record.address_0) == first && load(&record.address_1) == second
+    }
+}
+
+/// Our discriminator in a session that a process before us has had; 0: none.
+pub fn discriminator(record: &BfdSession) -> u32 {
+    load(&record.template_0) as u32
+}
+
+/// The session that a process before us has brought up and the packet path has kept alive.
+pub fn adopt(record: &BfdSession, config: &SessionConfig, now: Nanos) -> Option<Session> {
+    let until = load(&record.until);
+    let is_alive = until > UNJUDGED && until.wrapping_sub(units(now)) >> 63 == 0;
+    if !is_of(record, key(config)) || !is_alive {
+        return None;
+    }
+    let words =
+        [&record.template_0, &record.template_1, &record.template_2].map(|word| load(word).to_be_bytes());
+    let ours = ControlPacket::parse(words, BYTES).ok()?;
+    let (flags, timers) = (load(&record.remote), load(&record.remote_timers));
+    let to_us = u64::from(ours.my_discriminator) << 32 | timers >> 32;
+    let words = [flags, to_us, timers << 32].map(u64::to_be_bytes);
+    let theirs = ControlPacket::parse(words, BYTES).ok()?;
+    Session::adopt(config.parameters, &ours, &theirs, nanos(load(&record.heard), now), now)
+}
+
+/// The address's words as they are in memory.
+fn halves(address: [u8; 16]) -> [u64; 2] {
+    let (words, _) = address.as_chunks::<8>();
+    [0, 1].map(|at| words.get(at).copied().map_or(0, u64::from_ne_bytes))
+}
+
+/// A session begins: nothing was heard. A strict one is dead until it is up; and so is one that was dead when a process before us ended.
 pub fn begin(record: &BfdSession, config: &SessionConfig, source_port: u16) {
+    let was_dead = is_of(record, key(config)) && load(&record.until) == DEAD;
     for word in record.words() {
         store(word, 0);
     }
-    let address = key(config).address;
-    let (first, second) = address.split_at(8);
-    let word = |half: &[u8]| half.try_into().map_or(0, u64::from_ne_bytes);
-    store(&record.address_0, word(first));
-    store(&record.address_1, word(second));
+    let [first, second] = halves(key(config).address);
+    store(&record.address_0, first);
+    store(&record.address_1, second);
     store(&record.owner, u64::from(config.attachment));
     store(&record.source_port, u64::from(source_port));
-    store(&record.until, if config.strict { DEAD } else { UNJUDGED });
+    store(&record.until, if config.strict || was_dead { DEAD } else { UNJUDGED });
 }
 
 /// The session is over: the packet path refuses its packets and forwards by the link alone.
@@ -110,6 +150,11 @@ pub fn judge_nothing(record: &BfdSession) {
 /// Whether the session has a say about the next hop.
 pub fn is_judged(record: &BfdSession) -> bool {
     load(&record.until) != UNJUDGED
+}
+
+/// How often the deadline has passed.
+pub fn expired(record: &BfdSession) -> u64 {
+    load(&record.expired)
 }
 
 /// What the packet path has heard or found out since the machine was told last.

@@ -221,10 +221,35 @@ impl Session {
         self.due = Some(now);
     }
 
-    /// Whoever takes the session up in another process sends at once; nothing else changes.
-    pub fn adopt(mut self, now: Nanos) -> Self {
-        self.due = Some(now);
-        self
+    /// A session that another process has brought up, by what it sent last, what the peer has sent since, and when: nothing changes but
+    /// that it sends at once. `None`: it was not up, and begins anew.
+    pub fn adopt(
+        parameters: Parameters,
+        ours: &ControlPacket,
+        theirs: &ControlPacket,
+        heard: Nanos,
+        now: Nanos,
+    ) -> Option<Self> {
+        if ours.state != State::Up || theirs.state != State::Up {
+            return None;
+        }
+        let mut session = Self {
+            state: State::Up,
+            remote_state: theirs.state,
+            remote_diagnostic: theirs.diagnostic,
+            remote_discriminator: theirs.my_discriminator,
+            remote_multiplier: theirs.multiplier,
+            remote_desired_tx_us: theirs.desired_min_tx_us,
+            remote_required_rx_us: theirs.required_min_rx_us,
+            remote_demand: theirs.demand,
+            desired_tx_us: ours.desired_min_tx_us,
+            agreed_tx_us: ours.desired_min_tx_us,
+            heard: Some(heard),
+            ups: 1,
+            ..Self::new(parameters, now)
+        };
+        session.advertise(parameters.interval_us.max(theirs.desired_min_tx_us));
+        Some(session)
     }
 
     /// When [`Self::handle_timeout`] or [`Self::poll_transmit`] has something to do.

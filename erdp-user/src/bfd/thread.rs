@@ -189,15 +189,18 @@ impl Runner {
             let (sender, port) =
                 datagram::sender(local, interface, remote, random.next() as u16).map_err(failed)?;
             let record = records.record(config.id.0);
-            let session = Session::new(config.parameters, now);
-            record::begin(record, &config, port);
+            let session = record::adopt(record, &config, now).unwrap_or_else(|| {
+                record::begin(record, &config, port);
+                Session::new(config.parameters, now)
+            });
             record::publish(record, &session, &config);
+            let seen_expired = record::expired(record);
             by_peer.insert((receiver, config.remote), sessions.len());
             sessions.push(Running {
                 config,
                 session,
                 sender,
-                seen_expired: 0,
+                seen_expired,
                 untold: None,
                 since: now,
                 judge_nothing_at: None,

@@ -6,7 +6,10 @@
 
 use std::collections::HashMap;
 
-use erdp_common::{abi::BfdSession, bfd::wire::State};
+use erdp_common::{
+    abi::{BfdSession, MAX_BFD_SESSIONS},
+    bfd::wire::State,
+};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -29,17 +32,29 @@ use crate::{
 /// Changes on their way: the thread keeps what finds no room.
 pub const EVENTS_MAX: usize = 256;
 
-/// The sessions of a configuration. Discriminators differ from those of the process before by chance, not by luck: the peer must not
-/// take the new sessions for the old ones.
-pub fn sessions(config: &Config, peers: &[config::Peer], seed: u32) -> Vec<SessionConfig> {
+/// The sessions of a configuration. One that a process before us has had keeps its record and its discriminator; a new one has a record that
+/// nobody has used, and a discriminator that is hardly one of before: a peer must not take a new session for an old one.
+pub fn sessions(
+    config: &Config,
+    peers: &[config::Peer],
+    records: &MappedSessions,
+    seed: u32,
+) -> Vec<SessionConfig> {
     let attachments = config.attachments();
     let with_bfd = peers.iter().filter_map(|peer| Some((peer, peer.bfd?)));
-    let numbered = with_bfd.zip(1..).filter_map(|((peer, bfd), number)| {
+    let all = || 1..MAX_BFD_SESSIONS as u16;
+    let mut unused = all().filter(|number| record::discriminator(records.record(*number)) == 0);
+    let numbered = with_bfd.filter_map(|(peer, bfd)| {
         let attachment = attachments.get(usize::from(peer.attachment.0))?;
+        let key = record::peer_key(fib_id(peer.attachment).0, peer.session.remote);
+        let before = all().find(|number| record::is_of(records.record(*number), key));
+        let number = before.or_else(|| unused.next())?;
+        let new = (seed << 10 | u32::from(number)).max(1);
+        let discriminator = before.map_or(new, |number| record::discriminator(records.record(number)));
         let parameters = Parameters {
             interval_us: bfd.interval_us,
             multiplier: bfd.multiplier,
-            discriminator: (seed << 10 | u32::from(number)).max(1),
+            discriminator,
             is_independent: bfd.absence_s > 0 && bfd.multiplier >= record::MULTIPLIER_MIN,
         };
         Some(SessionConfig {

@@ -386,7 +386,8 @@ impl Controller {
         forwarding.connect(0, &mut dataplane)?;
         forwarding.guard(0, &mut dataplane)?;
         let peers = config.peers();
-        for peer in &peers {
+        // Those with BFD are written with their session's number, by `announce_bfd`.
+        for peer in peers.iter().filter(|peer| peer.bfd.is_none()) {
             dataplane.write(&Record::Peer(peer_key(peer), true))?;
         }
         Ok(Self {
@@ -435,8 +436,12 @@ impl Controller {
     /// come from.
     fn start_bfd(&mut self) -> Result<mpsc::Receiver<bfd::thread::Event>, StartError> {
         let (events, changes) = mpsc::channel(controller_bfd::EVENTS_MAX);
-        let sessions =
-            controller_bfd::sessions(&self.config, &self.peers, (self.dataplane.clock() >> 16) as u32);
+        let sessions = controller_bfd::sessions(
+            &self.config,
+            &self.peers,
+            &self.dataplane.bfd_sessions(),
+            (self.dataplane.clock() >> 16) as u32,
+        );
         self.announce_bfd(&sessions)?;
         self.bfd.start(sessions, self.dataplane.bfd_sessions(), events)?;
         Ok(changes)
@@ -579,11 +584,7 @@ fn is_microsoft(domains: &[Domain], id: DomainId) -> bool {
 
 /// Who may speak BGP, as the map of peers has it.
 pub(super) fn peer_key(peer: &config::Peer) -> PeerKey {
-    let address = match peer.session.remote {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
-    };
-    PeerKey { attachment: u64::from(fib_id(peer.attachment).0), address }
+    bfd::record::peer_key(fib_id(peer.attachment).0, peer.session.remote)
 }
 
 /// Adds our addresses where they are not yet; the answer is what was added, by us or by an edge `before` us.

@@ -279,10 +279,18 @@ fn a_peer_that_is_administratively_down_is_told_apart() {
 fn a_session_taken_up_by_another_process_goes_on_without_a_change() {
     let session = in_state(Up, parameters());
     let written = serde_json::to_string(&session).expect("it can be written");
-    let read: Session = serde_json::from_str(&written).expect("and read");
-    assert_eq!(read, session);
-    let mut adopted = read.adopt(at(500_000));
+    assert_eq!(serde_json::from_str::<Session>(&written).expect("and read"), session);
+    let ours = session.packet();
+    let adopt = |theirs| Session::adopt(parameters(), &ours, &packet(theirs), at(400_000), at(500_000));
+    assert!([AdminDown, Down, Init].into_iter().all(|theirs| adopt(theirs).is_none()));
+    let mut adopted = adopt(Up).expect("both are up");
+    assert_eq!((adopted.interval_us(), adopted.detection_us()), (300_000, Some(900_000)));
     let [first] = sent(&mut adopted, at(500_000))[..] else { panic!("it sends at once") };
     assert!(first.state == Up && first.my_discriminator == OURS && first.your_discriminator == THEIRS);
+    assert!(!first.poll, "nothing has changed");
     assert_eq!(adopted.poll_change(), None);
+    adopted.handle_timeout(at(1_299_999));
+    assert_eq!(adopted.state(), Up, "the peer's last packet counts");
+    adopted.handle_timeout(at(1_300_000));
+    assert_eq!(adopted.state(), Down);
 }

@@ -35,8 +35,7 @@ use crate::dataplane::{
 };
 
 /// Maps of state, with the size of their values and how many there are; the rings have no values and a size of their own.
-const STATE: [(&str, usize, u32); 10] = [
-    ("BFD_SESSIONS", size_of::<abi::BfdSession>(), MAX_BFD_SESSIONS),
+const STATE: [(&str, usize, u32); 9] = [
     ("COUNTERS", size_of::<CpuCounters>(), 1),
     ("METERS", size_of::<Meter>(), counter::METERS),
     ("BUCKETS", size_of::<abi::Bucket>(), MAX_POLICERS),
@@ -47,6 +46,9 @@ const STATE: [(&str, usize, u32); 10] = [
     ("NEIGHBOURS_WANTED", 0, 64 * 1024),
     ("DROP_SAMPLES", 0, 128 * 1024),
 ];
+/// BFD sessions are shared whatever else differs, if only this record is the same: they name their peers themselves, and a session
+/// whose record nobody reads any more would be lost.
+const SESSIONS: (&str, usize, u32) = ("BFD_SESSIONS", size_of::<abi::BfdSession>(), MAX_BFD_SESSIONS);
 const _: () = assert!(size_of::<DropSample>() < 128 * 1024);
 
 /// The generation that forwards, and whether its state means the same to the next one.
@@ -135,9 +137,15 @@ impl Pinned {
 
     /// The maps that are used on.
     pub(super) fn shared(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
-        let heritage = self.heritage.as_ref().filter(|heritage| heritage.shares);
-        let folder = heritage.map(|heritage| self.pins.maps(heritage.generation.number));
-        folder.into_iter().flat_map(|folder| STATE.iter().map(move |(map, ..)| (*map, folder.join(map))))
+        let all = self.heritage.as_ref().is_some_and(|heritage| heritage.shares);
+        let folder = self.heritage.as_ref().map(|heritage| self.pins.maps(heritage.generation.number));
+        folder.into_iter().flat_map(move |folder| {
+            let (map, size, entries) = SESSIONS;
+            let path = folder.join(map);
+            let sessions = misfit(&path, map, size, entries).is_none().then_some((map, path));
+            let state = STATE.iter().filter(move |_| all).map(move |(map, ..)| (*map, folder.join(map)));
+            sessions.into_iter().chain(state)
+        })
     }
 
     /// Pins all maps. The dot of `.rodata` is not allowed in a name there, and nobody needs it: the programs hold theirs.
