@@ -7,6 +7,7 @@
 
 use serde::Serialize;
 
+use super::CePeer;
 use super::{Config, Peer, shown};
 
 /// One value that differs.
@@ -101,7 +102,13 @@ fn refusals(running: &Config, new: &Config) -> Vec<String> {
     }
     if fixed.attachments.len() == running.attachments.len() {
         for (fixed, old) in fixed.attachments.iter_mut().zip(&running.attachments) {
-            fixed.peers.clone_from(&old.peers);
+            // BFD sessions begin with the router.
+            let bfd = |peers: &[CePeer]| -> Vec<_> {
+                peers.iter().filter_map(|peer| Some((peer.address, peer.bfd?))).collect()
+            };
+            if bfd(&fixed.peers) == bfd(&old.peers) {
+                fixed.peers.clone_from(&old.peers);
+            }
             fixed.weight = old.weight;
             fixed.domains.clone_from(&old.domains);
             fixed.forbidden.clone_from(&old.forbidden);
