@@ -7,6 +7,8 @@ pub mod bgp;
 
 pub mod bfd;
 
+pub mod pair;
+
 pub mod rib;
 
 pub mod kernel;

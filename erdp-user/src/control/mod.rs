@@ -112,6 +112,8 @@ pub enum Topic {
     Limits,
     /// Interfaces and circuits: carrier, SLA validity.
     Links,
+    /// Circuits: whether both links carry traffic, SLA validity, and why not.
+    Circuits,
     /// BFD sessions, and what they say about their next hops.
     Bfd,
     /// The packet path's counters.

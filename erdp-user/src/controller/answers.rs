@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Controller, fib_id};
 use crate::{
     bgp::{Family, PeerId, Speaker},
-    config::{Circuit, DomainId, Link, LinkRole, Side},
+    config::{DomainId, Link, LinkRole, Side},
     control::{Explanation, Question, Reply, Request, Setting, Topic},
     dataplane::{self, Answer, Dataplane},
     fib::{AttachmentFacts, Target},
@@ -28,6 +28,7 @@ impl Controller {
             Request::Show(Topic::Limits) => Ok(self.show_limits()),
             Request::Show(Topic::Links) => Ok(self.show_links()),
             Request::Show(Topic::Bfd) => Ok(self.show_bfd()),
+            Request::Show(Topic::Circuits) => Ok(self.show_circuits()),
             Request::Show(Topic::Counters) => self.show_counters(),
             Request::Show(Topic::Policers) => {
                 Ok(super::limits::show(&self.config, |policer, class| self.dataplane.policed(policer, class)))
@@ -155,28 +156,26 @@ impl Controller {
     fn show_links(&self) -> Value {
         let mut rows = Vec::new();
         for circuit in &self.config.circuits {
-            let both_up = self.both_links_up(circuit);
-            let elsewhere = LinkRole::ALL.iter().any(|role| matches!(circuit.link(*role), Link::Box { .. }));
-            let sla = match (both_up, elsewhere) {
-                (false, _) => "NOT valid: a link is down (B1)",
-                (true, true) => "this box's half: look at the other box too (B1a)",
-                (true, false) => "valid: both links are up; one box is a single point of failure (B1a)",
-            };
+            let pair = self.pair(circuit);
+            let sla = format!("{}: {}", if pair.is_sla_valid { "valid" } else { "NOT valid" }, pair.why);
             for role in LinkRole::ALL {
                 let (place, up) = match circuit.link(role) {
                     Link::Local { interface } => (interface.clone(), Some(self.is_up(interface))),
                     Link::Box { name } => (format!("box {name}"), None),
                 };
+                let (eligible, why_not) = self.worth(circuit, role);
                 rows.push(json!({
                     "link": format!("{} {}", circuit.name, role.as_str()),
-                    "interface": place, "up": up, "xdp": up.map(|_| self.about.mode), "sla": sla,
+                    "interface": place, "up": up, "eligible": eligible, "why_not": why_not,
+                    "xdp": up.map(|_| self.about.mode), "sla": sla,
                 }));
             }
         }
         for attachment in self.attachments.iter().filter(|attachment| !attachment.side.is_msee()) {
             rows.push(json!({
                 "link": attachment.name, "interface": attachment.interface,
-                "up": self.is_up(&attachment.interface), "xdp": self.about.mode, "sla": null,
+                "up": self.is_up(&attachment.interface), "eligible": null, "why_not": null,
+                "xdp": self.about.mode, "sla": null,
             }));
         }
         rows.into()
@@ -276,14 +275,6 @@ impl Controller {
             members,
             no_return: None,
         }
-    }
-
-    /// Links on another box count as up: this one does not know.
-    pub(super) fn both_links_up(&self, circuit: &Circuit) -> bool {
-        LinkRole::ALL.iter().all(|role| match circuit.link(*role) {
-            Link::Local { interface } => self.is_up(interface),
-            Link::Box { .. } => true,
-        })
     }
 
     /// Whether the packet would go to Microsoft and its answer would not find back (D8).

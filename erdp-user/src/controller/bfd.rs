@@ -178,6 +178,15 @@ impl Controller {
         statuses.iter().find(|status| status.id == session).map(|status| status.state)
     }
 
+    /// Whether BFD lets a peer's path be used; `None`: it has no say.
+    pub(super) fn bfd_verdict(&self, peer: PeerId) -> Option<bool> {
+        let (session, _) = self.bfd.peers.iter().find(|(_, other)| **other == peer)?;
+        match load(&self.dataplane.bfd_sessions().record(session.0).until) {
+            erdp_common::bfd::UNJUDGED => None,
+            until => Some(until != erdp_common::bfd::DEAD),
+        }
+    }
+
     pub(super) fn show_bfd(&self) -> Value {
         let records = self.dataplane.bfd_sessions();
         let statuses = self.bfd.thread.as_ref().map(Bfd::statuses).unwrap_or_default();

@@ -26,6 +26,7 @@ mod estate;
 pub mod hand_over;
 mod inherit;
 pub mod limits;
+mod pairs;
 mod policy;
 mod reconcile;
 pub mod start;
@@ -93,6 +94,7 @@ pub struct Controller {
     wanted: BTreeSet<(AttachmentId, IpAddr)>,
     drops: drops::Drops,
     bfd: bfd::Sessions,
+    dampers: pairs::Dampers,
     telemetry: telemetry::Telemetry,
     supervisor: supervisor::Supervisor,
     started: Instant,
@@ -187,6 +189,7 @@ impl Controller {
                     self.supervisor.alive();
                     self.revert_unconfirmed().await;
                     self.take_rates();
+                    self.release_links();
                     self.resolve_wanted().await;
                     self.reconcile();
                 }
@@ -252,8 +255,12 @@ impl Controller {
         let alive = link.is_alive();
         let before = self.links.get(&ifindex).map(Link::is_alive);
         if before != Some(alive) {
-            self.log_failure(|it| it.forwarding.link(ifindex, alive, &mut it.dataplane));
-            self.log_failure(|it| it.dataplane.link_before(ifindex, alive));
+            let may = alive && self.damp(ifindex, true, before.is_some());
+            self.log_failure(|it| it.forwarding.link(ifindex, may, &mut it.dataplane));
+            self.log_failure(|it| it.dataplane.link_before(ifindex, may));
+            if !alive {
+                self.damp(ifindex, false, before.is_some());
+            }
             tracing::info!(interface = link.name, alive, "link");
             if alive {
                 self.hurry_sessions(ifindex);

@@ -404,6 +404,7 @@ impl Controller {
             wanted: Default::default(),
             drops: Default::default(),
             bfd: Default::default(),
+            dampers: Default::default(),
             telemetry: Default::default(),
             vacant: Default::default(),
             history: Default::default(),

@@ -160,7 +160,7 @@ impl Controller {
         let name = circuit.name.as_str();
         let truth = |holds: bool| f64::from(u8::from(holds));
         page.put(Metric::CircuitBandwidth, &[name], circuit.bandwidth.0 as f64);
-        page.put(Metric::CircuitSlaValid, &[name], truth(self.both_links_up(circuit)));
+        page.put(Metric::CircuitSlaValid, &[name], truth(self.pair(circuit).is_sla_valid));
         for role in LinkRole::ALL {
             let link = role.as_str();
             page.put(Metric::AdminState, &[name, link], truth(circuit.enabled));

@@ -274,6 +274,11 @@ impl Forwarding {
         self.connected_host(key, mac.is_some(), now_ns, dataplane)
     }
 
+    /// Whether a neighbour's MAC address is known.
+    pub fn is_resolved(&self, key: NextHopKey) -> bool {
+        self.macs.contains_key(&key)
+    }
+
     /// Whether the interface behind an attachment carries traffic: one word for all its attachments.
     pub fn link(&mut self, ifindex: u32, alive: bool, dataplane: &mut dyn Dataplane) -> Result<(), FibError> {
         if let Some(link) = self.topology.link_of(ifindex) {

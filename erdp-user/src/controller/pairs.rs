@@ -1,0 +1,169 @@
+//! The circuits' pairs of links in the controller: the facts that `pair` judges, links that flap and are held down, and what
+//! `erdp show circuits` and `erdp show links` say.
+//!
+//! A link that is held down is used all the same when nothing else carries its circuit: a bad link is better than none.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use super::{Controller, fib_id};
+use crate::{
+    bgp::{Speaker, State},
+    config::{Circuit, Link, LinkRole, Side},
+    fib::NextHopKey,
+    pair::{self, Damper, LinkFacts, Pair, SessionFacts},
+};
+
+/// The links that have flapped, by their interfaces.
+pub(super) type Dampers = HashMap<u32, Damper>;
+
+impl Controller {
+    /// A link's carrier has come or gone: whether its word may say that it is alive.
+    pub(super) fn damp(&mut self, ifindex: u32, alive: bool, was_known: bool) -> bool {
+        let now = self.started.elapsed();
+        if !self.is_of_a_pair(ifindex) || !was_known {
+            return alive;
+        }
+        let damper = self.dampers.entry(ifindex).or_default();
+        if !alive {
+            damper.handle_loss(now);
+            return false;
+        }
+        let may = damper.handle_return(now) || self.is_last(ifindex);
+        if !may {
+            tracing::warn!(interface = self.interface(ifindex), "the link flaps and is held down");
+        } else if let Some(damper) = self.dampers.get_mut(&ifindex) {
+            damper.release();
+        }
+        may
+    }
+
+    /// Links whose time is over, or that are needed, are used again.
+    pub(super) fn release_links(&mut self) {
+        let now = self.started.elapsed();
+        let held: Vec<u32> =
+            self.dampers.iter().filter(|(_, it)| it.holds()).map(|(ifindex, _)| *ifindex).collect();
+        for ifindex in held {
+            let is_last = self.is_last(ifindex);
+            let Some(damper) = self.dampers.get_mut(&ifindex) else { continue };
+            if (is_last && damper.release()) || damper.poll_release(now) {
+                tracing::info!(interface = self.interface(ifindex), "the link is used again");
+                self.log_failure(|it| it.forwarding.link(ifindex, true, &mut it.dataplane));
+            }
+        }
+    }
+
+    fn interface(&self, ifindex: u32) -> String {
+        self.links.get(&ifindex).map_or_else(|| ifindex.to_string(), |link| link.name.clone())
+    }
+
+    fn is_held(&self, interface: &str) -> bool {
+        let link = self.links.iter().find(|(_, link)| link.name == interface);
+        link.is_some_and(|(ifindex, _)| self.dampers.get(ifindex).is_some_and(Damper::holds))
+    }
+
+    fn is_of_a_pair(&self, ifindex: u32) -> bool {
+        self.pairs_of(ifindex).next().is_some()
+    }
+
+    /// The circuits that have a link on an interface, with the other one.
+    fn pairs_of(&self, ifindex: u32) -> impl Iterator<Item = &Link> {
+        let name = self.links.get(&ifindex).map(|link| link.name.as_str());
+        let is_it =
+            move |link: &Link| matches!(link, Link::Local { interface } if Some(interface.as_str()) == name);
+        self.config.circuits.iter().flat_map(move |circuit| {
+            let pair = [(&circuit.primary, &circuit.secondary), (&circuit.secondary, &circuit.primary)];
+            pair.into_iter().filter(move |(one, _)| is_it(one)).map(|(_, other)| other)
+        })
+    }
+
+    /// Whether some circuit has nothing but this link.
+    fn is_last(&self, ifindex: u32) -> bool {
+        self.pairs_of(ifindex).any(|other| match other {
+            Link::Local { interface } => !self.is_up(interface) || self.is_held(interface),
+            // Nothing is known of it here: this one is worth having.
+            Link::Box { .. } => true,
+        })
+    }
+
+    /// The facts of one link of a circuit.
+    fn link_facts(&self, circuit: &Circuit, role: LinkRole) -> LinkFacts {
+        let (is_elsewhere, has_carrier, is_held_down) = match circuit.link(role) {
+            Link::Local { interface } => (false, self.is_up(interface), self.is_held(interface)),
+            Link::Box { .. } => (true, false, false),
+        };
+        LinkFacts {
+            is_enabled: circuit.enabled,
+            is_elsewhere,
+            has_carrier,
+            is_held_down,
+            sessions: self.session_facts(circuit, role),
+        }
+    }
+
+    fn session_facts(&self, circuit: &Circuit, role: LinkRole) -> Vec<SessionFacts> {
+        let index = self.config.circuits.iter().position(|other| other.name == circuit.name);
+        let domains: Vec<_> = self
+            .domains
+            .iter()
+            .filter(|domain| Some(domain.circuit) == index)
+            .map(|domain| domain.id)
+            .collect();
+        let over_it = |peer: &&crate::config::Peer| {
+            let attachment = self.attachments.get(usize::from(peer.attachment.0));
+            peer.side == Side::Msee(role)
+                && attachment.is_some_and(|it| it.domains.iter().any(|domain| domains.contains(domain)))
+        };
+        let facts = |peer: &crate::config::Peer| {
+            let handle =
+                self.speaker.iter().flat_map(Speaker::peers).find(|it| it.config().id == peer.session.id);
+            let counts = self.rib.peer_counts(peer.session.id);
+            let key = NextHopKey { attachment: fib_id(peer.attachment), address: peer.session.remote };
+            SessionFacts {
+                is_resolved: self.forwarding.is_resolved(key),
+                bfd_is_up: self.bfd_verdict(peer.session.id),
+                is_established: handle.is_some_and(|handle| handle.status().state == State::Established),
+                routes: counts.received.saturating_sub(counts.refused),
+                is_draining: counts.draining > 0 && counts.draining >= counts.received,
+            }
+        };
+        self.peers.iter().filter(over_it).map(facts).collect()
+    }
+
+    /// A circuit's pair.
+    pub(super) fn pair(&self, circuit: &Circuit) -> Pair {
+        let [primary, secondary] = LinkRole::ALL.map(|role| self.link_facts(circuit, role));
+        pair::pair([&primary, &secondary])
+    }
+
+    /// What a link is worth, for `erdp show links`: whether it is eligible, and what is wrong.
+    pub(super) fn worth(&self, circuit: &Circuit, role: LinkRole) -> (Value, Value) {
+        let facts = self.link_facts(circuit, role);
+        if facts.is_elsewhere {
+            return (Value::Null, Value::Null);
+        }
+        let judged = pair::judge(&facts);
+        (judged.is_eligible.into(), json!(judged.reasons))
+    }
+
+    pub(super) fn show_circuits(&self) -> Value {
+        let row = |circuit: &Circuit| {
+            let pair = self.pair(circuit);
+            let flaps = |role| match circuit.link(role) {
+                Link::Local { interface } if self.is_held(interface) => "held down",
+                _ => "no",
+            };
+            json!({
+                "circuit": circuit.name,
+                "links": pair.state,
+                "sla_valid": pair.is_sla_valid,
+                "why": pair.why,
+                "primary": self.worth(circuit, LinkRole::Primary).1,
+                "secondary": self.worth(circuit, LinkRole::Secondary).1,
+                "flaps": LinkRole::ALL.map(flaps),
+            })
+        };
+        self.config.circuits.iter().map(row).collect()
+    }
+}
