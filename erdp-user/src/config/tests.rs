@@ -152,6 +152,54 @@ fn a_refusal_names_file_line_key_reason_and_remedy() {
 
 /// Text to exchange, its replacement, the line blamed, and words that the message must have.
 const REFUSED: &[(&str, &str, usize, &[&str])] = &[
+    (
+        "ipv4 = \"198.18.0.0/29\"",
+        "ipv4 = \"198.18.0.0/29\"\nbfd = { interval = \"5ms\" }",
+        9,
+        &["circuit.contoso.private.bfd.interval", "below 10 ms", "300ms"],
+    ),
+    (
+        "ipv4 = \"198.18.0.0/29\"",
+        "ipv4 = \"198.18.0.0/29\"\nbfd = { interval = \"11s\" }",
+        9,
+        &["bfd.interval", "above 10 s"],
+    ),
+    (
+        "ipv4 = \"198.18.0.0/29\"",
+        "ipv4 = \"198.18.0.0/29\"\nbfd = { interval = \"300\" }",
+        9,
+        &["bfd.interval", "not a time", "300ms"],
+    ),
+    (
+        "ipv4 = \"198.18.0.0/29\"",
+        "ipv4 = \"198.18.0.0/29\"\nbfd = { multiplier = 0 }",
+        9,
+        &["bfd.multiplier", "1 and 255"],
+    ),
+    (
+        "ipv4 = \"198.18.0.0/29\"",
+        "ipv4 = \"198.18.0.0/29\"\nbfd = { absence = \"2h\" }",
+        9,
+        &["bfd.absence", "not a time"],
+    ),
+    (
+        "ipv4 = \"198.18.0.0/29\"",
+        "ipv4 = \"198.18.0.0/29\"\nbfd = { absence = \"3601s\" }",
+        9,
+        &["bfd.absence", "3600s"],
+    ),
+    (
+        "ipv4 = \"198.18.0.0/29\"",
+        "ipv4 = \"198.18.0.0/29\"\nbfd = { echo = true }",
+        9,
+        &["echo", "unknown key", "`interval`"],
+    ),
+    (
+        "asn = 65020",
+        "asn = 65020, bfd = { interval = \"1ms\" }",
+        13,
+        &["attachment.ce0.peers.bfd.interval", "below 10 ms"],
+    ),
     ("bandwidth =", "speed =", 4, &["speed", "unknown key", "`bandwidth`"]),
     ("peerings =", "weight = 0\npeerings =", 11, &["attachment.ce0.weight", "1 and 255", "ratio"]),
     ("peerings =", "weight = 256\npeerings =", 11, &["attachment.ce0.weight", "1 and 255"]),
@@ -676,4 +724,26 @@ fn a_change_says_what_becomes_different_and_what_is_doubtful() {
     assert_eq!(plan(Some("1G"), Some("peak-2x"), Some(1_000)).changed, []);
     assert!(plan(Some("3G"), None, None).warnings[0].contains("sells no circuit of 3G"));
     assert!(plan(None, Some("dual-link"), Some(500)).warnings[0].contains("no credit"));
+}
+
+#[test]
+fn b5_bfd_is_the_msees_unless_it_says_more_and_belongs_to_each_peer_of_the_peering() {
+    let with = |bfd: &str| accepted(&MINIMAL.replace("/29\"", &format!("/29\"\nbfd = {bfd}")));
+    let of_msees = Bfd { interval_us: 300_000, multiplier: 3, strict: false, absence_s: 120 };
+    for (bfd, expected) in [
+        ("{}", of_msees),
+        ("{ interval = \"50ms\", multiplier = 5 }", Bfd { interval_us: 50_000, multiplier: 5, ..of_msees }),
+        ("{ interval = \"1s\", strict = true }", Bfd { interval_us: 1_000_000, strict: true, ..of_msees }),
+        ("{ absence = \"0s\" }", Bfd { absence_s: 0, ..of_msees }),
+    ] {
+        let peers: Vec<_> = with(bfd).peers().into_iter().map(|peer| peer.bfd).collect();
+        assert_eq!(peers, [Some(expected), Some(expected), None], "{bfd}");
+    }
+    let warned =
+        parse(&MINIMAL.replace("/29\"", "/29\"\nbfd = { multiplier = 2 }")).map(|(_, warnings)| warnings);
+    let warned = warned.expect("it is accepted");
+    assert!(
+        warned.iter().any(|it| it.to_string().contains("cannot answer for an absent controller")),
+        "{warned:?}"
+    );
 }

@@ -43,7 +43,7 @@ use crate::{
     },
     fib::{AttachmentFacts, FibError, Forwarding, SourceCheck, Topology},
     kernel::{
-        Kernel, KernelError, KernelEvent, Link,
+        Kernel, KernelError, KernelEvent, Link, carrier,
         preflight::{self, Finding, Severity},
         sysctl::{SysctlError, Sysctls},
         traces::{Presence, Traces},
@@ -445,6 +445,12 @@ impl Controller {
         );
         self.announce_bfd(&sessions)?;
         self.bfd.start(sessions, self.dataplane.bfd_sessions(), events)?;
+        let topology = self.forwarding.topology();
+        let links =
+            topology.interfaces().into_keys().filter_map(|it| Some((it, topology.link_of(it)?))).collect();
+        if let Err(error) = carrier::watch(links, self.dataplane.link_killer()?) {
+            tracing::warn!(%error, "carriers are watched by the controller only");
+        }
         Ok(changes)
     }
 

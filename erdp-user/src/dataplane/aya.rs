@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap as StdHashMap},
     io,
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, OwnedFd},
     sync::Arc,
 };
 
@@ -152,6 +152,7 @@ pub struct AyaDataplane {
     drop_samples: Option<RingBuf<MapData>>,
     store: Option<MappedLines>,
     bfd_sessions: Arc<MappedSessions>,
+    links_fd: OwnedFd,
     _called: [ProgramArray<MapData>; 2],
     attached: StdHashMap<String, XdpLinkId>,
     ebpf: Ebpf,
@@ -208,6 +209,7 @@ impl AyaDataplane {
         pinned.iter().try_for_each(|pinned| pinned.pin_maps(&ebpf))?;
         let called = [called(&mut ebpf, "DROPPED", DROPPED)?, called(&mut ebpf, "BFD", BFD)?];
         let bfd_sessions = Arc::new(map_sessions(&mut ebpf)?);
+        let links_fd = array_fd(&ebpf, "LINKS")?;
         load_losses(&mut ebpf)?;
         let losses_counted = pinned.is_some() || attach_losses(&mut ebpf, None)?;
         let store = map_lines(&mut ebpf, fib_lines)?;
@@ -231,6 +233,7 @@ impl AyaDataplane {
             drop_samples: Some(typed(&mut ebpf, "DROP_SAMPLES")?),
             store: Some(store),
             bfd_sessions,
+            links_fd,
             _called: called,
             attached: StdHashMap::new(),
             ebpf,
@@ -260,6 +263,20 @@ impl AyaDataplane {
     /// The next sample of a dropped frame, unless the ring has been handed out.
     pub fn next_drop_sample(&mut self) -> Option<DropSample> {
         self.drop_samples.as_mut()?.next().and_then(|item| drop_sample(&item))
+    }
+
+    /// Writes that a link is dead, from another thread.
+    pub fn link_killer(&self) -> Result<impl FnMut(u16) + Send + 'static, DataplaneError> {
+        let failed = |reason: String| DataplaneError::Map { map: "LINKS", reason };
+        let fd = self.links_fd.try_clone().map_err(|error| failed(error.to_string()))?;
+        let data = MapData::from_fd(fd).map_err(|error| failed(chain(&error)))?;
+        let mut links: Array<MapData, u64> =
+            Map::Array(data).try_into().map_err(|error: MapError| failed(chain(&error)))?;
+        Ok(move |link: u16| {
+            if let Err(error) = links.set(u32::from(link), 0, 0) {
+                tracing::error!(link, error = %chain(&error), "a dead link stays in use until the controller sees it");
+            }
+        })
     }
 
     /// The BFD sessions' records, shared with the packet path.
@@ -598,6 +615,15 @@ fn map_lines(ebpf: &mut Ebpf, lines: u32) -> Result<MappedLines, DataplaneError>
     };
     let fd = std::os::fd::AsFd::as_fd(data.fd());
     MappedLines::new(fd, lines).map_err(|error: io::Error| map(format!("mmap: {error}")))
+}
+
+/// A descriptor of its own for an array.
+fn array_fd(ebpf: &Ebpf, name: &'static str) -> Result<OwnedFd, DataplaneError> {
+    let Some(Map::Array(data)) = ebpf.map(name) else {
+        return Err(missing(name));
+    };
+    let fd = std::os::fd::AsFd::as_fd(data.fd()).try_clone_to_owned();
+    fd.map_err(|error| DataplaneError::Map { map: name, reason: error.to_string() })
 }
 
 fn map_sessions(ebpf: &mut Ebpf) -> Result<MappedSessions, DataplaneError> {

@@ -4,11 +4,12 @@
 //! that nothing falls between them; when the kernel has dropped events (ENOBUFS) the listener says [`KernelEvent::Resync`]
 //! and the controller dumps again. All of it in the network namespace of this process.
 //!
-//! Files: `facts` (netlink messages to events), [`control_port`] (the kernel's way to tagged attachments), [`datagram`] (UDP
-//! sockets and time for BFD), [`sysctl`] (what the kernel must not answer or forward, invariant 11), [`fd_passing`] (open files for
-//! another process), [`traces`] (what was changed, for whoever comes after a crash),
+//! Files: `facts` (netlink messages to events), [`carrier`] (a lost one goes to the packet path first), [`control_port`] (the kernel's
+//! way to tagged attachments), [`datagram`] (UDP sockets and time for BFD), [`sysctl`] (what the kernel must not answer or forward,
+//! invariant 11), [`fd_passing`] (open files for another process), [`traces`] (what was changed, for whoever comes after a crash),
 //! `preflight` (what is checked before anything is touched).
 
+pub mod carrier;
 pub mod control_port;
 pub mod datagram;
 mod facts;

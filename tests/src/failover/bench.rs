@@ -19,6 +19,8 @@ use super::{
 use crate::edge::Edge;
 
 const PATIENCE: Duration = Duration::from_secs(90);
+/// Runs that are repeated when BFD was down before the fault, because a peer had no CPU.
+const TRIES: usize = 5;
 /// Before the fault, and after the detection time has passed.
 const STEADY: Duration = Duration::from_millis(300);
 const FAST: Timers = Timers { interval_ms: 50, multiplier: 3 };
@@ -177,7 +179,17 @@ fn losses(case: Case, runs: usize) -> Result<Vec<f64>> {
     let port = stand.flow_by_primary()?;
     let mut losses = Vec::new();
     for number in 0..runs {
-        let loss = stand.lose(port, number).with_context(|| format!("run {number} of {case:?}"))?;
+        let mut tries = 0..TRIES;
+        let loss = loop {
+            let loss = stand.lose(port, number).with_context(|| format!("run {number} of {case:?}"))?;
+            match (loss, tries.next()) {
+                (Some(loss), _) => break loss,
+                (None, Some(_)) => {
+                    println!("  a run is repeated: the flow was on the secondary link before the fault")
+                }
+                (None, None) => bail!("run {number} of {case:?}: the flow does not stay on the primary link"),
+            }
+        };
         losses.push(loss);
     }
     Ok(losses)
@@ -251,8 +263,8 @@ impl Stand {
         bail!("none of 64 flows goes to the primary MSEE")
     }
 
-    /// One fault and its loss.
-    fn lose(&mut self, port: u16, number: usize) -> Result<f64> {
+    /// One fault and its loss; `None`: the primary link was not in use before it.
+    fn lose(&mut self, port: u16, number: usize) -> Result<Option<f64>> {
         let detection = Duration::from_millis(u64::from(self.case.timers.interval_ms) * 3);
         let probe = Probe::start(&self.place, port)?;
         // Each run at another time between two packets of BFD.
@@ -271,10 +283,10 @@ impl Stand {
         self.place.heal(0)?;
         self.wait()?;
         let [primary, secondary] = report.at;
-        if primary == 0 || secondary == 0 {
+        if primary > 0 && secondary == 0 {
             bail!("the flow has not moved: {report:?}");
         }
-        Ok(report.gap_ms)
+        Ok((primary > 0).then_some(report.gap_ms))
     }
 
     /// A kernel gets its routes one by one.

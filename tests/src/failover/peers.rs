@@ -16,6 +16,8 @@ use crate::lab::{self, process::Process};
 
 /// Where Debian puts FRR's daemons.
 const DAEMONS: &str = "/usr/lib/frr";
+/// BFD daemons of all routers alike get the CPU when they need it: the machine may be building beside the lab.
+const REALTIME: [&str; 2] = ["-f", "1"];
 /// AS numbers of the MSEEs and of the edge.
 const ASNS: (u32, u32) = (12076, 65010);
 
@@ -72,8 +74,15 @@ pub fn start_bird(place: &mut Place, link: &Link, timers: Timers, announced: &[I
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let config = folder.join("bird.conf");
     fs::write(&config, bird(link, timers, announced)).context("cannot write bird.conf")?;
-    let mut command = place.namespace(link.msee)?.command("bird")?;
-    command.arg("-f").arg("-c").arg(&config).arg("-s").arg(folder.join("bird.ctl"));
+    let mut command = place.namespace(link.msee)?.command("chrt")?;
+    command
+        .args(REALTIME)
+        .arg("bird")
+        .arg("-f")
+        .arg("-c")
+        .arg(&config)
+        .arg("-s")
+        .arg(folder.join("bird.ctl"));
     command.arg("-P").arg(folder.join("bird.pid"));
     let process = Process::start(&format!("bird-{}", link.msee), command, place.folder())?;
     place.routers.push(process);
@@ -174,8 +183,14 @@ fn frr(place: &mut Place, namespace: &str, bgpd: &str, timers: Timers) -> Result
     for (daemon, config) in [("zebra", ""), ("bfdd", &bfdd[..]), ("bgpd", bgpd)] {
         let file = folder.join(format!("{daemon}.conf"));
         fs::write(&file, config).with_context(|| format!("cannot write {}", file.display()))?;
-        let mut command = place.namespace(namespace)?.command(Path::new(DAEMONS).join(daemon))?;
-        command.arg("-f").arg(&file).arg("-i").arg(folder.join(format!("{daemon}.pid")));
+        let mut command = place.namespace(namespace)?.command("chrt")?;
+        command
+            .args(REALTIME)
+            .arg(Path::new(DAEMONS).join(daemon))
+            .arg("-f")
+            .arg(&file)
+            .arg("-i")
+            .arg(folder.join(format!("{daemon}.pid")));
         command.arg("-z").arg(folder.join("zserv.api")).arg("--vty_socket").arg(&folder);
         command.args(["-P", "0", "--log", "stdout"]);
         if daemon == "bfdd" {
