@@ -1,5 +1,7 @@
 //! The compiler over the in-memory dataplane: routes in, verdicts of the real stages out.
 
+mod reshape;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},

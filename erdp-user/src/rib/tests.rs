@@ -1,5 +1,7 @@
 //! Tables: one row for each rule of import, export and decision; what is handed out, and when.
 
+mod reconfigure;
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 
