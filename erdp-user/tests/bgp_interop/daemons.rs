@@ -177,7 +177,7 @@ impl Daemon {
             text += &format!(
                 "neighbor {us} {{\n remote-as {OURS}\n local-address {them}\n holdtime 9\n ttl-security yes\n \
                  tcp md5sig password {KEY}\n announce {with} unicast\n announce {without} none\n announce restart yes\n \
-                 announce enhanced refresh no\n announce policy provider\n max-prefix {TAKEN} restart 1\n}}\n"
+                 announce enhanced refresh yes\n announce policy provider\n max-prefix {TAKEN} restart 1\n}}\n"
             );
         }
         text + "allow from any\nallow to any\n"
@@ -211,6 +211,16 @@ impl Daemon {
             Self::ExaBgp => String::new(),
         };
         text.split_whitespace().filter(|word| word.starts_with(ours) && word.contains('/')).count()
+    }
+
+    /// Whether it answers our request for its routes.
+    pub fn answers(self) -> Result<(), Lacks> {
+        match self {
+            Self::OpenBgpd => Err(
+                "OpenBGPD 7.7 answered no request of ours, with enhanced refresh agreed or not; we answered its own",
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// Has it ask us for our routes again.
