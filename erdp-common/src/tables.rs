@@ -87,6 +87,14 @@ pub trait Tables {
     {
         group::other_member(hash, group, self)
     }
+    /// [`group::usable_number`] of these tables.
+    #[inline(always)]
+    fn usable(&self, next_hop: u32) -> u32
+    where
+        Self: Sized,
+    {
+        group::usable_number(next_hop as u16, self)
+    }
     /// [`bfd::judge`] of these tables.
     #[inline(always)]
     fn judge_bfd(&self, session: u32) -> bool
