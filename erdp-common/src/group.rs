@@ -67,17 +67,18 @@ pub fn other_member<T: Tables>(hash: u32, number: u32, tables: &T) -> u32 {
     let Some(group) = tables.group(number) else {
         return NONE_USABLE | DropReason::BrokenReference as u32;
     };
-    let mut why = DropReason::NoLiveLink;
+    let no_link = NONE_USABLE | DropReason::NoLiveLink as u32;
+    let mut why = no_link;
     let mut alive = 0u32;
     for (slot, id) in group.members.iter().enumerate() {
-        match usable(*id, tables) {
-            Ok(_) => alive |= 1 << slot,
-            Err(DropReason::NoLiveLink) => {}
-            Err(other) => why = other,
+        match tables.usable(u32::from(*id)) {
+            0 => alive |= 1 << slot,
+            other if other == no_link => {}
+            other => why = other,
         }
     }
     if alive == 0 {
-        return NONE_USABLE | why as u32;
+        return why;
     }
     let member = draw(hash, group, alive);
     group.members.get(member & (GROUP_MEMBERS - 1)).map_or(0, |id| u32::from(*id))
@@ -130,6 +131,16 @@ fn draw(hash: u32, group: &Group, alive: u32) -> usize {
         member = member.wrapping_add(stride) & (GROUP_MEMBERS - 1);
     }
     member
+}
+
+/// 0 if a next hop can be used, otherwise why not, as [`other_member`] says it: a number, for a verifier that is to judge each next hop
+/// of a group once and not once for each fate of those before it.
+#[inline(always)]
+pub fn usable_number<T: Tables>(id: u16, tables: &T) -> u32 {
+    match usable(id, tables) {
+        Ok(_) => 0,
+        Err(reason) => NONE_USABLE | reason as u32,
+    }
 }
 
 #[inline(always)]

@@ -83,6 +83,14 @@ pub trait Tables {
     {
         local::peer_at::<F, Self>(attachment, source, self)
     }
+    /// [`group::usable_number`] of these tables.
+    #[inline(always)]
+    fn usable(&self, next_hop: u32) -> u32
+    where
+        Self: Sized,
+    {
+        group::usable_number(next_hop as u16, self)
+    }
     /// [`bfd::judge`] of these tables.
     #[inline(always)]
     fn judge_bfd(&self, session: u32) -> bool

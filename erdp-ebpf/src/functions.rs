@@ -105,6 +105,18 @@ extern "C" fn erdp_other_member(hash: u32, group: u32) -> u32 {
     group::other_member(hash, group, &Maps)
 }
 
+/// See [`erdp_common::tables::Tables::usable`].
+#[inline(always)]
+pub fn usable(next_hop: u32) -> u32 {
+    erdp_usable(next_hop)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn erdp_usable(next_hop: u32) -> u32 {
+    group::usable_number(next_hop as u16, &Maps)
+}
+
 /// See [`erdp_common::tables::Tables::judge_bfd`].
 #[inline(always)]
 pub fn judge_bfd(session: u32) -> bool {

@@ -173,6 +173,10 @@ impl Tables for Maps {
         functions::peer_at::<F>(attachment, source)
     }
     #[inline(always)]
+    fn usable(&self, next_hop: u32) -> u32 {
+        functions::usable(next_hop)
+    }
+    #[inline(always)]
     fn judge_bfd(&self, session: u32) -> bool {
         functions::judge_bfd(session)
     }
