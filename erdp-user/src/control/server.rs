@@ -195,12 +195,12 @@ async fn answer(request: Request, asked: &mpsc::Sender<Asked>) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use super::{PROTOCOL, read};
+    use super::{PROTOCOL, read_request};
 
     #[test]
     fn a_client_of_another_version_is_told_both_versions() {
         let ask = |protocol: u32, request: &str| {
-            read(format!("{{\"protocol\":{protocol},\"request\":{request}}}").as_bytes())
+            read_request(format!("{{\"protocol\":{protocol},\"request\":{request}}}").as_bytes())
         };
         assert!(ask(PROTOCOL, "\"metrics\"").is_ok());
         let said = ask(PROTOCOL + 1, "{\"unheard-of\":1}").unwrap_err();
@@ -209,7 +209,7 @@ mod tests {
             "{said}"
         );
         for line in [&b"\"metrics\""[..], b"{\"protocol\":1,\"request\":\"weather\"}", b"\xff"] {
-            let said = read(line).unwrap_err();
+            let said = read_request(line).unwrap_err();
             assert!(said.contains("not understood"), "{said}");
         }
     }
