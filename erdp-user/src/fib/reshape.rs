@@ -38,6 +38,7 @@ impl Forwarding {
         now_ns: u64,
         dataplane: &mut dyn Dataplane,
     ) -> Result<(), FibError> {
+        self.has_guards = self.topology.attachments().any(|facts| !facts.encrypted_only.is_empty());
         self.connect_again(before, now_ns, dataplane)?;
         for policy in self.topology.views() {
             if !self.views.iter().any(|view| view.policy == policy) {
