@@ -176,11 +176,12 @@ fn judge(rows: &[Row]) {
 
 fn losses(case: Case, runs: usize) -> Result<Vec<f64>> {
     let mut stand = Stand::up(case)?;
-    let port = stand.flow_by_primary()?;
     let mut losses = Vec::new();
     for number in 0..runs {
         let mut tries = 0..TRIES;
         let loss = loop {
+            // A group that was without the primary link for a while gives it other flows than before.
+            let port = stand.flow_by_primary()?;
             let loss = stand.lose(port, number).with_context(|| format!("run {number} of {case:?}"))?;
             match (loss, tries.next()) {
                 (Some(loss), _) => break loss,
