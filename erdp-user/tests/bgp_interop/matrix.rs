@@ -138,9 +138,6 @@ impl Stand {
     async fn refresh(&mut self) -> Outcome {
         let answers = self.daemon.answers();
         if answers.is_ok() {
-            // FRR drops a request that comes before both sides have told their first table.
-            let first_table = (FOUR, Family::Ipv4Unicast);
-            self.until("End-of-RIB", |stand| stand.heard.ends_of_rib.contains(&first_table)).await?;
             self.heard.routes.retain(|(peer, _), _| *peer != FOUR);
             let request = PeerCommand::RequestRefresh(Family::Ipv4Unicast);
             self.speaker.peer(FOUR).unwrap().command(request).await.unwrap();
