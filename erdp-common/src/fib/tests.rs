@@ -83,6 +83,14 @@ fn agrees_with_the_model(steps: Vec<(u128, u8, u32)>, v6: bool) -> Result<(), Te
         }
     }
     prop_assert_eq!(table.len(), routes.len());
+    for (bits, len, _) in &steps {
+        let exact = routes.get(&(*len, cut(*bits, *len))).copied();
+        prop_assert_eq!(
+            fib.route(&table, Prefix::new(*bits, *len)),
+            exact,
+            "a route itself, not what covers it"
+        );
+    }
     for (len, bits) in routes.keys() {
         prop_assert_eq!(fib.remove(&mut table, Prefix::new(*bits, *len), 0), Ok(true));
     }

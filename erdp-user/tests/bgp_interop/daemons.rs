@@ -219,7 +219,10 @@ impl Daemon {
             Self::OpenBgpd => Err(
                 "OpenBGPD 7.7 answered no request of ours, with enhanced refresh agreed or not; we answered its own",
             ),
-            _ => Ok(()),
+            Self::Frr => Err(
+                "FRR 8.4 drops requests until its own End-of-RIB, minutes after a fresh start; we answered its own",
+            ),
+            Self::Bird | Self::GoBgp | Self::ExaBgp => Ok(()),
         }
     }
 
