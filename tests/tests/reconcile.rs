@@ -15,7 +15,7 @@ use erdp::dataplane::{
     aya::{AyaDataplane, LoadOptions},
 };
 use erdp_common::{
-    abi::{Attachment, Group, NextHop, Policer},
+    abi::{Attachment, Group, NextHop, PeerKey, Policer},
     fib::{
         Line,
         build::{Fib, Prefix},
@@ -80,8 +80,8 @@ fn what_somebody_else_changes_in_a_map_is_put_right_within_a_second() -> Result<
     spoil::<{ size_of::<Line>() }>(&edge, &pins, "FIB_LINES", 3_000, &mut tell)?;
 
     let data = MapData::from_pin(pins.join("maps-1/PEERS"))?;
-    let mut peers: HashMap<MapData, [u8; 20], u32> = Map::HashMap(data).try_into()?;
-    let stranger = [7; 20];
+    let mut peers: HashMap<MapData, [u8; size_of::<PeerKey>()], u32> = Map::HashMap(data).try_into()?;
+    let stranger = [7; size_of::<PeerKey>()];
     peers.insert(stranger, 1, 0)?;
     let took = within("PEERS", || Ok(peers.get(&stranger, 0).is_err()))?;
     tell(&format!("a peer that is not configured is removed after {took:?}"));
