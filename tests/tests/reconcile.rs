@@ -14,7 +14,13 @@ use erdp::dataplane::{
     Dataplane as _,
     aya::{AyaDataplane, LoadOptions},
 };
-use erdp_common::fib::build::{Fib, Prefix};
+use erdp_common::{
+    abi::{Attachment, Group, NextHop, PeerKey, Policer},
+    fib::{
+        Line,
+        build::{Fib, Prefix},
+    },
+};
 use erdp_tests::{
     checks::{converge, prefixes},
     edge::{self, Edge},
@@ -65,17 +71,17 @@ fn what_somebody_else_changes_in_a_map_is_put_right_within_a_second() -> Result<
     let namespace = format!("{}-edge", lab.name());
     let pins = own_pins(&namespace)?;
 
-    // One record of each kind of wish: group 1, next hop 1, the first attachment, its slot of the device map's neighbour, a policer.
-    spoil::<84>(&edge, &pins, "GROUPS", 1, &mut tell)?;
-    spoil::<36>(&edge, &pins, "NEXT_HOPS", 1, &mut tell)?;
-    spoil::<56>(&edge, &pins, "ATTACHMENTS", 1, &mut tell)?;
-    spoil::<112>(&edge, &pins, "POLICERS", 1, &mut tell)?;
-    spoil::<8>(&edge, &pins, "LINKS", 1, &mut tell)?;
-    spoil::<64>(&edge, &pins, "FIB_LINES", 3_000, &mut tell)?;
+    // A record of each kind of wish, the liveness of a link, and a line of the trie.
+    spoil::<{ size_of::<Group>() }>(&edge, &pins, "GROUPS", 1, &mut tell)?;
+    spoil::<{ size_of::<NextHop>() }>(&edge, &pins, "NEXT_HOPS", 1, &mut tell)?;
+    spoil::<{ size_of::<Attachment>() }>(&edge, &pins, "ATTACHMENTS", 1, &mut tell)?;
+    spoil::<{ size_of::<Policer>() }>(&edge, &pins, "POLICERS", 1, &mut tell)?;
+    spoil::<{ size_of::<u64>() }>(&edge, &pins, "LINKS", 1, &mut tell)?;
+    spoil::<{ size_of::<Line>() }>(&edge, &pins, "FIB_LINES", 3_000, &mut tell)?;
 
     let data = MapData::from_pin(pins.join("maps-1/PEERS"))?;
-    let mut peers: HashMap<MapData, [u8; 20], u32> = Map::HashMap(data).try_into()?;
-    let stranger = [7; 20];
+    let mut peers: HashMap<MapData, [u8; size_of::<PeerKey>()], u32> = Map::HashMap(data).try_into()?;
+    let stranger = [7; size_of::<PeerKey>()];
     peers.insert(stranger, 1, 0)?;
     let took = within("PEERS", || Ok(peers.get(&stranger, 0).is_err()))?;
     tell(&format!("a peer that is not configured is removed after {took:?}"));

@@ -173,10 +173,18 @@ fn routes_of_a_peer_that_is_late_stay_until_it_has_sent_them() -> Result<()> {
     thread::sleep(delay);
     let log = fs::read_to_string(edge.process().log())?;
     ensure!(log.contains("adopted routes stay") && !log.contains("forwarding taken over"), "{log}");
+    let mut probes = Some((probe, other));
+    let mut reports = Vec::new();
+    // A router that was stopped for longer than its hold time drops its other sessions when it goes on, and traffic with them.
+    if is_full() {
+        reports.extend(probes.take().map(|(one, other)| [one.stop(), other.stop()]).into_iter().flatten());
+    }
     kill(late, Signal::SIGCONT)?;
     let waited = until_logged(&mut edge, "forwarding taken over", Duration::from_secs(60))?;
     thread::sleep(Duration::from_millis(500));
-    let reports = [probe.stop()?, other.stop()?];
+    reports.extend(probes.take().map(|(one, other)| [one.stop(), other.stop()]).into_iter().flatten());
+    let reports = reports.into_iter().collect::<Result<Vec<_>>>()?;
+    ensure!(reports.len() == 2, "{reports:?}");
     tell(&format!("a peer was silent for {delay:?}, taken over {waited:?} after it spoke: {reports:?}"));
     ensure!(reports.iter().all(|report| report.lost == 0 && report.received > 0), "{reports:?}");
     converge::wait(&mut lab, &mut edge, &mut tell).map(drop)
