@@ -499,6 +499,11 @@ fn the_kernel_speaks_on_a_tagged_attachment_by_its_control_port() {
         packet.extend([8, 0, 0, 0, 0, 1, 0, 1]);
         packet
     };
+    // The subnets of MSEE links are in no table: who is there is known as a peer.
+    for (attachment, address) in [(3, [198, 18, 3, 2]), (1, [198, 18, 1, 2])] {
+        let key = crate::bfd::record::peer_key(attachment, IpAddr::from(address));
+        bench.dataplane.write(&Record::Peer(key, true)).expect("memory");
+    }
     let macs = [2, 0, 0, 0, 1, 11, 2, 0, 0, 0, 0, 7];
     let inside = [&macs[..], &[8, 0], &echo([198, 18, 3, 2], [198, 18, 3, 1])].concat();
     let tagged =
