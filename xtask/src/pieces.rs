@@ -309,7 +309,7 @@ mod tests {
         let [Step::Packages(lab), Step::Backports(vm)] = plan.steps.as_slice() else {
             panic!("unexpected steps: {:?}", plan.steps)
         };
-        assert_eq!(lab, &["iperf3"]);
+        assert!(lab.contains(&"iperf3") && !lab.contains(&"qemu-system-x86"), "{lab:?}");
         assert!(vm.contains(&"qemu-system-x86") && !vm.contains(&"kmod"), "{vm:?}");
     }
 

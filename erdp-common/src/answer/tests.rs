@@ -77,6 +77,9 @@ fn types_codes_and_mtu_are_those_of_the_rfcs() {
         (DropReason::NoRoute, [3, 0], [0; 4], [1, 0], [0; 4]),
         (DropReason::DiscardRoute, [3, 0], [0; 4], [1, 6], [0; 4]),
         (DropReason::NoLiveLink, [3, 0], [0; 4], [1, 0], [0; 4]),
+        (DropReason::ZoneForbidden, [3, 13], [0; 4], [1, 1], [0; 4]),
+        (DropReason::EncryptedOnly, [3, 13], [0; 4], [1, 1], [0; 4]),
+        (DropReason::UnnattedSource, [3, 13], [0; 4], [1, 1], [0; 4]),
     ];
     for (reason, kind4, rest4, kind6, rest6) in rows {
         assert!(is_answered(reason as u32));

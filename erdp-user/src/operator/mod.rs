@@ -1,5 +1,7 @@
-//! Verbs of the operator that have more to them than a question and its answer: `config` (check, show, compare, apply) and `generate`
-//! (man pages and completions, for packages).
+//! What the `erdp` command does by itself, beside the daemon's work: everything here runs, answers and ends.
+//!
+//! Files: [`config`] (`erdp config`: check, show, compare, apply, confirm, go back, presets), [`generate`] (man pages and completions,
+//! made of the command line's own definition when the package is built). Both belong to the binary and not to the library: they print.
 
 pub mod config;
 pub mod generate;

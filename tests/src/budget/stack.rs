@@ -190,7 +190,7 @@ mod tests {
         let depths = depths(erdp::dataplane::aya::object())?;
         assert_eq!(
             depths.keys().collect::<Vec<_>>(),
-            ["erdp", "erdp_dropped", "erdp_redirect_err", "erdp_xmit"]
+            ["erdp", "erdp_bfd", "erdp_dropped", "erdp_redirect_err", "erdp_xmit"]
         );
         assert!(depths.values().all(|depth| *depth > 0 && *depth <= 512), "{depths:?}");
         Ok(())

@@ -1,4 +1,8 @@
-//! The rows, a file for each kind. A name is a sentence about the packet; the verdict follows.
+//! The packet tables: each row is a frame, where it comes in, and what has to become of it.
+//!
+//! One file a subject, in the order of `SUBJECTS`: what is forwarded, what is odd about a packet, what is for the router itself, BFD,
+//! policy, classes, drops. `docs/packets.md` is written from these rows and a test holds it against them; the same rows run on the
+//! host and in the kernel.
 
 mod bfd;
 mod dropped;
