@@ -307,7 +307,7 @@ fn bfd_sessions(dataplane: &mut dyn Dataplane) -> Result<()> {
     Ok(())
 }
 
-/// Profile 1 is Microsoft peering's; policer 1 has no room for five minutes, policer 2 is near its limit and marks.
+/// Profile 1 is Microsoft peering's; policer 1 has no room for 30 s, policer 2 is near its limit and marks.
 fn policers(dataplane: &mut dyn Dataplane) -> Result<()> {
     const MILLISECOND: u64 = 1_000_000 << TIME_FRACTION_BITS;
     dataplane.write(&Record::Profile(1, QosProfile::microsoft(true)))?;
@@ -315,7 +315,7 @@ fn policers(dataplane: &mut dyn Dataplane) -> Result<()> {
     let policer = rates.policer().map_err(|error| anyhow::anyhow!("{error}"))?;
     let now = dataplane.clock();
     dataplane.write(&Record::Policer(1, policer))?;
-    dataplane.write(&Record::Bucket(1, [now.wrapping_add(300_000 * MILLISECOND), 0, 0, 0]))?;
+    dataplane.write(&Record::Bucket(1, [now.wrapping_add(30_000 * MILLISECOND), 0, 0, 0]))?;
     // Seconds from now it must still be near the limit: the tolerance is an hour for this one.
     let hour = 3_600_000 * MILLISECOND;
     let slow = Policer { sustained_tolerance: [hour; 3], mark_margin: hour, ..policer };
