@@ -5,7 +5,7 @@
 //! - `topology`: what the configuration says of domains and peers, in the form needed here.
 //! - `prefix_map`: a map by prefix for full tables.
 //! - `adj_in`: [`AdjRibIn`], what one peer announced, refused routes with their reasons.
-//! - `stale`, `deferral`: graceful restart, as the one that helps and as the one that restarts.
+//! - `stale`: graceful restart, as the one that helps. As the one that restarts, the controller waits (`controller::inherit`).
 //! - `policy`: what is refused on the way in and held back on the way out, one rule at a time.
 //! - `bogons`: prefixes that have no business on Microsoft peering.
 //! - `communities`: names of Microsoft's communities, from a dated table.
@@ -32,7 +32,6 @@ mod adj_out;
 pub mod bogons;
 pub mod communities;
 mod decision;
-mod deferral;
 mod drain;
 mod guard;
 mod hand_over;
@@ -69,7 +68,6 @@ use crate::config::{DomainId, Side};
 use adj_in::AdjRibIn;
 use adj_out::AdjRibOut;
 use decision::{Candidate, Outcome};
-use deferral::Deferral;
 use guard::Guard;
 use intern::Interner;
 use policy::Import;
@@ -192,7 +190,6 @@ pub struct Rib {
     now: Moment,
     /// Until when who is away, or telling again, may take.
     deadlines: BTreeMap<PeerId, Moment>,
-    deferral: Option<Deferral>,
     overflows: Vec<Overflow>,
     /// Peers that have exceeded their limit on this session: what they say is not heard.
     overflowing: BTreeSet<PeerId>,
@@ -213,7 +210,6 @@ impl Rib {
             last_paths: None,
             now: Moment::default(),
             deadlines: BTreeMap::new(),
-            deferral: None,
             overflows: Vec::new(),
             overflowing: BTreeSet::new(),
             config,
@@ -238,7 +234,6 @@ impl Rib {
         if let Some(adj_in) = self.adj_in.get_mut(usize::from(peer.0)) {
             adj_in.router_id = facts.router_id;
         }
-        self.deferral_up(peer, facts);
     }
 
     /// Everything that a peer may have to be told is due.
@@ -339,7 +334,6 @@ impl Rib {
         }
         if let Some(family) = update.end_of_rib {
             self.told_all(peer, family);
-            self.deferral_told(peer, family);
         }
     }
 
@@ -375,9 +369,6 @@ impl Rib {
 
     /// The differences since the last call, by domain and prefix.
     pub fn take_fib_changes(&mut self) -> Vec<FibChange> {
-        if self.is_deferring() {
-            return Vec::new();
-        }
         self.decide();
         let mut changes = Vec::new();
         for (index, loc) in self.loc.iter_mut().enumerate() {
@@ -415,9 +406,6 @@ impl Rib {
 
     /// Whether [`Self::take_outgoing`] may have something for a peer.
     pub fn has_outgoing(&mut self, peer: PeerId) -> bool {
-        if self.is_deferring() {
-            return false;
-        }
         self.decide();
         self.adj_out.get(usize::from(peer.0)).is_some_and(AdjRibOut::is_due)
     }

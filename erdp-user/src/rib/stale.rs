@@ -79,7 +79,6 @@ impl Rib {
                 self.told_all(peer, family);
             }
         }
-        self.deferral_tick();
     }
 
     /// How many of a peer's routes it has not told again.

@@ -342,30 +342,6 @@ fn rfc_7313_our_answer_to_a_refresh_is_marked_where_that_was_agreed() {
 }
 
 #[test]
-fn rfc_4724_after_our_own_restart_nothing_is_decided_before_every_peer_has_told_all_or_a_deadline() {
-    let start = |rib: &mut Rib| {
-        rib.defer(at(60));
-        for peer in rib.config().clone().peers.iter().skip(1) {
-            up(rib, peer.id, |facts| facts.end_of_rib = false);
-        }
-        up(rib, A1, |_| ());
-        announce(rib, A1, "20.0.0.0/8");
-        assert!(rib.is_deferring() && rib.take_fib_changes().is_empty() && rib.take_outgoing(CE0).is_empty());
-    };
-    let mut rib = Rib::new(topology());
-    start(&mut rib);
-    end_of_rib(&mut rib, A1, Family::Ipv4Unicast);
-    assert!(rib.is_deferring(), "IPv6 is missing");
-    end_of_rib(&mut rib, A1, Family::Ipv6Unicast);
-    assert!(!rib.is_deferring());
-    assert_eq!(changes(&mut rib).len(), 1);
-    let mut rib = Rib::new(topology());
-    start(&mut rib);
-    rib.tick(at(60));
-    assert_eq!(changes(&mut rib).len(), 1);
-}
-
-#[test]
 fn rfc_9234_leaks_are_refused_marks_are_set_and_marked_routes_go_down_only() {
     let by = |asn: u32| move |a: &mut PathAttributes| a.only_to_customer = Some(Asn(asn));
     // Our role towards ce0, who marked the route, whether it is a leak.
