@@ -73,8 +73,6 @@ pub fn classify(datagram: &Datagram, to_microsoft: bool, profile: &QosProfile) -
 /// 0: not there.
 #[inline(always)]
 fn client_port(datagram: &Datagram, to_microsoft: bool) -> u16 {
-    let Some([a, b, c, d]) = datagram.transport() else {
-        return 0;
-    };
-    if to_microsoft { u16::from_be_bytes([a, b]) } else { u16::from_be_bytes([c, d]) }
+    let ports = datagram.transport_word().unwrap_or(0);
+    if to_microsoft { (ports >> 16) as u16 } else { ports as u16 }
 }

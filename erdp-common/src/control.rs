@@ -63,11 +63,11 @@ pub fn from_kernel<P: Packet, T: Tables>(
 /// Takes one or two tags off: the attachment's tags are the frame's, or it would not have come in there.
 #[inline(always)]
 fn pop<P: Packet>(packet: &mut P, two: bool) -> Result<(), DropReason> {
-    let before: EthernetWords = packet.read(0).ok_or(DropReason::Truncated)?;
+    let before: EthernetWords<0> = packet.read(0).ok_or(DropReason::Truncated)?;
     // The ethertype behind the last tag.
-    let third: Option<[u8; 2]> =
+    let ether_type: Option<[u8; 2]> =
         if two { packet.read(EthHdr::LEN + 6) } else { packet.read(EthHdr::LEN + 2) };
-    let after = EthernetWords { third: third.ok_or(DropReason::Truncated)?, ..before };
+    let after = EthernetWords { ether_type: ether_type.ok_or(DropReason::Truncated)?, ..before };
     packet.cut_front(if two { 8 } else { 4 }).ok_or(DropReason::NoHeadroom)?;
     packet.write(0, after).ok_or(DropReason::Truncated)
 }
@@ -78,10 +78,10 @@ fn push<P: Packet>(packet: &mut P, [outer, inner]: [u16; 2]) -> Result<(), DropR
     if outer == 0 {
         return Err(DropReason::BrokenReference);
     }
-    let before: EthernetWords = packet.read(0).ok_or(DropReason::Truncated)?;
+    let before: EthernetWords<0> = packet.read(0).ok_or(DropReason::Truncated)?;
     packet.cut_front(if inner == 0 { -4 } else { -8 }).ok_or(DropReason::NoHeadroom)?;
-    packet.write(0, EthernetWords { third: TPID, ..before }).ok_or(DropReason::Truncated)?;
-    let ([a, b], [c, d], [e, f]) = (outer.to_be_bytes(), inner.to_be_bytes(), before.third);
+    packet.write(0, EthernetWords { ether_type: TPID, ..before }).ok_or(DropReason::Truncated)?;
+    let ([a, b], [c, d], [e, f]) = (outer.to_be_bytes(), inner.to_be_bytes(), before.ether_type);
     let [g, h] = TPID;
     if inner == 0 {
         packet.write(EthHdr::LEN, [a, b, e, f])

@@ -38,20 +38,22 @@ unsafe impl Window for Ipv6Hdr {}
 // SAFETY: repr(C), size asserted beside the type: no padding; integers only.
 unsafe impl Window for crate::abi::Trace {}
 
-/// An Ethernet header in pieces of machine words: a longer array would be copied byte by byte in BPF.
+/// An Ethernet header with `TAGS` VLAN tags in pieces of machine words: a longer array would be copied byte by byte in BPF.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct EthernetWords {
+pub struct EthernetWords<const TAGS: usize> {
     /// Bytes 0 to 7.
     pub first: [u8; 8],
     /// Bytes 8 to 11.
     pub second: [u8; 4],
-    /// Bytes 12 and 13.
-    pub third: [u8; 2],
+    /// Ethertype and identifier of each tag.
+    pub tags: [[u8; 4]; TAGS],
+    /// The payload's ethertype.
+    pub ether_type: [u8; 2],
 }
 
 // SAFETY: repr(C), bytes only.
-unsafe impl Window for EthernetWords {}
+unsafe impl<const TAGS: usize> Window for EthernetWords<TAGS> {}
 
 /// A frame from its Ethernet header to its end.
 pub trait Packet {

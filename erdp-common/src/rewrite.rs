@@ -19,12 +19,15 @@ pub fn checksum_after(checksum: [u8; 2], old: u16, new: u16) -> [u8; 2] {
     (!(sum as u16)).to_be_bytes()
 }
 
-/// The IPv4 header checksum after the TTL has gone down by one: the word that holds it has lost 0x0100 (RFC 1624 section 4, as
-/// RFC 1141 has it; 0xffff does not become 0, which equation 3 would not make either).
+/// TTL, protocol and checksum of an IPv4 header, the TTL lowest, after the TTL has gone down by one: the word that holds it has lost
+/// 0x0100, so the checksum gains it (RFC 1624 section 4, as RFC 1141 has it; 0xffff does not become 0, which equation 3 would not make
+/// either). One's complement does not care for the order of bytes (RFC 1071 section 2 B), so nothing is swapped: read in that order,
+/// 0x0100 is 1. The TTL must not be 0.
 #[inline(always)]
-pub fn checksum_after_decrement(checksum: [u8; 2]) -> [u8; 2] {
-    let sum = u32::from(u16::from_be_bytes(checksum)) + 0x0100;
-    ((sum + u32::from(sum >= 0xffff)) as u16).to_be_bytes()
+pub fn after_hop(ttl_to_checksum: u32) -> u32 {
+    let sum = (ttl_to_checksum >> 16) + 1;
+    let sum = sum + u32::from(sum >= 0xffff);
+    (sum << 16) | (ttl_to_checksum & 0xffff).wrapping_sub(1)
 }
 
 /// Writes DSCP and ECN where they change, lowers the hop limit and puts the next hop's layer 2 header in place of the old one,
@@ -49,31 +52,25 @@ pub fn forward<F: Family, P: Packet>(
         .ok_or(DropReason::Truncated)
 }
 
-/// Each length is its own straight code with fixed offsets.
+/// Each length is its own straight code: one window, fixed offsets.
 #[inline(always)]
 fn write_l2<P: Packet>(packet: &mut P, l2: &[u8; L2_MAX], len: u8, ether_type: [u8; 2]) -> Option<()> {
     let (first, rest) = l2.split_first_chunk::<8>()?;
     let (second, tags) = rest.split_first_chunk::<4>()?;
     let (outer, inner) = tags.split_first_chunk::<4>()?;
-    let [a, b] = ether_type;
-    let [c, d, e, f] = *outer;
-    // Plain Ethernet: the ethertype is what would be the first tag's.
-    let third = if len == 12 { [a, b] } else { [c, d] };
-    packet.write(0, EthernetWords { first: *first, second: *second, third })?;
     match len {
-        12 => Some(()),
-        16 => packet.write(14, [e, f, a, b]),
+        12 => packet.write(0, EthernetWords { first: *first, second: *second, tags: [], ether_type }),
+        16 => packet.write(0, EthernetWords { first: *first, second: *second, tags: [*outer], ether_type }),
         _ => {
-            packet.write(14, [e, f])?;
-            packet.write(16, *inner.first_chunk::<4>()?)?;
-            packet.write(20, ether_type)
+            let tags = [*outer, *inner.first_chunk()?];
+            packet.write(0, EthernetWords { first: *first, second: *second, tags, ether_type })
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{checksum_after, checksum_after_decrement};
+    use super::{after_hop, checksum_after};
     use proptest::prelude::*;
 
     /// RFC 1071 in its plainest form, the independent model.
@@ -91,8 +88,10 @@ mod tests {
             let (before, after) =
                 (u16::from_be_bytes([ttl, protocol]), u16::from_be_bytes([ttl - 1, protocol]));
             for sum in 0..=u16::MAX {
-                let general = checksum_after(sum.to_be_bytes(), before, after);
-                assert_eq!(checksum_after_decrement(sum.to_be_bytes()), general, "{sum:#x} {ttl} {protocol}");
+                let [high, low] = sum.to_be_bytes();
+                let [c, d] = checksum_after(sum.to_be_bytes(), before, after);
+                let hop = after_hop(u32::from_le_bytes([ttl, protocol, high, low]));
+                assert_eq!(hop.to_le_bytes(), [ttl - 1, protocol, c, d], "{sum:#x} {ttl} {protocol}");
             }
         }
     }
