@@ -6,6 +6,8 @@
 //! program included, meets another destination, and the cost of this is in the `empty` contestant that is subtracted. With this
 //! feature the program `erdp` of this object finds routes in `BPF_MAP_TYPE_LPM_TRIE` and is otherwise the shipped one.
 
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
 use aya_ebpf::{
     bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as FibLookup, xdp_action},
     helpers::{bpf_fib_lookup, bpf_xdp_adjust_head},
@@ -91,16 +93,26 @@ fn aim(ctx: &XdpContext) -> Option<()> {
         frame.cut_front(grown)?;
     }
     let destination = *DESTINATIONS.get(course.next as u32 & course.mask)?;
-    course.next += 1;
     frame.write(0, course.template)?;
     let at = course.destination_at as usize;
     if course.family == 4 {
         // The header's checksum, with which the benchmark of live frames has filled the unused half.
         frame.write(at - 6, (destination.low as u16).to_be_bytes())?;
-        frame.write(at, ((destination.high >> 32) as u32).to_be_bytes())
+        frame.write(at, ((destination.high >> 32) as u32).to_be_bytes())?;
     } else {
-        frame.write(at, bytes(destination))
+        frame.write(at, bytes(destination))?;
     }
+    settle(course);
+    Some(())
+}
+
+/// Goes on to the next destination by an atomic addition, which waits until the frame's bytes have gone to the cache. A router finds
+/// frames there, where a network card has put them; one that finds them among this CPU's unfinished stores waits for those of which it
+/// reads another part than was written at once, and which these are depends on the tags.
+#[inline(always)]
+fn settle(course: &mut Course) {
+    // SAFETY: a field of a map value, aligned.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(&raw mut course.next, 1) };
 }
 
 /// The floor: what the driver and the test run cost.

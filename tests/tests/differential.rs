@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use erdp::dataplane::Record;
 use erdp_common::abi::{GROUP_GLEAN, Group, NEXT_HOP_RESOLVED, NextHop, PeerKey, Port, Vlan};
 use erdp_tests::{
-    differential::{Difference, Generator, Histogram, Outcome, Pair, captures},
+    differential::{Difference, Generator, Histogram, Outcome, Pair, captures, policed::START},
     packets::{Ports, forward, in_network_namespace, is_root, rows, veth_ports},
 };
 
@@ -18,6 +18,8 @@ const FULL: u64 = 3_000_000;
 /// One for each of the two CPUs that a small machine has.
 const WORKERS: u64 = 2;
 const SEED: u64 = 0x4552_4450;
+/// Time between two frames, in 2^-8 ns: the policers of the edge are neither idle nor empty.
+const PACE: u64 = 20_000 << 8;
 
 #[test]
 fn random_and_damaged_frames_have_the_same_verdict_bytes_and_counters_in_kernel_and_host() -> Result<()> {
@@ -33,7 +35,11 @@ fn random_and_damaged_frames_have_the_same_verdict_bytes_and_counters_in_kernel_
     thread::scope(|scope| -> Result<()> {
         let workers: Vec<_> = (0..WORKERS)
             .map(|worker| {
-                scope.spawn(move || random_frames(seed.wrapping_add(worker), frames / WORKERS, Pair::new))
+                scope.spawn(move || {
+                    random_frames(seed.wrapping_add(worker), frames / WORKERS, |ports| {
+                        Pair::in_virtual_time(ports, START)
+                    })
+                })
             })
             .collect();
         for worker in workers {
@@ -65,8 +71,8 @@ fn a_symmetric_hash_is_the_same_in_kernel_and_host_and_another_one_is_found() ->
         println!("SKIP: loading an XDP program needs root");
         return Ok(());
     }
-    random_frames(SEED, SLICE / 5, |ports| Pair::with_symmetric_hash(ports, true))?;
-    let planted = random_frames(SEED, 5_000, |ports| Pair::with_symmetric_hash(ports, false));
+    random_frames(SEED, SLICE / 5, |ports| Pair::with_symmetric_hash(ports, START, true))?;
+    let planted = random_frames(SEED, 5_000, |ports| Pair::with_symmetric_hash(ports, START, false));
     ensure!(planted.is_err(), "kernel and host hash differently, and nothing of it was found");
     Ok(())
 }
@@ -85,7 +91,9 @@ fn random_frames(
             let sample = generator.sample();
             compare(&mut pair, sample.ifindex, &sample.frame, &mut reached)
                 .with_context(|| format!("frame {number} of seed {seed}"))?;
+            pair.set_clock(START.wrapping_add((number + 1) * PACE))?;
         }
+        pair.compare_policers()?;
         let counters = pair.compare_counters()?;
         let counted = counters.rx.packets + counters.from_kernel.packets;
         ensure!(counted == reached.compared, "{counted} counted, {} sent", reached.compared);

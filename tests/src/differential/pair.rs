@@ -62,24 +62,28 @@ pub struct Difference {
 }
 
 impl Pair {
-    /// Loads the program and builds the edge in both.
+    /// Loads the program and builds the edge in both. The host's time stands still: for a few frames only.
     pub fn new(ports: Ports) -> Result<Self> {
         let kernel = AyaDataplane::load(LoadOptions { fib_blocks: BLOCKS, ..LoadOptions::default() })?;
         Self::build(kernel, ports)
     }
 
-    /// As [`Self::new`], but both directions of a flow hash alike: in the kernel, and on the host if `host` says so.
-    pub fn with_symmetric_hash(ports: Ports, host: bool) -> Result<Self> {
-        let options = LoadOptions { fib_blocks: BLOCKS, symmetric_hash: true, ..LoadOptions::default() };
-        let pair = Self::build(AyaDataplane::load(options)?, ports)?;
+    /// As [`Self::in_virtual_time`], but both directions of a flow hash alike: in the kernel, and on the host if `host` says so.
+    pub fn with_symmetric_hash(ports: Ports, now: u64, host: bool) -> Result<Self> {
+        let options = LoadOptions { symmetric_hash: true, ..LoadOptions::default() };
+        let pair = Self::with_clock(options, ports, now)?;
         pair.host.with_tables(|tables| tables.symmetric_hash = host);
         Ok(pair)
     }
 
     /// As [`Self::new`], but the time of both is what [`Self::set_clock`] says, `now` to begin with.
     pub fn in_virtual_time(ports: Ports, now: u64) -> Result<Self> {
-        let options = LoadOptions { fib_blocks: BLOCKS, virtual_clock: true, ..LoadOptions::default() };
-        let mut kernel = AyaDataplane::load(options)?;
+        Self::with_clock(LoadOptions::default(), ports, now)
+    }
+
+    fn with_clock(options: LoadOptions, ports: Ports, now: u64) -> Result<Self> {
+        let mut kernel =
+            AyaDataplane::load(LoadOptions { fib_blocks: BLOCKS, virtual_clock: true, ..options })?;
         kernel.set_clock(now)?;
         let mut pair = Self::build(kernel, ports)?;
         pair.set_clock(now)?;
