@@ -40,6 +40,7 @@ use super::routes::{DESTINATIONS, Routes, Version, bits};
 use crate::packets::forward;
 
 const XDP_ABORTED: u32 = 0;
+const XDP_DROP: u32 = 1;
 const XDP_REDIRECT: u32 = 4;
 /// Next hop and group numbers of the two links; group 1 is both.
 const GROUPS: [&[u16]; 3] = [&[1, 2], &[1], &[2]];
@@ -151,6 +152,16 @@ impl Arena {
         Ok(())
     }
 
+    /// From here on every frame is dropped as soon as it is known where it came in.
+    pub fn disable(&mut self) -> Result<()> {
+        for dataplane in [&mut self.shipped, &mut self.over_lpm] {
+            for id in 1..=4 {
+                dataplane.write(&Record::Attachment(id, Attachment::default()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The frames to come: their tags, and the two sets of destinations in turn.
     pub fn aim(&mut self, ingress: Tags, sets: &[Vec<[u64; 2]>; 2]) -> Result<()> {
         ensure!(
@@ -207,10 +218,19 @@ impl Arena {
 
     /// Every contestant that forwards really does: one run for each of some destinations ends in a redirect.
     pub fn must_forward(&mut self, program: &str) -> Result<()> {
+        self.must(program, XDP_REDIRECT)
+    }
+
+    /// And of a disabled attachment's frames, in a drop.
+    pub fn must_drop(&mut self, program: &str) -> Result<()> {
+        self.must(program, XDP_DROP)
+    }
+
+    fn must(&mut self, program: &str, action: u32) -> Result<()> {
         self.choose(program)?;
         for _ in 0..512 {
             let verdict = self.run("bench_driver", 1)?;
-            ensure!(verdict == XDP_REDIRECT, "{program}: XDP verdict {verdict} instead of a redirect");
+            ensure!(verdict == action, "{program}: XDP action {verdict} instead of {action}");
         }
         Ok(())
     }

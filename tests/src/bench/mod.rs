@@ -113,7 +113,8 @@ fn at_size(object: &[u8], routes: &Routes, effort: Effort, report: &mut Report) 
     })
 }
 
-/// Tags: none to none, two to two, none to two (push), two to none (pop).
+/// Tags: none to none, two to two, none to two (push), two to none (pop); and what it costs to tell where a frame came in, by those that
+/// are dropped as soon as that is known.
 fn tags(object: &[u8], routes: &Routes, effort: Effort, report: &mut Report) -> Result<()> {
     let mut arena = Arena::new(object, FIB_BLOCKS)?;
     arena.load(routes, false)?;
@@ -141,6 +142,13 @@ fn tags(object: &[u8], routes: &Routes, effort: Effort, report: &mut Report) -> 
             };
         }
         costs.push(cost);
+    }
+    arena.disable()?;
+    for (name, ingress) in [("untagged, told", Tags::None), ("two tags, told", Tags::Two)] {
+        arena.aim(ingress, &destinations)?;
+        arena.must_drop("erdp")?;
+        let measured = measure::packets(&mut arena, &["erdp"], effort)?;
+        costs.push(Cost { name: name.to_owned(), ..measured[1].clone() });
     }
     let (version, routes) = (routes.version, routes.prefixes.len());
     report.add(Point { version, routes, what: "tags", spread: Spread::Zipf, costs });

@@ -152,9 +152,14 @@ impl Report {
             bar(&format!("LPM_TRIE / trie, {name} alone, all IPv4 routes"), ratio, ">=", limit);
         }
         let tags = self.points.iter().find(|point| point.what == "tags");
-        for (name, limit) in [("two tags in, two out", 12.0), ("push two", 25.0), ("pop two", 25.0)] {
-            let more = tags.and_then(|point| Some(point.cost(name)? - point.cost("untagged")?));
-            bar(&format!("{name}, more than untagged, ns"), more, "<=", limit);
+        for (name, without, limit) in [
+            ("two tags, told", "untagged, told", 12.0),
+            ("two tags in, two out", "untagged", 25.0),
+            ("push two", "untagged", 25.0),
+            ("pop two", "untagged", 25.0),
+        ] {
+            let more = tags.and_then(|point| Some(point.cost(name)? - point.cost(without)?));
+            bar(&format!("{name}, more than {without}, ns"), more, "<=", limit);
         }
         for load in &self.loads {
             let limit = if load.version == Version::V4 { 4e6 } else { 2e6 };
