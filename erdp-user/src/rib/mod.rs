@@ -108,21 +108,6 @@ struct Paths {
     list: Arc<[FibPath]>,
 }
 
-/// What is believed about one prefix in one domain.
-#[derive(Clone, Debug)]
-struct LocRoute {
-    /// The attributes of the best path, as received.
-    attributes: Arc<PathAttributes>,
-    paths: Arc<Paths>,
-}
-
-impl PartialEq for LocRoute {
-    /// Both are interned: equal ones are at one address.
-    fn eq(&self, other: &LocRoute) -> bool {
-        Arc::ptr_eq(&self.attributes, &other.attributes) && Arc::ptr_eq(&self.paths, &other.paths)
-    }
-}
-
 /// What packets were last told to do about a prefix.
 #[derive(Clone, Debug, Default)]
 struct HandedOut {
@@ -133,7 +118,9 @@ struct HandedOut {
 /// The table of one domain.
 #[derive(Default)]
 struct LocRib {
-    routes: PrefixMap<LocRoute>,
+    /// Paths only: the attributes of the best one are where its peer announced them ([`best_route`]), and a full table is in memory
+    /// often enough.
+    routes: PrefixMap<Arc<Paths>>,
     /// Aggregates that we have announced for what is behind us.
     discards: BTreeSet<IpNet>,
     /// Prefixes to be decided again, perhaps more than once.
@@ -144,7 +131,7 @@ struct LocRib {
 
 impl LocRib {
     fn now(&self, prefix: &IpNet) -> HandedOut {
-        let paths = self.routes.get(prefix).map(|route| route.paths.list.clone());
+        let paths = self.routes.get(prefix).map(|paths| paths.list.clone());
         let discard = paths.is_none() && !self.discards.is_empty() && self.discards.contains(prefix);
         HandedOut { paths, discard }
     }
@@ -304,12 +291,9 @@ impl Rib {
             for (guard, limit) in self.guards.get_mut(index).into_iter().flatten().zip(limits) {
                 guard.set_limit(limit, when_full);
             }
-            let routes = self.loc.get(index).map(|loc| loc.routes.iter());
-            let routes: Vec<(IpNet, LocRoute)> =
-                routes.into_iter().flatten().map(|(prefix, route)| (prefix, route.clone())).collect();
-            for (prefix, route) in &routes {
-                self.guard(domain, *prefix, Some(route));
-            }
+            let prefixes: Vec<IpNet> =
+                self.loc.get(index).into_iter().flat_map(|loc| loc.routes.keys()).collect();
+            prefixes.into_iter().for_each(|prefix| self.guard(domain, prefix));
             self.aggregate(domain);
         }
     }
@@ -397,9 +381,9 @@ impl Rib {
             return Vec::new();
         }
         let Some(rib_peer) = self.config.peer(peer) else { return Vec::new() };
-        let (config, loc, guards) = (&self.config, &self.loc, &self.guards);
+        let (config, adj_in, loc, guards) = (&self.config, &self.adj_in, &self.loc, &self.guards);
         match self.adj_out.get_mut(usize::from(peer.0)) {
-            Some(out) => out.take(rib_peer, |prefix| Self::due(config, loc, guards, rib_peer, prefix)),
+            Some(out) => out.take(rib_peer, |prefix| due(config, adj_in, loc, guards, rib_peer, prefix)),
             None => Vec::new(),
         }
     }
@@ -422,28 +406,6 @@ impl Rib {
             }
         }
         warnings
-    }
-
-    /// What a peer should know about a prefix: the best path of the first of its domains that may be told.
-    fn due(
-        config: &RibConfig,
-        loc: &[LocRib],
-        guards: &[[Guard; 2]],
-        peer: &RibPeer,
-        prefix: IpNet,
-    ) -> Option<Arc<PathAttributes>> {
-        let at = guard::at(Family::of(&prefix));
-        peer.domains.iter().find_map(|domain| {
-            let index = usize::from(domain.0);
-            let guard = &guards.get(index)?[at];
-            if peer.side.is_msee() && guard.aggregates().contains(&prefix) {
-                return Some(config.aggregate.clone());
-            }
-            let route = loc.get(index)?.routes.get(&prefix)?;
-            let from = config.peer(route.paths.best)?;
-            policy::export(from, peer, &route.attributes).ok()?;
-            (!peer.side.is_msee() || guard.passes(prefix)).then(|| route.attributes.clone())
-        })
     }
 
     /// Notes that a peer's word on a prefix has changed.
@@ -476,44 +438,40 @@ impl Rib {
         let Some(loc) = self.loc.get_mut(usize::from(domain.0)) else { return };
         let discard = !loc.discards.is_empty() && loc.discards.contains(&prefix);
         let before = match &decided {
-            Some(route) => {
-                if loc.routes.get(&prefix) == Some(route) {
-                    return;
-                }
-                loc.routes.insert(&prefix, route.clone())
-            }
+            Some(paths) => loc.routes.insert(&prefix, paths.clone()),
             None => match loc.routes.remove(&prefix) {
                 None => return,
                 before => before,
             },
         };
-        let handed = HandedOut {
-            paths: before.as_ref().map(|route| route.paths.list.clone()),
-            discard: before.is_none() && discard,
-        };
-        loc.decided.push((prefix, handed));
-        let told = |route: &Option<LocRoute>| {
-            route.as_ref().map(|route| (route.paths.best, Arc::as_ptr(&route.attributes)))
-        };
-        if told(&before) != told(&decided) {
-            let side =
-                |route: &Option<LocRoute>| self.config.peer(route.as_ref()?.paths.best).map(|peer| peer.side);
-            let sides = [side(&before), side(&decided)];
-            self.guard(domain, prefix, decided.as_ref());
-            self.mark_outgoing(domain, prefix, sides);
+        // Both are interned: equal ones are at one address.
+        if before.as_ref().map(Arc::as_ptr) != decided.as_ref().map(Arc::as_ptr) {
+            let discard = before.is_none() && discard;
+            loc.decided.push((
+                prefix,
+                HandedOut { paths: before.as_ref().map(|paths| paths.list.clone()), discard },
+            ));
         }
+        // Attributes may differ where paths do not; whoever is told compares with what it was told.
+        let side = |paths: &Option<Arc<Paths>>| self.config.peer(paths.as_ref()?.best).map(|peer| peer.side);
+        let sides = [side(&before), side(&decided)];
+        // What comes from Microsoft is not for Microsoft.
+        if sides.into_iter().flatten().any(|side| !side.is_msee()) {
+            self.guard(domain, prefix);
+        }
+        self.mark_outgoing(domain, prefix, sides);
     }
 
     /// Whether MSEEs are to be told of a prefix has changed, perhaps; others may have to make room, or have room now.
-    fn guard(&mut self, domain: DomainId, prefix: IpNet, route: Option<&LocRoute>) {
+    fn guard(&mut self, domain: DomainId, prefix: IpNet) {
         let index = usize::from(domain.0);
-        let (Some(rib_domain), Some(guards)) = (self.config.domains.get(index), self.guards.get_mut(index))
+        let (Some(rib_domain), Some(guards), Some(loc)) =
+            (self.config.domains.get(index), self.guards.get_mut(index), self.loc.get(index))
         else {
             return;
         };
-        let from = route.and_then(|route| Some((self.config.peer(route.paths.best)?, &route.attributes)));
-        let wanted =
-            from.is_some_and(|(from, attributes)| policy::is_for_microsoft(from, rib_domain, attributes));
+        let wanted = best_route(&self.config, &self.adj_in, loc, &prefix)
+            .is_some_and(|(from, attributes)| policy::is_for_microsoft(from, rib_domain, attributes));
         let guard = &mut guards[guard::at(Family::of(&prefix))];
         let changed = if wanted { guard.add(prefix) } else { guard.remove(prefix) };
         for other in changed.into_iter().filter(|other| *other != prefix) {
@@ -558,7 +516,7 @@ impl Rib {
         }
     }
 
-    fn best(&mut self, domain: DomainId, prefix: IpNet) -> Option<LocRoute> {
+    fn best(&mut self, domain: DomainId, prefix: IpNet) -> Option<Arc<Paths>> {
         let mut candidates = self.candidates(domain, &prefix);
         let first = candidates.next()?;
         let path = |candidate: &Candidate<'_>| FibPath {
@@ -567,14 +525,13 @@ impl Rib {
             side: candidate.peer.side,
         };
         let Some(second) = candidates.next() else {
-            let (best, attributes, only) = (first.peer.id, first.attributes.clone(), [path(&first)]);
+            let (best, only) = (first.peer.id, [path(&first)]);
             drop(candidates);
-            return Some(LocRoute { attributes, paths: self.shared_paths(best, &only) });
+            return Some(self.shared_paths(best, &only));
         };
         let all: Vec<Candidate<'_>> = [first, second].into_iter().chain(candidates).collect();
         let outcomes = decision::decide(&all);
-        let best = all.iter().zip(&outcomes).find(|(_, outcome)| **outcome == Outcome::Best)?.0;
-        let (best, attributes) = (best.peer.id, best.attributes.clone());
+        let best = all.iter().zip(&outcomes).find(|(_, outcome)| **outcome == Outcome::Best)?.0.peer.id;
         let used = all
             .iter()
             .zip(&outcomes)
@@ -582,7 +539,7 @@ impl Rib {
             .map(|(candidate, _)| path(candidate));
         let list: Vec<FibPath> = used.collect();
         drop(all);
-        Some(LocRoute { attributes, paths: self.shared_paths(best, &list) })
+        Some(self.shared_paths(best, &list))
     }
 
     fn shared_paths(&mut self, best: PeerId, list: &[FibPath]) -> Arc<Paths> {
@@ -617,6 +574,40 @@ fn mark(loc: &mut [LocRib], peer: &RibPeer, prefix: IpNet) {
             loc.undecided.push(prefix);
         }
     }
+}
+
+/// The best path to a prefix as its peer announced it; none for a moment, where that peer has taken it back and nothing is decided
+/// again yet.
+fn best_route<'a>(
+    config: &'a RibConfig,
+    adj_in: &'a [AdjRibIn],
+    loc: &LocRib,
+    prefix: &IpNet,
+) -> Option<(&'a RibPeer, &'a Arc<PathAttributes>)> {
+    let from = config.peer(loc.routes.get(prefix)?.best)?;
+    Some((from, adj_in.get(usize::from(from.id.0))?.route(prefix)?))
+}
+
+/// What a peer should know about a prefix: the best path of the first of its domains that may be told.
+fn due(
+    config: &RibConfig,
+    adj_in: &[AdjRibIn],
+    loc: &[LocRib],
+    guards: &[[Guard; 2]],
+    peer: &RibPeer,
+    prefix: IpNet,
+) -> Option<Arc<PathAttributes>> {
+    let at = guard::at(Family::of(&prefix));
+    peer.domains.iter().find_map(|domain| {
+        let index = usize::from(domain.0);
+        let guard = &guards.get(index)?[at];
+        if peer.side.is_msee() && guard.aggregates().contains(&prefix) {
+            return Some(config.aggregate.clone());
+        }
+        let (from, attributes) = best_route(config, adj_in, loc.get(index)?, &prefix)?;
+        policy::export(from, peer, attributes).ok()?;
+        (!peer.side.is_msee() || guard.passes(prefix)).then(|| attributes.clone())
+    })
 }
 
 /// What the MSEEs of a domain are told about a prefix may have changed.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::decision::{self, Outcome};
 use super::policy::{self, HoldBack, Refusal};
-use super::{FibPath, Meter, Rib, guard};
+use super::{FibPath, Meter, Rib, best_route, guard};
 use crate::bgp::{Family, PathAttributes, PeerId};
 use crate::config::DomainId;
 
@@ -87,12 +87,9 @@ impl Rib {
         let loc = self.loc.get(usize::from(domain.0));
         let mut routes: Vec<_> = loc.into_iter().flat_map(|loc| loc.routes.iter()).collect();
         routes.sort_unstable_by_key(|(prefix, _)| *prefix);
-        routes.into_iter().map(move |(prefix, route)| RouteView {
-            domain,
-            prefix,
-            best: route.paths.best,
-            attributes: &route.attributes,
-            paths: &route.paths.list,
+        routes.into_iter().filter_map(move |(prefix, paths)| {
+            let attributes = self.adj_in.get(usize::from(paths.best.0))?.route(&prefix)?;
+            Some(RouteView { domain, prefix, best: paths.best, attributes, paths: &paths.list })
         })
     }
 
@@ -157,10 +154,11 @@ impl Rib {
             let (Some(loc), Some(guards)) = (self.loc.get(index), self.guards.get(index)) else { continue };
             let up = domain.peers.iter().filter(|peer| !self.families(**peer).is_empty());
             for to in up.filter_map(|peer| self.config.peer(*peer)) {
-                for (prefix, route) in loc.routes.iter() {
-                    let Some(from) = self.config.peer(route.paths.best) else { continue };
+                for prefix in loc.routes.keys() {
+                    let best = best_route(&self.config, &self.adj_in, loc, &prefix);
+                    let Some((from, attributes)) = best else { continue };
                     let guard = &guards[guard::at(Family::of(&prefix))];
-                    let reason = match policy::export(from, to, &route.attributes) {
+                    let reason = match policy::export(from, to, attributes) {
                         Err(HoldBack::SameSide) => continue,
                         Err(reason) => reason,
                         Ok(()) if to.side.is_msee() && !guard.passes(prefix) => guard.reason(prefix),
