@@ -46,9 +46,12 @@ impl Forwarding {
             }
         }
         if guards(before) != guards(&self.topology) {
-            let all: Vec<_> = (0..self.views.len())
-                .flat_map(|view| self.prefixes().into_iter().map(move |prefix| (view, prefix)))
-                .collect();
+            // Those that could not go in clear before have routes of their own in every view.
+            let mut prefixes = self.prefixes();
+            prefixes.extend(guards(before).into_iter().flat_map(|(_, prefixes)| prefixes));
+            let views = 0..self.views.len();
+            let all: Vec<_> =
+                views.flat_map(|view| prefixes.iter().map(move |prefix| (view, *prefix))).collect();
             self.install(all, now_ns, dataplane)?;
             self.guard(now_ns, dataplane)?;
         }

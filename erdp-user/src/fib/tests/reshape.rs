@@ -92,3 +92,18 @@ fn other_weights_move_flows_to_whom_they_favour() {
     let after = share(&bench);
     assert!((130..=170).contains(&before) && (80..=120).contains(&after), "{before} of 200, then {after}");
 }
+
+#[test]
+fn b9_what_may_go_in_clear_again_leaves_nothing_in_any_table() {
+    let mut bench = Bench::new();
+    let before = bench.forwarding.sizes();
+    for encrypted in ["60.0.0.0/16", "70.0.0.0/24"] {
+        let guarded = shape(|all| all[4].encrypted_only = vec![encrypted.parse().expect("a prefix")]);
+        let facts = guarded.attachments().cloned().collect();
+        bench.forwarding.reshape(facts, 0, &mut bench.dataplane).expect("room");
+        assert!(bench.forwarding.sizes()["routes"] > before["routes"]);
+    }
+    let facts = topology().attachments().cloned().collect();
+    bench.forwarding.reshape(facts, 0, &mut bench.dataplane).expect("room");
+    assert_eq!(bench.forwarding.sizes()["routes"], before["routes"]);
+}
