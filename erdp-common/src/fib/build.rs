@@ -284,6 +284,28 @@ impl<S: Store> Fib<S> {
         None
     }
 
+    /// Every route of a table and its group, in no order.
+    pub fn routes(&self, table: &Table) -> Vec<(Prefix, u32)> {
+        let short = table.short.iter();
+        let mut found: Vec<(Prefix, u32)> = short
+            .map(|((len, first), group)| (Prefix::new(u128::from(*first) << 112, *len), *group))
+            .collect();
+        let roots = table.slots.iter().enumerate().filter(|(_, slot)| slot.below.node != 0);
+        // Nodes to be read: the node, the bits that lead to it and their number.
+        let mut unread: Vec<(u32, u128, u8)> =
+            roots.map(|(at, slot)| (slot.below.node, (at as u128) << 112, 16)).collect();
+        while let Some((id, bits, level)) = unread.pop() {
+            let Some(node) = self.nodes.get(id as usize) else { continue };
+            let below = |slot: u8| bits | u128::from(slot) << (120 - level);
+            found.extend(node.routes.iter().map(|route| {
+                let len = level + (route >> 16) as u8;
+                (Prefix::new(below((route >> 24) as u8), len), route & 0xffff)
+            }));
+            unread.extend(node.children.iter().map(|(slot, link)| (link.node, below(*slot), level + 8)));
+        }
+        found
+    }
+
     /// Adds, replaces (`Some`) or removes (`None`) routes, each node being drawn once; groups are neither 0 nor above
     /// [`GROUP_LIMIT`]. The answer is how many routes are not what they were. A full pool is an error and changes nothing.
     pub fn apply(

@@ -68,6 +68,11 @@ impl<T: Clone + Eq + Hash> Ids<T> {
         Some(value)
     }
 
+    /// The value of an identifier in use.
+    pub fn value(&self, id: u32) -> Option<&T> {
+        self.by_id.get(&id)
+    }
+
     /// Values in use and their identifiers.
     pub fn iter(&self) -> impl Iterator<Item = (&T, u32)> {
         self.by_value.iter().map(|(value, (id, _))| (value, *id))

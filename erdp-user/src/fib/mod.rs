@@ -17,6 +17,7 @@
 mod connected;
 mod ids;
 mod reshape;
+mod said;
 mod topology;
 mod views;
 
@@ -43,8 +44,8 @@ pub use self::{
     views::{Policy, Source},
 };
 use crate::dataplane::{Dataplane, DataplaneError, Record};
-use crate::rib::PrefixMap;
 use ids::Ids;
+use said::Said;
 
 /// A neighbour as the RIB names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -131,12 +132,12 @@ pub struct Forwarding {
     has_guards: bool,
     fib: Fib<Box<dyn Store + Send>>,
     views: Vec<View>,
-    /// What each domain says about a prefix; connected subnets and hosts are routes like others. What is installed is kept by the
-    /// trie's own shadow and nowhere else: a full table is in memory often enough.
-    routes: Vec<PrefixMap<Arc<Target>>>,
+    /// What each domain says about a prefix, as far as the trie does not say it; connected subnets and hosts are routes like others.
+    /// What is installed is kept by the trie's own shadow and nowhere else: a full table is in memory often enough.
+    said: Vec<Said>,
     /// Prefixes that found no room, to be tried again when there may be some.
     unplaced: BTreeSet<(usize, IpNet)>,
-    groups: Ids<Target>,
+    groups: Ids<Arc<Target>>,
     /// The records of the groups in use: a group that takes over from another keeps its buckets where it can.
     written: HashMap<u32, Group>,
     next_hops: Ids<NextHopKey>,
@@ -178,7 +179,7 @@ impl Forwarding {
             topology,
             fib,
             views,
-            routes: Vec::new(),
+            said: Vec::new(),
             unplaced: BTreeSet::new(),
             groups: Ids::new(MAX_GROUPS),
             written: HashMap::new(),
@@ -212,16 +213,11 @@ impl Forwarding {
         now_ns: u64,
         dataplane: &mut dyn Dataplane,
     ) -> Result<(), FibError> {
-        let mut touched = Vec::new();
+        let (mut touched, mut changed) = (Vec::new(), Vec::new());
         for (domain, prefix, target) in changes {
             let prefix = prefix.trunc();
-            while self.routes.len() <= domain {
-                self.routes.push(PrefixMap::default());
-            }
-            match target {
-                Some(target) => self.routes[domain].insert(&prefix, target),
-                None => self.routes[domain].remove(&prefix),
-            };
+            self.say(domain, prefix, target);
+            changed.push((domain, prefix));
             for view in 0..self.views.len() {
                 if self.views[view].policy.concerns(domain) {
                     touched.push((view, prefix));
@@ -234,7 +230,9 @@ impl Forwarding {
         }
         touched.sort_unstable();
         touched.dedup();
-        self.install(touched, now_ns, dataplane)
+        let result = self.install(touched, now_ns, dataplane);
+        changed.into_iter().for_each(|(domain, prefix)| self.leave_to_trie(domain, prefix));
+        result
     }
 
     /// Tries again what found no room: lines and identifiers come free after their grace period. Stops at the first that
@@ -244,6 +242,7 @@ impl Forwarding {
             if self.install([first], now_ns, dataplane).is_err() {
                 break;
             }
+            (0..self.said.len()).for_each(|domain| self.leave_to_trie(domain, first.1));
         }
         Ok(())
     }
@@ -356,7 +355,7 @@ impl Forwarding {
 
     /// What a group leads to, for explanations.
     pub fn target(&self, group: u32) -> Option<&Target> {
-        self.groups.iter().find(|(_, id)| *id == group).map(|(target, _)| target)
+        self.groups.value(group).map(|target| &**target)
     }
 
     /// Routes in all views, and KiB of the trie in use.
@@ -482,7 +481,7 @@ impl Forwarding {
     /// few flows as can be of the one that the route had `before`.
     fn acquire_group(
         &mut self,
-        target: &Target,
+        target: &Arc<Target>,
         before: Option<u32>,
         now_ns: u64,
         dataplane: &mut dyn Dataplane,
@@ -491,7 +490,7 @@ impl Forwarding {
             return Ok(id);
         }
         let mut members = Vec::new();
-        if let Target::Forward(keys) = target {
+        if let Target::Forward(keys) = &**target {
             for key in keys.iter().take(GROUP_MEMBERS) {
                 let next_hop = self.acquire_next_hop(*key, now_ns, dataplane)? as u16;
                 let weight =
@@ -514,9 +513,9 @@ impl Forwarding {
             return;
         };
         self.written.remove(&id);
-        if let Target::Forward(keys) = target {
-            for key in keys.into_iter().take(GROUP_MEMBERS) {
-                self.release_next_hop(key, now_ns);
+        if let Target::Forward(keys) = &*target {
+            for key in keys.iter().take(GROUP_MEMBERS) {
+                self.release_next_hop(*key, now_ns);
             }
         }
     }

@@ -39,6 +39,7 @@ impl Forwarding {
         dataplane: &mut dyn Dataplane,
     ) -> Result<(), FibError> {
         self.has_guards = self.topology.attachments().any(|facts| !facts.encrypted_only.is_empty());
+        self.leave_homes();
         self.connect_again(before, now_ns, dataplane)?;
         for policy in self.topology.views() {
             if !self.views.iter().any(|view| view.policy == policy) {
@@ -60,12 +61,14 @@ impl Forwarding {
         for id in self.topology.attachments().map(|facts| facts.id).collect::<Vec<_>>() {
             self.write_next_hops(id, dataplane)?;
         }
-        self.empty_unused(now_ns, dataplane)
+        self.empty_unused(now_ns, dataplane)?;
+        self.find_homes();
+        Ok(())
     }
 
     /// Every prefix that any domain says something about, and those that must not go in clear.
     fn prefixes(&self) -> Vec<IpNet> {
-        let mut prefixes: Vec<IpNet> = self.routes.iter().flat_map(|routes| routes.keys()).collect();
+        let mut prefixes: Vec<IpNet> = (0..self.said.len()).flat_map(|domain| self.said_of(domain)).collect();
         prefixes.extend(self.topology.attachments().flat_map(|facts| facts.encrypted_only.iter().copied()));
         prefixes.sort_unstable();
         prefixes.dedup();
@@ -149,7 +152,7 @@ impl Forwarding {
             |key: &NextHopKey| weight(before, key.attachment) != weight(&self.topology, key.attachment);
         let mut records = Vec::new();
         for (target, id) in self.groups.iter() {
-            let Target::Forward(keys) = target else { continue };
+            let Target::Forward(keys) = &**target else { continue };
             if !keys.iter().any(is_changed) {
                 continue;
             }

@@ -1,6 +1,7 @@
 //! The compiler over the in-memory dataplane: routes in, verdicts of the real stages out.
 
 mod reshape;
+mod said;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -141,9 +141,9 @@ impl Forwarding {
         let Policy { sources, refused } = &self.views[view].policy;
         let guard = |prefix| if self.has_guards { self.topology.guard(prefix) } else { None };
         let offer = |source: &Source, prefix: IpNet| {
-            let target = self.routes.get(source.domain())?.get(&prefix)?;
+            let target = self.said(source.domain(), prefix)?;
             source
-                .offer(prefix, target, &self.topology)
+                .offer(prefix, &target, &self.topology)
                 .filter(|target| guard(prefix).is_none_or(|(_, service)| leads_only_to(target, service)))
         };
         let open = |prefix: IpNet| sources.iter().find_map(|source| offer(source, prefix));
