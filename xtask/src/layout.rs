@@ -1,5 +1,5 @@
 //! The rules of the tree that no other tool knows: essays at the top of files, no unfinished ends, no machine's paths, `unsafe`
-//! only where it belongs, an architecture page that names every folder.
+//! only where it belongs, an architecture page that names every folder, and a test by the number of each rule about routes and BGP.
 //!
 //! Pure over a [`Tree`] of texts; [`findings`] gives one sentence for each fault.
 
@@ -70,6 +70,7 @@ pub fn findings(tree: &Tree) -> Vec<String> {
         }
     }
     findings.extend(unnamed_folders(tree));
+    findings.extend(untested_rules(tree));
     findings
 }
 
@@ -130,6 +131,37 @@ fn unnamed_folders(tree: &Tree) -> Vec<String> {
         .collect()
 }
 
+/// Rules about routes and BGP (D1, E1 and so on) that the architecture page lists and that no test's name begins with.
+fn untested_rules(tree: &Tree) -> Vec<String> {
+    let Some(page) = tree.0.get(ARCHITECTURE) else { return Vec::new() };
+    let rows = page.lines().filter(|line| ["| D |", "| E |"].iter().any(|row| line.starts_with(row)));
+    let words = rows.flat_map(|row| row.split(|c: char| !c.is_ascii_alphanumeric()));
+    let is_rule = |word: &&str| {
+        word.strip_prefix(['D', 'E'])
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|c| c.is_ascii_digit()))
+    };
+    let tests: Vec<&str> = tree
+        .0
+        .iter()
+        .filter(|(path, _)| path.ends_with(".rs"))
+        .flat_map(|(_, text)| tests_of(text))
+        .collect();
+    words
+        .filter(is_rule)
+        .filter(|rule| !tests.iter().any(|test| test.starts_with(&format!("{}_", rule.to_lowercase()))))
+        .map(|rule| format!("{ARCHITECTURE}: lists rule {rule}, and no test's name begins with it"))
+        .collect()
+}
+
+/// The names of the tests of a file.
+fn tests_of(text: &str) -> impl Iterator<Item = &str> {
+    let after_attribute = text.split("test]\n").skip(1);
+    after_attribute.filter_map(|rest| {
+        let name = rest.trim_start().trim_start_matches("async ").strip_prefix("fn ")?;
+        name.split('(').next()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +200,20 @@ mod tests {
             let found = found(path, &text);
             assert_eq!(found.len(), faults, "{what}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_rule_that_the_page_lists_wants_a_test_that_begins_with_its_number() {
+        let mut tree = Tree::default();
+        tree.0.insert(
+            ARCHITECTURE.to_owned(),
+            "| D | routes (D1 limits, D2 more) |\n| G | (G1) |\n".to_owned(),
+        );
+        let attribute = concat!("#[te", "st]");
+        let text = format!("//! A.\n{attribute}\nfn d1_is_kept() {{}}\nfn d2_is_no_test() {{}}\n");
+        tree.0.insert("x/src/a.rs".to_owned(), text);
+        let found = findings(&tree);
+        assert!(matches!(found.as_slice(), [only] if only.contains("rule D2")), "{found:?}");
     }
 
     #[test]

@@ -341,12 +341,17 @@ mod tests {
     use super::*;
     use crate::{bgp::State, config::Config, rib::PeerCounts};
 
-    #[test]
-    fn d6_e5_and_b7_sessions_name_what_is_no_error_by_itself() {
+    /// What is said of the first MSEE's session; `filter`: its peering needs a route filter, and whether it has one.
+    fn said(
+        state: State,
+        last_error: Option<&str>,
+        counts: PeerCounts,
+        filter: Option<bool>,
+    ) -> Option<&'static str> {
         let text = include_str!("../../../deploy/erdp.toml");
         let (config, _) = Config::parse(text, std::path::Path::new("erdp.toml")).unwrap();
         let peer = &config.peers()[0];
-        let status = |state, last_error: Option<&str>| crate::bgp::PeerStatus {
+        let status = crate::bgp::PeerStatus {
             peer: peer.session.id,
             remote: peer.session.remote,
             remote_asn: peer.session.remote_asn,
@@ -358,23 +363,34 @@ mod tests {
             last_error: last_error.map(str::to_owned),
             last_fault: None,
         };
-        let received = PeerCounts { received: 5, ..PeerCounts::default() };
-        let draining = PeerCounts { draining: 1, ..received };
+        finding(peer, &status, counts, filter)
+    }
+
+    const NONE: PeerCounts = PeerCounts { received: 0, refused: 0, advertised: 0, stale: 0, draining: 0 };
+
+    #[test]
+    fn d6_up_without_a_route_asks_for_the_route_filter_of_microsoft_peering() {
+        let received = PeerCounts { received: 5, ..NONE };
+        let up = |counts, filter| said(State::Established, None, counts, filter);
+        assert!(
+            up(NONE, Some(false)).is_some_and(|text| text.contains("route filter") && text.contains("D6"))
+        );
+        assert_eq!((up(NONE, None), up(received, Some(true))), (None, None));
+    }
+
+    #[test]
+    fn e5_a_session_that_the_msee_refuses_may_wait_for_microsofts_validation() {
         let refused = Some("198.18.0.2 ended the session: bad peer AS (2/2)");
-        let rows = [
-            (State::Established, None, PeerCounts::default(), Some(false), Some("D6")),
-            (State::Established, None, PeerCounts::default(), None, None),
-            (State::Established, None, received, Some(true), None),
-            (State::Idle, refused, PeerCounts::default(), None, Some("E5")),
-            (State::Idle, None, PeerCounts::default(), None, None),
-            (State::Established, None, draining, None, Some("B7")),
-        ];
-        for (state, error, counts, filter, rule) in rows {
-            let found = finding(peer, &status(state, error), counts, filter);
-            match rule {
-                Some(rule) => assert!(found.is_some_and(|text| text.contains(rule)), "{rule}: {found:?}"),
-                None => assert_eq!(found, None, "{state} {error:?}"),
-            }
-        }
+        let text = said(State::Idle, refused, NONE, None);
+        assert!(text.is_some_and(|text| text.contains("validation by Microsoft") && text.contains("E5")));
+        assert_eq!(said(State::Idle, None, NONE, None), None, "nobody has refused anything");
+        assert_eq!(said(State::Established, refused, NONE, None), None, "that was before");
+    }
+
+    #[test]
+    fn b7_a_link_that_microsoft_drains_is_said_to_be() {
+        let draining = PeerCounts { received: 5, draining: 1, ..NONE };
+        let text = said(State::Established, None, draining, None);
+        assert!(text.is_some_and(|text| text.contains("maintenance") && text.contains("B7")));
     }
 }
