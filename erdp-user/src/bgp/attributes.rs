@@ -248,6 +248,11 @@ impl PathAttributes {
     }
 }
 
+/// Tells the paths of one peer to one prefix apart (RFC 7911 section 3); means nothing else, and nothing to anybody but that peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PathId(pub u32);
+
 /// One change of routes: what is gone, what is there and by which attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Update {
@@ -257,6 +262,9 @@ pub struct Update {
     pub announced: Vec<IpNet>,
     /// The attributes of `announced`; present exactly when that is not empty.
     pub attributes: Option<Arc<PathAttributes>>,
+    /// Of which of the sender's paths to these prefixes this is; `None` where it tells but one (RFC 7911).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathId>,
     /// Set when the sender has told all its routes of this family (RFC 4724 section 2).
     pub end_of_rib: Option<Family>,
     /// Set where the sender begins or ends telling a family again (RFC 7313).

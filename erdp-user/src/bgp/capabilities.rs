@@ -1,6 +1,6 @@
-//! What an OPEN offers beyond families and AS numbers, in types of our own: graceful restart and roles.
+//! What an OPEN offers beyond families and AS numbers, in types of our own: graceful restart, roles and several paths.
 //!
-//! RFC 4724 section 3 and RFC 8538 section 2 (graceful restart), RFC 9234 section 4 (roles). Values that both sides must agree on are
+//! RFC 4724 section 3 and RFC 8538 section 2 (graceful restart), RFC 9234 section 4 (roles), RFC 7911 section 4 (several paths). Values that both sides must agree on are
 //! judged in `session/open`, not here.
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,44 @@ impl GracefulRestart {
     /// Whether forwarding of a family was preserved over the restart before this OPEN.
     pub fn preserved(&self, family: Family) -> bool {
         self.families.contains(&(family, true))
+    }
+}
+
+/// Which way several paths to one prefix may go, as a speaker offers it for a family (RFC 7911 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddPath {
+    /// It takes them.
+    Receive,
+    /// It would tell them.
+    Send,
+    /// Both.
+    Both,
+}
+
+impl AddPath {
+    /// The mode with this number on the wire; any other is to be ignored.
+    pub fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Receive),
+            2 => Some(Self::Send),
+            3 => Some(Self::Both),
+            _ => None,
+        }
+    }
+
+    /// Its number on the wire.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Receive => 1,
+            Self::Send => 2,
+            Self::Both => 3,
+        }
+    }
+
+    /// Whether the speaker tells several paths to who takes them.
+    pub fn sends(self) -> bool {
+        matches!(self, Self::Send | Self::Both)
     }
 }
 

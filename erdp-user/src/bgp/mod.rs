@@ -11,7 +11,7 @@
 //!
 //! Obeyed: RFC 4271 (BGP-4), 4760 (families), 5492 (capabilities), 6793 (four-octet AS numbers), 2918 and 7313 (route refresh), 4724
 //! and 8538 (graceful restart, as helper and as the one that restarts), 6286 (identifiers), 7606 (a bad UPDATE does not end a
-//! session), 7607 (AS 0), 8654 (extended messages), 9003 (shutdown text), 9234 (roles), 9687 (send hold timer), 9774 (no AS_SET),
+//! session), 7607 (AS 0), 7911 (several paths, received), 8654 (extended messages), 9003 (shutdown text), 9234 (roles), 9687 (send hold timer), 9774 (no AS_SET),
 //! 2385 (TCP MD5), 5082 (GTSM). What of each is met, and what not and why: docs/bgp.md.
 //!
 //! What must never happen: a received byte that panics; a malformed attribute that ends a session where RFC 7606 says
@@ -39,10 +39,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use attributes::{
-    Aggregator, AsPath, AsPathSegment, Asn, Community, LargeCommunity, Origin, PathAttributes, RawAttribute,
-    RefreshMark, Update,
+    Aggregator, AsPath, AsPathSegment, Asn, Community, LargeCommunity, Origin, PathAttributes, PathId,
+    RawAttribute, RefreshMark, Update,
 };
-pub use capabilities::{GracefulRestart, Kept, Role};
+pub use capabilities::{AddPath, GracefulRestart, Kept, Role};
 pub use listen::{ListenError, Listener, Refused};
 pub use notification::{Cease, DownReason, Notification};
 pub use peer::{Handed, PeerHandle, PeerStatus};
@@ -152,6 +152,8 @@ pub struct PeerConfig {
     pub role: Option<Role>,
     /// Refuse a peer that does not tell its role (RFC 9234 section 4.2, strict mode).
     pub role_strict: bool,
+    /// Take several paths to a prefix, in all families, where the peer tells them (RFC 7911); we tell one.
+    pub add_path: bool,
     /// The peer's port: [`PORT`] except in tests.
     pub port: u16,
 }
@@ -181,6 +183,7 @@ impl PeerConfig {
             forwarding_preserved: false,
             role: None,
             role_strict: false,
+            add_path: false,
             port: PORT,
         }
     }
@@ -245,6 +248,9 @@ pub struct SessionFacts {
     pub notification_restart: bool,
     /// Our role, where the peer has told the one that fits (RFC 9234).
     pub role: Option<Role>,
+    /// Families in which the peer tells every path with an identifier (RFC 7911).
+    #[serde(default)]
+    pub add_path: Vec<Family>,
 }
 
 impl SessionFacts {

@@ -235,6 +235,8 @@ pub struct SessionOptions {
     pub role: Option<Role>,
     /// Whether a peer without a role is refused.
     pub role_strict: bool,
+    /// Whether several paths of the peer to one prefix are taken (RFC 7911).
+    pub add_path: bool,
     /// How the peer's routes rank, highest first; `None`: 100, or 90 for a service (requirements B8, B11).
     pub local_pref: Option<u32>,
     /// How often our AS is repeated in what the peer is told (requirement B11).

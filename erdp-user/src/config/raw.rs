@@ -95,6 +95,8 @@ pub(super) struct RawPeering {
     pub role: Option<Spanned<String>>,
     #[serde(default)]
     pub strict_role: bool,
+    #[serde(default)]
+    pub add_path: bool,
     pub local_pref: Option<Spanned<i64>>,
     pub prepend: Option<Spanned<i64>>,
     pub max_prefixes: Option<Spanned<i64>>,
@@ -164,6 +166,8 @@ pub(super) struct RawPeer {
     pub role: Option<Spanned<String>>,
     #[serde(default)]
     pub strict_role: bool,
+    #[serde(default)]
+    pub add_path: bool,
     pub local_pref: Option<Spanned<i64>>,
     pub prepend: Option<Spanned<i64>>,
     pub max_prefixes: Option<Spanned<i64>>,

@@ -112,6 +112,7 @@ mod tests {
             restart: None,
             notification_restart: false,
             role: None,
+            add_path: Vec::new(),
         };
         PeerEvent::Established { peer: PeerId(peer), facts }
     }

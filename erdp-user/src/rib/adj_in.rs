@@ -7,12 +7,32 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::drain::is_draining;
+use super::several::SeveralPaths;
 use super::{Set, policy::Refusal, prefix_map::PrefixMap};
-use crate::bgp::{Family, PathAttributes};
+use crate::bgp::{Family, PathAttributes, PathId};
 use crate::config::DomainId;
 
 /// The domains that refused a route, each with its reason.
 pub(super) type Refusals = Box<[(DomainId, Refusal)]>;
+
+/// One of the paths that a peer has announced to a prefix.
+#[derive(Clone, Copy)]
+pub(super) struct PathIn<'a> {
+    /// Which, of a peer that tells several.
+    pub path: Option<PathId>,
+    /// As received.
+    pub attributes: &'a Arc<PathAttributes>,
+    /// The domains that refused it.
+    pub refusals: Option<&'a Refusals>,
+}
+
+impl PathIn<'_> {
+    /// Why a domain refused it.
+    pub fn refusal(&self, domain: DomainId) -> Option<Refusal> {
+        let of_domain = self.refusals?.iter().find(|(refused_by, _)| *refused_by == domain);
+        of_domain.map(|(_, refusal)| *refusal)
+    }
+}
 
 /// Adj-RIB-In (RFC 4271 section 3.2).
 pub(super) struct AdjRibIn {
@@ -26,6 +46,8 @@ pub(super) struct AdjRibIn {
     stale: Set<IpNet>,
     /// Routes by which the peer asks to be spared.
     draining: usize,
+    /// What has identifiers: of a peer that tells several paths to a prefix, in the families where that was agreed on.
+    several: SeveralPaths,
 }
 
 impl Default for AdjRibIn {
@@ -36,6 +58,7 @@ impl Default for AdjRibIn {
             refused: PrefixMap::default(),
             stale: Set::default(),
             draining: 0,
+            several: SeveralPaths::default(),
         }
     }
 }
@@ -45,9 +68,13 @@ impl AdjRibIn {
     pub fn insert(
         &mut self,
         prefix: IpNet,
+        path: Option<PathId>,
         attributes: &Arc<PathAttributes>,
         refusals: Option<Refusals>,
     ) -> bool {
+        if let Some(id) = path {
+            return self.several.insert(prefix, id, attributes, refusals);
+        }
         let now_draining = is_draining(attributes);
         self.draining += usize::from(now_draining);
         let before = self.routes.insert(&prefix, attributes.clone());
@@ -66,7 +93,10 @@ impl AdjRibIn {
     }
 
     /// Removes a route; whether it was there.
-    pub fn remove(&mut self, prefix: IpNet) -> bool {
+    pub fn remove(&mut self, prefix: IpNet, path: Option<PathId>) -> bool {
+        if let Some(id) = path {
+            return self.several.remove(prefix, id);
+        }
         let before = self.routes.remove(&prefix);
         self.forget_drain(before.as_ref());
         if !self.refused.is_empty() {
@@ -80,7 +110,7 @@ impl AdjRibIn {
 
     /// Removes everything; what it was.
     pub fn clear(&mut self) -> Vec<IpNet> {
-        let gone = self.routes.keys().collect();
+        let gone = self.prefixes().collect();
         *self = AdjRibIn { router_id: self.router_id, ..AdjRibIn::default() };
         gone
     }
@@ -88,59 +118,74 @@ impl AdjRibIn {
     /// From now on everything of a family counts as not said again.
     pub fn mark_stale(&mut self, family: Family) {
         self.stale.extend(self.routes.keys_of(family));
+        self.several.mark_stale(family);
     }
 
     /// Removes what was not said again of a family; what it was.
     pub fn sweep(&mut self, family: Family) -> Vec<IpNet> {
-        let gone: Vec<IpNet> =
+        let mut gone: Vec<IpNet> =
             self.stale.iter().copied().filter(|prefix| Family::of(prefix) == family).collect();
         gone.iter().for_each(|prefix| {
-            self.remove(*prefix);
+            self.remove(*prefix, None);
         });
+        gone.extend(self.several.sweep(family));
         gone
     }
 
     /// Removes all routes of a family; what it was.
     pub fn remove_family(&mut self, family: Family) -> Vec<IpNet> {
-        let gone = self.routes.keys_of(family);
+        let mut gone = self.routes.keys_of(family);
         gone.iter().for_each(|prefix| {
-            self.remove(*prefix);
+            self.remove(*prefix, None);
         });
+        gone.extend(self.several.remove_family(family));
         gone
     }
 
     /// How many routes the peer has not said again.
     pub fn stale(&self) -> usize {
-        self.stale.len()
+        self.stale.len() + self.several.stale_and_draining().0
     }
 
     /// Whether it has none: most peers have nothing to say about most prefixes.
     pub fn is_empty(&self) -> bool {
-        self.routes.is_empty()
+        self.routes.is_empty() && self.several.is_empty()
     }
 
-    /// Every route.
-    pub fn routes(&self) -> impl Iterator<Item = (IpNet, &Arc<PathAttributes>)> {
-        self.routes.iter()
+    /// Every path.
+    pub fn routes(&self) -> impl Iterator<Item = (IpNet, PathIn<'_>)> {
+        let routes = self.routes.iter().map(|(prefix, attributes)| (prefix, self.view(&prefix, attributes)));
+        routes.chain(self.several.iter())
     }
 
-    /// A route's attributes.
-    pub fn route(&self, prefix: &IpNet) -> Option<&Arc<PathAttributes>> {
-        self.routes.get(prefix)
+    /// Every prefix; one of which some paths have identifiers and others, from before, have none comes twice.
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
+        self.routes.keys().chain(self.several.prefixes())
     }
 
-    /// Why a domain refused a route.
-    pub fn refusal(&self, prefix: &IpNet, domain: DomainId) -> Option<Refusal> {
-        if self.refused.is_empty() {
-            return None;
+    /// A path's attributes.
+    pub fn attributes(&self, prefix: &IpNet, path: Option<PathId>) -> Option<&Arc<PathAttributes>> {
+        match path {
+            None => self.routes.get(prefix),
+            Some(_) => self.several.paths(prefix).find(|it| it.path == path).map(|it| it.attributes),
         }
-        let refusals = self.refused.get(prefix)?;
-        refusals.iter().find(|(refused_by, _)| *refused_by == domain).map(|(_, refusal)| *refusal)
     }
 
-    /// Every refused route with its reasons.
-    pub fn refused(&self) -> impl Iterator<Item = (IpNet, &Refusals)> {
-        self.refused.iter()
+    /// The paths to a prefix.
+    pub fn paths(&self, prefix: &IpNet) -> impl Iterator<Item = PathIn<'_>> {
+        let only = self.routes.get(prefix).map(|attributes| self.view(prefix, attributes));
+        only.into_iter().chain(self.several.paths(prefix))
+    }
+
+    fn view<'a>(&'a self, prefix: &IpNet, attributes: &'a Arc<PathAttributes>) -> PathIn<'a> {
+        let refusals = if self.refused.is_empty() { None } else { self.refused.get(prefix) };
+        PathIn { path: None, attributes, refusals }
+    }
+
+    /// Every refused path with its reasons.
+    pub fn refused(&self) -> impl Iterator<Item = (IpNet, Option<PathId>, &Refusals)> {
+        let several = self.several.iter().filter_map(|(prefix, it)| Some((prefix, it.path, it.refusals?)));
+        self.refused.iter().map(|(prefix, refusals)| (prefix, None, refusals)).chain(several)
     }
 
     /// Judges every route again; the prefixes about which the answer differs.
@@ -157,22 +202,24 @@ impl AdjRibIn {
             };
             differing.push(prefix);
         }
+        differing.extend(self.several.judge_again(judge));
         differing
     }
 
     /// How many routes there are, and how many of them at least one domain refused.
     pub fn counts(&self) -> (usize, usize) {
-        (self.routes.len(), self.refused.len())
+        let (paths, refused) = self.several.counts();
+        (self.routes.len() + paths, self.refused.len() + refused)
     }
 
     /// How many routes of a family there are.
     pub fn count(&self, family: Family) -> usize {
-        self.routes.count(family)
+        self.routes.count(family) + self.several.count_of(family)
     }
 
     /// How many of them ask to be spared.
     pub fn draining(&self) -> usize {
-        self.draining
+        self.draining + self.several.stale_and_draining().1
     }
 
     fn forget_drain(&mut self, gone: Option<&Arc<PathAttributes>>) {

@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::topology::RibPeer;
-use crate::bgp::PathAttributes;
+use crate::bgp::{PathAttributes, PathId};
 
 /// A path to a prefix that policy let in.
 #[derive(Clone, Copy)]
@@ -19,6 +19,8 @@ pub(super) struct Candidate<'a> {
     pub peer: &'a RibPeer,
     /// The peer's BGP identifier.
     pub router_id: Ipv4Addr,
+    /// Which of its paths, where it tells several.
+    pub path: Option<PathId>,
     pub attributes: &'a Arc<PathAttributes>,
 }
 
@@ -48,10 +50,11 @@ pub(super) static EQUAL_COST_RULES: [Rule; 5] = [
 ];
 
 /// Rules that pick the path to tell others about.
-pub(super) static TIE_BREAKERS: [Rule; 2] = [
+pub(super) static TIE_BREAKERS: [Rule; 3] = [
     Rule { name: "lowest BGP identifier", compare: |a, b| a.router_id.cmp(&b.router_id) },
-    // Addresses are unique among peers, so that nothing is left to chance.
     Rule { name: "lowest peer address", compare: |a, b| a.peer.remote.cmp(&b.peer.remote) },
+    // Addresses are unique among peers, and identifiers among the paths of one, so that nothing is left to chance.
+    Rule { name: "lowest path identifier", compare: |a, b| a.path.cmp(&b.path) },
 ];
 
 fn length(candidate: &Candidate) -> usize {

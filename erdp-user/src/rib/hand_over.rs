@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Rib;
-use crate::bgp::{Family, PathAttributes, PeerId, SessionFacts, Update};
+use crate::bgp::{Family, PathAttributes, PathId, PeerId, SessionFacts, Update};
 
 /// Prefixes in one message: bounded, so that no message is.
 const PREFIXES_MAX: usize = 50_000;
@@ -34,7 +34,9 @@ impl Rib {
             return PeerTable::default();
         };
         let (told, initial) = adj_out.known();
-        PeerTable { announced: packed(adj_in.routes()), told: packed(told), initial }
+        let announced = adj_in.routes().map(|(prefix, it)| (prefix, it.path, it.attributes));
+        let told = told.map(|(prefix, attributes)| (prefix, None, attributes));
+        PeerTable { announced: packed(announced), told: packed(told), initial }
     }
 
     /// A session that another process has begun goes on here.
@@ -53,21 +55,26 @@ impl Rib {
     }
 }
 
-fn packed<'a>(routes: impl Iterator<Item = (IpNet, &'a Arc<PathAttributes>)>) -> Vec<Update> {
-    let mut groups: HashMap<*const PathAttributes, (Arc<PathAttributes>, Vec<IpNet>)> = HashMap::new();
-    for (prefix, attributes) in routes {
-        let group = groups.entry(Arc::as_ptr(attributes)).or_insert_with(|| (attributes.clone(), Vec::new()));
+/// Prefixes that have their attributes and the identifier of their path in common.
+type Groups = HashMap<(*const PathAttributes, Option<PathId>), (Arc<PathAttributes>, Vec<IpNet>)>;
+
+fn packed<'a>(routes: impl Iterator<Item = (IpNet, Option<PathId>, &'a Arc<PathAttributes>)>) -> Vec<Update> {
+    let mut groups = Groups::new();
+    for (prefix, path, attributes) in routes {
+        let group =
+            groups.entry((Arc::as_ptr(attributes), path)).or_insert_with(|| (attributes.clone(), Vec::new()));
         group.1.push(prefix);
     }
-    let update = |attributes: &Arc<PathAttributes>, prefixes: &[IpNet]| Update {
+    let update = |path: Option<PathId>, attributes: &Arc<PathAttributes>, prefixes: &[IpNet]| Update {
+        path,
         announced: prefixes.to_vec(),
         attributes: Some(attributes.clone()),
         ..Update::default()
     };
     groups
-        .values()
-        .flat_map(|(attributes, prefixes)| {
-            prefixes.chunks(PREFIXES_MAX).map(move |prefixes| update(attributes, prefixes))
+        .iter()
+        .flat_map(|((_, path), (attributes, prefixes))| {
+            prefixes.chunks(PREFIXES_MAX).map(move |prefixes| update(*path, attributes, prefixes))
         })
         .collect()
 }

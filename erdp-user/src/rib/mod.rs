@@ -5,6 +5,7 @@
 //! - `topology`: what the configuration says of domains and peers, in the form needed here.
 //! - `prefix_map`: a map by prefix for full tables.
 //! - `adj_in`: [`AdjRibIn`], what one peer announced, refused routes with their reasons.
+//! - `several`: those of its paths that have identifiers (RFC 7911).
 //! - `stale`: graceful restart, as the one that helps. As the one that restarts, the controller waits (`controller::inherit`).
 //! - `policy`: what is refused on the way in and held back on the way out, one rule at a time.
 //! - `bogons`: prefixes that have no business on Microsoft peering.
@@ -38,6 +39,7 @@ mod hand_over;
 mod intern;
 mod policy;
 mod prefix_map;
+mod several;
 mod stale;
 mod topology;
 mod view;
@@ -63,9 +65,9 @@ pub use prefix_map::PrefixMap;
 pub use topology::{RibConfig, RibDomain, RibPeer};
 pub use view::{HeldRoute, PeerCounts, RefusedRoute, RouteView, Verdict};
 
-use crate::bgp::{Aggregator, Family, Moment, PathAttributes, PeerId, Seconds, SessionFacts, Update};
+use crate::bgp::{Aggregator, Family, Moment, PathAttributes, PathId, PeerId, Seconds, SessionFacts, Update};
 use crate::config::{DomainId, Side};
-use adj_in::AdjRibIn;
+use adj_in::{AdjRibIn, PathIn};
 use adj_out::AdjRibOut;
 use decision::{Candidate, Outcome};
 use guard::Guard;
@@ -104,7 +106,9 @@ pub struct FibChange {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Paths {
     best: PeerId,
-    /// Ordered by peer.
+    /// Which of its paths, where it tells several.
+    best_path: Option<PathId>,
+    /// Ordered by peer; each next hop once.
     list: Arc<[FibPath]>,
 }
 
@@ -261,7 +265,7 @@ impl Rib {
             let was = before.peer(peer.id);
             let differing = adj_in.judge_again(|prefix, told| Import::new(config, peer, told).judge(prefix));
             let is_new_everywhere = was.is_none_or(|was| was != peer);
-            let all = adj_in.routes().map(|(prefix, _)| prefix).filter(|_| is_new_everywhere);
+            let all = adj_in.prefixes().filter(|_| is_new_everywhere);
             let touched: Vec<IpNet> = differing.into_iter().chain(all).collect();
             let domains = was.into_iter().flat_map(|was| &was.domains).chain(&peer.domains);
             for domain in domains {
@@ -306,12 +310,12 @@ impl Rib {
             return;
         }
         for prefix in update.withdrawn {
-            if self.adj_in.get_mut(index).is_some_and(|adj_in| adj_in.remove(prefix)) {
+            if self.adj_in.get_mut(index).is_some_and(|adj_in| adj_in.remove(prefix, update.path)) {
                 self.mark(peer, prefix);
             }
         }
         if let Some(attributes) = update.attributes {
-            self.announced(peer, &update.announced, attributes);
+            self.announced(peer, &update.announced, update.path, attributes);
         }
         if let Some(mark) = update.refresh {
             self.refresh_mark(peer, mark);
@@ -321,13 +325,19 @@ impl Rib {
         }
     }
 
-    fn announced(&mut self, peer: PeerId, prefixes: &[IpNet], attributes: Arc<PathAttributes>) {
+    fn announced(
+        &mut self,
+        peer: PeerId,
+        prefixes: &[IpNet],
+        path: Option<PathId>,
+        attributes: Arc<PathAttributes>,
+    ) {
         let Some(rib_peer) = self.config.peer(peer) else { return };
         let attributes = self.attributes.shared(policy::marked(rib_peer, attributes));
         let import = Import::new(&self.config, rib_peer, &attributes);
         let Some(adj_in) = self.adj_in.get_mut(usize::from(peer.0)) else { return };
         for prefix in prefixes {
-            if adj_in.insert(*prefix, &attributes, import.judge(*prefix)) {
+            if adj_in.insert(*prefix, path, &attributes, import.judge(*prefix)) {
                 mark(&mut self.loc, rib_peer, *prefix);
             }
         }
@@ -525,28 +535,34 @@ impl Rib {
             side: candidate.peer.side,
         };
         let Some(second) = candidates.next() else {
-            let (best, only) = (first.peer.id, [path(&first)]);
+            let (best, only) = ((first.peer.id, first.path), [path(&first)]);
             drop(candidates);
             return Some(self.shared_paths(best, &only));
         };
         let all: Vec<Candidate<'_>> = [first, second].into_iter().chain(candidates).collect();
         let outcomes = decision::decide(&all);
-        let best = all.iter().zip(&outcomes).find(|(_, outcome)| **outcome == Outcome::Best)?.0.peer.id;
+        let best = all.iter().zip(&outcomes).find(|(_, outcome)| **outcome == Outcome::Best)?.0;
+        let best = (best.peer.id, best.path);
         let used = all
             .iter()
             .zip(&outcomes)
             .filter(|(_, outcome)| matches!(outcome, Outcome::Best | Outcome::Multipath(_)))
             .map(|(candidate, _)| path(candidate));
-        let list: Vec<FibPath> = used.collect();
+        let mut list: Vec<FibPath> = used.collect();
+        // Several paths of one peer may have one next hop.
+        list.sort_unstable();
+        list.dedup();
         drop(all);
         Some(self.shared_paths(best, &list))
     }
 
-    fn shared_paths(&mut self, best: PeerId, list: &[FibPath]) -> Arc<Paths> {
-        if let Some(last) = self.last_paths.as_ref().filter(|last| last.best == best && *last.list == *list) {
+    fn shared_paths(&mut self, best: (PeerId, Option<PathId>), list: &[FibPath]) -> Arc<Paths> {
+        let is_it = |last: &&Arc<Paths>| (last.best, last.best_path) == best && *last.list == *list;
+        if let Some(last) = self.last_paths.as_ref().filter(is_it) {
             return last.clone();
         }
-        let shared = self.paths.shared(Arc::new(Paths { best, list: list.into() }));
+        let (best, best_path) = best;
+        let shared = self.paths.shared(Arc::new(Paths { best, best_path, list: list.into() }));
         self.last_paths = Some(shared.clone());
         shared
     }
@@ -554,11 +570,18 @@ impl Rib {
     /// The paths of a domain to a prefix that policy lets in, ordered by peer.
     fn candidates<'a>(&'a self, domain: DomainId, prefix: &'a IpNet) -> impl Iterator<Item = Candidate<'a>> {
         let peers = self.config.domain(domain).map(|domain| domain.peers.as_slice()).unwrap_or_default();
-        peers.iter().filter_map(move |id| {
+        let speaking = peers.iter().filter_map(|id| {
             let adj_in = self.adj_in.get(usize::from(id.0)).filter(|adj_in| !adj_in.is_empty())?;
-            let attributes = adj_in.route(prefix)?;
-            let peer = self.config.peer(*id).filter(|_| adj_in.refusal(prefix, domain).is_none())?;
-            Some(Candidate { peer, router_id: adj_in.router_id, attributes })
+            Some((self.config.peer(*id)?, adj_in))
+        });
+        speaking.flat_map(move |(peer, adj_in)| {
+            let accepted = adj_in.paths(prefix).filter(move |it| it.refusal(domain).is_none());
+            accepted.map(|PathIn { path, attributes, .. }| Candidate {
+                peer,
+                path,
+                router_id: adj_in.router_id,
+                attributes,
+            })
         })
     }
 
@@ -584,8 +607,9 @@ fn best_route<'a>(
     loc: &LocRib,
     prefix: &IpNet,
 ) -> Option<(&'a RibPeer, &'a Arc<PathAttributes>)> {
-    let from = config.peer(loc.routes.get(prefix)?.best)?;
-    Some((from, adj_in.get(usize::from(from.id.0))?.route(prefix)?))
+    let paths = loc.routes.get(prefix)?;
+    let from = config.peer(paths.best)?;
+    Some((from, adj_in.get(usize::from(from.id.0))?.attributes(prefix, paths.best_path)?))
 }
 
 /// What a peer should know about a prefix: the best path of the first of its domains that may be told.

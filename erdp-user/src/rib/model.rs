@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::tests::{facts, topology};
 use super::*;
-use crate::bgp::{AsPath, Community, Origin};
+use crate::bgp::{AsPath, Community, Origin, PathId};
 use crate::config::PeeringKind;
 
 const PREFIXES: [&str; 12] = [
@@ -35,8 +35,8 @@ fn prefix(index: usize) -> IpNet {
 enum Event {
     Up { peer: usize, families: usize },
     Down { peer: usize },
-    Announce { peer: usize, first: usize, second: usize, path: Path },
-    Withdraw { peer: usize, prefix: usize },
+    Announce { peer: usize, id: u32, first: usize, second: usize, path: Path },
+    Withdraw { peer: usize, id: u32, prefix: usize },
     TakeFib,
     TakeOutgoing { peer: usize },
 }
@@ -71,9 +71,10 @@ fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
         3 => (peer.clone(), 1..4usize).prop_map(|(peer, families)| Event::Up { peer, families }),
         1 => peer.clone().prop_map(|peer| Event::Down { peer }),
-        12 => (peer.clone(), 0..PREFIXES.len(), 0..PREFIXES.len(), paths())
-            .prop_map(|(peer, first, second, path)| Event::Announce { peer, first, second, path }),
-        4 => (peer.clone(), 0..PREFIXES.len()).prop_map(|(peer, prefix)| Event::Withdraw { peer, prefix }),
+        12 => (peer.clone(), 0..3u32, 0..PREFIXES.len(), 0..PREFIXES.len(), paths())
+            .prop_map(|(peer, id, first, second, path)| Event::Announce { peer, id, first, second, path }),
+        4 => (peer.clone(), 0..3u32, 0..PREFIXES.len())
+            .prop_map(|(peer, id, prefix)| Event::Withdraw { peer, id, prefix }),
         2 => Just(Event::TakeFib),
         4 => peer.prop_map(|peer| Event::TakeOutgoing { peer }),
     ]
@@ -101,11 +102,16 @@ impl Path {
     }
 }
 
+/// Every other peer tells several paths.
+fn path_id(peer: PeerId, id: u32) -> Option<PathId> {
+    peer.0.is_multiple_of(2).then_some(PathId(id))
+}
+
 /// The truth in plain maps.
 struct Model {
     config: RibConfig,
     up: BTreeMap<PeerId, SessionFacts>,
-    routes: BTreeMap<(PeerId, IpNet), PathAttributes>,
+    routes: BTreeMap<(PeerId, IpNet, Option<PathId>), PathAttributes>,
 }
 
 impl Model {
@@ -130,29 +136,29 @@ impl Model {
         domain: &RibDomain,
         prefix: IpNet,
     ) -> (BTreeSet<FibPath>, Option<(PeerId, PathAttributes)>) {
-        let mut left: Vec<(&RibPeer, &PathAttributes)> = self
+        let mut left: Vec<(&RibPeer, &PathAttributes, Option<PathId>)> = self
             .routes
             .iter()
-            .filter(|((_, announced), _)| *announced == prefix)
-            .map(|((peer, _), route)| (self.config.peer(*peer).unwrap(), route))
-            .filter(|(peer, _)| peer.domains.contains(&domain.id))
-            .filter(|(peer, route)| self.is_accepted(domain, peer, prefix, route))
+            .filter(|((_, announced, _), _)| *announced == prefix)
+            .map(|((peer, _, id), route)| (self.config.peer(*peer).unwrap(), route, *id))
+            .filter(|(peer, _, _)| peer.domains.contains(&domain.id))
+            .filter(|(peer, route, _)| self.is_accepted(domain, peer, prefix, route))
             .collect();
         let rank = |route: &PathAttributes| (route.as_path.to_string().split(' ').count(), route.origin);
-        let first = left.iter().map(|(_, route)| rank(route)).min();
-        left.retain(|(_, route)| Some(rank(route)) == first);
+        let first = left.iter().map(|(_, route, _)| rank(route)).min();
+        left.retain(|(_, route, _)| Some(rank(route)) == first);
         let mut lowest: BTreeMap<u32, u32> = BTreeMap::new();
-        for (peer, route) in &left {
+        for (peer, route, _) in &left {
             let med = route.med.unwrap_or(0);
             lowest.entry(peer.asn.0).and_modify(|low| *low = med.min(*low)).or_insert(med);
         }
-        left.retain(|(peer, route)| route.med.unwrap_or(0) == lowest[&peer.asn.0]);
-        if left.iter().any(|(peer, _)| !peer.side.is_msee()) {
-            left.retain(|(peer, _)| !peer.side.is_msee());
+        left.retain(|(peer, route, _)| route.med.unwrap_or(0) == lowest[&peer.asn.0]);
+        if left.iter().any(|(peer, _, _)| !peer.side.is_msee()) {
+            left.retain(|(peer, _, _)| !peer.side.is_msee());
         }
-        let best = left.iter().min_by_key(|(peer, _)| (self.up[&peer.id].router_id, peer.remote));
-        let told = best.map(|(peer, route)| (peer.id, (*route).clone()));
-        let path = |(peer, route): &(&RibPeer, &PathAttributes)| FibPath {
+        let best = left.iter().min_by_key(|(peer, _, id)| (self.up[&peer.id].router_id, peer.remote, *id));
+        let told = best.map(|(peer, route, _)| (peer.id, (*route).clone()));
+        let path = |(peer, route, _): &(&RibPeer, &PathAttributes, Option<PathId>)| FibPath {
             peer: peer.id,
             next_hop: route.next_hop,
             side: peer.side,
@@ -213,7 +219,7 @@ impl Run {
 
     fn down(&mut self, id: PeerId) {
         self.model.up.remove(&id);
-        self.model.routes.retain(|(announcer, _), _| *announcer != id);
+        self.model.routes.retain(|(announcer, _, _), _| *announcer != id);
         self.told.remove(&id);
     }
 
@@ -238,7 +244,7 @@ impl Run {
                 self.down(id);
                 self.rib.peer_down(id);
             }
-            Event::Announce { peer: index, first, second, path } => {
+            Event::Announce { peer: index, id, first, second, path } => {
                 let peer = peer(index, &self.model);
                 let (first, second) = (prefix(first), prefix(second));
                 let family = Family::of(&first);
@@ -249,15 +255,17 @@ impl Run {
                 let announced: Vec<IpNet> =
                     [first, second].into_iter().filter(|prefix| Family::of(prefix) == family).collect();
                 for prefix in &announced {
-                    self.model.routes.insert((peer.id, *prefix), attributes.clone());
+                    self.model.routes.insert((peer.id, *prefix, path_id(peer.id, id)), attributes.clone());
                 }
                 let attributes = Some(Arc::new(attributes));
-                self.rib.update(peer.id, Update { announced, attributes, ..Update::default() });
+                let path = path_id(peer.id, id);
+                self.rib.update(peer.id, Update { announced, attributes, path, ..Update::default() });
             }
-            Event::Withdraw { peer: index, prefix: withdrawn } => {
-                let id = peer(index, &self.model).id;
-                self.model.routes.remove(&(id, prefix(withdrawn)));
-                self.rib.update(id, Update { withdrawn: vec![prefix(withdrawn)], ..Update::default() });
+            Event::Withdraw { peer: index, id, prefix: withdrawn } => {
+                let peer = peer(index, &self.model).id;
+                let (path, withdrawn) = (path_id(peer, id), prefix(withdrawn));
+                self.model.routes.remove(&(peer, withdrawn, path));
+                self.rib.update(peer, Update { withdrawn: vec![withdrawn], path, ..Update::default() });
             }
             Event::TakeFib => self.check_fib(),
             Event::TakeOutgoing { peer: index } => self.check_outgoing(&peer(index, &self.model)),

@@ -1,5 +1,6 @@
 //! Tables: one row for each rule of import, export and decision; what is handed out, and when.
 
+mod add_path;
 mod reconfigure;
 
 use std::net::Ipv4Addr;
@@ -84,6 +85,7 @@ pub(super) fn facts(peer: &RibPeer, families: &[Family]) -> SessionFacts {
         extended_messages: false,
         restart: None,
         notification_restart: false,
+        add_path: Vec::new(),
         role: None,
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::decision::{self, Outcome};
 use super::policy::{self, HoldBack, Refusal};
 use super::{FibPath, Meter, Rib, best_route, guard};
-use crate::bgp::{Family, PathAttributes, PeerId};
+use crate::bgp::{Family, PathAttributes, PathId, PeerId};
 use crate::config::DomainId;
 
 /// Why a path is used or not.
@@ -34,6 +34,8 @@ pub struct RouteView<'a> {
     pub prefix: IpNet,
     /// The peer whose path is told to others.
     pub best: PeerId,
+    /// Which of its paths, where it tells several.
+    pub best_path: Option<PathId>,
     /// The attributes of that path, as received.
     pub attributes: &'a PathAttributes,
     /// All paths that packets take.
@@ -49,6 +51,9 @@ pub struct RefusedRoute {
     pub domain: DomainId,
     /// The prefix.
     pub prefix: IpNet,
+    /// Which of the peer's paths, where it tells several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathId>,
     /// The reason.
     pub refusal: Refusal,
 }
@@ -88,8 +93,10 @@ impl Rib {
         let mut routes: Vec<_> = loc.into_iter().flat_map(|loc| loc.routes.iter()).collect();
         routes.sort_unstable_by_key(|(prefix, _)| *prefix);
         routes.into_iter().filter_map(move |(prefix, paths)| {
-            let attributes = self.adj_in.get(usize::from(paths.best.0))?.route(&prefix)?;
-            Some(RouteView { domain, prefix, best: paths.best, attributes, paths: &paths.list })
+            let adj_in = self.adj_in.get(usize::from(paths.best.0))?;
+            let attributes = adj_in.attributes(&prefix, paths.best_path)?;
+            let (best, best_path) = (paths.best, paths.best_path);
+            Some(RouteView { domain, prefix, best, best_path, attributes, paths: &paths.list })
         })
     }
 
@@ -107,8 +114,12 @@ impl Rib {
         });
         let refused = self.config.peers.iter().filter_map(|peer| {
             let adj_in = self.adj_in.get(usize::from(peer.id.0))?;
-            let refusal = adj_in.refusal(&prefix, domain)?;
-            Some((peer.id, adj_in.route(&prefix)?.clone(), Verdict::Refused(refusal)))
+            Some((peer.id, adj_in.paths(&prefix)))
+        });
+        let refused = refused.flat_map(|(peer, paths)| {
+            paths.filter_map(move |it| {
+                Some((peer, it.attributes.clone(), Verdict::Refused(it.refusal(domain)?)))
+            })
         });
         let mut all: Vec<_> = ranked.chain(refused).collect();
         all.sort_by_key(|(peer, _, _)| *peer);
@@ -119,16 +130,17 @@ impl Rib {
     pub fn refused(&self) -> Vec<RefusedRoute> {
         let mut list = Vec::new();
         for (peer, adj_in) in self.config.peers.iter().zip(&self.adj_in) {
-            for (prefix, refusals) in adj_in.refused() {
+            for (prefix, path, refusals) in adj_in.refused() {
                 list.extend(refusals.iter().map(|(domain, refusal)| RefusedRoute {
                     peer: peer.id,
                     domain: *domain,
                     prefix,
+                    path,
                     refusal: *refusal,
                 }));
             }
         }
-        list.sort_unstable_by_key(|refused| (refused.peer, refused.prefix, refused.domain));
+        list.sort_unstable_by_key(|refused| (refused.peer, refused.prefix, refused.path, refused.domain));
         list
     }
 

@@ -73,7 +73,8 @@ impl Session {
         heard.route_refresh &= said.route_refresh;
         heard.enhanced_refresh &= said.enhanced_refresh;
         heard.extended_messages &= said.extended_messages;
-        let offered = PeerConfig { hold: said.hold, families: said.families, ..config.clone() };
+        let add_path = !said.add_path.is_empty();
+        let offered = PeerConfig { hold: said.hold, families: said.families, add_path, ..config.clone() };
         let agreed = open::negotiate(&offered, &heard, config.local).map_err(|refusal| refusal.detail)?;
         let mut session = Self::new(config, seed);
         session.ids = 1;

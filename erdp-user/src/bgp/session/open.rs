@@ -1,13 +1,14 @@
 //! Whether an OPEN is acceptable, and what follows from both OPENs together.
 //!
 //! RFC 4271 section 6.2 (each refusal has its subcode), RFC 6286 (identifiers), RFC 5492 section 5 (unsupported capability), RFC 4760
-//! section 8 (families are what both sides name), RFC 6793, RFC 4724 and 8538 (graceful restart), RFC 9234 (roles), RFC 8654. The sentence that goes with a refusal is for the operator of this side.
+//! section 8 (families are what both sides name), RFC 6793, RFC 4724 and 8538 (graceful restart), RFC 9234 (roles), RFC 8654,
+//! RFC 7911 (several paths, towards us only). The sentence that goes with a refusal is for the operator of this side.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::super::wire::{Context, Open};
-use super::super::{Family, GracefulRestart, Notification, PeerConfig, Role, Seconds, SessionFacts};
+use super::super::{AddPath, Family, GracefulRestart, Notification, PeerConfig, Role, Seconds, SessionFacts};
 
 /// What two OPENs lead to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,12 @@ pub(super) fn ours(config: &PeerConfig) -> Open {
         extended_messages: true,
         restart: Some(our_restart(config)),
         roles: config.role.filter(|_| !config.is_internal()).map(Role::code).into_iter().collect(),
+        add_path: config
+            .families
+            .iter()
+            .filter(|_| config.add_path)
+            .map(|family| (*family, AddPath::Receive))
+            .collect(),
     }
 }
 
@@ -116,6 +123,8 @@ fn agree(config: &PeerConfig, open: &Open, families: Vec<Family>, local: IpAddr)
     let hold = Seconds(config.hold.0.min(open.hold.0));
     let helps = config.restart_time.0 > 0;
     let own: Vec<IpAddr> = std::iter::once(local).chain(config.other_next_hop).collect();
+    let told_in = |family: &Family| open.add_path.iter().any(|(of, mode)| of == family && mode.sends());
+    let add_path = families.iter().copied().filter(|family| config.add_path && told_in(family)).collect();
     let facts = SessionFacts {
         // Counted when it becomes Established.
         session: 0,
@@ -138,6 +147,7 @@ fn agree(config: &PeerConfig, open: &Open, families: Vec<Family>, local: IpAddr)
         end_of_rib: open.restart.is_some(),
         notification_restart: helps && open.restart.as_ref().is_some_and(|restart| restart.notification),
         restart: open.restart.clone().filter(|_| helps),
+        add_path,
         role: config.role.filter(|_| !open.roles.is_empty() && !config.is_internal()),
     };
     let context = Context::of(&facts);

@@ -20,7 +20,9 @@ use rustbgpd_wire as codec;
 
 pub use encode::{EncodeError, encode_update};
 
-use super::{Asn, Family, GracefulRestart, Notification, RefreshMark, Seconds, SessionFacts, Update};
+use super::{
+    AddPath, Asn, Family, GracefulRestart, Notification, RefreshMark, Seconds, SessionFacts, Update,
+};
 
 /// Longest message (RFC 4271 section 4.1).
 pub const MAX_MESSAGE_BYTES: usize = 4096;
@@ -77,12 +79,14 @@ pub struct Open {
     pub restart: Option<GracefulRestart>,
     /// RFC 9234: the numbers of all roles that it names; more than one different is an error of the sender.
     pub roles: Vec<u8>,
+    /// RFC 7911: which way several paths may go, by family.
+    pub add_path: Vec<(Family, AddPath)>,
 }
 
 /// An UPDATE as the RIB takes it, and what was wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DecodedUpdate {
-    /// One for each next hop: a message may carry both families.
+    /// One for each next hop and path identifier: a message may carry both families, and several paths.
     pub updates: Vec<Update>,
     /// Faults that did not end the session, each with its reaction already applied to `updates`.
     pub faults: Vec<WireError>,
@@ -137,6 +141,8 @@ pub struct Context {
     pub extended_messages: bool,
     /// Beginning and end of a refresh are marked.
     pub enhanced_refresh: bool,
+    /// Families in which the peer puts an identifier before each prefix (RFC 7911).
+    pub add_path: Vec<Family>,
 }
 
 impl Context {
@@ -152,6 +158,7 @@ impl Context {
             own,
             extended_messages: facts.extended_messages,
             enhanced_refresh: facts.enhanced_refresh,
+            add_path: facts.add_path.clone(),
         }
     }
 
@@ -268,6 +275,11 @@ pub fn encode_open(open: &Open) -> Result<Vec<u8>, EncodeError> {
         code: ROLE_CAPABILITY,
         data: Bytes::copy_from_slice(&[code]),
     }));
+    if !open.add_path.is_empty() {
+        let data: Vec<u8> =
+            open.add_path.iter().flat_map(|(family, mode)| [0, afi(*family) as u8, 1, mode.code()]).collect();
+        capabilities.push(codec::Capability::Unknown { code: ADD_PATH_CAPABILITY, data: data.into() });
+    }
     encode_message(&codec::Message::Open(codec::OpenMessage {
         version: 4,
         my_as: u16::try_from(open.asn.0).unwrap_or(AS_TRANS),
@@ -279,6 +291,8 @@ pub fn encode_open(open: &Open) -> Result<Vec<u8>, EncodeError> {
 
 /// RFC 9234 section 4.1.
 const ROLE_CAPABILITY: u8 = 9;
+/// RFC 7911 section 4.
+const ADD_PATH_CAPABILITY: u8 = 69;
 
 /// Without families it says only that End-of-RIB is sent and wanted (RFC 4724 section 3).
 fn restart_to_codec(restart: &GracefulRestart) -> codec::Capability {
@@ -346,6 +360,7 @@ fn open_from_codec(open: &codec::OpenMessage) -> Open {
         extended_messages: false,
         restart: None,
         roles: Vec::new(),
+        add_path: Vec::new(),
     };
     let mut multiprotocol = false;
     for capability in &open.capabilities {
@@ -377,6 +392,15 @@ fn open_from_codec(open: &codec::OpenMessage) -> Open {
             codec::Capability::Unknown { code: ROLE_CAPABILITY, data } => {
                 decoded.roles.push(data.first().copied().unwrap_or(u8::MAX));
             }
+            codec::Capability::AddPath(families) => {
+                let mode = |it: &codec::AddPathFamily| {
+                    Some((family_from_codec(it.afi, it.safi)?, AddPath::from_code(it.send_receive as u8)?))
+                };
+                decoded.add_path.extend(families.iter().filter_map(mode));
+            }
+            codec::Capability::Unknown { code: ADD_PATH_CAPABILITY, data } => {
+                decoded.add_path.extend(add_path_modes(data));
+            }
             // A family the codec has no name for, decoded as an unknown capability of code 1.
             codec::Capability::Unknown { code: 1, .. } => multiprotocol = true,
             // Not offered by us, therefore without effect (RFC 5492 section 4).
@@ -389,6 +413,15 @@ fn open_from_codec(open: &codec::OpenMessage) -> Open {
     decoded.families.sort_unstable();
     decoded.families.dedup();
     decoded
+}
+
+/// What of the capability is understood: a family or a mode that is unknown spoils only itself (RFC 7911 section 4).
+fn add_path_modes(data: &[u8]) -> impl Iterator<Item = (Family, AddPath)> + '_ {
+    data.chunks_exact(4).filter_map(|tuple| match tuple {
+        [0, 1, 1, mode] => Some((Family::Ipv4Unicast, AddPath::from_code(*mode)?)),
+        [0, 2, 1, mode] => Some((Family::Ipv6Unicast, AddPath::from_code(*mode)?)),
+        _ => None,
+    })
 }
 
 fn afi(family: Family) -> codec::Afi {

@@ -1,5 +1,7 @@
 //! Round trips, rows of good and bad messages, mutated bytes, and messages nobody here wrote.
 
+mod add_path;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -249,6 +251,7 @@ fn an_open_carries_its_capabilities_and_a_bare_one_means_ipv4() {
             families: vec![(Family::Ipv4Unicast, true), (Family::Ipv6Unicast, false)],
         }),
         roles: vec![3],
+        add_path: vec![(Family::Ipv4Unicast, AddPath::Receive), (Family::Ipv6Unicast, AddPath::Both)],
     };
     let message = encode_open(&open).unwrap();
     assert_eq!(message[20..22], AS_TRANS.to_be_bytes(), "RFC 6793 section 4.2.1");

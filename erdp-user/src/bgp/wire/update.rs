@@ -1,8 +1,9 @@
 //! UPDATE into [`Update`]s, and RFC 7606's reactions to what is wrong with one.
 //!
 //! A fault's reaction is applied here: a discarded attribute is simply absent, and routes treated as withdrawn appear in `withdrawn`,
-//! so that nobody downstream can forget it. RFC 4271 section 6.3, RFC 7606, RFC 4760, RFC 2545, RFC 6793, RFC 4724 section 2.
+//! so that nobody downstream can forget it. RFC 4271 section 6.3, RFC 7606, RFC 4760, RFC 2545, RFC 6793, RFC 4724 section 2, RFC 7911.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use rustbgpd_wire as codec;
 use super::{Context, DecodedUpdate, Reaction, WireError, family_from_codec};
 use crate::bgp::{
     Aggregator, AsPath, AsPathSegment, Asn, Community, Family, LargeCommunity, Notification, Origin,
-    PathAttributes, RawAttribute, Update,
+    PathAttributes, PathId, RawAttribute, Update,
 };
 
 /// Decodes the body of an UPDATE; an error always ends the session.
@@ -28,7 +29,12 @@ pub(super) fn decode(raw: &codec::UpdateMessage, context: &Context) -> Result<De
     }
     let raw = codec::UpdateMessage { path_attributes: attributes.into(), ..raw.clone() };
     let parsed = raw
-        .parse_revised(context.four_octet_asn, context.internal, false, &[])
+        .parse_revised(
+            context.four_octet_asn,
+            context.internal,
+            context.add_path.contains(&Family::Ipv4Unicast),
+            &add_path_families(context),
+        )
         .map_err(|error| WireError::from_codec(&error))?;
     let mut update = parsed.update;
     if let Some(family) = end_of_rib(&raw, &update, !parsed.malformed.is_empty()) {
@@ -191,72 +197,107 @@ fn assemble(
         _ => None,
     });
     let mut classic = Reach { next_hop: body_hop, ..Reach::default() };
-    classic.withdrawn.extend(update.withdrawn.iter().filter_map(from_ipv4_entry));
-    classic.announced.extend(update.announced.iter().filter_map(from_ipv4_entry));
+    classic.withdraw(update.withdrawn.iter().filter_map(from_ipv4_entry), context);
+    classic.announce(update.announced.iter().filter_map(from_ipv4_entry), context);
     let mut multi = Reach::default();
     if let Some(mp) = mp_unreach(&update.attributes) {
-        multi.withdrawn.extend(mp.withdrawn.iter().filter_map(from_entry));
+        multi.withdraw(mp.withdrawn.iter().filter_map(from_entry), context);
     }
     if let Some(mp) = mp_reach(&update.attributes) {
         multi.next_hop = Some(mp.next_hop);
-        multi.announced.extend(mp.announced.iter().filter_map(from_entry));
+        multi.announce(mp.announced.iter().filter_map(from_entry), context);
     }
     let mut updates = Vec::new();
     for reach in [classic, multi] {
-        updates.extend(reach.into_update(&shared, context, withdrawing, &mut faults));
+        updates.extend(reach.into_updates(&shared, context, withdrawing, &mut faults));
     }
     DecodedUpdate { updates, faults }
+}
+
+/// The families in which prefixes come with identifiers, as the codec names them (RFC 7911 section 3).
+fn add_path_families(context: &Context) -> Vec<(codec::Afi, codec::Safi)> {
+    context.add_path.iter().map(|family| (super::afi(*family), codec::Safi::Unicast)).collect()
 }
 
 /// The routes of one half of a message, the classic fields or the MP attributes.
 #[derive(Default)]
 struct Reach {
+    /// By identifier; without any, all are one.
+    paths: BTreeMap<Option<PathId>, Routes>,
+    next_hop: Option<IpAddr>,
+    foreign: bool,
+}
+
+#[derive(Default)]
+struct Routes {
     withdrawn: Vec<IpNet>,
     announced: Vec<IpNet>,
-    next_hop: Option<IpAddr>,
 }
 
 impl Reach {
-    fn into_update(
-        mut self,
+    fn withdraw(&mut self, entries: impl Iterator<Item = (u32, IpNet)>, context: &Context) {
+        self.sort(entries, context, |routes| &mut routes.withdrawn);
+    }
+
+    fn announce(&mut self, entries: impl Iterator<Item = (u32, IpNet)>, context: &Context) {
+        self.sort(entries, context, |routes| &mut routes.announced);
+    }
+
+    /// Both fields of a half are of one family.
+    fn sort(
+        &mut self,
+        entries: impl Iterator<Item = (u32, IpNet)>,
+        context: &Context,
+        list: fn(&mut Routes) -> &mut Vec<IpNet>,
+    ) {
+        let mut entries = entries.peekable();
+        let Some(family) = entries.peek().map(|(_, prefix)| Family::of(prefix)) else { return };
+        if !context.families.contains(&family) {
+            self.foreign = true;
+        } else if context.add_path.contains(&family) {
+            for (id, prefix) in entries {
+                list(self.paths.entry(Some(PathId(id))).or_default()).push(prefix);
+            }
+        } else {
+            list(self.paths.entry(None).or_default()).extend(entries.map(|(_, prefix)| prefix));
+        }
+    }
+
+    fn into_updates(
+        self,
         shared: &PathAttributes,
         context: &Context,
         withdrawing: bool,
         faults: &mut Vec<WireError>,
-    ) -> Option<Update> {
-        let agreed = |prefix: &IpNet| context.families.contains(&Family::of(prefix));
-        let named = self.withdrawn.len() + self.announced.len();
-        self.withdrawn.retain(agreed);
-        self.announced.retain(agreed);
-        if self.withdrawn.len() + self.announced.len() < named {
+    ) -> Vec<Update> {
+        if self.foreign {
             let detail =
                 "routes of a family that was not agreed on are ignored (RFC 4760 section 7)".to_owned();
             faults.push(WireError { detail, reaction: Reaction::DiscardAttribute });
         }
-        if self.withdrawn.is_empty() && self.announced.is_empty() {
-            return None;
-        }
-        if !withdrawing && !self.announced.is_empty() {
-            match self.usable_next_hop(context) {
-                Ok(next_hop) => {
-                    let attributes = PathAttributes { next_hop, ..shared.clone() };
-                    let (withdrawn, announced) = (self.withdrawn, self.announced);
-                    return Some(Update {
-                        withdrawn,
-                        announced,
-                        attributes: Some(Arc::new(attributes)),
-                        ..Update::default()
-                    });
+        let first = self.paths.values().find_map(|routes| routes.announced.first());
+        let attributes =
+            match first.filter(|_| !withdrawing).map(|first| self.usable_next_hop(first, context)) {
+                Some(Ok(next_hop)) => Some(Arc::new(PathAttributes { next_hop, ..shared.clone() })),
+                Some(Err(detail)) => {
+                    faults.push(WireError { detail, reaction: Reaction::TreatAsWithdraw });
+                    None
                 }
-                Err(detail) => faults.push(WireError { detail, reaction: Reaction::TreatAsWithdraw }),
+                None => None,
+            };
+        let update = |(path, routes): (Option<PathId>, Routes)| {
+            let Routes { mut withdrawn, mut announced } = routes;
+            if attributes.is_none() {
+                withdrawn.append(&mut announced);
             }
-        }
-        self.withdrawn.append(&mut self.announced);
-        Some(Update { withdrawn: self.withdrawn, ..Update::default() })
+            let attributes = attributes.clone().filter(|_| !announced.is_empty());
+            Update { withdrawn, announced, attributes, path, ..Update::default() }
+        };
+        self.paths.into_iter().map(update).collect()
     }
 
     /// The next hop, if packets could be sent there at all.
-    fn usable_next_hop(&self, context: &Context) -> Result<IpAddr, String> {
+    fn usable_next_hop(&self, first: &IpNet, context: &Context) -> Result<IpAddr, String> {
         let next_hop = self.next_hop.ok_or("routes without a next hop")?;
         if context.own.contains(&next_hop) {
             return Err(format!("next hop {next_hop} is our own address (RFC 4271 section 6.3)"));
@@ -266,24 +307,27 @@ impl Reach {
         {
             return Err(format!("next hop {address} is no IPv6 address: give the peer's interface one"));
         }
-        match self.announced.iter().find(|prefix| prefix.addr().is_ipv4() != next_hop.is_ipv4()) {
-            Some(prefix) => Err(format!(
-                "{prefix} has next hop {next_hop} of the other family (RFC 8950 was not offered)"
-            )),
-            None => Ok(next_hop),
+        if first.addr().is_ipv4() != next_hop.is_ipv4() {
+            return Err(format!(
+                "{first} has next hop {next_hop} of the other family (RFC 8950 was not offered)"
+            ));
         }
+        Ok(next_hop)
     }
 }
 
-fn from_ipv4_entry(entry: &Ipv4NlriEntry) -> Option<IpNet> {
-    Ipv4Net::new(entry.prefix.addr, entry.prefix.len).ok().map(IpNet::V4)
+/// The identifier, which means nothing unless that was agreed on, and the prefix.
+fn from_ipv4_entry(entry: &Ipv4NlriEntry) -> Option<(u32, IpNet)> {
+    let prefix = Ipv4Net::new(entry.prefix.addr, entry.prefix.len).ok()?;
+    Some((entry.path_id, IpNet::V4(prefix)))
 }
 
-fn from_entry(entry: &NlriEntry) -> Option<IpNet> {
-    match entry.prefix {
+fn from_entry(entry: &NlriEntry) -> Option<(u32, IpNet)> {
+    let prefix = match entry.prefix {
         Prefix::V4(prefix) => Ipv4Net::new(prefix.addr, prefix.len).ok().map(IpNet::V4),
         Prefix::V6(prefix) => Ipv6Net::new(prefix.addr, prefix.len).ok().map(IpNet::V6),
-    }
+    };
+    Some((entry.path_id, prefix?))
 }
 
 /// What both halves share; the next hop is filled in by each.

@@ -202,6 +202,7 @@ fn session_keys(raw: &RawPeering) -> Keys<'_> {
         restart_time: raw.restart_time.as_ref(),
         role: raw.role.as_ref(),
         strict_role: raw.strict_role,
+        add_path: raw.add_path,
         local_pref: raw.local_pref.as_ref(),
         prepend: raw.prepend.as_ref(),
         max_prefixes: raw.max_prefixes.as_ref(),

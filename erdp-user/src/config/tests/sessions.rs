@@ -12,13 +12,16 @@ fn private(keys: &str) -> Config {
 
 #[test]
 fn e3_key_and_gtsm_of_either_side_reach_its_sessions_and_no_others() {
-    let config =
-        private("md5 = \"k\"\ngtsm = true\nrestart-time = 30\nrole = \"customer\"\nstrict-role = true");
+    let config = private(
+        "md5 = \"k\"\ngtsm = true\nrestart-time = 30\nrole = \"customer\"\nstrict-role = true\nadd-path = true",
+    );
     let peers = config.peers();
     let (msee, ce) = (&peers[0].session, &peers[2].session);
-    assert!(msee.gtsm && msee.md5.as_deref() == Some("k") && msee.role_strict);
+    assert!(msee.gtsm && msee.md5.as_deref() == Some("k") && msee.role_strict && msee.add_path);
     assert_eq!((msee.role, msee.restart_time), (Some(Role::Customer), Seconds(30)));
-    assert!(!ce.gtsm && ce.md5.is_none() && ce.role.is_none() && ce.restart_time == Seconds(120));
+    assert!(
+        !ce.add_path && !ce.gtsm && ce.md5.is_none() && ce.role.is_none() && ce.restart_time == Seconds(120)
+    );
     let config = accepted(&edited(
         PEER,
         "asn = 65020, gtsm = true, local-pref = 50, prepend = 3, max-prefixes = 9 }]",

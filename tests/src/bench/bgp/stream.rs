@@ -199,6 +199,7 @@ pub fn open(version: Version, router_id: [u8; 4]) -> wire::Open {
         extended_messages: false,
         restart: None,
         roles: Vec::new(),
+        add_path: Vec::new(),
     }
 }
 

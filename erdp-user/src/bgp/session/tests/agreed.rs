@@ -1,7 +1,7 @@
 //! What two OPENs agree on beyond families: graceful restart and its end for good (RFC 4724, 8538), marked refreshes (RFC 7313),
-//! extended messages (RFC 8654), roles (RFC 9234); and the wait after too many prefixes.
+//! extended messages (RFC 8654), roles (RFC 9234), several paths (RFC 7911); and the wait after too many prefixes.
 
-use super::super::super::{GracefulRestart, Kept, RefreshMark, Role};
+use super::super::super::{AddPath, GracefulRestart, Kept, RefreshMark, Role};
 use super::*;
 
 const V4: Family = Family::Ipv4Unicast;
@@ -196,5 +196,31 @@ fn d2_too_many_prefixes_end_the_session_with_cease_1_and_it_comes_back_after_a_w
         bench.hear(conn, &encode_keepalive());
         assert_eq!(bench.session.state(), State::Established);
         bench.actions();
+    }
+}
+
+#[test]
+fn several_paths_are_agreed_on_where_we_take_and_the_peer_tells_them_only() {
+    type Offer<'a> = &'a [(Family, AddPath)];
+    let rows: [(bool, Offer<'_>, &[Family]); 6] = [
+        (true, &[(V4, AddPath::Send), (V6, AddPath::Both)], &[V4, V6]),
+        (true, &[(V4, AddPath::Receive), (V6, AddPath::Send)], &[V6]),
+        (true, &[(V4, AddPath::Receive)], &[]),
+        (true, &[], &[]),
+        (false, &[(V4, AddPath::Send)], &[]),
+        (true, &[(V4, AddPath::Both)], &[V4]),
+    ];
+    for (add_path, theirs, expected) in rows {
+        let config = PeerConfig { add_path, families: vec![V4, V6], ..config() };
+        let offered: Vec<Family> =
+            open::ours(&config).add_path.into_iter().map(|(family, _)| family).collect();
+        assert_eq!(offered, if add_path { vec![V4, V6] } else { vec![] });
+        let (bench, _) = with_open(config, |open| {
+            open.families = vec![V4, V6];
+            open.add_path = theirs.to_vec();
+        });
+        let facts = bench.session.facts().unwrap();
+        assert_eq!(facts.add_path, expected, "{add_path} {theirs:?}");
+        assert_eq!(Context::of(facts).add_path, expected);
     }
 }
