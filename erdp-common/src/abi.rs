@@ -92,7 +92,8 @@ pub const ATTACHMENT_HAIRPIN: u32 = 4;
 /// The attachment faces a service: a VPN, NAT or appliance in a forwarding namespace of its own (B8, C5). Neither Microsoft nor the
 /// customer, so that what came from either may go there and come back.
 pub const ATTACHMENT_SERVICE: u32 = 8;
-/// The bits that say which side an attachment or a next hop is on; the same in both records.
+/// The bits that say which side an attachment or a next hop is on; the same in both records. Both set: the other edge box (B1a), behind
+/// which are Microsoft and the customer.
 pub const SIDE_BITS: u32 = ATTACHMENT_MSEE | ATTACHMENT_SERVICE;
 /// The attachment is tagged and has a control port: the kernel is reached through it, see [`crate::control`].
 pub const ATTACHMENT_CONTROL: u32 = 16;

@@ -5,6 +5,9 @@
 //! nobody. (On Microsoft peering a route filter chooses what is announced, and its services speak from more addresses than that.) An
 //! echo request to the router itself must come from the very attachment on which its sender is, because the router's kernel answers
 //! it by one routing table of its own, which knows of no routing domain.
+//!
+//! Where the other edge box has the better way to Microsoft (B1a), what still comes from our own MSEE is Microsoft's too, so that side counts
+//! as well.
 
 use crate::{
     abi::{
@@ -70,7 +73,7 @@ pub fn check<F: Family, T: Tables>(
     let is_there = if from == NOWHERE {
         attachment.flags & ATTACHMENT_SOURCES_ROUTED == 0
     } else {
-        tables.attachment(from as u16).is_some_and(|it| it.flags & SIDE_BITS == ATTACHMENT_MSEE)
+        tables.attachment(from as u16).is_some_and(|it| it.flags & ATTACHMENT_MSEE != 0)
     };
     if is_there { Ok(()) } else { Err(DropReason::ForeignSource) }
 }

@@ -29,7 +29,7 @@ pub struct SessionFacts {
 pub struct LinkFacts {
     /// The circuit is enabled.
     pub is_enabled: bool,
-    /// It ends on another box, and nothing more is known here.
+    /// It ends on another box; the sessions are those with that box, if there are any, and nothing more is known here.
     pub is_elsewhere: bool,
     /// The interface has its carrier.
     pub has_carrier: bool,
@@ -70,14 +70,21 @@ pub struct Judgement {
     pub reasons: Vec<Reason>,
 }
 
-/// Judges a link. One that ends elsewhere is judged there.
+impl LinkFacts {
+    /// Nothing can be said of it here.
+    pub fn is_unknown(&self) -> bool {
+        self.is_elsewhere && self.sessions.is_empty()
+    }
+}
+
+/// Judges a link. One that ends elsewhere is judged there; here by what its box tells of Microsoft's routes, if it is asked (B1a).
 pub fn judge(link: &LinkFacts) -> Judgement {
-    if link.is_elsewhere {
+    if link.is_unknown() {
         return Judgement { is_eligible: true, reasons: Vec::new() };
     }
     let of_link = [
         (!link.is_enabled, Reason::Disabled),
-        (!link.has_carrier, Reason::NoCarrier),
+        (!link.has_carrier && !link.is_elsewhere, Reason::NoCarrier),
         (link.is_held_down, Reason::HeldDown),
     ];
     let mut reasons: Vec<Reason> =
@@ -135,8 +142,12 @@ pub fn pair(links: [&LinkFacts; 2]) -> Pair {
     let eligible = judged.iter().filter(|link| link.is_eligible).count();
     let is_whole = judged.iter().all(|link| link.is_eligible && link.reasons.is_empty());
     let elsewhere = links.iter().any(|link| link.is_elsewhere);
+    let unknown = links.iter().any(|link| link.is_unknown());
     let (state, is_sla_valid, why) = match (eligible, is_whole) {
-        (2, true) if elsewhere => (PairState::Both, true, "this box's half: look at the other box too (B1a)"),
+        (2, true) if unknown => (PairState::Both, true, "this box's half: look at the other box too (B1a)"),
+        (2, true) if elsewhere => {
+            (PairState::Both, true, "both links carry traffic, each on a box of its own (B1a)")
+        }
         (2, true) => {
             (PairState::Both, true, "both links carry traffic; one box is a single point of failure (B1a)")
         }
@@ -259,10 +270,15 @@ mod tests {
         let dead = link(&[SessionFacts::default()]);
         let half = link(&[GOOD, SessionFacts::default()]);
         let elsewhere = LinkFacts { is_elsewhere: true, has_carrier: false, ..link(&[]) };
+        let of_box = |session| LinkFacts { is_elsewhere: true, has_carrier: false, ..link(&[session]) };
+        let (told, silent) = (of_box(GOOD), of_box(SessionFacts { routes: 0, ..GOOD }));
         for (links, state, valid) in [
             ([&good, &good], PairState::Both, true),
             ([&good, &elsewhere], PairState::Both, true),
             ([&good, &half], PairState::Both, false),
+            ([&good, &told], PairState::Both, true),
+            ([&good, &silent], PairState::One, false),
+            ([&dead, &told], PairState::One, false),
             ([&dead, &good], PairState::One, false),
             ([&dead, &elsewhere], PairState::One, false),
             ([&dead, &dead], PairState::None, false),
@@ -270,6 +286,8 @@ mod tests {
             let pair = pair(links);
             assert_eq!((pair.state, pair.is_sla_valid), (state, valid), "{links:?}");
         }
+        assert_eq!(judge(&silent).reasons, [Reason::NoRoutes]);
+        assert!(pair([&good, &told]).why.contains("each on a box of its own"), "B1a");
     }
 
     #[test]

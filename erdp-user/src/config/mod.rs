@@ -378,6 +378,9 @@ pub struct CeAttachment {
     pub forbidden: Vec<DomainId>,
     /// Set if it leads to a service and not to the customer.
     pub service: Option<Service>,
+    /// Set if it leads to the other edge box of that name and not to the customer (requirement B1a); it lists one domain.
+    #[serde(rename = "box")]
+    pub other_box: Option<String>,
     /// Our addresses with the length of their subnets, IPv4 first; at most one of each family.
     pub addresses: Vec<IpNet>,
     /// The customer's routers.

@@ -8,6 +8,7 @@
 mod attachment;
 mod bfd;
 pub(super) mod circuit;
+mod other_box;
 mod service;
 mod session;
 mod subnet;
@@ -75,6 +76,7 @@ pub(super) fn config(text: &str, file: &Path) -> Result<(Config, Vec<Fault>), Fa
         .map(|table| attachment(table.get_ref(), &names, &zones, asn, &mut ledger))
         .collect::<Result<Vec<_>, _>>()?;
     Zones::must_be_used(&raw.zone_rule, &raw.attachment)?;
+    other_box::check(&raw.attachment, &attachments, &circuits)?;
     let chains = service::chains(&raw.chain, &names, &attachments, &raw.attachment)?;
     let router_id = router_id(raw.router_id.as_ref(), &circuits, &attachments)?;
     let fib_blocks = match &raw.fib_blocks {

@@ -53,17 +53,29 @@ pub enum Side {
     Ce,
     /// A VPN, NAT or appliance in a forwarding namespace of its own (requirement B8).
     Service,
+    /// The other edge box, with another link of the circuit (requirement B1a): behind it are Microsoft and the customer.
+    Box,
 }
 
 impl Side {
+    /// The word for it in what is shown and measured.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Side::Msee(_) => "msee",
+            Side::Ce => "ce",
+            Side::Service => "service",
+            Side::Box => "box",
+        }
+    }
+
     /// Whether the other end is Microsoft's.
     pub fn is_msee(self) -> bool {
         matches!(self, Side::Msee(_))
     }
 
-    /// Whether both are Microsoft's, the customer's, or services: between such nothing is forwarded or told without being asked for.
+    /// Whether both are Microsoft's, the customer's, services or boxes: between such nothing is forwarded or told without being asked for.
     pub fn is_like(self, other: Side) -> bool {
-        self.is_msee() == other.is_msee() && (self == Side::Service) == (other == Side::Service)
+        self == other || self.is_msee() && other.is_msee()
     }
 }
 
@@ -73,6 +85,7 @@ impl fmt::Display for Side {
             Side::Msee(role) => write!(f, "MSEE ({})", role.as_str()),
             Side::Ce => write!(f, "CE"),
             Side::Service => write!(f, "service"),
+            Side::Box => write!(f, "other edge box"),
         }
     }
 }
@@ -200,7 +213,11 @@ impl Config {
                 name: format!("{}{}", ce.interface, ce.tags),
                 interface: ce.interface.clone(),
                 tags: ce.tags,
-                side: if ce.service.is_some() { Side::Service } else { Side::Ce },
+                side: match (&ce.service, &ce.other_box) {
+                    (Some(_), _) => Side::Service,
+                    (None, Some(_)) => Side::Box,
+                    (None, None) => Side::Ce,
+                },
                 weight: ce.weight,
                 domains: ce.domains.clone(),
                 forbidden: ce.forbidden.clone(),
@@ -217,6 +234,13 @@ impl Config {
         AttachmentId(u16::try_from(before + index).unwrap_or(u16::MAX))
     }
 
+    /// The other edge box that an attachment leads to (requirement B1a).
+    pub fn box_of(&self, attachment: &Attachment) -> Option<&String> {
+        let is_it =
+            |ce: &&super::CeAttachment| ce.interface == attachment.interface && ce.tags == attachment.tags;
+        self.attachments.iter().find(is_it)?.other_box.as_ref()
+    }
+
     /// The BGP peers of this box, in the order of their identifiers: by attachment, IPv4 sessions first on the MSEE
     /// side (requirement B3), as listed on the customer's.
     pub fn peers(&self) -> Vec<Peer> {
@@ -224,7 +248,7 @@ impl Config {
         for attachment in self.attachments() {
             let sessions = match attachment.side {
                 Side::Msee(role) => self.msee_sessions(&attachment, role),
-                Side::Ce | Side::Service => self.ce_sessions(&attachment),
+                Side::Ce | Side::Service | Side::Box => self.ce_sessions(&attachment),
             };
             for (mut session, options) in sessions {
                 session.id = PeerId(next_id(&list));

@@ -137,6 +137,7 @@ pub(super) struct RawAttachment {
     pub peerings: Spanned<Vec<Spanned<String>>>,
     pub zone: Option<Spanned<String>>,
     pub service: Option<Spanned<String>>,
+    pub r#box: Option<Spanned<String>>,
     pub next_hops: Option<Spanned<Vec<Spanned<String>>>>,
     pub encrypted_only: Option<Spanned<Vec<Spanned<String>>>>,
     pub weight: Option<Spanned<i64>>,

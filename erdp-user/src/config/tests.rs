@@ -5,6 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::bgp::PeerId;
 
+mod other_box;
 mod sessions;
 
 const MINIMAL: &str = r#"asn = 65010

@@ -52,11 +52,7 @@ impl Controller {
             json!({
                 "peer": peer.session.remote,
                 "asn": peer.session.remote_asn,
-                "side": match peer.side {
-                    Side::Msee(_) => "msee",
-                    Side::Ce => "ce",
-                    Side::Service => "service",
-                },
+                "side": peer.side.as_str(),
                 "state": status.state,
                 "bfd": self.bfd_state(peer.session.id),
                 "received": counts.received,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Controller, fib_id};
 use crate::{
     bgp::{Speaker, State},
-    config::{Circuit, Link, LinkRole, Side},
+    config::{Attachment, Circuit, Link, LinkRole, Side},
     fib::NextHopKey,
     pair::{self, Damper, LinkFacts, Pair, SessionFacts},
 };
@@ -98,11 +98,21 @@ impl Controller {
             is_elsewhere,
             has_carrier,
             is_held_down,
-            sessions: self.session_facts(circuit, role),
+            sessions: match circuit.link(role) {
+                Link::Local { .. } => self.session_facts(circuit, |peer, _| peer.side == Side::Msee(role)),
+                Link::Box { name } => self.session_facts(circuit, |peer, at| {
+                    peer.side == Side::Box && self.config.box_of(at) == Some(name)
+                }),
+            },
         }
     }
 
-    fn session_facts(&self, circuit: &Circuit, role: LinkRole) -> Vec<SessionFacts> {
+    /// The facts of a circuit's sessions that are meant.
+    fn session_facts(
+        &self,
+        circuit: &Circuit,
+        is_meant: impl Fn(&crate::config::Peer, &Attachment) -> bool,
+    ) -> Vec<SessionFacts> {
         let index = self.config.circuits.iter().position(|other| other.name == circuit.name);
         let domains: Vec<_> = self
             .domains
@@ -112,8 +122,9 @@ impl Controller {
             .collect();
         let over_it = |peer: &&crate::config::Peer| {
             let attachment = self.attachments.get(usize::from(peer.attachment.0));
-            peer.side == Side::Msee(role)
-                && attachment.is_some_and(|it| it.domains.iter().any(|domain| domains.contains(domain)))
+            attachment.is_some_and(|it| {
+                is_meant(peer, it) && it.domains.iter().any(|domain| domains.contains(domain))
+            })
         };
         let facts = |peer: &crate::config::Peer| {
             let handle =
@@ -124,7 +135,10 @@ impl Controller {
                 is_resolved: self.forwarding.is_resolved(key),
                 bfd_is_up: self.bfd_verdict(peer.session.id),
                 is_established: handle.is_some_and(|handle| handle.status().state == State::Established),
-                routes: counts.received.saturating_sub(counts.refused),
+                routes: match peer.side {
+                    Side::Box => usize::from(self.rib.brings_microsoft(peer.session.id)),
+                    _ => counts.received.saturating_sub(counts.refused),
+                },
                 is_draining: counts.draining > 0 && counts.draining >= counts.received,
             }
         };
@@ -140,7 +154,7 @@ impl Controller {
     /// What a link is worth, for `erdp show links`: whether it is eligible, and what is wrong.
     pub(super) fn worth(&self, circuit: &Circuit, role: LinkRole) -> (Value, Value) {
         let facts = self.link_facts(circuit, role);
-        if facts.is_elsewhere {
+        if facts.is_unknown() {
             return (Value::Null, Value::Null);
         }
         let judged = pair::judge(&facts);

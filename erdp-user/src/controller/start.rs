@@ -548,12 +548,14 @@ pub fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) 
         ifindex,
         is_msee: attachment.side.is_msee(),
         is_service: attachment.side == Side::Service,
+        is_box: attachment.side == Side::Box,
         public_sources: attachment.side.is_msee()
             && attachment.domains.iter().any(|id| is_microsoft(&domains, *id)),
         sources: source_check(config, attachment, &domains),
         // A CE attachment works as long as one of its circuits does; a disabled circuit has no routes to offer.
         enabled: circuits.iter().any(|circuit| circuit.enabled),
-        hairpin: circuits.iter().all(|circuit| circuit.hairpin),
+        // Between two boxes a packet would go to and fro.
+        hairpin: attachment.side != Side::Box && circuits.iter().all(|circuit| circuit.hairpin),
         policer_in: limits.inbound,
         policer_out: limits.outbound,
         profile: limits.profile,

@@ -102,6 +102,8 @@ impl Controller {
                 "msee"
             } else if facts.is_service {
                 "service"
+            } else if facts.is_box {
+                "box"
             } else {
                 "ce"
             };
@@ -183,11 +185,7 @@ impl Controller {
             let (status, counts) = (session.status(), self.rib.peer_counts(peer.session.id));
             let (remote, asn) = (peer.session.remote.to_string(), peer.session.remote_asn.0.to_string());
             let attachment = self.name_of(peer.attachment);
-            let side = match peer.side {
-                Side::Msee(_) => "msee",
-                Side::Ce => "ce",
-                Side::Service => "service",
-            };
+            let side = peer.side.as_str();
             let established = f64::from(u8::from(status.state == State::Established));
             let labels = [remote.as_str(), attachment];
             page.put(Metric::SessionEstablished, &[&remote, attachment, &asn, side], established);

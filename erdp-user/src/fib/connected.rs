@@ -16,7 +16,7 @@ impl Forwarding {
         let subnets: Vec<(AttachmentId, Vec<usize>, Vec<IpNet>)> = self
             .topology
             .attachments()
-            .filter(|facts| !facts.is_msee)
+            .filter(|facts| facts.has_hosts())
             .map(|facts| (facts.id, facts.domains.clone(), facts.subnets.clone()))
             .collect();
         for (attachment, domains, subnets) in subnets {
@@ -40,7 +40,7 @@ impl Forwarding {
         let Some(facts) = self.topology.attachment(key.attachment) else {
             return Ok(());
         };
-        let on_link = !facts.is_msee && facts.subnets.iter().any(|subnet| subnet.contains(&key.address));
+        let on_link = facts.has_hosts() && facts.subnets.iter().any(|subnet| subnet.contains(&key.address));
         if !on_link {
             return Ok(());
         }

@@ -560,10 +560,10 @@ impl Forwarding {
         record.bfd = self.bfd.get(&key).copied().unwrap_or_default();
         record.policer = facts.policer_out;
         record.profile = facts.profile;
-        if facts.is_msee {
+        if facts.is_msee || facts.is_box {
             record.flags |= NEXT_HOP_MSEE;
         }
-        if facts.is_service {
+        if facts.is_service || facts.is_box {
             record.flags |= NEXT_HOP_SERVICE;
         }
         if facts.public_sources {

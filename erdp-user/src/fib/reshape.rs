@@ -125,7 +125,7 @@ impl Forwarding {
         dataplane: &mut dyn Dataplane,
     ) -> Result<(), FibError> {
         let mut routes = Vec::new();
-        for facts in self.topology.attachments().filter(|facts| !facts.is_msee) {
+        for facts in self.topology.attachments().filter(|facts| facts.has_hosts()) {
             let Some(old) = before.attachment(facts.id) else { continue };
             let is_on_link = |key: &&NextHopKey| {
                 key.attachment == facts.id && facts.subnets.iter().any(|subnet| subnet.contains(&key.address))

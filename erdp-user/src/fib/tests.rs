@@ -28,6 +28,7 @@ fn topology() -> Topology {
         ifindex,
         is_msee,
         is_service: false,
+        is_box: false,
         public_sources: id == 3,
         sources: SourceCheck::Off,
         enabled: true,
@@ -320,6 +321,32 @@ fn b9_an_encrypted_only_prefix_goes_through_its_service_or_nowhere() {
     assert_eq!(bench.ask(14, "10.9.1.1").drop_reason(), Some(NoLiveLink), "its link is down");
     bench.route(0, "10.9.0.0/16", &[], 0);
     assert_eq!(bench.ask(14, "10.9.1.1").drop_reason(), Some(EncryptedOnly), "its route is gone");
+}
+
+#[test]
+fn b1a_the_other_box_is_a_side_of_its_own_that_may_speak_for_microsoft() {
+    use erdp_common::reason::DropReason::{ForeignSource, Hairpin, NoRoute};
+    let mut all: Vec<AttachmentFacts> = topology().attachments().cloned().collect();
+    all[1].is_msee = false;
+    all[1].is_box = true;
+    all[0].sources = SourceCheck::Routed;
+    let mut bench = Bench::of(Topology::new(all));
+    [via(1, 2), via(2, 2), via(4, 2)].iter().for_each(|key| bench.resolve(*key));
+    bench.route(0, "20.0.0.0/8", &[via(2, 2)], 0);
+    bench.route(0, "30.0.0.0/8", &[via(4, 2)], 0);
+    assert_eq!(bench.next_hop(14, "20.1.1.1"), Some(via(2, 2)), "from the customer to the other box");
+    assert_eq!(bench.next_hop(12, "30.1.1.1"), Some(via(4, 2)), "and from there to the customer");
+    assert_eq!(bench.ask(12, "20.1.1.1").drop_reason(), Some(Hairpin), "never to and fro");
+    assert_eq!(
+        bench.ask(14, "198.18.2.9").drop_reason(),
+        Some(NoRoute),
+        "nobody is on the wire between boxes"
+    );
+    // Microsoft's sources, of which the other box has the better route now.
+    assert_eq!(bench.ask_from(11, "20.1.1.1", "30.1.1.1").drop_reason(), None);
+    assert_eq!(bench.ask_from(11, "30.1.1.7", "30.1.1.1").drop_reason(), Some(ForeignSource));
+    bench.route(0, "20.0.0.0/8", &[via(1, 2)], 0);
+    assert_eq!(bench.next_hop(12, "20.1.1.1"), Some(via(1, 2)), "from the other box to our MSEE");
 }
 
 #[test]

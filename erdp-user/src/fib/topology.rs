@@ -34,6 +34,8 @@ pub struct AttachmentFacts {
     pub is_msee: bool,
     /// Faces a service: a VPN, NAT or appliance (B8).
     pub is_service: bool,
+    /// Faces the other edge box, behind which are Microsoft and the customer (B1a).
+    pub is_box: bool,
     /// Faces Microsoft peering, where only public addresses may be sources (D4).
     pub public_sources: bool,
     /// What it takes of what its MSEE sends.
@@ -85,6 +87,11 @@ pub enum SourceCheck {
 }
 
 impl AttachmentFacts {
+    /// Whether hosts are on its subnets: not between us and an MSEE or the other box.
+    pub fn has_hosts(&self) -> bool {
+        !self.is_msee && !self.is_box
+    }
+
     /// The interface on which the kernel has our addresses there and knows its neighbours.
     pub fn kernel_ifindex(&self) -> u32 {
         self.control.as_ref().map_or(self.ifindex, |port| port.ifindex)
@@ -97,8 +104,8 @@ impl AttachmentFacts {
             root4,
             root6,
             flags: bit(self.enabled, ATTACHMENT_ENABLED)
-                | bit(self.is_msee, ATTACHMENT_MSEE)
-                | bit(self.is_service, ATTACHMENT_SERVICE)
+                | bit(self.is_msee || self.is_box, ATTACHMENT_MSEE)
+                | bit(self.is_service || self.is_box, ATTACHMENT_SERVICE)
                 | bit(self.hairpin, ATTACHMENT_HAIRPIN)
                 | bit(self.sources != SourceCheck::Off, ATTACHMENT_SOURCES)
                 | bit(self.sources == SourceCheck::Routed, ATTACHMENT_SOURCES_ROUTED)

@@ -121,7 +121,7 @@ impl Topology {
         };
         let domains = facts.domains.iter().map(|domain| Source::Domain(*domain));
         let sources = domains.chain(facts.chained.iter().cloned()).collect();
-        let refused = if facts.is_msee {
+        let refused = if !facts.has_hosts() {
             let behind = self
                 .attachments()
                 .filter(|other| facts.domains.iter().any(|domain| other.forbidden.contains(domain)));

@@ -97,7 +97,7 @@ impl AdjRibOut {
     pub fn take(
         &mut self,
         peer: &RibPeer,
-        should: impl Fn(IpNet) -> Option<Arc<PathAttributes>>,
+        mut should: impl FnMut(IpNet) -> Option<Arc<PathAttributes>>,
     ) -> Vec<Update> {
         let mut packing = Packing::default();
         for prefix in std::mem::take(&mut self.due) {

@@ -4,7 +4,7 @@
 //! Paths that survive [`EQUAL_COST_RULES`] share the traffic (eBGP multipath over both links of a circuit); the rest of
 //! the list only picks the one that other peers are told about.
 //!
-//! Deliberately absent: "prefer external over internal" and "lowest interior cost", because every peer is external.
+//! Deliberately absent: "lowest interior cost", because the only internal peer is the other edge box, one wire away.
 
 use std::cmp::Ordering;
 use std::net::Ipv4Addr;
@@ -40,13 +40,15 @@ impl PartialEq for Rule {
 }
 
 /// Rules that decide which paths packets take.
-pub(super) static EQUAL_COST_RULES: [Rule; 5] = [
-    Rule { name: "highest local preference", compare: |a, b| b.peer.local_pref.cmp(&a.peer.local_pref) },
+pub(super) static EQUAL_COST_RULES: [Rule; 6] = [
+    Rule { name: "highest local preference", compare: |a, b| preference(b).cmp(&preference(a)) },
     Rule { name: "shortest AS path", compare: |a, b| length(a).cmp(&length(b)) },
     Rule { name: "lowest origin", compare: |a, b| a.attributes.origin.cmp(&b.attributes.origin) },
     Rule { name: "lowest MED of the same neighbouring AS", compare: compare_med },
     // Not in the RFC: the paths of one prefix lead to one side, else a packet might leave where it came in.
-    Rule { name: "customer's own route", compare: |a, b| a.peer.side.is_msee().cmp(&b.peer.side.is_msee()) },
+    Rule { name: "customer's own route", compare: |a, b| is_microsofts(a).cmp(&is_microsofts(b)) },
+    // RFC 4271 section 9.1.2.2 d: what our own links bring before what the other edge box has.
+    Rule { name: "external over internal", compare: |a, b| a.peer.is_internal().cmp(&b.peer.is_internal()) },
 ];
 
 /// Rules that pick the path to tell others about.
@@ -56,6 +58,14 @@ pub(super) static TIE_BREAKERS: [Rule; 3] = [
     // Addresses are unique among peers, and identifiers among the paths of one, so that nothing is left to chance.
     Rule { name: "lowest path identifier", compare: |a, b| a.path.cmp(&b.path) },
 ];
+
+fn preference(candidate: &Candidate) -> u32 {
+    candidate.peer.preference(candidate.attributes)
+}
+
+fn is_microsofts(candidate: &Candidate) -> bool {
+    candidate.peer.origin(candidate.attributes).is_msee()
+}
 
 fn length(candidate: &Candidate) -> usize {
     candidate.attributes.as_path.len()

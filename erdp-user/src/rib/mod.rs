@@ -25,7 +25,7 @@
 //!
 //! # What must never happen
 //! A route crosses from one domain to another (invariant 8), or from MSEE to MSEE (requirement D9): a domain's table is
-//! fed by its own peers only, and nobody is told what came from its own side. What leads to a service is told to MSEEs only where a
+//! fed by its own peers only, and nobody is told what came from its own side, be it by way of the other edge box. What leads to a service is told to MSEEs only where a
 //! chain to their peering goes through it.
 
 mod adj_in;
@@ -392,8 +392,13 @@ impl Rib {
         }
         let Some(rib_peer) = self.config.peer(peer) else { return Vec::new() };
         let (config, adj_in, loc, guards) = (&self.config, &self.adj_in, &self.loc, &self.guards);
+        let attributes = &mut self.attributes;
         match self.adj_out.get_mut(usize::from(peer.0)) {
-            Some(out) => out.take(rib_peer, |prefix| due(config, adj_in, loc, guards, rib_peer, prefix)),
+            Some(out) => out.take(rib_peer, |prefix| {
+                let (from, due) = due(config, adj_in, loc, guards, rib_peer, prefix)?;
+                let preferred = from.and_then(|from| policy::preferred(from, rib_peer, &due));
+                Some(preferred.map_or(due, |preferred| attributes.shared(Arc::new(preferred))))
+            }),
             None => Vec::new(),
         }
     }
@@ -612,25 +617,25 @@ fn best_route<'a>(
     Some((from, adj_in.get(usize::from(from.id.0))?.attributes(prefix, paths.best_path)?))
 }
 
-/// What a peer should know about a prefix: the best path of the first of its domains that may be told.
-fn due(
-    config: &RibConfig,
-    adj_in: &[AdjRibIn],
+/// What a peer should know about a prefix, and from whom it is: the best path of the first of its domains that may be told.
+fn due<'a>(
+    config: &'a RibConfig,
+    adj_in: &'a [AdjRibIn],
     loc: &[LocRib],
     guards: &[[Guard; 2]],
     peer: &RibPeer,
     prefix: IpNet,
-) -> Option<Arc<PathAttributes>> {
+) -> Option<(Option<&'a RibPeer>, Arc<PathAttributes>)> {
     let at = guard::at(Family::of(&prefix));
     peer.domains.iter().find_map(|domain| {
         let index = usize::from(domain.0);
         let guard = &guards.get(index)?[at];
         if peer.side.is_msee() && guard.aggregates().contains(&prefix) {
-            return Some(config.aggregate.clone());
+            return Some((None, config.aggregate.clone()));
         }
         let (from, attributes) = best_route(config, adj_in, loc.get(index)?, &prefix)?;
         policy::export(from, peer, attributes).ok()?;
-        (!peer.side.is_msee() || guard.passes(prefix)).then(|| attributes.clone())
+        (!peer.side.is_msee() || guard.passes(prefix)).then(|| (Some(from), attributes.clone()))
     })
 }
 

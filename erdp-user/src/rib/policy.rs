@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::adj_in::Refusals;
 use super::bogons::is_bogon;
 use super::guard;
-use super::topology::{RibConfig, RibDomain, RibPeer};
+use super::topology::{DEFAULT_LOCAL_PREF, RibConfig, RibDomain, RibPeer};
 use crate::bgp::{Asn, Community, Family, PathAttributes, Role};
 use crate::config::{MICROSOFT_ASN, PeeringKind, Side};
 
@@ -27,8 +27,10 @@ pub enum Refusal {
     /// RFC 4271 section 6.3: the leftmost AS must be the peer's.
     #[error("the path does not start with the peer's own AS (RFC 4271 section 6.3)")]
     WrongFirstAs,
-    /// RFC 4271 section 5.1.3: an external peer's next hop is on the shared subnet.
-    #[error("the next hop is not on the subnet that we share with the peer (RFC 4271 section 5.1.3)")]
+    /// RFC 4271 section 5.1.3: an external peer's next hop is on the shared subnet; the other edge box is to put itself there.
+    #[error(
+        "the next hop is not on the subnet that we share with the peer (RFC 4271 section 5.1.3); an internal peer needs next-hop-self"
+    )]
     NextHopElsewhere,
     /// The next hop is our own address.
     #[error("the next hop is our own address (RFC 4271 section 6.3)")]
@@ -93,12 +95,16 @@ impl Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum HoldBack {
-    /// The peer is on the side that the route came from.
+    /// The peer is on the side that the route came from; the other edge box is never told what it, or another one, has said (RFC 4271
+    /// section 9.2).
     #[error("it came from the same side, and a circuit carries no transit (D9)")]
     SameSide,
     /// The route leads to a service that no chain to this peering passes.
     #[error("it leads to a service through which no chain to this peering goes (C1, D9)")]
     NoChain,
+    /// The other edge box would tell its MSEE.
+    #[error("it leads to a service of this box, and the other edge box has no chain to it (C1, B1a)")]
+    ServiceStays,
     /// Microsoft's AS is in a route for an MSEE.
     #[error("AS12076 is in its path already, and Microsoft would be offered transit to itself (D9)")]
     MicrosoftInPath,
@@ -126,7 +132,7 @@ impl HoldBack {
     pub fn rule(self) -> &'static str {
         match self {
             Self::SameSide | Self::MicrosoftInPath => "D9",
-            Self::NoChain => "C1",
+            Self::NoChain | Self::ServiceStays => "C1",
             Self::WellKnownCommunity => "RFC 1997",
             Self::CustomersOnly => "RFC 9234 5",
             Self::NoRoom | Self::Aggregated => "D1",
@@ -193,14 +199,17 @@ fn as_loop(config: &RibConfig, _: &RibPeer, attributes: &PathAttributes) -> Opti
 }
 
 fn first_as(_: &RibConfig, peer: &RibPeer, attributes: &PathAttributes) -> Option<Refusal> {
-    (attributes.as_path.first() != Some(peer.asn)).then_some(Refusal::WrongFirstAs)
+    // An internal peer puts no AS in front.
+    let is_theirs = peer.is_internal() || attributes.as_path.first() == Some(peer.asn);
+    (!is_theirs).then_some(Refusal::WrongFirstAs)
 }
 
 /// What Microsoft announces is its own business; what is announced to Microsoft is ours (requirement E1).
 fn reserved_as(_: &RibConfig, peer: &RibPeer, attributes: &PathAttributes) -> Option<Refusal> {
     let is_reserved =
         |asn: Asn| matches!(asn.0, 0 | 23_456 | 64_496..=64_511 | 65_515..=65_520 | 65_535 | u32::MAX);
-    (!peer.side.is_msee() && attributes.as_path.asns().any(is_reserved)).then_some(Refusal::ReservedAsInPath)
+    let is_ours = !peer.origin(attributes).is_msee();
+    (is_ours && attributes.as_path.asns().any(is_reserved)).then_some(Refusal::ReservedAsInPath)
 }
 
 /// RFC 9234 section 5, ingress: a marked route from a customer, or from a peer that did not mark it itself.
@@ -244,11 +253,16 @@ fn encrypted_only(config: &RibConfig, peer: &RibPeer, prefix: IpNet, _: &PathAtt
     (is_inside(&config.encrypted_only) && !is_inside(&peer.carries)).then_some(Refusal::EncryptedOnly)
 }
 
-fn default_route(domain: &RibDomain, peer: &RibPeer, prefix: IpNet, _: &PathAttributes) -> Option<Refusal> {
+fn default_route(
+    domain: &RibDomain,
+    peer: &RibPeer,
+    prefix: IpNet,
+    attributes: &PathAttributes,
+) -> Option<Refusal> {
     match domain.kind {
         _ if prefix.prefix_len() != 0 => None,
         PeeringKind::Microsoft => Some(Refusal::DefaultOnMicrosoft),
-        PeeringKind::Private if peer.side.is_msee() || domain.forced_tunnel => None,
+        PeeringKind::Private if peer.origin(attributes).is_msee() || domain.forced_tunnel => None,
         PeeringKind::Private => Some(Refusal::DefaultFromCustomer),
     }
 }
@@ -267,7 +281,7 @@ fn route_filter(
     _: IpNet,
     attributes: &PathAttributes,
 ) -> Option<Refusal> {
-    if domain.route_filter.is_empty() || !peer.side.is_msee() {
+    if domain.route_filter.is_empty() || !peer.origin(attributes).is_msee() {
         return None;
     }
     let passes = attributes.communities.iter().any(|community| domain.route_filter.contains(community));
@@ -276,8 +290,11 @@ fn route_filter(
 
 /// Whether a best path of a domain may be told to another peer of that domain.
 pub(super) fn export(from: &RibPeer, to: &RibPeer, attributes: &PathAttributes) -> Result<(), HoldBack> {
-    if from.side.is_like(to.side) {
+    if from.side.is_like(to.side) || from.origin(attributes).is_like(to.side) {
         return Err(HoldBack::SameSide);
+    }
+    if from.side == Side::Service && to.side == Side::Box {
+        return Err(HoldBack::ServiceStays);
     }
     let is_fronted = to.domains.iter().any(|domain| from.fronts.contains(domain));
     if from.side == Side::Service && to.side.is_msee() && !is_fronted {
@@ -286,7 +303,7 @@ pub(super) fn export(from: &RibPeer, to: &RibPeer, attributes: &PathAttributes) 
     if to.side.is_msee() && attributes.as_path.contains(MICROSOFT_ASN) {
         return Err(HoldBack::MicrosoftInPath);
     }
-    if is_kept_at_home(attributes) {
+    if is_kept_at_home(attributes, to.is_internal()) {
         return Err(HoldBack::WellKnownCommunity);
     }
     // RFC 9234 section 5, egress.
@@ -297,26 +314,44 @@ pub(super) fn export(from: &RibPeer, to: &RibPeer, attributes: &PathAttributes) 
     Ok(())
 }
 
-/// Every peer is external, so each of the three means the same.
-fn is_kept_at_home(attributes: &PathAttributes) -> bool {
+/// NO_ADVERTISE forbids to tell anybody, NO_EXPORT and NO_EXPORT_SUBCONFED to tell other ASes.
+fn is_kept_at_home(attributes: &PathAttributes, is_internal: bool) -> bool {
     const FORBIDDING: [Community; 3] =
-        [Community(0xFFFF_FF01), Community(0xFFFF_FF02), Community(0xFFFF_FF03)];
-    attributes.communities.iter().any(|community| FORBIDDING.contains(community))
+        [Community(0xFFFF_FF02), Community(0xFFFF_FF01), Community(0xFFFF_FF03)];
+    let forbidding = if is_internal { &FORBIDDING[..1] } else { &FORBIDDING[..] };
+    attributes.communities.iter().any(|community| forbidding.contains(community))
 }
 
 /// Whether a best path counts against what Microsoft takes: it would be told to the MSEEs of the domain if there were room.
 pub(super) fn is_for_microsoft(from: &RibPeer, domain: &RibDomain, attributes: &PathAttributes) -> bool {
     let is_fronted = from.side != Side::Service || from.fronts.contains(&domain.id);
-    !from.side.is_msee()
+    !from.origin(attributes).is_msee()
         && is_fronted
         && !attributes.as_path.contains(MICROSOFT_ASN)
-        && !is_kept_at_home(attributes)
+        && !is_kept_at_home(attributes, false)
 }
 
-/// The attributes that an external peer is told: our AS in front, as often as is configured, ourselves as next hop; MED and
-/// LOCAL_PREF stay at home (RFC 4271 sections 5.1.4 and 5.1.5).
+/// The attributes with what the route is worth to us, for the other edge box (RFC 4271 section 5.1.5); nothing to say where that is
+/// what everybody takes it for.
+pub(super) fn preferred(
+    from: &RibPeer,
+    to: &RibPeer,
+    attributes: &Arc<PathAttributes>,
+) -> Option<PathAttributes> {
+    let is_worth_telling = to.is_internal() && from.local_pref != DEFAULT_LOCAL_PREF;
+    is_worth_telling.then(|| PathAttributes { local_pref: Some(from.local_pref), ..(**attributes).clone() })
+}
+
+/// The attributes that a peer is told. An external one: our AS in front, as often as is configured, ourselves as next hop; MED and
+/// LOCAL_PREF stay at home (RFC 4271 sections 5.1.4 and 5.1.5). The other edge box: all of it, and ourselves as next hop, because it
+/// knows nothing of our links.
 pub(super) fn exported(attributes: &PathAttributes, to: &RibPeer, next_hop: IpAddr) -> PathAttributes {
     let mut told = attributes.clone();
+    if to.is_internal() {
+        told.next_hop = next_hop;
+        told.local_pref = told.local_pref.or(Some(DEFAULT_LOCAL_PREF));
+        return told;
+    }
     for _ in 0..=to.prepend {
         told.as_path = told.as_path.prepended(to.local_asn);
     }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{aggregate_of, guard};
 use crate::bgp::{Asn, Community, Family, PathAttributes, PeerId, Role};
-use crate::config::{self, Config, DomainId, MaxPrefixes, PeeringKind, Side, WhenFull};
+use crate::config::{self, Config, DomainId, LinkRole, MaxPrefixes, PeeringKind, Side, WhenFull};
 
 /// Everything the base knows before the first session. Indices are identifiers: `peers[n].id` is `PeerId(n)`, and
 /// likewise for domains.
@@ -62,7 +62,7 @@ pub struct RibPeer {
     pub name: String,
     /// Which side it is on.
     pub side: Side,
-    /// Its autonomous system, never our own.
+    /// Its autonomous system; our own of the other edge box only.
     pub asn: Asn,
     /// Our autonomous system towards it.
     pub local_asn: Asn,
@@ -85,10 +85,12 @@ pub struct RibPeer {
     pub max_prefixes: Option<MaxPrefixes>,
     /// Our role towards it (RFC 9234).
     pub role: Option<Role>,
+    /// Of the other edge box only: Microsoft's AS on the peering, by which its routes from there are told from the customer's.
+    pub microsoft: Option<Asn>,
 }
 
 /// RFC 4271 leaves the default open; every implementation has this one.
-const DEFAULT_LOCAL_PREF: u32 = 100;
+pub(super) const DEFAULT_LOCAL_PREF: u32 = 100;
 /// A tunnel is the backup of a circuit (requirement B8).
 const SERVICE_LOCAL_PREF: u32 = 90;
 
@@ -128,11 +130,12 @@ impl RibConfig {
                         .collect(),
                     local_pref: options.local_pref.unwrap_or(match peer.side {
                         Side::Service => SERVICE_LOCAL_PREF,
-                        Side::Msee(_) | Side::Ce => DEFAULT_LOCAL_PREF,
+                        Side::Msee(_) | Side::Ce | Side::Box => DEFAULT_LOCAL_PREF,
                     }),
                     prepend: options.prepend,
                     max_prefixes: options.max_prefixes,
                     role: options.role,
+                    microsoft: microsoft_behind(config, attachment),
                 })
             })
             .collect();
@@ -182,7 +185,36 @@ impl RibConfig {
     }
 }
 
+/// Microsoft's AS on the peering of an attachment that leads to the other edge box.
+fn microsoft_behind(config: &Config, attachment: &config::Attachment) -> Option<Asn> {
+    let domain = attachment.domains.first().filter(|_| attachment.side == Side::Box)?;
+    let domains = config.domains();
+    let domain = domains.get(usize::from(domain.0))?;
+    Some(config.circuits.get(domain.circuit)?.peering(domain.kind)?.peer_asn)
+}
+
 impl RibPeer {
+    /// Whether it is in our own AS.
+    pub fn is_internal(&self) -> bool {
+        self.side == Side::Box
+    }
+
+    /// On which side a route of it came into our AS. The other box has let no route in that did not begin with its neighbour's AS.
+    pub fn origin(&self, attributes: &PathAttributes) -> Side {
+        match (self.side, self.microsoft) {
+            (Side::Box, Some(asn)) if attributes.as_path.first() == Some(asn) => {
+                Side::Msee(LinkRole::Primary)
+            }
+            (Side::Box, _) => Side::Ce,
+            (side, _) => side,
+        }
+    }
+
+    /// How much a route of it is worth: as we say, or as the other box says (RFC 4271 section 5.1.5).
+    pub fn preference(&self, attributes: &PathAttributes) -> u32 {
+        if self.is_internal() { attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF) } else { self.local_pref }
+    }
+
     /// The next hop that we announce to it; `None` where we have no address of that family, and so no routes to announce.
     pub fn next_hop_self(&self, family: Family) -> Option<IpAddr> {
         let is_ipv4 = family == Family::Ipv4Unicast;

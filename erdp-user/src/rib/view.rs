@@ -158,6 +158,16 @@ impl Rib {
         }
     }
 
+    /// Whether a peer has some usable route that came into our AS from Microsoft: the other edge box has a link that works (B1a). It tells
+    /// none where it prefers ours.
+    pub fn brings_microsoft(&self, peer: PeerId) -> bool {
+        let index = usize::from(peer.0);
+        let (Some(config), Some(adj_in)) = (self.config.peer(peer), self.adj_in.get(index)) else {
+            return false;
+        };
+        adj_in.routes().any(|(_, it)| it.refusals.is_none() && config.origin(it.attributes).is_msee())
+    }
+
     /// What peers on the other side are not told, and why; ordered by peer and prefix. That a side is not told its own routes is no
     /// news, and left out.
     pub fn held_back(&self) -> Vec<HeldRoute> {

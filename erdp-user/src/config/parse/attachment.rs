@@ -13,6 +13,7 @@ use super::super::raw::{RawAttachment, RawPeer};
 use super::super::values::{AsnOf, VlanId, Why, asn};
 use super::super::{CeAttachment, CePeer};
 use super::bfd::bfd;
+use super::other_box;
 use super::service::service;
 use super::session::{Keys, options};
 use super::subnet::interface_address;
@@ -49,7 +50,7 @@ pub(super) fn attachment(
     }
     let mut peers: Vec<CePeer> = Vec::new();
     for table in &raw.peers {
-        let peer = ce_peer(table.get_ref(), &addresses, ours, &key("peers"), ledger)?;
+        let peer = ce_peer(table.get_ref(), &addresses, (ours, raw.r#box.is_some()), &key("peers"), ledger)?;
         if peers.iter().any(|earlier| earlier.address == peer.address) {
             let reason = format!("{} is listed twice", peer.address);
             return Err(Fault::new(
@@ -64,7 +65,8 @@ pub(super) fn attachment(
     let weight = optional(raw.weight.as_ref(), &key("weight"), |number| weight(*number))?
         .unwrap_or(NonZero::<u8>::MIN);
     let service = service(raw, &addresses, &key, ledger)?;
-    Ok(CeAttachment { interface, tags, weight, domains, forbidden, service, addresses, peers })
+    let other_box = raw.r#box.as_ref().map(|name| name.get_ref().clone());
+    Ok(CeAttachment { interface, tags, weight, domains, forbidden, service, other_box, addresses, peers })
 }
 
 fn weight(number: i64) -> Result<NonZero<u8>, Why> {
@@ -113,7 +115,7 @@ fn domain_ids(
 fn ce_peer(
     raw: &RawPeer,
     addresses: &[IpNet],
-    ours: Asn,
+    (ours, is_box): (Asn, bool),
     key: &str,
     ledger: &mut Ledger,
 ) -> Result<CePeer, Fault> {
@@ -124,10 +126,18 @@ fn ce_peer(
         })
     })?;
     let local = value(&raw.address, &key("address"), |_| local_for(address, addresses))?;
-    let peer_asn = value(&raw.asn, &key("asn"), |number| asn(*number, AsnOf::Customer))?;
-    if peer_asn == ours {
+    let of = if is_box { AsnOf::Ours } else { AsnOf::Customer };
+    let peer_asn = value(&raw.asn, &key("asn"), |number| asn(*number, of))?;
+    if is_box {
+        other_box::peer(raw, peer_asn, ours, &key)?;
+    } else if peer_asn == ours {
         let reason = format!("{peer_asn} is our own AS, and customers' routers are external peers");
-        return Err(Fault::new(raw.asn.span(), key("asn"), reason, "give the router an AS of its own"));
+        return Err(Fault::new(
+            raw.asn.span(),
+            key("asn"),
+            reason,
+            "give the router an AS of its own, or write box = NAME on the attachment of the other edge box",
+        ));
     }
     Ok(CePeer {
         address,
