@@ -271,6 +271,14 @@ impl Daemon {
         Ok(())
     }
 
+    /// Has it forget how often the IPv4 session has ended, if it lets a neighbour wait for that: OpenBGPD takes no connection for 30
+    /// seconds, and for twice as long each time; from here on it is 30 seconds again.
+    pub fn forgive(self, at: &Neighbour) {
+        if self == Self::OpenBgpd {
+            at.bgpctl(&["neighbor", &address(at, Family::Ipv4Unicast), "up"]);
+        }
+    }
+
     /// What it shows of the IPv4 session.
     pub fn shown(self, at: &Neighbour) -> Result<String, Lacks> {
         let us = address(at, Family::Ipv4Unicast);

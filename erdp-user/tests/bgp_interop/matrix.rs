@@ -155,7 +155,7 @@ impl Stand {
         let reset = PeerCommand::Reset { text: "rack 7 moves".to_owned() };
         let session = self.heard.facts.get(&FOUR).map_or(0, |facts| facts.session);
         self.speaker.peer(FOUR).unwrap().command(reset).await.unwrap();
-        self.until("the session after our reset", |stand| stand.session(FOUR) > session).await?;
+        self.again("the session after our reset", session).await?;
         if let Ok(shown) = self.daemon.shown(&self.link)
             && !shown.contains("rack 7 moves")
         {
@@ -175,6 +175,14 @@ impl Stand {
         let _ = self.daemon.shut(&self.link, None);
         self.until("the session again", |stand| stand.session(FOUR) > session + 1).await?;
         Ok(Ok(()))
+    }
+
+    /// A later session than this one.
+    async fn again(&mut self, what: &str, before: u64) -> Result<(), String> {
+        // Until it has seen the end of the last one there is nothing to forgive.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        self.daemon.forgive(&self.link);
+        self.until(what, |stand| stand.session(FOUR) > before).await
     }
 
     fn session(&self, peer: PeerId) -> u64 {
@@ -229,7 +237,7 @@ impl Stand {
                 .command(PeerCommand::Reset { text: String::new() })
                 .await
                 .unwrap();
-            self.until("a new session", |stand| stand.session(FOUR) > before).await?;
+            self.again("a new session", before).await?;
         }
         let now = self.session(FOUR);
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -250,7 +258,7 @@ impl Stand {
         let outcome = self.until("an expired hold time", expired).await;
         self.link.signal_all(Signal::SIGCONT);
         outcome?;
-        self.until("the session again", |stand| stand.session(FOUR) > before).await?;
+        self.again("the session again", before).await?;
         Ok(Ok(()))
     }
 
