@@ -29,9 +29,10 @@ pub enum Kind {
 
 /// A running receiver.
 pub struct Receiver {
-    kind: Kind,
-    namespace: String,
-    processes: Vec<Process>,
+    pub(super) kind: Kind,
+    pub(super) namespace: String,
+    pub(super) folder: PathBuf,
+    pub(super) processes: Vec<Process>,
     control: PathBuf,
     /// Views of the routing table that hold each route, ours only.
     views: u64,
@@ -39,7 +40,7 @@ pub struct Receiver {
     own: u64,
 }
 
-/// The configuration of the edge: one circuit whose primary MSEE is the sender, and a customer's side with `peers` routers.
+/// The configuration of the edge: one circuit whose two MSEEs are the sender, and a customer's side with `peers` routers.
 pub fn edge_configuration(peers: usize) -> String {
     let peers: Vec<String> = (0..peers)
         .map(|at| format!("{{ address = \"198.18.10.{}\", asn = 65020, passive = true }}", 10 + at))
@@ -55,13 +56,17 @@ pub fn edge_configuration(peers: usize) -> String {
 
 const BIRD: &str = "router id 198.18.0.1;\nprotocol device {}\n\
     protocol kernel { ipv4 { import none; export all; }; }\nprotocol kernel { ipv6 { import none; export all; }; }\n\
-    protocol bgp four { local 198.18.0.1 as 65010; neighbor 198.18.0.2 as 12076; passive on; ipv4 { import all; export none; }; }\n\
-    protocol bgp six { local fd00:18::1 as 65010; neighbor fd00:18::2 as 12076; passive on; ipv6 { import all; export none; }; }\n";
+    protocol bgp a4 { local 198.18.0.1 as 65010; neighbor 198.18.0.2 as 12076; passive on; ipv4 { import all; export none; }; }\n\
+    protocol bgp a6 { local fd00:18::1 as 65010; neighbor fd00:18::2 as 12076; passive on; ipv6 { import all; export none; }; }\n\
+    protocol bgp b4 { local 198.18.0.5 as 65010; neighbor 198.18.0.6 as 12076; passive on; ipv4 { import all; export none; }; }\n\
+    protocol bgp b6 { local fd00:18::5 as 65010; neighbor fd00:18::6 as 12076; passive on; ipv6 { import all; export none; }; }\n";
 
 const BGPD: &str = "router bgp 65010\n bgp router-id 198.18.0.1\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n \
     neighbor 198.18.0.2 remote-as 12076\n neighbor 198.18.0.2 passive\n neighbor fd00:18::2 remote-as 12076\n \
-    neighbor fd00:18::2 passive\n address-family ipv4 unicast\n  neighbor 198.18.0.2 activate\n exit-address-family\n \
-    address-family ipv6 unicast\n  neighbor fd00:18::2 activate\n exit-address-family\n";
+    neighbor fd00:18::2 passive\n neighbor 198.18.0.6 remote-as 12076\n neighbor 198.18.0.6 passive\n \
+    neighbor fd00:18::6 remote-as 12076\n neighbor fd00:18::6 passive\n \
+    address-family ipv4 unicast\n  neighbor 198.18.0.2 activate\n  neighbor 198.18.0.6 activate\n exit-address-family\n \
+    address-family ipv6 unicast\n  neighbor fd00:18::2 activate\n  neighbor fd00:18::6 activate\n exit-address-family\n";
 
 impl Receiver {
     /// Starts one in a namespace that has the links.
@@ -69,17 +74,9 @@ impl Receiver {
     /// # Errors
     /// When it cannot be started.
     pub fn start(kind: Kind, namespace: &Namespace, folder: &Path, peers: usize) -> Result<Self> {
-        let control = folder.join("control");
-        let mut receiver = Self {
-            kind,
-            namespace: namespace.name().to_owned(),
-            processes: Vec::new(),
-            control,
-            views: 1,
-            own: 0,
-        };
+        let mut receiver = Self::new(kind, namespace, folder);
         match kind {
-            Kind::Erdp => receiver.erdp(namespace, folder, peers)?,
+            Kind::Erdp => receiver.erdp(namespace, folder, &edge_configuration(peers))?,
             Kind::Bird => receiver.bird(namespace, folder)?,
             Kind::Frr => receiver.frr(namespace, folder)?,
         }
@@ -87,9 +84,32 @@ impl Receiver {
         Ok(receiver)
     }
 
-    fn erdp(&mut self, namespace: &Namespace, folder: &Path, peers: usize) -> Result<()> {
+    fn new(kind: Kind, namespace: &Namespace, folder: &Path) -> Self {
+        Self {
+            kind,
+            namespace: namespace.name().to_owned(),
+            folder: folder.to_owned(),
+            processes: Vec::new(),
+            control: folder.join("control"),
+            views: 1,
+            own: 0,
+        }
+    }
+
+    /// Starts `erdp` with another configuration.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn erdp_with(namespace: &Namespace, folder: &Path, configuration: &str) -> Result<Self> {
+        let mut receiver = Self::new(Kind::Erdp, namespace, folder);
+        receiver.erdp(namespace, folder, configuration)?;
+        receiver.own = receiver.counted()?;
+        Ok(receiver)
+    }
+
+    fn erdp(&mut self, namespace: &Namespace, folder: &Path, configuration: &str) -> Result<()> {
         let file = folder.join("erdp.toml");
-        fs::write(&file, edge_configuration(peers))?;
+        fs::write(&file, configuration)?;
         let mut command = namespace.command(edge::binary()?)?;
         command.arg("run").arg("--config").arg(&file).arg("--control").arg(&self.control);
         command.env("ERDP_LOG", "warn");

@@ -109,13 +109,16 @@ fn is_special(asn: u32) -> bool {
     matches!(asn, 0 | 23_456 | 64_496..=65_551 | SENDER)
 }
 
-/// A table announced whole, in an order that has nothing to do with addresses beyond what shares attributes.
-pub fn announce(
+/// Prefixes with the same attributes.
+pub type Group = (PathAttributes, Vec<IpNet>);
+
+/// A table by attributes, in an order that has nothing to do with addresses beyond what shares attributes.
+pub fn groups(
     routes: &Routes,
     origins: &BTreeMap<IpNet, u32>,
     samples: &Samples,
     next_hop: IpAddr,
-) -> Result<Stream> {
+) -> Vec<Group> {
     let mut groups: BTreeMap<(u32, u64), Vec<IpNet>> = BTreeMap::new();
     for (at, prefix) in routes.prefixes.iter().enumerate() {
         let origin = origins.get(prefix).copied().unwrap_or(1_000 + (at as u32 / 7) % 60_000);
@@ -123,13 +126,29 @@ pub fn announce(
         let variant = (at as u64 / 16).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 62;
         groups.entry((origin, variant)).or_default().push(*prefix);
     }
-    let context = context(routes.version);
     let mut groups: Vec<_> = groups.into_iter().collect();
     shuffle(&mut groups);
+    let group = |((origin, variant), announced)| (samples.attributes(origin, variant, next_hop), announced);
+    groups.into_iter().map(group).collect()
+}
+
+/// A table announced whole.
+pub fn announce(
+    routes: &Routes,
+    origins: &BTreeMap<IpNet, u32>,
+    samples: &Samples,
+    next_hop: IpAddr,
+) -> Result<Stream> {
+    announce_groups(groups(routes, origins, samples, next_hop), routes.version)
+}
+
+/// Groups announced, one UPDATE each where it fits.
+pub fn announce_groups(groups: Vec<Group>, version: Version) -> Result<Stream> {
+    let context = context(version);
     let mut stream = Stream { bytes: Vec::new(), prefixes: 0, sets: groups.len(), messages: 0 };
-    for ((origin, variant), announced) in groups {
+    for (attributes, announced) in groups {
         stream.prefixes += announced.len();
-        let attributes = Some(samples.attributes(origin, variant, next_hop).into());
+        let attributes = Some(attributes.into());
         stream.push(&Update { announced, attributes, ..Update::default() }, &context)?;
     }
     Ok(stream)
