@@ -16,7 +16,10 @@ use clap::{
 use erdp::{
     config::{CircuitChange, Config, ConfigError},
     control::{DEFAULT_SOCKET, Explanation, Question, Request, Setting, Topic, client::Client, render},
-    controller::start::{self, CANNOT_RUN, Options, StartError},
+    controller::{
+        start::{self, CANNOT_RUN, Options, StartError},
+        successor,
+    },
     dataplane::bpffs,
 };
 use erdp_common::reason::DropReason;
@@ -58,9 +61,19 @@ enum Command {
         #[arg(long, hide = true)]
         as_abi: Option<u32>,
     },
+    /// Replace the running controller by the program that is installed now; no session and no packet notices
+    ///
+    /// For a restart or after an upgrade, by systemd or by hand: the daemon starts its successor with its own options, gives it
+    /// everything and ends, and the service goes on under the new process. If the successor fails, the daemon goes on as before.
+    /// What a changed systemd unit says applies only from the next `systemctl restart` on.
+    Restart {
+        /// Control socket of the running router
+        #[arg(long, default_value = DEFAULT_SOCKET)]
+        control: PathBuf,
+    },
     /// Rehearse an upgrade: this build's program on copies of what forwards here; exit code 1 if it would treat a frame differently
     Upgrade {
-        /// Only say what would change: nothing is attached (to upgrade, use `erdp run --take-over`)
+        /// Only say what would change: nothing is attached (to upgrade, use `erdp restart`)
         #[arg(long, required = true)]
         check: bool,
         /// Configuration file (TOML)
@@ -182,6 +195,11 @@ fn main() -> ExitCode {
             run(Options { config, control, allow_generic, log_drops, take_over, as_abi })
         }
         Command::Upgrade { check: _, config, control } => upgrade(&config, &control),
+        Command::Restart { control } => report(
+            successor::restart(&control)
+                .map(|process| println!("process {process} has taken over"))
+                .map_err(Into::into),
+        ),
         Command::Uninstall => uninstall(),
         Command::Config(verb) => match operator::config::run(verb) {
             Ok(()) => ExitCode::SUCCESS,

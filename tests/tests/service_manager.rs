@@ -9,9 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use erdp_tests::{
     edge::{self, Edge},
+    lab::cleanup::{self, Leftover},
     small::{SmallLab, established},
 };
 use nix::sys::signal::Signal;
@@ -76,6 +77,47 @@ fn heard_nothing(socket: &UnixDatagram) -> bool {
         }
     }
     true
+}
+
+#[test]
+fn a_restart_gives_everything_to_a_process_that_the_service_manager_is_told_of() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let lab = SmallLab::up()?;
+    let path = lab.folder().join("notify");
+    let socket = UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let config = lab.folder().join("edge.toml");
+    std::fs::write(&config, edge::configuration())?;
+    let mut command = lab.namespace("edge")?.command("sh")?;
+    command.args(["-c", "WATCHDOG_PID=$$ exec \"$@\"", "sh"]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "1000000");
+    let mut edge = Edge::start_by(command, lab.folder(), &config)?;
+    heard(&socket, "READY=1")?;
+    established(&mut edge)?;
+    let before = edge.sessions()?;
+    let probe = lab.probe(1_000, 40_000)?;
+    std::thread::sleep(Duration::from_millis(300));
+    let said = edge.ask(&["restart"])?;
+    let process: u32 = said.split_whitespace().nth(1).and_then(|word| word.parse().ok()).context(said)?;
+    let ((), _guard) = cleanup::guarded(|| Ok(((), Leftover::Process(process))))?;
+    let told = heard(&socket, "READY=1")?;
+    println!("{told}");
+    ensure!(told.contains(&format!("MAINPID={process}")), "{told}");
+    ensure!(!told.contains("STOPPING"), "the service has been told to be ending: {told}");
+    // The successor has the watchdog's time of the process before it.
+    heard(&socket, "WATCHDOG=1")?;
+    ensure!(edge.process().wait(Duration::from_secs(10))?.success(), "the first process has not ended well");
+    let report = probe.stop()?;
+    println!("{report:?}");
+    ensure!(report.lost == 0 && report.sent > 300, "{report:?}");
+    let after = edge.sessions()?;
+    let states = |rows: &[edge::Session]| -> Vec<_> {
+        rows.iter().map(|row| (row.peer.clone(), row.state.clone(), row.last_error.clone())).collect()
+    };
+    ensure!(states(&before) == states(&after), "{before:?} {after:?}");
+    Ok(())
 }
 
 #[test]

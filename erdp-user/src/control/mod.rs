@@ -51,6 +51,8 @@ pub enum Request {
     },
     /// About the configuration as a whole.
     Config(Configuring),
+    /// Start the installed program as this one's successor; the answer is its process id. See [`crate::controller::successor`].
+    Restart,
 }
 
 /// What is asked about the configuration as a whole.

@@ -40,6 +40,7 @@ impl Controller {
             Request::Metrics => self.metrics().map(Value::from),
             Request::Ready => Ok(self.unready().into()),
             Request::Explain(question) => self.explain(question),
+            Request::Restart => self.start_successor(),
             // The server has passed it on another way.
             Request::HandOver { .. } => Err("not a question".into()),
         };

@@ -251,12 +251,7 @@ impl Controller {
 
     /// Gives everything to the process that has asked. `true`: it has taken it, and this one must end without undoing anything.
     pub(super) async fn give(&mut self, mut socket: UnixStream, inputs: &mut Inputs) -> bool {
-        if self.inherited.is_some() || !self.dataplane.is_pinned() {
-            let reason = if self.inherited.is_some() {
-                "it waits for its peers' routes itself: try again in two minutes at most"
-            } else {
-                "nothing of it is pinned, so that its program would end with it"
-            };
+        if let Some(reason) = self.why_no_successor() {
             // Whoever has asked may be gone.
             let _ = say(&mut socket, &Reply::Error(reason.into()));
             return false;
@@ -276,6 +271,10 @@ impl Controller {
             Ok(()) => {
                 tracing::info!(sessions = sessions.len(), after = ?begun.elapsed(), "handed over");
                 inputs.close_control().await;
+                // Before our end, so that the service goes on; and before the other's word that it is ready, which counts from then on.
+                if let Some(process) = fd_passing::peer_process(&socket) {
+                    self.supervisor.succeeded_by(process);
+                }
                 // The other waits for it, but not for ever.
                 let _ = socket.write_all(b"gone\n");
                 true
@@ -285,6 +284,17 @@ impl Controller {
                 self.go_on(sessions, inputs).await;
                 false
             }
+        }
+    }
+
+    /// Why nobody can take over now.
+    pub(super) fn why_no_successor(&self) -> Option<&'static str> {
+        if self.inherited.is_some() {
+            Some("it waits for its peers' routes itself: try again in two minutes at most")
+        } else if !self.dataplane.is_pinned() {
+            Some("nothing of it is pinned, so that its program would end with it")
+        } else {
+            None
         }
     }
 

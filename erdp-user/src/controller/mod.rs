@@ -2,7 +2,8 @@
 //! is no lock and no order to get wrong.
 //!
 //! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`estate`] (what an edge before us
-//! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`reconcile`] (the maps are what was written), [`answers`] (what `erdp show` and
+//! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`successor`] (a daemon
+//! starts that other process itself), [`reconcile`] (the maps are what was written), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
 //! (`erdp set`), `configure` (`erdp config`), `bfd` (what its thread says), `control_ports` (the kernel's way to tagged attachments),
 //! `drops` (the last dropped frames), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
@@ -30,6 +31,7 @@ mod pairs;
 mod policy;
 mod reconcile;
 pub mod start;
+pub mod successor;
 mod supervisor;
 mod telemetry;
 pub mod uninstall;

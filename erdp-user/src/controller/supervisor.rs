@@ -18,9 +18,15 @@ pub struct Supervisor {
 impl Supervisor {
     /// As the environment says (`NOTIFY_SOCKET`, `WATCHDOG_USEC`).
     pub fn from_environment() -> Self {
-        let mut usec = 0;
-        let wants = sd_notify::watchdog_enabled(false, &mut usec);
-        Self { every: wants.then(|| Duration::from_micros(usec) / 2), told: Instant::now() }
+        let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+        let watched = [std::process::id(), std::os::unix::process::parent_id()].map(u64::from);
+        let every = watchdog(number("WATCHDOG_USEC"), number("WATCHDOG_PID"), watched);
+        Self { every, told: Instant::now() }
+    }
+
+    /// Another process is the service from now on.
+    pub fn succeeded_by(&self, process: u32) {
+        tell(&[NotifyState::MainPid(process), NotifyState::Status("handed over")]);
     }
 
     /// Set-up is done: sessions are being opened, the program is attached.
@@ -42,8 +48,34 @@ impl Supervisor {
     }
 }
 
+/// Half of the watchdog's time, if it watches us: by our own number, or by that of the daemon that has started us as its successor
+/// ([`super::successor`]), because what is inherited with the environment was said to that one.
+fn watchdog(usec: Option<u64>, pid: Option<u64>, watched: [u64; 2]) -> Option<Duration> {
+    let is_ours = pid.is_some_and(|pid| watched.contains(&pid));
+    usec.filter(|_| is_ours).map(|usec| Duration::from_micros(usec) / 2)
+}
+
 fn tell(what: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(false, what) {
         tracing::debug!(%error, "the service manager cannot be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdogs_word_is_for_the_process_it_names_and_for_that_ones_successor() {
+        let half = Some(Duration::from_secs(10));
+        for (usec, pid, expected) in [
+            (Some(20_000_000), Some(7), half),
+            (Some(20_000_000), Some(6), half),
+            (Some(20_000_000), Some(8), None),
+            (Some(20_000_000), None, None),
+            (None, Some(7), None),
+        ] {
+            assert_eq!(watchdog(usec, pid, [7, 6]), expected, "{usec:?} for {pid:?}");
+        }
     }
 }

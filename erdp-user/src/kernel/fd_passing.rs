@@ -25,6 +25,25 @@ pub fn own_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// The process at the other end of a connection, or that listens there (`SO_PEERCRED`, unix(7)); `None` where its number means
+/// nothing here.
+pub fn peer_process(socket: &UnixStream) -> Option<u32> {
+    // SAFETY: ucred is plain old data, for which zero is a value.
+    let mut who: libc::ucred = unsafe { mem::zeroed() };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the option fills one ucred, whose size is told, and both outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut who).cast(),
+            &raw mut len,
+        )
+    };
+    (result == 0).then_some(who.pid).and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0)
+}
+
 /// Sends a message.
 pub fn send(socket: &mut UnixStream, message: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let length = u32::try_from(message.len()).ok().filter(|length| *length <= MESSAGE_MAX);
@@ -102,6 +121,12 @@ mod tests {
     use std::{fs::File, io::Seek, os::fd::AsFd};
 
     use super::*;
+
+    #[test]
+    fn the_process_at_the_other_end_is_known() {
+        let (here, _there) = UnixStream::pair().expect("a pair");
+        assert_eq!(peer_process(&here), Some(std::process::id()));
+    }
 
     #[test]
     fn a_message_comes_with_the_file_that_was_sent_with_it() {
