@@ -206,7 +206,7 @@ impl AyaDataplane {
         for program in [ROUTER, DROPPED, BFD] {
             xdp(&mut ebpf, program)?.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
         }
-        pinned.iter().try_for_each(|pinned| pinned.pin_maps(&ebpf))?;
+        pinned.iter().try_for_each(|pinned| pinned.pin_all(&mut ebpf))?;
         let called = [called(&mut ebpf, "DROPPED", DROPPED)?, called(&mut ebpf, "BFD", BFD)?];
         let bfd_sessions = Arc::new(map_sessions(&mut ebpf)?);
         let links_fd = array_fd(&ebpf, "LINKS")?;

@@ -185,6 +185,18 @@ pub fn xdp_link(link: BorrowedFd<'_>) -> io::Result<XdpLink> {
     Ok(XdpLink { program: info[2], ifindex: info[4] })
 }
 
+/// A program's identifier.
+pub fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    // struct bpf_prog_info: type, id. Whoever has the descriptor may ask.
+    let mut info = [0_u32; 64];
+    let mut attr = Attr([0; 32]);
+    attr.0[0] = program.as_raw_fd().cast_unsigned();
+    attr.0[1] = size_of_val(&info) as u32;
+    attr.0[2..4].copy_from_slice(&words(info.as_mut_ptr() as u64));
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info[1])
+}
+
 /// Whether this network namespace has an interface of this index.
 pub fn has_interface(ifindex: u32) -> bool {
     let mut name = [0; libc::IF_NAMESIZE];
@@ -212,7 +224,7 @@ pub fn run_program(
     Ok(output.len().min(attr.0[3] as usize))
 }
 
-/// A program by its identifier.
+/// A program by its identifier, which only CAP_SYS_ADMIN may ask for: see [`super::pins::Pins::program`].
 pub fn program(id: u32) -> io::Result<OwnedFd> {
     let mut attr = Attr([0; 32]);
     attr.0[0] = id;

@@ -5,6 +5,7 @@
 //!     namespace -> NAME               what an operator calls it (a symbolic link is text here)
 //!     links/xdp-IFINDEX, links/NAME   BPF links: while they are pinned the program runs, whoever has died
 //!     maps-N/MAP                      the maps of generation N
+//!     maps-N/program                  its program: by its number alone only CAP_SYS_ADMIN would get it back, which the daemon has not
 //!     maps-N/about -> TEXT            what they are: the ABI's version, how the interfaces are numbered; written last
 //! ```
 //! A *generation* is a program with its maps. A start makes the next one beside what is there, fills it, and only then has each
@@ -14,7 +15,10 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{PermissionsExt, symlink},
+    },
     path::{Path, PathBuf},
 };
 
@@ -150,6 +154,19 @@ impl Pins {
     /// The folder of a generation's maps.
     pub fn maps(&self, number: u32) -> PathBuf {
         self.folder.join(format!("maps-{number}"))
+    }
+
+    /// Where a generation's program is pinned, beside its maps.
+    pub fn own_program(&self, number: u32) -> PathBuf {
+        self.maps(number).join("program")
+    }
+
+    /// A program by the number that a link tells: one of those that are pinned, or any for whoever may ask for any.
+    pub fn program(&self, id: u32) -> io::Result<OwnedFd> {
+        let pinned = self.generations().into_keys().map(|number| self.own_program(number));
+        let mut programs = pinned.filter_map(|path| bpffs::open(&path).ok());
+        let found = programs.find(|program| bpffs::program_id(program.as_fd()).is_ok_and(|it| it == id));
+        found.map_or_else(|| bpffs::program(id), Ok)
     }
 
     /// The pin of an interface's link.

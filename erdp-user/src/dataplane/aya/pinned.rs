@@ -148,9 +148,12 @@ impl Pinned {
         })
     }
 
-    /// Pins all maps. The dot of `.rodata` is not allowed in a name there, and nobody needs it: the programs hold theirs.
-    pub(super) fn pin_maps(&self, ebpf: &Ebpf) -> Result<(), DataplaneError> {
+    /// Pins the program and all maps. The dot of `.rodata` is not allowed in a name there, and nobody needs it: the programs hold theirs.
+    pub(super) fn pin_all(&self, ebpf: &mut Ebpf) -> Result<(), DataplaneError> {
         let folder = self.pins.maps(self.number);
+        let path = self.pins.own_program(self.number);
+        let program = xdp(ebpf, ROUTER)?.fd().map_err(|error| DataplaneError::Load(chain(&error)))?;
+        bpffs::pin(program.as_fd(), &path).map_err(|error| PinError::Io { path, error })?;
         for (name, map) in ebpf.maps().filter(|(name, _)| !name.contains('.')) {
             map.pin(folder.join(name)).map_err(|error| DataplaneError::Load(chain(&error)))?;
         }
@@ -313,7 +316,7 @@ impl AyaDataplane {
         if let Ok(link) = bpffs::open(&path) {
             match bpffs::xdp_link(link.as_fd()) {
                 Ok(found) if found.ifindex == ifindex => {
-                    let before = bpffs::program(found.program).map_err(refused)?;
+                    let before = pinned.pins.program(found.program).map_err(refused)?;
                     let program = xdp(&mut self.ebpf, ROUTER)?;
                     let program = program.fd().map_err(|error| DataplaneError::Load(chain(&error)))?;
                     bpffs::update_link(link.as_fd(), program.as_fd()).map_err(refused)?;

@@ -80,7 +80,7 @@ impl Rehearsal {
         let mut running = BTreeMap::new();
         for (ifindex, path) in pins.xdp_links() {
             let program =
-                bpffs::open(&path).and_then(|link| bpffs::program(bpffs::xdp_link(link.as_fd())?.program));
+                bpffs::open(&path).and_then(|link| pins.program(bpffs::xdp_link(link.as_fd())?.program));
             running.insert(ifindex, program.map_err(|error| PinError::Io { path, error })?);
         }
         Ok(Self { ours, running })
