@@ -191,10 +191,12 @@ fn remove_pins(namespace: &str) {
             // The links first: then nothing runs on what is removed.
             let _links = fs::remove_dir_all(path.join("links"));
             remove_folder(&path);
-            if let Some(cookie) = path.file_name() {
-                let _gone =
-                    fs::remove_file(Path::new(TRACES).join(format!("net-{}.json", cookie.to_string_lossy())));
-            }
+        }
+    }
+    for (path, owner) in traces() {
+        if owner == namespace {
+            // Gone already is as good.
+            let _gone = fs::remove_file(path);
         }
     }
     // Others may have theirs.
@@ -208,6 +210,20 @@ pub fn pins() -> Vec<(PathBuf, String)> {
     let owner =
         |path: &Path| Some(fs::read_link(path.join("namespace")).ok()?.to_string_lossy().into_owned());
     folders.filter_map(|path| owner(&path).map(|owner| (path, owner))).collect()
+}
+
+/// What edges have written down, each with the network namespace that it belongs to.
+fn traces() -> Vec<(PathBuf, String)> {
+    let files = fs::read_dir(TRACES).into_iter().flatten().flatten().map(|entry| entry.path());
+    let notes = files.filter(|path| path.extension().is_some_and(|it| it == "json"));
+    notes
+        .filter_map(|path| owner_of_note(&fs::read_to_string(&path).ok()?).map(|owner| (path, owner)))
+        .collect()
+}
+
+fn owner_of_note(text: &str) -> Option<String> {
+    let note: serde_json::Value = serde_json::from_str(text).ok()?;
+    note["namespace"].as_str().map(str::to_owned)
 }
 
 fn delete_namespace(name: &str) {
@@ -268,10 +284,10 @@ pub fn sweep() -> Vec<String> {
             swept.push(name);
         }
     }
-    for (_, name) in pins() {
+    for (_, name) in pins().into_iter().chain(traces()) {
         if !is_owned(&name) {
             remove_pins(&name);
-            swept.push(format!("pins of {name}"));
+            swept.push(format!("pins and notes of {name}"));
         }
     }
     for name in entries(RUN) {
@@ -326,6 +342,15 @@ mod tests {
         ];
         for (name, pid) in rows {
             assert_eq!(owner(name), pid, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_note_tells_its_namespace_and_what_is_no_note_tells_nothing() {
+        let note = r#"{"namespace":"erdp12-edge","control":"/run/x","control_ports":[],"addresses":[],"sysctls":[]}"#;
+        assert_eq!(owner_of_note(note).as_deref(), Some("erdp12-edge"));
+        for text in ["", "{}", "[1]", "{\"namespace\":1}"] {
+            assert_eq!(owner_of_note(text), None, "{text}");
         }
     }
 
