@@ -6,7 +6,7 @@
 use core::cell::Cell;
 
 /// Version of all records below and of the map layout; the program and the controller must agree.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Interfaces are looked up by their index directly; one with a higher index is refused at start.
 pub const MAX_IFINDEX: u32 = 65_535;
@@ -43,8 +43,8 @@ pub struct Port {
     pub vlan_block: u16,
     /// The interface is the control port of this attachment: what comes in is from the kernel. Such a port has nothing else.
     pub control_of: u16,
-    /// Explicit padding to 8 bytes.
-    pub _pad: u16,
+    /// Its word in the link table; 0: none, what becomes of its carrier is nobody's business.
+    pub link: u16,
 }
 
 /// A VLAN identifier in a block of 4,096.
@@ -328,6 +328,23 @@ impl BfdSession {
     }
 }
 
+/// Where this kernel's structures have what is read of a device that takes nothing any more, in bytes, and whose links are ours. All
+/// zero: not known, and nothing is read.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelLayout {
+    /// `net_device.ifindex`.
+    pub ifindex: u32,
+    /// `net_device.nd_net`, a pointer to `net`.
+    pub net: u32,
+    /// `net.net_cookie` (Linux 5.14).
+    pub net_cookie: u32,
+    /// Explicit padding.
+    pub _pad: u32,
+    /// Our network namespace's cookie.
+    pub ours: u64,
+}
+
 /// How often a use of the slow path is allowed on an attachment, see [`crate::budget`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -590,6 +607,7 @@ const _: () = {
     assert!(size_of::<BfdSession>() == 192);
     assert!(size_of::<Policer>() == 112);
     assert!(size_of::<Bucket>() == 32);
+    assert!(size_of::<KernelLayout>() == 24);
     assert!(size_of::<Budget>() == 16);
     assert!(size_of::<Errand>() == 12);
     assert!(size_of::<Meter>() == 88);

@@ -3,7 +3,8 @@
 //! The stages are `erdp_common::pipeline`; [`packet`] gives them the frame and [`maps`] the tables. Here, once: a frame is
 //! counted as received, decided about, counted as transmitted, punted or dropped, and handed to the kernel's redirect. Two
 //! tracepoints ([`losses`]) count what is lost after a redirect, so that no frame disappears uncounted (invariant: received =
-//! redirected + punted + dropped; redirected = sent + lost).
+//! redirected + punted + dropped; redirected = sent + lost). The first of them also
+//! marks a link dead whose driver takes nothing any more.
 //!
 //! A frame with a [`Trace`] in its metadata area is a question (`erdp explain`): it is answered there and not counted.
 #![no_std]

@@ -14,10 +14,11 @@ use aya_ebpf::{
 };
 use erdp_common::{
     abi::{
-        Attachment, BfdSession, Bucket, Budget, CpuCounters, DropSample, Errand, Group, MAX_ATTACHMENTS,
-        MAX_BFD_SESSIONS, MAX_GROUPS, MAX_IFINDEX, MAX_LINKS, MAX_NEXT_HOPS, MAX_PEERS, MAX_POLICERS,
-        MAX_PROFILES, MAX_VLAN_BLOCKS, Meter, NeighbourWanted, NextHop, PEER_BFD_SHIFT, PeerKey, Policer,
-        Port, QosProfile, SAMPLE_SLOTS, SAMPLE_WINDOW_BITS, SampleBudget, TX_SLOTS, Vlan, Word, counter,
+        Attachment, BfdSession, Bucket, Budget, CpuCounters, DropSample, Errand, Group, KernelLayout,
+        MAX_ATTACHMENTS, MAX_BFD_SESSIONS, MAX_GROUPS, MAX_IFINDEX, MAX_LINKS, MAX_NEXT_HOPS, MAX_PEERS,
+        MAX_POLICERS, MAX_PROFILES, MAX_VLAN_BLOCKS, Meter, NeighbourWanted, NextHop, PEER_BFD_SHIFT,
+        PeerKey, Policer, Port, QosProfile, SAMPLE_SLOTS, SAMPLE_WINDOW_BITS, SampleBudget, TX_SLOTS, Vlan,
+        Word, counter,
     },
     budget,
     classify::Class,
@@ -79,6 +80,9 @@ static PROFILES: Array<QosProfile> = Array::with_max_entries(MAX_PROFILES, 0);
 /// [`Meter`]s, as plain words: cells may not be in a static.
 #[map]
 static METERS: PerCpuArray<[u64; size_of::<Meter>() / 8]> = PerCpuArray::with_max_entries(counter::METERS, 0);
+/// See [`crate::losses`].
+#[map]
+static KERNEL: Array<KernelLayout> = Array::with_max_entries(1, 0);
 /// The virtual clock of tests, in 2^-8 ns.
 #[map]
 static VIRTUAL_CLOCK: Array<u64> = Array::with_max_entries(1, 0);
@@ -309,6 +313,24 @@ fn virtual_clock() -> Option<u64> {
 pub fn counters() -> Option<&'static mut CpuCounters> {
     // SAFETY: a value of a per-CPU map: this CPU is its only user while a program runs, and each program asks once.
     COUNTERS.get_ptr_mut(0).map(|counters| unsafe { &mut *counters })
+}
+
+/// Where the running kernel has what [`crate::losses`] reads; `None`: nobody has said so.
+#[inline(always)]
+pub fn kernel_layout() -> Option<KernelLayout> {
+    KERNEL.get(0).copied().filter(|layout| layout.ours != 0)
+}
+
+/// The link of an interface is dead, until the controller says otherwise.
+#[inline(always)]
+pub fn kill_link(ifindex: u32) {
+    if let Some(link) = PORTS.get(ifindex).map(|port| port.link)
+        && link != 0
+        && let Some(word) = LINKS.get_ptr_mut(u32::from(link))
+    {
+        // SAFETY: a map value; aligned 64-bit stores are atomic where BPF runs.
+        unsafe { word.write_volatile(0) }
+    }
 }
 
 /// Redirects out of an attachment or into a control port; XDP_ABORTED when the slot is empty, which the exception tracepoint shows.

@@ -258,8 +258,7 @@ impl Controller {
         let before = self.links.get(&ifindex).map(Link::is_alive);
         if before != Some(alive) {
             let may = alive && self.damp(ifindex, true, before.is_some());
-            self.log_failure(|it| it.forwarding.link(ifindex, may, &mut it.dataplane));
-            self.log_failure(|it| it.dataplane.link_before(ifindex, may));
+            self.write_link(ifindex, &link.name, may);
             if !alive {
                 self.damp(ifindex, false, before.is_some());
             }

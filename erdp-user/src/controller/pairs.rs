@@ -12,6 +12,7 @@ use crate::{
     bgp::{Speaker, State},
     config::{Attachment, Circuit, Link, LinkRole, Side},
     fib::NextHopKey,
+    kernel::{self, preflight::has_carrier},
     pair::{self, Damper, LinkFacts, Pair, SessionFacts},
 };
 
@@ -48,9 +49,36 @@ impl Controller {
             let is_last = self.is_last(ifindex);
             let Some(damper) = self.dampers.get_mut(&ifindex) else { continue };
             if (is_last && damper.release()) || damper.poll_release(now) {
-                tracing::info!(interface = self.interface(ifindex), "the link is used again");
-                self.log_failure(|it| it.forwarding.link(ifindex, true, &mut it.dataplane));
+                let name = self.interface(ifindex);
+                tracing::info!(interface = name, "the link is used again");
+                self.write_link(ifindex, &name, true);
             }
+        }
+    }
+
+    /// A link's word. What rtnetlink has told may be old: a carrier that was lost again meanwhile has had its word already, and would
+    /// not be heard of a second time.
+    pub(super) fn write_link(&mut self, ifindex: u32, name: &str, alive: bool) {
+        let mut write = |alive| {
+            self.log_failure(|it| it.forwarding.link(ifindex, alive, &mut it.dataplane));
+            self.log_failure(|it| it.dataplane.link_before(ifindex, alive));
+        };
+        write(alive);
+        if alive && matches!(has_carrier(name), Ok(false)) {
+            write(false);
+        }
+    }
+
+    /// A link's word says that it is dead, and nobody has told the controller: the carrier is gone, or it was for a moment.
+    pub(super) fn on_dead_word(&mut self, word: u16) {
+        let topology = self.forwarding.topology();
+        let found = topology.interfaces().into_keys().find(|it| topology.link_of(*it) == Some(word));
+        let Some(link) = found.and_then(|ifindex| self.links.get(&ifindex).cloned()) else { return };
+        let is_there = has_carrier(&link.name).unwrap_or(link.carrier);
+        tracing::info!(interface = link.name, is_there, "its carrier was lost, and rtnetlink has not told");
+        self.on_link(kernel::Link { carrier: false, ..link.clone() });
+        if is_there {
+            self.on_link(link);
         }
     }
 

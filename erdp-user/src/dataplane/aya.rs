@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+mod carrier;
 mod pinned;
 mod readback;
 mod rehearsal;
@@ -89,6 +90,8 @@ unsafe impl Pod for Raw<abi::QosProfile> {}
 // SAFETY: as above.
 unsafe impl Pod for Raw<abi::Budget> {}
 // SAFETY: as above.
+unsafe impl Pod for Raw<abi::KernelLayout> {}
+// SAFETY: as above.
 unsafe impl Pod for Raw<CpuCounters> {}
 
 /// The program on every port.
@@ -139,6 +142,7 @@ pub struct AyaDataplane {
     next_hops: Array<MapData, Raw<abi::NextHop>>,
     groups: Array<MapData, Raw<abi::Group>>,
     links: Array<MapData, u64>,
+    kernel: Array<MapData, Raw<abi::KernelLayout>>,
     policers: Array<MapData, Raw<abi::Policer>>,
     buckets: Array<MapData, [u64; 4]>,
     budgets: Array<MapData, Raw<abi::Budget>>,
@@ -220,6 +224,7 @@ impl AyaDataplane {
             next_hops: typed(&mut ebpf, "NEXT_HOPS")?,
             groups: typed(&mut ebpf, "GROUPS")?,
             links: typed(&mut ebpf, "LINKS")?,
+            kernel: typed(&mut ebpf, "KERNEL")?,
             policers: typed(&mut ebpf, "POLICERS")?,
             buckets: typed(&mut ebpf, "BUCKETS")?,
             budgets: typed(&mut ebpf, "BUDGETS")?,

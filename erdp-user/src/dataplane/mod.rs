@@ -4,12 +4,13 @@
 //! on the host for tests. Both hold the same records (`erdp_common::abi`). A route's way ends here; a packet never sees a
 //! dangling reference, because the caller writes next hops before groups before routes and removes in reverse.
 //!
-//! Files: [`aya`] (load, attach, ask, count), [`bpffs`] and [`pins`] (what outlives this process), [`mapped`] (the trie's blocks through
-//! `mmap`), [`sessions`] (BFD's records likewise), [`question`] (frames for `erdp explain`), [`sample`] (the headers of a
-//! dropped frame), [`memory`].
+//! Files: [`aya`] (load, attach, ask, count), [`bpffs`] and [`pins`] (what outlives this process), [`btf`] (where this kernel's
+//! structures have their members), [`mapped`] (the trie's blocks through `mmap`), [`sessions`] (BFD's records likewise), [`question`]
+//! (frames for `erdp explain`), [`sample`] (the headers of a dropped frame), [`memory`].
 
 pub mod aya;
 pub mod bpffs;
+pub mod btf;
 pub mod mapped;
 pub mod memory;
 pub mod pins;

@@ -207,6 +207,7 @@ impl Topology {
         let mut blocks = 0;
         for facts in &self.0 {
             let port = ports.entry(facts.ifindex).or_default();
+            port.link = self.link_of(facts.ifindex).unwrap_or_default();
             let [Some(outer), inner] = facts.tags else {
                 port.attachment = facts.id.0;
                 continue;

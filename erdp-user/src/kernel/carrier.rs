@@ -1,6 +1,9 @@
 //! A carrier that goes is told to the packet path by a thread of its own, of real-time priority: the one word of a failover must not wait
 //! for a controller that digests a full table, nor for whoever else wants the CPU. That a carrier is back is the controller's business.
 //!
+//! Where a driver refuses frames for want of a carrier, the packet path is sooner (`losses.rs` of erdp-ebpf): what rtnetlink tells comes
+//! from the kernel's link watch, which waits for whoever holds the lock of network configuration.
+//!
 //! Should the word be written after the controller has seen the link come back, the read-back puts it right within a second.
 
 use std::{collections::HashMap, io};

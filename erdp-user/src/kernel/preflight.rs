@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fmt, fs, thread};
 
 pub use self::{
     fix::Fix,
-    interface::{Feature, Interface, set_feature},
+    interface::{Feature, Interface, has_carrier, set_feature},
     links::SINGLE_BUFFER_MTU,
 };
 use super::sysctl;

@@ -279,6 +279,7 @@ impl AyaDataplane {
     pub fn take_over(&mut self, ports: &BTreeMap<u32, String>, about: About) -> Result<(), DataplaneError> {
         let mode = about.mode;
         if self.pinned.is_none() {
+            self.tell_of_carriers();
             return ports.iter().try_for_each(|(ifindex, name)| self.attach(name, *ifindex, mode));
         }
         self.copy_buckets();
@@ -297,7 +298,15 @@ impl AyaDataplane {
             let pins = self.pinned.as_ref().map(|pinned| pinned.pins.clone());
             self.losses_counted = attach_losses(&mut self.ebpf, pins.as_ref())?;
         }
+        self.tell_of_carriers();
         self.complete(ports, about)
+    }
+
+    /// Lost carriers go straight to the links' words, where this kernel says what it takes.
+    fn tell_of_carriers(&mut self) {
+        if let Err(error) = self.watch_carriers() {
+            tracing::warn!(error = %chain(&error), "a lost carrier is noticed by rtnetlink only");
+        }
     }
 
     /// The new program on one port; the answer is what is needed to go back, if there was a link.

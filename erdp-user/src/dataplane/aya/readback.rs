@@ -42,6 +42,9 @@ pub(super) struct Written {
 pub struct Repaired {
     /// Records that were wrong, by map.
     pub by_map: BTreeMap<&'static str, u64>,
+    /// Links whose word says that they are dead and was written otherwise: they are as they are, because a driver that takes nothing
+    /// says so at once and the controller may not have heard of it yet.
+    pub dead_links: Vec<u16>,
     /// Whether a round is over.
     pub is_round_over: bool,
 }
@@ -105,7 +108,9 @@ impl AyaDataplane {
         let mut repaired = Repaired { is_round_over, ..Repaired::default() };
         for record in share {
             let (map, is_right) = self.holds(&record)?;
-            if !is_right {
+            if let (false, Record::Link(id, true)) = (is_right, record) {
+                repaired.dead_links.push(id);
+            } else if !is_right {
                 self.put(&record)?;
                 *repaired.by_map.entry(map).or_default() += 1;
             }

@@ -75,6 +75,17 @@ pub fn set_feature(interface: &str, feature: Feature, on: bool) -> io::Result<()
     asked.ethtool(&mut [feature as u32, u32::from(on)])
 }
 
+/// Whether an interface is up and its driver has a carrier (ETHTOOL_GLINK), at this moment: what rtnetlink has told may be older.
+///
+/// # Errors
+/// The kernel's: no such interface, a driver that does not tell.
+pub fn has_carrier(interface: &str) -> io::Result<bool> {
+    let asked = Asked { socket: UnixDatagram::unbound()?, name: interface };
+    let mut words = [GLINK, 0];
+    asked.ethtool(&mut words)?;
+    Ok(words[1] != 0)
+}
+
 /// Switches a feature on or off by the kernel's name for it.
 ///
 /// # Errors
@@ -169,6 +180,8 @@ const GSSET_INFO: u32 = 0x37;
 const GFEATURES: u32 = 0x3a;
 /// ETHTOOL_SFEATURES.
 const SFEATURES: u32 = 0x3b;
+/// ETHTOOL_GLINK: struct ethtool_value.
+const GLINK: u32 = 0x0a;
 /// ETHTOOL_GCHANNELS and ETHTOOL_SCHANNELS: struct ethtool_channels.
 const GCHANNELS: u32 = 0x3c;
 const SCHANNELS: u32 = 0x3d;
