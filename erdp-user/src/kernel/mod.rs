@@ -18,26 +18,39 @@ pub mod preflight;
 pub mod sysctl;
 pub mod traces;
 
-use std::{io, net::IpAddr, os::fd::AsRawFd};
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
+};
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use rtnetlink::{
     Handle, MulticastGroup, new_connection, new_multicast_connection,
-    packet_core::NetlinkPayload,
+    packet_core::{NetlinkMessage, NetlinkPayload},
     packet_route::{
+        RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags},
         neighbour::{
             NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
         },
     },
-    sys::AsyncSocket,
+    sys::{AsyncSocket, SocketAddr},
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 /// Events on their way to the controller; when it is full the listener waits and the kernel's own buffer fills.
 const EVENTS_MAX: usize = 1_024;
 /// Receive buffer of the listener in bytes: the default loses events when thousands of neighbours change at once.
 const RECEIVE_BUFFER: libc::c_int = 8 << 20;
+
+/// After events were lost the kernel drops all that come until its queue has been read to the end, and does not say so again
+/// (`NETLINK_S_CONGESTED`, net/netlink/af_netlink.c of Linux 6.18): what was read in between has to be read once more. The end is where
+/// nothing comes for so long.
+const OVERRUN_QUIET: Duration = Duration::from_millis(100);
+/// Where something always comes, the queue has been read to the end after so long.
+const OVERRUN_MAX: Duration = Duration::from_secs(3);
 
 /// A change, or a fact of a dump.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,11 +172,17 @@ impl Kernel {
         let (asking, handle, _) = new_connection()?;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let translate = async move {
-            while let Some((message, _)) = messages.next().await {
-                let event = match message.payload {
-                    NetlinkPayload::InnerMessage(message) => facts::event(&message),
-                    NetlinkPayload::Overrun(_) => Some(KernelEvent::Resync),
-                    _ => None,
+            let mut overrun: Option<Instant> = None;
+            loop {
+                let event = match next(&mut messages, &mut overrun).await {
+                    Next::Message(NetlinkPayload::InnerMessage(message)) => facts::event(&message),
+                    Next::Message(NetlinkPayload::Overrun(_)) => {
+                        overrun.get_or_insert_with(Instant::now);
+                        Some(KernelEvent::Resync)
+                    }
+                    Next::Message(_) => None,
+                    Next::Drained => Some(KernelEvent::Resync),
+                    Next::End => return,
                 };
                 if let Some(event) = event
                     && sender.send(event).await.is_err()
@@ -268,6 +287,34 @@ impl Drop for Kernel {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// What the listener does next.
+enum Next {
+    Message(NetlinkPayload<RouteNetlinkMessage>),
+    /// After an overrun: the queue is empty.
+    Drained,
+    End,
+}
+
+/// The next message; once after an overrun that the queue is empty.
+async fn next(
+    messages: &mut (impl Stream<Item = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr)> + Unpin),
+    overrun: &mut Option<Instant>,
+) -> Next {
+    let waiting = messages.next();
+    let message = match overrun.map(|since| OVERRUN_MAX.saturating_sub(since.elapsed())) {
+        None => waiting.await,
+        Some(left) => match timeout(left.min(OVERRUN_QUIET), waiting).await {
+            Ok(message) if !left.is_zero() => message,
+            // A message that has come all the same is told by what is read now.
+            _ => {
+                *overrun = None;
+                return Next::Drained;
+            }
+        },
+    };
+    message.map_or(Next::End, |(message, _)| Next::Message(message.payload))
 }
 
 /// SO_RCVBUFFORCE: SO_RCVBUF would be cut to net.core.rmem_max, 208 KiB unless someone has raised it.

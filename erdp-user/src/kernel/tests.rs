@@ -47,7 +47,7 @@ async fn next(
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(3), find).await.expect("the event within 3 s")
+    timeout(Duration::from_secs(3), find).await.expect("the event within 3 s")
 }
 
 #[test]
