@@ -182,6 +182,7 @@ fn each_malformed_attribute_gets_the_reaction_of_rfc_7606() {
     for (name, attributes, nlri, expected) in rows {
         assert_eq!(verdict(&attributes, nlri), expected, "{name}");
     }
+    let flagged = |flags: u8| [&[flags], &mp(&global, &v6)[1..]].concat();
     let foreign = |safi| [0x80, 14, 6, 0, 1, safi, 1, 9, 9];
     for (name, attribute, expected) in [
         ("4760 7 multicast was not agreed on", foreign(2).to_vec(), "+0 -0 DiscardAttribute"),
@@ -195,6 +196,8 @@ fn each_malformed_attribute_gets_the_reaction_of_rfc_7606() {
         ("unspecified alone", mp(&[0; 16], &v6), "+0 -1 TreatAsWithdraw"),
         ("7.11 next hop of 5 bytes", mp(&[1, 2, 3, 4, 5], &v6), "reset 3/9"),
         ("5.3 NLRI of /129", mp(&global, &[129, 0]), "reset 3/9"),
+        ("3c MP_REACH flagged well-known", flagged(0x40), "+0 -1 TreatAsWithdraw"),
+        ("3c MP_REACH flagged transitive", flagged(0xc0), "+0 -1 TreatAsWithdraw"),
     ] {
         assert_eq!(verdict(&[&attribute, ORIGIN, AS_PATH], &[]), expected, "{name}");
     }

@@ -22,8 +22,7 @@ use crate::bgp::{
 
 /// Decodes the body of an UPDATE; an error always ends the session.
 pub(super) fn decode(raw: &codec::UpdateMessage, context: &Context) -> Result<DecodedUpdate, WireError> {
-    let (attributes, foreign) = without_foreign_families(&raw.path_attributes, &context.families);
-    let mut faults: Vec<WireError> = foreign.into_iter().map(ignored).collect();
+    let Screened { kept: attributes, mut faults } = screen(&raw.path_attributes, &context.families);
     if attributes.is_empty() && !faults.is_empty() && raw.nlri.is_empty() && raw.withdrawn_routes.is_empty() {
         return Ok(DecodedUpdate { updates: Vec::new(), faults });
     }
@@ -72,11 +71,19 @@ fn settle(
     Ok(assemble(update, context, withdrawing, faults))
 }
 
+/// Attributes as the codec is to see them.
+struct Screened {
+    kept: Vec<u8>,
+    faults: Vec<WireError>,
+}
+
 /// Leaves out MP attributes of families that were not agreed on, unread: RFC 4760 section 7 allows to ignore them, and so the
-/// codec's decoders of a dozen families are out of a peer's reach. Framing faults are left in for the codec to judge.
-fn without_foreign_families(attributes: &[u8], families: &[Family]) -> (Vec<u8>, Vec<(u16, u8)>) {
+/// codec's decoders of a dozen families are out of a peer's reach. Those of the others get the flags that they should have, where they have
+/// not (RFC 7606 section 3 c: that withdraws, where the codec would end the session). Framing faults are left in for the codec to judge.
+fn screen(attributes: &[u8], families: &[Family]) -> Screened {
     const EXTENDED_LENGTH: u8 = 0x10;
-    let (mut kept, mut foreign, mut rest) = (Vec::with_capacity(attributes.len()), Vec::new(), attributes);
+    let mut screened = Screened { kept: Vec::with_capacity(attributes.len()), faults: Vec::new() };
+    let mut rest = attributes;
     while let [flags, code, tail @ ..] = rest {
         let length = match tail {
             [high, low, ..] if flags & EXTENDED_LENGTH != 0 => {
@@ -89,14 +96,29 @@ fn without_foreign_families(attributes: &[u8], families: &[Family]) -> (Vec<u8>,
         let value = &attribute[if flags & EXTENDED_LENGTH == 0 { 3 } else { 4 }..];
         match (code, value) {
             (14 | 15, [high, low, safi, ..]) if !agreed([*high, *low], *safi, families) => {
-                foreign.push((u16::from_be_bytes([*high, *low]), *safi));
+                screened.faults.push(ignored((u16::from_be_bytes([*high, *low]), *safi)));
             }
-            _ => kept.extend_from_slice(attribute),
+            (14 | 15, [_, _, _, ..]) => {
+                screened.faults.extend(wrong_flags(*code, *flags));
+                screened.kept.push(OPTIONAL | flags & EXTENDED_LENGTH);
+                screened.kept.extend_from_slice(&attribute[1..]);
+            }
+            _ => screened.kept.extend_from_slice(attribute),
         }
         rest = after;
     }
-    kept.extend_from_slice(rest);
-    (kept, foreign)
+    screened.kept.extend_from_slice(rest);
+    screened
+}
+
+const OPTIONAL: u8 = 0x80;
+
+/// An MP attribute is optional and not transitive.
+fn wrong_flags(code: u8, flags: u8) -> Option<WireError> {
+    const TRANSITIVE: u8 = 0x40;
+    let detail = || format!("attribute {code}: its flags {flags:#04x} are not those of an MP attribute");
+    let is_wrong = flags & (OPTIONAL | TRANSITIVE) != OPTIONAL;
+    is_wrong.then(|| WireError { detail: detail(), reaction: Reaction::TreatAsWithdraw })
 }
 
 fn agreed(afi: [u8; 2], safi: u8, families: &[Family]) -> bool {
