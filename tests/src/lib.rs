@@ -6,7 +6,7 @@
 //! is all of it in order. [`small`] is a lab with one circuit for tests of
 //! the daemon, [`root`] a root to install packages into. [`failover`] is a lab whose wires can be cut silently. [`bench`] measures and
 //! judges nothing; [`budget`] is how much work the kernel's verifier may have with
-//! the programs.
+//! the programs. [`hostile`] is BGP that nobody would send who means well.
 
 pub mod bench;
 pub mod budget;
@@ -14,6 +14,7 @@ pub mod checks;
 pub mod differential;
 pub mod edge;
 pub mod failover;
+pub mod hostile;
 pub mod lab;
 pub mod packets;
 pub mod root;

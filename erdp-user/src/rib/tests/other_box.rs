@@ -127,7 +127,7 @@ fn b1a_the_other_box_is_told_the_path_as_it_is_with_our_preference_and_ourselves
 }
 
 #[test]
-fn b1a_our_own_link_comes_before_the_other_boxs_and_the_preference_of_either_before_that() {
+fn b1a_our_own_link_comes_before_that_of_the_other_box_and_the_preference_of_either_before_that() {
     let mut rib = rib_of(config());
     box_tells(&mut rib, "20.0.0.0/8", &[12076], 100);
     assert_eq!(used(&mut rib, "20.0.0.0/8"), [BOX]);
@@ -146,7 +146,7 @@ fn b1a_our_own_link_comes_before_the_other_boxs_and_the_preference_of_either_bef
 }
 
 #[test]
-fn b7_a_drained_link_of_ours_gives_way_to_the_other_boxs() {
+fn b7_a_drained_link_of_ours_gives_way_to_that_of_the_other_box() {
     let mut rib = rib_of(config());
     box_tells(&mut rib, "20.0.0.0/8", &[12076], 100);
     announce_with(&mut rib, MSEE, "20.0.0.0/8", |it| it.as_path = AsPath::sequence([12076; 9]));
@@ -154,7 +154,7 @@ fn b7_a_drained_link_of_ours_gives_way_to_the_other_boxs() {
 }
 
 #[test]
-fn d1_the_other_boxs_customers_count_against_what_microsoft_takes_and_its_msees_do_not() {
+fn d1_customers_of_the_other_box_count_against_what_microsoft_takes_and_its_msees_do_not() {
     let mut rib = rib_of(config());
     announce(&mut rib, CE, "20.0.0.0/8");
     box_tells(&mut rib, "30.0.0.0/8", &[65020], 100);
