@@ -317,6 +317,14 @@ pub enum PeerCommand {
     PathDown,
     /// Neither dial nor accept until told otherwise: BFD is to be up first (RFC 5882 section 4.1).
     Hold(bool),
+    /// An operator takes the peering down: end with Cease/2 and this text (RFC 9003), and neither dial nor accept until
+    /// [`Self::Enable`].
+    Disable {
+        /// Shown to the peer's operator; may be empty.
+        text: String,
+    },
+    /// The operator gives it free again.
+    Enable,
     /// End the session with Cease/4 and this text, and connect again.
     Reset {
         /// Shown to the peer's operator (RFC 9003); may be empty.

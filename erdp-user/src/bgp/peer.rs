@@ -211,6 +211,7 @@ fn task(
         untold: VecDeque::new(),
         lingering: JoinSet::new(),
         stopping: false,
+        disabled: false,
         buffer: vec![0; READ_BYTES],
     };
     (
@@ -245,6 +246,8 @@ struct Driver {
     untold: VecDeque<PeerEvent>,
     lingering: JoinSet<()>,
     stopping: bool,
+    /// By the operator: BFD's word does not start it.
+    disabled: bool,
     buffer: Vec<u8>,
 }
 
@@ -465,7 +468,17 @@ impl Driver {
             Some(PeerCommand::Reset { text }) => self.session.handle_reset(now, &text),
             Some(PeerCommand::PathDown) => self.session.handle_path_down(now),
             Some(PeerCommand::Hold(true)) => self.session.handle_stop(now, super::Cease::BfdDown, ""),
+            Some(PeerCommand::Hold(false)) if self.disabled => {}
             Some(PeerCommand::Hold(false)) => self.session.handle_start(now),
+            Some(PeerCommand::Disable { text }) => {
+                self.disabled = true;
+                self.session.handle_stop(now, super::Cease::AdministrativeShutdown, &text);
+            }
+            Some(PeerCommand::Enable) => {
+                self.disabled = false;
+                self.session.handle_hurry(now);
+                self.session.handle_start(now);
+            }
             Some(PeerCommand::Hurry) => self.session.handle_hurry(now),
             Some(PeerCommand::Stop { cease, text }) => {
                 self.session.handle_stop(now, cease, &text);

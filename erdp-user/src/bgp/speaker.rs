@@ -232,6 +232,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn b6_a_disabled_peer_is_told_why_and_is_refused_until_it_is_enabled() {
+        let [(mut one, mut hears_one, here), (mut two, mut hears_two, there)] = pair();
+        one.add(here.clone()).await;
+        two.add(there.clone()).await;
+        established(&mut hears_one).await;
+        established(&mut hears_two).await;
+        let handle = one.peer(here.id).unwrap();
+        handle.command(PeerCommand::Disable { text: "rack 7 moves".to_owned() }).await.unwrap();
+        let heard = timeout(Duration::from_secs(5), hears_two.recv()).await.unwrap().unwrap();
+        let PeerEvent::Down { reason: DownReason::Notified { notification, .. }, .. } = heard else {
+            panic!("{heard:?}")
+        };
+        // RFC 9003, inside the Hard Reset of RFC 8538: no routes are kept.
+        let said = notification.to_string();
+        assert_eq!(said, "administrative shutdown (6/2): \"rack 7 moves\", as a hard reset");
+        // BFD's word starts nothing; the peer dials meanwhile and is turned away.
+        handle.command(PeerCommand::Hold(false)).await.unwrap();
+        handle.command(PeerCommand::Hurry).await.unwrap();
+        let heard = timeout(Duration::from_secs(10), hears_two.recv()).await.unwrap().unwrap();
+        assert!(matches!(heard, PeerEvent::Down { .. }), "{heard:?}");
+        assert_eq!(one.peer(here.id).unwrap().status().state, State::Idle);
+        one.peer(here.id).unwrap().command(PeerCommand::Enable).await.unwrap();
+        assert_eq!(established(&mut hears_one).await.session, 2);
+    }
+
+    #[tokio::test]
     async fn connections_of_strangers_are_closed_and_counted() {
         let [(mut one, _events, here), _] = pair();
         one.add(PeerConfig { passive: true, ..here.clone() }).await;

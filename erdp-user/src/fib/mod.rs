@@ -18,6 +18,7 @@ mod connected;
 mod ids;
 mod reshape;
 mod said;
+mod suspend;
 mod topology;
 mod views;
 
@@ -40,6 +41,7 @@ use erdp_common::{
 use ipnet::IpNet;
 
 pub use self::{
+    suspend::Share,
     topology::{AttachmentFacts, AttachmentId, SourceCheck, Topology},
     views::{Policy, Source},
 };
@@ -144,6 +146,8 @@ pub struct Forwarding {
     macs: HashMap<NextHopKey, [u8; 6]>,
     link_facts: HashMap<AttachmentId, LinkFacts>,
     bfd: HashMap<NextHopKey, u16>,
+    /// Attachments whose neighbours count as dead: see [`Self::suspend`].
+    suspended: BTreeSet<AttachmentId>,
     wishes: Vec<Wish>,
 }
 
@@ -187,6 +191,7 @@ impl Forwarding {
             macs: HashMap::new(),
             link_facts: HashMap::new(),
             bfd: HashMap::new(),
+            suspended: BTreeSet::new(),
             wishes: Vec::new(),
         };
         forwarding.write_attachments(dataplane)?;
@@ -555,7 +560,9 @@ impl Forwarding {
         };
         let link = self.link_facts.get(&key.attachment).copied().unwrap_or_default();
         record.attachment = facts.id.0;
-        record.link = self.topology.link_of(facts.ifindex).unwrap_or(0);
+        // No link has the number 0: nothing is alive there.
+        let link_of = || self.topology.link_of(facts.ifindex).unwrap_or(0);
+        record.link = if self.suspended.contains(&key.attachment) { 0 } else { link_of() };
         record.mtu = link.mtu;
         record.bfd = self.bfd.get(&key).copied().unwrap_or_default();
         record.policer = facts.policer_out;

@@ -160,6 +160,31 @@ fn a_route_forwards_once_its_neighbour_is_resolved_and_stops_when_it_is_withdraw
 }
 
 #[test]
+fn b6_a_suspended_attachment_carries_nothing_while_others_on_its_interface_do_and_its_flows_come_back() {
+    use erdp_common::reason::DropReason::NoLiveLink;
+    let mut bench = Bench::new();
+    [via(1, 2), via(2, 2), via(3, 2)].iter().for_each(|key| bench.resolve(*key));
+    bench.route(0, "20.0.0.0/8", &[via(1, 2), via(2, 2)], 0);
+    bench.route(0, "21.0.0.0/8", &[via(1, 2)], 0);
+    bench.route(1, "40.0.0.0/8", &[via(3, 2)], 0);
+    let ways = |bench: &Bench| -> Vec<Option<NextHopKey>> {
+        (0..200).map(|host| bench.next_hop(14, &format!("20.1.1.{host}"))).collect()
+    };
+    let before = ways(&bench);
+    let share = bench.forwarding.share_of(&[AttachmentId(1)]);
+    assert_eq!(share, Share { groups: 1, buckets: 32, of: 64, alone: 1 });
+    bench.forwarding.suspend(AttachmentId(1), true, &mut bench.dataplane).expect("memory");
+    // A neighbour that is resolved again meanwhile changes nothing.
+    bench.forwarding.neighbour(via(1, 2), None, 0, &mut bench.dataplane).expect("memory");
+    bench.resolve(via(1, 2));
+    assert!(ways(&bench).iter().all(|way| *way == Some(via(2, 2))));
+    assert_eq!(bench.ask(14, "21.1.1.1").drop_reason(), Some(NoLiveLink));
+    assert_eq!(bench.next_hop(15, "40.1.1.1"), Some(via(3, 2)), "attachment 3 is on the same interface");
+    bench.forwarding.suspend(AttachmentId(1), false, &mut bench.dataplane).expect("memory");
+    assert_eq!(ways(&bench), before);
+}
+
+#[test]
 fn domains_do_not_leak_and_a_ce_attachment_sees_the_union_in_its_order() {
     let mut bench = Bench::new();
     for key in [via(1, 2), via(3, 2)] {

@@ -24,6 +24,8 @@ pub(super) struct AdjRibOut {
     marks: bool,
     /// Families whose first table is not complete yet.
     initial: BTreeSet<Family>,
+    /// The same attributes are exported otherwise than when they were told.
+    exports_differ: bool,
 }
 
 impl AdjRibOut {
@@ -76,6 +78,12 @@ impl AdjRibOut {
         self.due.extend(self.told.keys());
     }
 
+    /// The same for what is exported of the same attributes: everything that was told is told again.
+    pub fn tell_again(&mut self) {
+        self.mark_told();
+        self.exports_differ = true;
+    }
+
     pub fn is_up(&self) -> bool {
         !self.families.is_empty()
     }
@@ -100,6 +108,7 @@ impl AdjRibOut {
         mut should: impl FnMut(IpNet) -> Option<Arc<PathAttributes>>,
     ) -> Vec<Update> {
         let mut packing = Packing::default();
+        let differ = std::mem::take(&mut self.exports_differ);
         for prefix in std::mem::take(&mut self.due) {
             let Some(next_hop) = peer.next_hop_self(Family::of(&prefix)) else { continue };
             match should(prefix) {
@@ -114,7 +123,7 @@ impl AdjRibOut {
                         Arc::ptr_eq(&before, &now)
                             || exported(&before, peer, next_hop) == exported(&now, peer, next_hop)
                     };
-                    if !before.is_some_and(is_same) {
+                    if differ || !before.is_some_and(is_same) {
                         packing.announce(prefix, now);
                     }
                 }

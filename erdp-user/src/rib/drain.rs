@@ -1,11 +1,52 @@
-//! Maintenance at Microsoft (requirement B7): before an MSEE is worked on, it repeats its own AS eight times in what it announces, so
-//! that traffic goes the other way while everything still works.
+//! Maintenance, by which traffic goes the other way while everything still works. At Microsoft (requirement B7): before an MSEE is worked
+//! on, it repeats its own AS eight times in what it announces. Here: before an operator takes a peering down (requirement B6), its
+//! paths come last, and the peer is asked to do alike, by RFC 8326 and by Microsoft's own means.
 
-use crate::bgp::PathAttributes;
-use crate::config::MICROSOFT_ASN;
+use ipnet::IpNet;
+
+use super::Rib;
+use crate::bgp::{Community, PathAttributes, PeerId};
+use crate::config::{DomainId, MICROSOFT_ASN};
 
 /// How often the AS stands in front of the path of a route that is to be spared.
 pub const DRAIN_REPEATS: usize = 8;
+
+/// GRACEFUL_SHUTDOWN (RFC 8326 section 5).
+pub(super) const GRACEFUL_SHUTDOWN: Community = Community(0xFFFF_0000);
+
+impl Rib {
+    /// Takes a peer out of use while it is up, or into use again: its paths are used only where there are no others (RFC 8326
+    /// section 4.2), and what it is told says that ours are to be used so too. Unknown peers have nothing to spare.
+    pub fn spare(&mut self, peer: PeerId, spared: bool) {
+        let index = usize::from(peer.0);
+        let Some(rib_peer) = self.config.peers.get_mut(index) else { return };
+        if std::mem::replace(&mut rib_peer.spared, spared) == spared {
+            return;
+        }
+        let prefixes: Vec<IpNet> = self
+            .adj_in
+            .get(index)
+            .map(|adj_in| adj_in.routes().map(|(prefix, _)| prefix).collect())
+            .unwrap_or_default();
+        self.mark_all(peer, prefixes);
+        if let Some(out) = self.adj_out.get_mut(index) {
+            out.tell_again();
+        }
+    }
+
+    /// The prefixes of a domain that have a path from these peers and none from others.
+    pub fn only_over<'a>(
+        &'a self,
+        domain: DomainId,
+        peers: &'a [PeerId],
+    ) -> impl Iterator<Item = IpNet> + 'a {
+        let loc = self.loc.get(usize::from(domain.0));
+        let is_theirs = move |prefix: &IpNet| {
+            self.candidates(domain, prefix).all(|candidate| peers.contains(&candidate.peer.id))
+        };
+        loc.into_iter().flat_map(|loc| loc.routes.keys()).filter(is_theirs)
+    }
+}
 
 /// Whether a route says that its link is about to be drained.
 pub fn is_draining(attributes: &PathAttributes) -> bool {

@@ -258,6 +258,9 @@ impl Rib {
     /// is handed out as differences, as always.
     pub fn reconfigure(&mut self, config: RibConfig) {
         let before = mem::replace(&mut self.config, config);
+        for peer in &mut self.config.peers {
+            peer.spared = before.peer(peer.id).is_some_and(|was| was.spared);
+        }
         self.adj_in.resize_with(self.config.peers.len(), AdjRibIn::default);
         self.adj_out.resize_with(self.config.peers.len(), AdjRibOut::default);
         let config = &self.config;

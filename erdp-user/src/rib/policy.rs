@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::adj_in::Refusals;
 use super::bogons::is_bogon;
+use super::drain::{DRAIN_REPEATS, GRACEFUL_SHUTDOWN};
 use super::guard;
 use super::topology::{DEFAULT_LOCAL_PREF, RibConfig, RibDomain, RibPeer};
 use crate::bgp::{Asn, Community, Family, PathAttributes, Role};
@@ -352,8 +353,12 @@ pub(super) fn exported(attributes: &PathAttributes, to: &RibPeer, next_hop: IpAd
         told.local_pref = told.local_pref.or(Some(DEFAULT_LOCAL_PREF));
         return told;
     }
-    for _ in 0..=to.prepend {
+    let spares = if to.spared { DRAIN_REPEATS } else { 0 };
+    for _ in 0..=usize::from(to.prepend) + spares {
         told.as_path = told.as_path.prepended(to.local_asn);
+    }
+    if to.spared && !told.communities.contains(&GRACEFUL_SHUTDOWN) {
+        told.communities.push(GRACEFUL_SHUTDOWN);
     }
     told.next_hop = next_hop;
     told.med = None;

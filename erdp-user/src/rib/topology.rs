@@ -87,6 +87,8 @@ pub struct RibPeer {
     pub role: Option<Role>,
     /// Of the other edge box only: Microsoft's AS on the peering, by which its routes from there are told from the customer's.
     pub microsoft: Option<Asn>,
+    /// An operator takes it out of use: its paths come last, and it is asked to use others ([`super::Rib::spare`]).
+    pub spared: bool,
 }
 
 /// RFC 4271 leaves the default open; every implementation has this one.
@@ -136,6 +138,7 @@ impl RibConfig {
                     max_prefixes: options.max_prefixes,
                     role: options.role,
                     microsoft: microsoft_behind(config, attachment),
+                    spared: false,
                 })
             })
             .collect();
@@ -212,6 +215,10 @@ impl RibPeer {
 
     /// How much a route of it is worth: as we say, or as the other box says (RFC 4271 section 5.1.5).
     pub fn preference(&self, attributes: &PathAttributes) -> u32 {
+        if self.spared {
+            // RFC 8326 section 4.2.
+            return 0;
+        }
         if self.is_internal() { attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF) } else { self.local_pref }
     }
 

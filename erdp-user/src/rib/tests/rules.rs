@@ -228,6 +228,36 @@ fn b11_local_preference_ranks_and_prepending_lengthens_what_one_peer_is_told() {
 }
 
 #[test]
+fn b6_a_spared_peers_paths_come_last_and_it_is_told_to_do_alike_until_it_is_used_again() {
+    let mut rib = with_peer(A1, |peer| peer.local_pref = 200);
+    for peer in [A1, A2] {
+        announce(&mut rib, peer, "20.0.0.0/8");
+    }
+    announce(&mut rib, A1, "21.0.0.0/8");
+    announce(&mut rib, CE0, "30.0.0.0/8");
+    rib.take_fib_changes();
+    rib.take_outgoing(A1);
+    assert_eq!(rib.only_over(A_PRIVATE, &[A1]).collect::<Vec<_>>(), [net("21.0.0.0/8")]);
+    let told = |rib: &mut Rib| {
+        let updates = rib.take_outgoing(A1);
+        let attributes = updates[0].attributes.clone().unwrap();
+        (updates.len(), attributes.as_path.to_string(), attributes.communities.clone())
+    };
+    rib.spare(A1, true);
+    assert_eq!(changes(&mut rib), [(A_PRIVATE, "20.0.0.0/8".into(), vec![A2])], "21/8 has no other path");
+    let shutdown = vec![Community(0xFFFF_0000)];
+    assert_eq!(told(&mut rib), (1, format!("{}65020", "65010 ".repeat(9)), shutdown), "RFC 8326 and B7");
+    rib.reconfigure(topology());
+    assert_eq!(changes(&mut rib), [], "another configuration uses it no more than this one");
+    rib.take_outgoing(A1);
+    rib.spare(A1, true);
+    assert_eq!(rib.take_outgoing(A1), [], "it is spared already");
+    rib.spare(A1, false);
+    assert_eq!(changes(&mut rib), [(A_PRIVATE, "20.0.0.0/8".into(), vec![A1, A2])]);
+    assert_eq!(told(&mut rib), (1, "65010 65020".into(), vec![]));
+}
+
+#[test]
 fn b7_routes_that_ask_to_be_spared_are_counted_by_peer() {
     let mut rib = rib();
     announce_with(&mut rib, A1, "20.0.0.0/8", |a| a.as_path = AsPath::sequence([12_076; 9]));
