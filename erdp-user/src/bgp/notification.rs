@@ -113,6 +113,11 @@ impl Notification {
         (self.code, self.subcode) == (CEASE, Cease::AdministrativeReset.subcode())
     }
 
+    /// Whether it is Cease/7: the peer keeps another connection (RFC 4271 section 6.8).
+    pub fn is_collision(&self) -> bool {
+        (self.code, self.subcode) == (CEASE, Cease::CollisionResolution.subcode())
+    }
+
     /// What a Hard Reset wraps; the notification itself otherwise.
     fn inner(&self) -> (u8, u8, &[u8]) {
         match (self.code, self.subcode, self.data.as_slice()) {

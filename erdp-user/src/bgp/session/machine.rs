@@ -332,7 +332,20 @@ impl Machine {
     }
 
     fn notified(&mut self, notification: Notification, env: &mut Env<'_>) {
+        if self.state != State::Established && notification.is_collision() {
+            return self.leave_to_the_other(notification, env);
+        }
         self.fail(DownReason::Notified { peer: env.config.remote, notification }, env);
+    }
+
+    /// The peer prefers a connection that it makes: it is welcome while ours waits. In Idle we would turn it away, and both would
+    /// wait for longer each time.
+    fn leave_to_the_other(&mut self, notification: Notification, env: &mut Env<'_>) {
+        self.drop_connection(env);
+        self.state = State::Active;
+        self.timers.set(Timer::ConnectRetry, env.backoff.next(env.now));
+        let reason = DownReason::Notified { peer: env.config.remote, notification };
+        env.effects.push(Effect::Down(reason, None));
     }
 
     fn refuse(&mut self, refusal: Refusal, env: &mut Env<'_>) {

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 mod agreed;
 
-const EVENTS: [&str; 17] = [
+const EVENTS: [&str; 18] = [
     "Start",
     "Stop",
     "Reset",
@@ -28,6 +28,7 @@ const EVENTS: [&str; 17] = [
     "Fault",
     "Collision",
     "Notification",
+    "Unwanted",
     "Keepalive",
     "Update",
 ];
@@ -51,6 +52,7 @@ Open            Idle/     Idle/X     Idle/      Conf/K     Idle/NXD   Idle/NXD
 Fault           Idle/     Idle/X     Idle/      Idle/NXD   Idle/NXD   Idle/NXD
 Collision       Idle/     Idle/X     Idle/      Idle/NX    Idle/NX    Idle/NX
 Notification    Idle/     Idle/X     Idle/      Idle/XD    Idle/XD    Idle/XD
+Unwanted        Idle/     Idle/X     Idle/      Acti/XD    Acti/XD    Idle/XD
 Keepalive       Idle/     Idle/X     Idle/      Idle/NXD   Esta/U     Esta/
 Update          Idle/     Idle/X     Idle/      Idle/NXD   Idle/NXD   Esta/R
 RouteRefresh    Idle/     Idle/X     Idle/      Idle/NXD   Idle/NXD   Esta/F
@@ -94,6 +96,8 @@ fn event(name: &str) -> Event {
         "Fault" => Event::Fault(Refusal { detail: "bad".to_owned(), notification }),
         "Collision" => Event::CollisionLost,
         "Notification" => Event::Notification(notification),
+        // Cease/7: the peer keeps the connection that it has made, or is about to make.
+        "Unwanted" => Event::Notification(Notification::new(6, 7)),
         "Keepalive" => Event::Keepalive,
         "Update" => Event::Update(DecodedUpdate::default()),
         "RouteRefresh" => Event::RouteRefresh(Some(Refresh::Request(Family::Ipv6Unicast))),
