@@ -9,6 +9,12 @@ pub mod bfd;
 
 pub mod pair;
 
+pub mod minimum;
+
+pub mod peering;
+
+pub mod drill;
+
 pub mod rib;
 
 pub mod kernel;

@@ -135,6 +135,17 @@ enum Command {
     /// Change the running router, until it is restarted
     #[command(subcommand)]
     Set(Set),
+    /// Take a peering down for maintenance, or give it free
+    #[command(subcommand)]
+    Peering(operator::drill::PeeringVerb),
+    /// Let a link fail on purpose for a limited time, and report what came of it
+    ///
+    /// It ends at once when nothing else carries the traffic any more, and also when this command ends. Exit code 1 if it ended
+    /// before its time or the link is not back.
+    Drill(operator::drill::DrillArguments),
+    /// Predict what would be dropped if a link failed, from the load of now; nothing is touched
+    #[command(name = "whatif")]
+    WhatIf(operator::drill::WhatIfArguments),
     /// Ask the loaded program what it does with a packet; nothing is sent or counted
     Explain {
         /// Interface (or attachment name, see `erdp show links`) the packet comes in on
@@ -234,6 +245,11 @@ fn main() -> ExitCode {
             let change = CircuitChange { bandwidth, burst, credit_ms };
             report(set(Setting::Circuit { name, change }, &control, json))
         }
+        Command::Peering(verb) => report(operator::drill::peering(verb)),
+        Command::Drill(arguments) => {
+            operator::drill::drill(arguments).unwrap_or_else(|error| report(Err(error)))
+        }
+        Command::WhatIf(arguments) => report(operator::drill::whatif(arguments)),
         Command::Explain { interface, to, prefixes, from, from_port, to_port, control, json } => {
             let ports = (from_port, to_port);
             report(targets(to, prefixes).and_then(|targets| {

@@ -22,6 +22,8 @@ pub struct SessionFacts {
     pub routes: usize,
     /// The peer asks to be spared: it prepends its AS eight times (B7).
     pub is_draining: bool,
+    /// It was taken out of use here (B6): [`Reason::PeeringDisabled`], [`Reason::Drill`] or [`Reason::Draining`].
+    pub out_of_use: Option<Reason>,
 }
 
 /// What is known of a link.
@@ -49,6 +51,10 @@ pub enum Reason {
     NoCarrier,
     /// It flaps, and is held down.
     HeldDown,
+    /// An operator has taken a peering down (B6).
+    PeeringDisabled,
+    /// A drill has taken it down (B6).
+    Drill,
     /// A neighbour's MAC address is not known.
     NoNeighbour,
     /// BFD says that the path is dead.
@@ -57,8 +63,26 @@ pub enum Reason {
     NoSession,
     /// A session is up and has no routes: the path behind it may be dead (B7).
     NoRoutes,
-    /// The MSEE is being drained for maintenance (B7).
+    /// The MSEE is being drained for maintenance (B7), or the peering here before it is taken down (B6).
     Draining,
+}
+
+impl Reason {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::NoCarrier => "no-carrier",
+            Self::HeldDown => "held-down",
+            Self::PeeringDisabled => "peering-disabled",
+            Self::Drill => "drill",
+            Self::NoNeighbour => "no-neighbour",
+            Self::BfdDown => "bfd-down",
+            Self::NoSession => "no-session",
+            Self::NoRoutes => "no-routes",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 /// What a link is worth.
@@ -82,13 +106,7 @@ pub fn judge(link: &LinkFacts) -> Judgement {
     if link.is_unknown() {
         return Judgement { is_eligible: true, reasons: Vec::new() };
     }
-    let of_link = [
-        (!link.is_enabled, Reason::Disabled),
-        (!link.has_carrier && !link.is_elsewhere, Reason::NoCarrier),
-        (link.is_held_down, Reason::HeldDown),
-    ];
-    let mut reasons: Vec<Reason> =
-        of_link.into_iter().filter_map(|(is, reason)| is.then_some(reason)).collect();
+    let mut reasons: Vec<Reason> = of_link(link).collect();
     let is_usable = reasons.is_empty();
     let of_sessions: Vec<Option<Reason>> = link.sessions.iter().map(first_reason).collect();
     let is_eligible = is_usable && of_sessions.iter().any(Option::is_none);
@@ -100,8 +118,25 @@ pub fn judge(link: &LinkFacts) -> Judgement {
     Judgement { is_eligible, reasons }
 }
 
+fn of_link(link: &LinkFacts) -> impl Iterator<Item = Reason> {
+    let reasons = [
+        (!link.is_enabled, Reason::Disabled),
+        (!link.has_carrier && !link.is_elsewhere, Reason::NoCarrier),
+        (link.is_held_down, Reason::HeldDown),
+    ];
+    reasons.into_iter().filter_map(|(is, reason)| is.then_some(reason))
+}
+
+/// Why a session over a link carries nothing; `None`: it does.
+pub fn why_not(link: &LinkFacts, session: &SessionFacts) -> Option<Reason> {
+    of_link(link).next().or_else(|| first_reason(session))
+}
+
 fn first_reason(session: &SessionFacts) -> Option<Reason> {
-    let SessionFacts { is_resolved, bfd_is_up, is_established, routes, is_draining } = *session;
+    let SessionFacts { is_resolved, bfd_is_up, is_established, routes, is_draining, out_of_use } = *session;
+    if out_of_use.is_some() {
+        return out_of_use;
+    }
     [
         (!is_resolved, Reason::NoNeighbour),
         (bfd_is_up == Some(false), Reason::BfdDown),
@@ -225,6 +260,7 @@ mod tests {
         is_established: true,
         routes: 10,
         is_draining: false,
+        out_of_use: None,
     };
 
     fn link(sessions: &[SessionFacts]) -> LinkFacts {
@@ -248,6 +284,8 @@ mod tests {
             (SessionFacts { is_established: false, ..GOOD }, Reason::NoSession),
             (SessionFacts { routes: 0, ..GOOD }, Reason::NoRoutes),
             (SessionFacts { is_draining: true, ..GOOD }, Reason::Draining),
+            (SessionFacts { out_of_use: Some(Reason::Drill), ..GOOD }, Reason::Drill),
+            (SessionFacts { out_of_use: Some(Reason::PeeringDisabled), ..GOOD }, Reason::PeeringDisabled),
         ] {
             assert_eq!(judge(&link(&[session])), Judgement { is_eligible: false, reasons: vec![reason] });
             assert_eq!(

@@ -311,13 +311,19 @@ impl Edge {
         self.ask(&["show", topic, "--json"])
     }
 
+    /// Any other command, to be started: for those that take their time.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(words).arg("--control").arg(&self.control);
+        command
+    }
+
     /// What any other command prints.
     ///
     /// # Errors
     /// erdp's own message.
     pub fn ask(&self, words: &[&str]) -> Result<String> {
-        let mut command = Command::new(&self.binary);
-        command.args(words).arg("--control").arg(&self.control);
+        let mut command = self.command(words);
         let output = command.output().with_context(|| format!("cannot start {}", self.binary.display()))?;
         if !output.status.success() {
             bail!("erdp {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());

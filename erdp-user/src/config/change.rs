@@ -96,6 +96,12 @@ fn differences(before: &Circuit, after: &Circuit) -> Vec<Changed> {
     both.filter(|(from, to)| from != to).map(|((key, from), (_, to))| Changed { key, from, to }).collect()
 }
 
-pub(super) fn burst_name(policy: BurstPolicy) -> &'static str {
+/// The file's word for a burst policy.
+pub fn burst_name(policy: BurstPolicy) -> &'static str {
     BURST_POLICIES.iter().find(|(_, other)| *other == policy).map_or("?", |(name, _)| name)
+}
+
+/// The burst policy of a word.
+pub fn burst_policy(word: &str) -> Option<BurstPolicy> {
+    BURST_POLICIES.iter().find(|(name, _)| *name == word).map(|(_, policy)| *policy)
 }

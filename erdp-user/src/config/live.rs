@@ -160,6 +160,7 @@ fn keep_circuit(fixed: &mut super::Circuit, old: &super::Circuit) {
     fixed.credit_ms = old.credit_ms;
     fixed.counts_wire_bytes = old.counts_wire_bytes;
     fixed.ecn = old.ecn;
+    fixed.minimum_links = old.minimum_links;
     for (fixed, old) in [(&mut fixed.private, &old.private), (&mut fixed.microsoft, &old.microsoft)] {
         if let (Some(fixed), Some(old)) = (fixed, old) {
             fixed.classify_ports = old.classify_ports;

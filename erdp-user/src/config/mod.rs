@@ -38,7 +38,7 @@ use erdp_common::policer::BurstPolicy;
 use ipnet::IpNet;
 use serde::Serialize;
 
-pub use change::{Changed, CircuitChange, Planned};
+pub use change::{Changed, CircuitChange, Planned, burst_name, burst_policy};
 pub use error::{ConfigError, Refusal, Warning};
 pub use live::{Difference, Plan, flaps as session_flaps, is_same as is_same_peer};
 pub use plan::{Attachment, AttachmentId, Domain, DomainId, LinkRole, Peer, Side};
@@ -136,6 +136,8 @@ pub struct Circuit {
     pub credit_ms: u64,
     /// Whether the bandwidth is of bytes on the wire (with preamble, header, tags and gap) rather than of IP bytes.
     pub counts_wire_bytes: bool,
+    /// With fewer eligible links the circuit is the last resort (requirement B11).
+    pub minimum_links: u8,
     /// Whether ECN-capable packets are marked before any is dropped.
     pub ecn: bool,
     /// The link to the primary MSEE.

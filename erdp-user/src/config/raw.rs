@@ -57,6 +57,7 @@ pub(super) struct RawCircuit {
     pub burst: Option<Spanned<String>>,
     pub credit_ms: Option<Spanned<i64>>,
     pub count: Option<Spanned<String>>,
+    pub minimum_links: Option<Spanned<i64>>,
     #[serde(default)]
     pub ecn: bool,
     pub primary: Option<Spanned<RawLink>>,

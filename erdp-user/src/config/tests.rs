@@ -259,6 +259,7 @@ const REFUSED: &[(&str, &str, usize, &[&str])] = &[
     ("bandwidth = \"1G\"", "bandwidth = \"1G\"\nburst = \"3x\"", 5, &["`3x`", "headroom-20"]),
     ("bandwidth = \"1G\"", "bandwidth = \"1G\"\ncredit-ms = 5", 5, &["credit-ms", "between 20 and 30000"]),
     ("bandwidth = \"1G\"", "bandwidth = \"1G\"\ncount = \"bits\"", 5, &["\"ip\" nor \"wire\""]),
+    ("bandwidth = \"1G\"", "bandwidth = \"1G\"\nminimum-links = 3", 5, &["minimum-links", "use 1 or 2"]),
     ("asn = 65010", "asn = 65010\nfib-blocks = 1023", 2, &["fib-blocks", "between 1024 and 262144"]),
     ("asn = 65010", "asn = 0", 1, &["asn", "RFC 7607"]),
     ("asn = 65010", "asn = 23456", 1, &["AS_TRANS"]),

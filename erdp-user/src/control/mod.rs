@@ -53,6 +53,56 @@ pub enum Request {
     Config(Configuring),
     /// Start the installed program as this one's successor; the answer is its process id. See [`crate::controller::successor`].
     Restart,
+    /// A peering is taken down or given free.
+    Peering(Peering),
+    /// About a drill.
+    Drill(Drilling),
+    /// What a circuit carries now, for what would be if a link failed.
+    Load {
+        /// The link.
+        link: String,
+    },
+}
+
+/// What is done to a peering: all sessions of a name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Peering {
+    /// Taken down.
+    Disable {
+        /// A peering, one of its links, or a peer's address.
+        name: String,
+        /// Told to the peers' operators (RFC 9003).
+        text: String,
+        /// How long it is drained before.
+        drain_ms: u64,
+        /// Even if nothing else is left.
+        force: bool,
+    },
+    /// Given free.
+    Enable {
+        /// As for [`Self::Disable`].
+        name: String,
+    },
+}
+
+/// What is asked about a drill.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Drilling {
+    /// A link is to fail.
+    Begin {
+        /// The link.
+        link: String,
+        /// For so many seconds.
+        seconds: u64,
+        /// Even if something would have no other way.
+        force: bool,
+    },
+    /// How it goes, or what came of the last one. Asking keeps it going.
+    Watch,
+    /// It is to end.
+    Stop,
 }
 
 /// What is asked about the configuration as a whole.
@@ -105,6 +155,7 @@ pub enum Setting {
 #[serde(rename_all = "kebab-case")]
 pub enum Topic {
     /// BGP sessions.
+    #[value(alias = "peers")]
     Sessions,
     /// Best routes of every routing domain.
     Routes,

@@ -45,6 +45,85 @@ pub fn changed(value: &Value) -> String {
     text + &format!("This lasts {}.\n", cell(&value["lasts"]))
 }
 
+/// The answer to `erdp peering`.
+pub fn peering(value: &Value) -> String {
+    let mut text = String::new();
+    for orphan in value["nothing_left_of"].as_array().into_iter().flatten() {
+        text += &format!("warning: nothing is left of {}\n", cell(&orphan["place"]));
+    }
+    let now = cell(&value["now"]);
+    for session in value["sessions"].as_array().into_iter().flatten() {
+        text += &format!("{}: {now}\n", cell(session));
+    }
+    if value["sessions"].as_array().is_none_or(Vec::is_empty) {
+        text += "nothing changed, it is so already\n";
+    }
+    text
+}
+
+/// Where a drill is, in a line.
+pub fn drill_phase(value: &Value) -> String {
+    let link = format!("{}/{}", cell(&value["circuit"]), cell(&value["link"]));
+    match value["phase"].as_str() {
+        Some("watching") => format!("{link}: reading counters for a second"),
+        Some("failing") => format!("{link}: fails for {} s (Ctrl-C ends it)", cell(&value["asked_s"])),
+        _ => format!("{link}: given free, waiting until it carries traffic ({})", cell(&value["end"])),
+    }
+}
+
+/// What came of a drill.
+pub fn drill(value: &Value) -> String {
+    let (report, share) = (&value["report"], &value["report"]["share"]);
+    let or = |value: &Value, unit: &str, other: &str| match value {
+        Value::Null => other.to_owned(),
+        value => format!("{} {unit}", cell(value)),
+    };
+    let flow = |flow: &Value| format!("{} packets/s, {} bit/s", cell(&flow["pps"]), cell(&flow["bps"]));
+    let mut text = format!(
+        "Drill of {}/{}: {}, after {} ms.\n",
+        cell(&value["circuit"]),
+        cell(&value["link"]),
+        or(&value["end"], "", "-").trim_end(),
+        cell(&report["failed_ms"])
+    );
+    text += &format!(
+        "on the link before: {} to Microsoft; {} from Microsoft\n",
+        flow(&report["sent_before"]),
+        flow(&report["received_before"])
+    );
+    text += &format!(
+        "moved: {} of {} buckets of {} groups; {} groups had no other member\n",
+        cell(&share["buckets"]),
+        cell(&share["of"]),
+        cell(&share["groups"]),
+        cell(&share["alone"])
+    );
+    text += &format!(
+        "switched over: packet path {} us, all routes {} us, Microsoft's side {}\n",
+        cell(&report["switched_us"]),
+        cell(&report["rerouted_us"]),
+        or(&report["microsoft_moved_ms"], "ms (within 100)", "not seen: hardly anything came from there")
+    );
+    text += &format!("used again: {}\n", or(&report["back_ms"], "ms after it was given free", "not yet"));
+    for (what, key) in [("lost", "dropped"), ("policer drops", "policed")] {
+        let rows = report[key].as_array().into_iter().flatten();
+        let rows: Vec<String> = rows
+            .map(|row| {
+                format!(
+                    "  {}: {} packets while it failed, {} until it was back ({} in the second before)\n",
+                    cell(&row["of"]),
+                    cell(&row["failing"]),
+                    cell(&row["returning"]),
+                    cell(&row["before"])
+                )
+            })
+            .collect();
+        text +=
+            &if rows.is_empty() { format!("{what}: none\n") } else { format!("{what}:\n{}", rows.concat()) };
+    }
+    text
+}
+
 fn counters(value: &Value) -> String {
     let mut cells = vec![vec!["COUNTER".to_owned(), "PACKETS".into(), "BYTES".into()]];
     let mut tally = |name: String, value: &Value| {

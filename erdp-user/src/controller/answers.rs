@@ -37,6 +37,9 @@ impl Controller {
             // Carried out by the loop, which may wait for it.
             Request::Config(_) => Err("the loop answers this".into()),
             Request::Set(Setting::Circuit { name, change }) => self.set_circuit(name, change),
+            Request::Peering(asked) => self.peering(asked),
+            Request::Drill(asked) => self.drill(asked),
+            Request::Load { link } => self.load(link),
             Request::Metrics => self.metrics().map(Value::from),
             Request::Ready => Ok(self.unready().into()),
             Request::Explain(question) => self.explain(question),
@@ -55,6 +58,7 @@ impl Controller {
                 "asn": peer.session.remote_asn,
                 "side": peer.side.as_str(),
                 "state": status.state,
+                "admin": self.admin(peer.session.id),
                 "bfd": self.bfd_state(peer.session.id),
                 "received": counts.received,
                 "refused": counts.refused,

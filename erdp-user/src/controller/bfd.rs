@@ -156,9 +156,14 @@ impl Controller {
 
     /// BGP is up. If BFD is not, the peer does not speak it, or not yet: it has no say (RFC 5882 section 4.1, not strict).
     pub(super) fn bgp_is_up(&self, peer: PeerId) {
+        self.order_bfd(peer, Order::JudgeNothing);
+    }
+
+    /// An operator takes a peer's session down, or gives it free; without BFD nothing happens.
+    pub(super) fn order_bfd(&self, peer: PeerId, order: impl Fn(SessionId) -> Order) {
         let session = self.bfd.peers.iter().find(|(_, other)| **other == peer).map(|(session, _)| *session);
         if let (Some(session), Some(thread)) = (session, &self.bfd.thread) {
-            thread.order(Order::JudgeNothing(session));
+            thread.order(order(session));
         }
     }
 

@@ -57,6 +57,7 @@ impl Controller {
                     .into(),
             );
         }
+        self.is_no_drill()?;
         let (config, warnings) = read(file)?;
         let plan = Plan::between(&self.config, &config);
         if !plan.refused.is_empty() {
@@ -146,11 +147,12 @@ impl Controller {
             .iter()
             .map(|attachment| {
                 let old = topology.attachment(fib_id(attachment.id))?;
-                Some(AttachmentFacts {
+                let facts = AttachmentFacts {
                     control: old.control.clone(),
                     link_local6: old.link_local6,
                     ..start::attachment_facts(config, attachment, old.ifindex)
-                })
+                };
+                Some(self.ranked(config, facts))
             })
             .collect();
         let facts = facts.ok_or("another set of attachments: restart erdp")?;
@@ -179,6 +181,7 @@ impl Controller {
                 None => {
                     self.end_session(id, Cease::PeerDeconfigured).await;
                     self.admit(&peer, false);
+                    self.peerings.forget(id);
                     self.vacant.insert(id);
                 }
             }
@@ -208,6 +211,7 @@ impl Controller {
             }
             self.hold_if_strict(id).await;
         }
+        self.shut_disabled();
     }
 
     async fn end_session(&mut self, id: PeerId, cease: Cease) {

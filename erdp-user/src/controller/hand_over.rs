@@ -103,6 +103,13 @@ enum Handed {
         /// What was changed.
         change: CircuitChange,
     },
+    /// A session that an operator has taken down.
+    Disabled {
+        /// Our address and the peer's.
+        ends: (IpAddr, IpAddr),
+        /// What the peer's operator was told.
+        text: String,
+    },
     /// Something that this version does not know.
     #[serde(other)]
     Unknown,
@@ -113,6 +120,7 @@ enum Handed {
 pub(super) struct Inheritance {
     sessions: Vec<((IpAddr, IpAddr), HandedSession, PeerTable)>,
     settings: Vec<(String, CircuitChange)>,
+    disabled: Vec<((IpAddr, IpAddr), String)>,
 }
 
 /// The new process's end of the conversation.
@@ -189,6 +197,7 @@ impl Inheritance {
             (Handed::Told(update), Some(table)) => table.told.push(update),
             (Handed::Untold { families }, Some(table)) => table.initial = families,
             (Handed::Setting { circuit, change }, _) => self.settings.push((circuit, change)),
+            (Handed::Disabled { ends, text }, _) => self.disabled.push((ends, text)),
             (Handed::Unknown | Handed::Routes(_) | Handed::Told(_) | Handed::Untold { .. }, _) => {
                 tracing::warn!("the process before us hands over something that is not known here: left out");
             }
@@ -203,6 +212,12 @@ impl Controller {
         for (circuit, change) in inheritance.settings {
             if let Err(error) = self.set_circuit(&circuit, &change) {
                 tracing::warn!(circuit, error, "a change by the operator is lost");
+            }
+        }
+        for (ends, text) in inheritance.disabled {
+            let is_it = |peer: &&config::Peer| (peer.session.local, peer.session.remote) == ends;
+            if let Some(id) = self.peers.iter().find(is_it).map(|peer| peer.session.id) {
+                self.peerings.handle_disable(id, &text, Duration::ZERO, self.started.elapsed());
             }
         }
         let mut known = Vec::new();
@@ -256,6 +271,7 @@ impl Controller {
             let _ = say(&mut socket, &Reply::Error(reason.into()));
             return false;
         }
+        self.end_drill_for_hand_over();
         tracing::info!("handing over to another process");
         let begun = Instant::now();
         let Some(speaker) = self.speaker.take() else { return false };
@@ -318,6 +334,11 @@ impl Controller {
             table.told.into_iter().try_for_each(|update| send(socket, &Handed::Told(update)))?;
             send(socket, &Handed::Untold { families: table.initial })?;
         }
+        for (id, text) in self.peerings.disabled() {
+            let Some(peer) = self.peers.get(usize::from(id.0)) else { continue };
+            let ends = (peer.session.local, peer.session.remote);
+            send(socket, &Handed::Disabled { ends, text: text.to_owned() })?;
+        }
         for (circuit, change) in &self.settings {
             send(socket, &Handed::Setting { circuit: circuit.clone(), change: change.clone() })?;
         }
@@ -337,6 +358,7 @@ impl Controller {
         let Some(mut speaker) = self.listen(events).await else { return };
         let resumed = self.resume_sessions(&mut speaker, sessions).await;
         self.start_others(speaker, &resumed).await;
+        self.shut_disabled();
         // The other may have had its program on the links already.
         let ports = self.forwarding.topology().ports();
         self.log_failure(|it| {

@@ -168,7 +168,7 @@ fn policers(index: usize, circuit: &Circuit) -> Result<[Record; 4], RateError> {
 }
 
 /// A tag is four bytes.
-fn overhead(circuit: &Circuit) -> u32 {
+pub(super) fn overhead(circuit: &Circuit) -> u32 {
     let tagged = PeeringKind::ALL
         .iter()
         .filter_map(|kind| circuit.peering(*kind))

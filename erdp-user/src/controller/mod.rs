@@ -5,7 +5,7 @@
 //! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`successor`] (a daemon
 //! starts that other process itself), [`reconcile`] (the maps are what was written), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
-//! (`erdp set`), `configure` (`erdp config`), `bfd` (what its thread says), `control_ports` (the kernel's way to tagged attachments),
+//! (`erdp set`), `configure` (`erdp config`), `peering` and `drill` (what an operator takes out of use), `bfd` (what its thread says), `control_ports` (the kernel's way to tagged attachments),
 //! `drops` (the last dropped frames), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
 //! [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
 //!
@@ -22,12 +22,15 @@ mod bfd;
 mod change;
 mod configure;
 mod control_ports;
+mod drill;
 mod drops;
 mod estate;
 pub mod hand_over;
 mod inherit;
 pub mod limits;
+mod minimum;
 mod pairs;
+mod peering;
 mod policy;
 mod reconcile;
 pub mod start;
@@ -63,6 +66,7 @@ use crate::{
     },
     fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Target, Wish},
     kernel::{Kernel, KernelEvent, Link, control_port::Shape},
+    peering::Peerings,
     rib::{FibChange, Meter, Overflow, Rib},
 };
 
@@ -97,6 +101,10 @@ pub struct Controller {
     drops: drops::Drops,
     bfd: bfd::Sessions,
     dampers: pairs::Dampers,
+    /// Sessions that are out of use by an operator's word.
+    peerings: Peerings,
+    minimums: minimum::Minimums,
+    drill: Option<drill::Running>,
     telemetry: telemetry::Telemetry,
     supervisor: supervisor::Supervisor,
     started: Instant,
@@ -192,10 +200,13 @@ impl Controller {
                     self.revert_unconfirmed().await;
                     self.take_rates();
                     self.release_links();
+                    self.mind_peerings();
+                    self.mind_minimums();
                     self.resolve_wanted().await;
                     self.reconcile();
                 }
             }
+            self.mind_drill();
             self.settle().await;
             self.end_wait();
         }
@@ -334,16 +345,20 @@ impl Controller {
             PeerEvent::Down { peer, reason, kept } => {
                 let name = &self.peers[usize::from(peer.0)].name;
                 self.outboxes[usize::from(peer.0)].updates.clear();
-                match kept {
-                    Some(kept) => {
+                match (kept, self.kept_by_drill(peer)) {
+                    (_, Some(kept)) => {
+                        tracing::info!(peer = name, %reason, "session ended for a drill, its routes are kept");
+                        self.rib.peer_ended(peer, &kept);
+                    }
+                    (Some(kept), None) => {
                         tracing::warn!(peer = name, %reason, kept_s = kept.wait.0, "session lost, its routes are kept");
                         self.rib.peer_lost(peer, &kept);
                     }
                     // An attempt that failed says nothing about routes that are kept from before.
-                    None if self.rib.families(peer).is_empty() && !reason.is_final() => {
+                    (None, None) if self.rib.families(peer).is_empty() && !reason.is_final() => {
                         tracing::warn!(peer = name, %reason, "no session");
                     }
-                    None => {
+                    (None, None) => {
                         tracing::warn!(peer = name, %reason, "session down");
                         self.rib.peer_down(peer);
                     }

@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 
 use super::{Controller, fib_id};
 use crate::{
-    bgp::{Speaker, State},
-    config::{Attachment, Circuit, Link, LinkRole, Side},
+    bgp::State,
+    config::{Circuit, DomainId, Link, LinkRole, Side},
     fib::NextHopKey,
     kernel::{self, preflight::has_carrier},
+    minimum::Minimum,
     pair::{self, Damper, LinkFacts, Pair, SessionFacts},
 };
 
@@ -116,7 +117,12 @@ impl Controller {
     }
 
     /// The facts of one link of a circuit.
-    fn link_facts(&self, circuit: &Circuit, role: LinkRole) -> LinkFacts {
+    pub(super) fn link_facts(&self, circuit: &Circuit, role: LinkRole) -> LinkFacts {
+        LinkFacts { sessions: self.session_facts(circuit, role), ..self.bare_link_facts(circuit, role) }
+    }
+
+    /// The same without its sessions.
+    pub(super) fn bare_link_facts(&self, circuit: &Circuit, role: LinkRole) -> LinkFacts {
         let (is_elsewhere, has_carrier, is_held_down) = match circuit.link(role) {
             Link::Local { interface } => (false, self.is_up(interface), self.is_held(interface)),
             Link::Box { .. } => (true, false, false),
@@ -126,51 +132,55 @@ impl Controller {
             is_elsewhere,
             has_carrier,
             is_held_down,
-            sessions: match circuit.link(role) {
-                Link::Local { .. } => self.session_facts(circuit, |peer, _| peer.side == Side::Msee(role)),
-                Link::Box { name } => self.session_facts(circuit, |peer, at| {
-                    peer.side == Side::Box && self.config.box_of(at) == Some(name)
-                }),
-            },
+            sessions: Vec::new(),
         }
     }
 
-    /// The facts of a circuit's sessions that are meant.
-    fn session_facts(
-        &self,
-        circuit: &Circuit,
-        is_meant: impl Fn(&crate::config::Peer, &Attachment) -> bool,
-    ) -> Vec<SessionFacts> {
+    fn session_facts(&self, circuit: &Circuit, role: LinkRole) -> Vec<SessionFacts> {
         let index = self.config.circuits.iter().position(|other| other.name == circuit.name);
-        let domains: Vec<_> = self
-            .domains
-            .iter()
-            .filter(|domain| Some(domain.circuit) == index)
-            .map(|domain| domain.id)
-            .collect();
-        let over_it = |peer: &&crate::config::Peer| {
-            let attachment = self.attachments.get(usize::from(peer.attachment.0));
-            attachment.is_some_and(|it| {
-                is_meant(peer, it) && it.domains.iter().any(|domain| domains.contains(domain))
-            })
+        self.peers_over(index, role).map(|peer| self.facts_of(peer)).collect()
+    }
+
+    /// The sessions with the MSEE of a circuit's link; where it ends on another box, those with that box (B1a).
+    pub(super) fn peers_over(
+        &self,
+        circuit: Option<usize>,
+        role: LinkRole,
+    ) -> impl Iterator<Item = &crate::config::Peer> {
+        let is_its = move |id: &DomainId| {
+            let domain = self.domains.get(usize::from(id.0));
+            domain.is_some_and(|domain| Some(domain.circuit) == circuit)
         };
-        let facts = |peer: &crate::config::Peer| {
-            let handle =
-                self.speaker.iter().flat_map(Speaker::peers).find(|it| it.config().id == peer.session.id);
-            let counts = self.rib.peer_counts(peer.session.id);
-            let key = NextHopKey { attachment: fib_id(peer.attachment), address: peer.session.remote };
-            SessionFacts {
-                is_resolved: self.forwarding.is_resolved(key),
-                bfd_is_up: self.bfd_verdict(peer.session.id),
-                is_established: handle.is_some_and(|handle| handle.status().state == State::Established),
-                routes: match peer.side {
-                    Side::Box => usize::from(self.rib.brings_microsoft(peer.session.id)),
-                    _ => counts.received.saturating_sub(counts.refused),
-                },
-                is_draining: counts.draining > 0 && counts.draining >= counts.received,
-            }
-        };
-        self.peers.iter().filter(over_it).map(facts).collect()
+        let link = circuit.and_then(|index| self.config.circuits.get(index)).map(|it| it.link(role));
+        self.peers.iter().filter(move |peer| {
+            let Some(attachment) = self.attachments.get(usize::from(peer.attachment.0)) else { return false };
+            let is_meant = match link {
+                Some(Link::Local { .. }) => peer.side == Side::Msee(role),
+                Some(Link::Box { name }) => {
+                    peer.side == Side::Box && self.config.box_of(attachment) == Some(name)
+                }
+                None => false,
+            };
+            is_meant && !self.vacant.contains(&peer.session.id) && attachment.domains.iter().any(is_its)
+        })
+    }
+
+    /// What is known of a session.
+    pub(super) fn facts_of(&self, peer: &crate::config::Peer) -> SessionFacts {
+        let handle = self.speaker.as_ref().and_then(|speaker| speaker.peer(peer.session.id));
+        let counts = self.rib.peer_counts(peer.session.id);
+        let key = NextHopKey { attachment: fib_id(peer.attachment), address: peer.session.remote };
+        SessionFacts {
+            is_resolved: self.forwarding.is_resolved(key),
+            bfd_is_up: self.bfd_verdict(peer.session.id),
+            is_established: handle.is_some_and(|handle| handle.status().state == State::Established),
+            routes: match peer.side {
+                Side::Box => usize::from(self.rib.brings_microsoft(peer.session.id)),
+                _ => counts.received.saturating_sub(counts.refused),
+            },
+            is_draining: counts.draining > 0 && counts.draining >= counts.received,
+            out_of_use: self.out_of_use(peer.session.id),
+        }
     }
 
     /// A circuit's pair.
@@ -190,8 +200,9 @@ impl Controller {
     }
 
     pub(super) fn show_circuits(&self) -> Value {
-        let row = |circuit: &Circuit| {
+        let row = |(index, circuit): (usize, &Circuit)| {
             let pair = self.pair(circuit);
+            let is_last = self.minimums.get(index).is_some_and(Minimum::is_below);
             let flaps = |role| match circuit.link(role) {
                 Link::Local { interface } if self.is_held(interface) => "held down",
                 _ => "no",
@@ -204,8 +215,10 @@ impl Controller {
                 "primary": self.worth(circuit, LinkRole::Primary).1,
                 "secondary": self.worth(circuit, LinkRole::Secondary).1,
                 "flaps": LinkRole::ALL.map(flaps),
+                "drill": self.show_drill(circuit),
+                "rank": if is_last { "last: below minimum-links" } else { "as listed" },
             })
         };
-        self.config.circuits.iter().map(row).collect()
+        self.config.circuits.iter().enumerate().map(row).collect()
     }
 }

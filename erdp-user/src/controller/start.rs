@@ -290,6 +290,7 @@ async fn serve(
         return Err(error);
     }
     controller.hold_strict_sessions().await;
+    controller.shut_disabled();
     let (asked_in, asked) = mpsc::channel(32);
     let metrics = match (metrics, metrics_address) {
         // The process before us has only now let go of it.
@@ -405,6 +406,9 @@ impl Controller {
             drops: Default::default(),
             bfd: Default::default(),
             dampers: Default::default(),
+            peerings: Default::default(),
+            minimums: Default::default(),
+            drill: None,
             telemetry: Default::default(),
             vacant: Default::default(),
             history: Default::default(),

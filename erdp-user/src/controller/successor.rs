@@ -42,7 +42,9 @@ pub enum RestartError {
     #[error("the daemon answers something else than a process id: is it of this version?")]
     Answer,
     /// The successor has ended before it took over.
-    #[error("process {0}, which was to take over, has ended: the router goes on as before, and its log says why")]
+    #[error(
+        "process {0}, which was to take over, has ended: the router goes on as before, and its log says why"
+    )]
     Ended(u32),
     /// The successor takes too long.
     #[error("process {0} has not taken over within two minutes: see the router's log")]

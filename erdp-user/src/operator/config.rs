@@ -203,7 +203,7 @@ fn print_plan(answer: &Value, json: bool) {
 }
 
 /// `60`, `60s` or `5m`.
-fn seconds(text: &str) -> Result<u64> {
+pub(super) fn seconds(text: &str) -> Result<u64> {
     let (number, unit) = match text.strip_suffix('m') {
         Some(minutes) => (minutes, 60),
         None => (text.strip_suffix('s').unwrap_or(text), 1),

@@ -1,7 +1,10 @@
 //! What the `erdp` command does by itself, beside the daemon's work: everything here runs, answers and ends.
 //!
 //! Files: [`config`] (`erdp config`: check, show, compare, apply, confirm, go back, presets), [`generate`] (man pages and completions,
-//! made of the command line's own definition when the package is built). Both belong to the binary and not to the library: they print.
+//! made of the command line's own definition when the package is built), [`drill`] (`erdp peering`, `erdp drill`, `erdp whatif`),
+//! `report` (a forecast in words). They belong to the binary and not to the library: they print.
 
 pub mod config;
+pub mod drill;
 pub mod generate;
+mod report;

@@ -184,6 +184,8 @@ pub struct Rib {
     overflows: Vec<Overflow>,
     /// Peers that have exceeded their limit on this session: what they say is not heard.
     overflowing: BTreeSet<PeerId>,
+    /// Peers whose sessions we have ended ourselves, routes kept: they have forgotten nothing, whatever they say of their forwarding.
+    ended_here: BTreeSet<PeerId>,
 }
 
 impl Rib {
@@ -203,6 +205,7 @@ impl Rib {
             deadlines: BTreeMap::new(),
             overflows: Vec::new(),
             overflowing: BTreeSet::new(),
+            ended_here: BTreeSet::new(),
             config,
         }
     }
@@ -250,6 +253,7 @@ impl Rib {
         out.close();
         let gone = adj_in.clear();
         self.deadlines.remove(&peer);
+        self.ended_here.remove(&peer);
         self.mark_all(peer, gone);
     }
 

@@ -31,10 +31,18 @@ impl Rib {
         self.mark_all(peer, gone);
     }
 
+    /// As [`Self::peer_lost`] of a session that we have ended ourselves, as a drill does: the peer's forwarding was never in question.
+    pub fn peer_ended(&mut self, peer: PeerId, kept: &Kept) {
+        self.peer_lost(peer, kept);
+        self.ended_here.insert(peer);
+    }
+
     /// A peer is back: families whose forwarding it did not preserve are gone at once, the others when it has told all.
     pub(super) fn peer_back(&mut self, peer: PeerId, facts: &SessionFacts) {
         let Some(adj_in) = self.adj_in.get_mut(usize::from(peer.0)) else { return };
-        let preserved = |family| facts.restart.as_ref().is_some_and(|restart| restart.preserved(family));
+        let ended_here = self.ended_here.remove(&peer);
+        let preserved =
+            |family| ended_here || facts.restart.as_ref().is_some_and(|restart| restart.preserved(family));
         let mut gone = Vec::new();
         for family in [Family::Ipv4Unicast, Family::Ipv6Unicast] {
             if !facts.families.contains(&family) || !preserved(family) {

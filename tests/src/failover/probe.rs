@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{CE, HOST, Place};
 use crate::lab::enter;
@@ -21,6 +22,8 @@ use crate::lab::enter;
 /// Datagrams a second.
 pub const RATE: u32 = 10_000;
 const PORT: u16 = 7007;
+/// Bytes that may wait for a receiver.
+const RECEIVE_BUFFER: usize = 16 << 20;
 /// How long the receivers wait for the last ones.
 const LAST: Duration = Duration::from_millis(300);
 
@@ -60,7 +63,7 @@ impl Probe {
         let mut receivers = Vec::new();
         for (at, msee) in ["msee1", "msee2"].into_iter().enumerate() {
             let namespace = place.namespace(msee)?.name().to_owned();
-            let socket = enter::run(&namespace, move || bound(to))?;
+            let socket = enter::run(&namespace, move || roomy(to))?;
             let stopped = Arc::clone(&stop);
             receivers.push(enter::on_thread(&namespace, move || receive(&socket, at, &stopped))?);
         }
@@ -89,6 +92,14 @@ impl Probe {
 
 fn bound(address: SocketAddr) -> Result<UdpSocket> {
     UdpSocket::bind(address).with_context(|| format!("cannot open a UDP socket on {address}"))
+}
+
+/// With room for what arrives while the receiver has no CPU: what it would miss then is no loss of the router's.
+fn roomy(address: SocketAddr) -> Result<UdpSocket> {
+    let socket = bound(address)?;
+    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)
+        .context("cannot enlarge the probe's buffer")?;
+    Ok(socket)
 }
 
 fn send(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool) -> Result<u64> {

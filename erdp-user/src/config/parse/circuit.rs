@@ -48,6 +48,8 @@ pub(super) fn circuit(
             .unwrap_or(DEFAULT_CREDIT_MS),
         counts_wire_bytes: !word(raw.count.as_ref(), &key("count"), ["ip", "wire"])?,
         ecn: raw.ecn,
+        minimum_links: optional(raw.minimum_links.as_ref(), &key("minimum-links"), |links| minimum(*links))?
+            .unwrap_or(1),
         primary,
         secondary,
         private: None,
@@ -124,6 +126,15 @@ pub(in crate::config) fn credit(millis: i64) -> Result<u64, Why> {
     u64::try_from(millis).ok().filter(|millis| (20..=30_000).contains(millis)).ok_or_else(|| {
         (format!("{millis} ms is not between 20 and 30000"), "use 1000, the default, if in doubt".to_owned())
     })
+}
+
+/// A circuit has two links, and with none of them there is nothing to rank.
+fn minimum(links: i64) -> Result<u8, Why> {
+    match links {
+        1 => Ok(1),
+        2 => Ok(2),
+        _ => Err((format!("{links} is not a number of a circuit's two links"), "use 1 or 2".to_owned())),
+    }
 }
 
 fn link(raw: Option<&Spanned<RawLink>>, circuit_at: &Range<usize>, key: &str) -> Result<Link, Fault> {

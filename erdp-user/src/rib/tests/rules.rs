@@ -285,6 +285,22 @@ fn at(seconds: u64) -> Moment {
     Moment(std::time::Duration::from_secs(seconds))
 }
 
+#[test]
+fn b6_routes_of_a_session_that_we_have_ended_stay_when_it_is_back_until_the_peer_has_told_all() {
+    let mut rib = rib();
+    announce(&mut rib, A1, "20.0.0.0/8");
+    announce(&mut rib, A1, "21.0.0.0/8");
+    rib.take_fib_changes();
+    rib.peer_ended(A1, &kept());
+    let peer = rib.config().peer(A1).unwrap().clone();
+    // No word of graceful restart, as from most MSEEs.
+    rib.peer_up(A1, &facts(&peer, &[Family::Ipv4Unicast, Family::Ipv6Unicast]));
+    assert_eq!(changes(&mut rib), [], "nothing is lost in between");
+    announce(&mut rib, A1, "20.0.0.0/8");
+    end_of_rib(&mut rib, A1, Family::Ipv4Unicast);
+    assert_eq!(changes(&mut rib), [(A_PRIVATE, "21.0.0.0/8".into(), vec![])], "it is told no more");
+}
+
 fn end_of_rib(rib: &mut Rib, peer: PeerId, family: Family) {
     rib.update(peer, Update { end_of_rib: Some(family), ..Update::default() });
 }

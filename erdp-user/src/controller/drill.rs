@@ -1,0 +1,403 @@
+//! `erdp drill` and `erdp whatif`: what [`crate::drill`] orders is carried out here, and its counters are read.
+//!
+//! A link fails for the packet path first ([`crate::fib::Forwarding::suspend`]), then for the routes, then for its sessions. Before each
+//! of the loop's turns is carried out, the facts are looked at: what else carried the traffic and no longer does ends the drill.
+
+use std::time::{Duration, Instant};
+
+use erdp_common::{classify::Class, policer::Passage};
+use serde_json::{Value, json};
+
+use super::{Controller, fib_id, limits, peering::list};
+use crate::{
+    bfd::thread::Order,
+    bgp::{Kept, PeerId, Seconds},
+    config::{Circuit, Link, LinkRole, Side, burst_name},
+    control::Drilling,
+    dataplane::Dataplane as _,
+    drill::{
+        Drill, End, Phase, SECONDS, Step,
+        report::{Measured, Sample},
+        whatif::{Offered, Reading},
+    },
+    fib::AttachmentId,
+    peering::{Orphan, RETURN_PATIENCE, Way, orphaned},
+};
+
+/// Prefixes that are named where many are concerned.
+const EXAMPLES: usize = 5;
+
+/// A drill with what it is about.
+pub(super) struct Running {
+    drill: Drill,
+    circuit: usize,
+    role: LinkRole,
+    peers: Vec<PeerId>,
+    attachments: Vec<AttachmentId>,
+    /// What has another way now and must keep it.
+    places: Vec<String>,
+    length: Duration,
+    measured: Measured,
+}
+
+impl Running {
+    fn is_over(&self) -> bool {
+        self.drill.phase() == Phase::Over
+    }
+}
+
+/// A link as an operator has named it.
+struct Target {
+    circuit: usize,
+    role: LinkRole,
+    peers: Vec<PeerId>,
+    attachments: Vec<AttachmentId>,
+}
+
+impl Controller {
+    /// Answers `erdp drill`.
+    pub(super) fn drill(&mut self, asked: &Drilling) -> Result<Value, String> {
+        let now = self.started.elapsed();
+        match asked {
+            Drilling::Begin { link, seconds, force } => self.begin_drill(link, *seconds, *force, now)?,
+            Drilling::Watch => {
+                if let Some(running) = &mut self.drill {
+                    running.drill.handle_asked(now);
+                }
+            }
+            Drilling::Stop => match &mut self.drill {
+                Some(running) if !running.is_over() => running.drill.handle_end(End::Stopped, now),
+                _ => return Err("no drill is running".into()),
+            },
+        }
+        self.mind_drill();
+        self.drill_report(now).ok_or_else(|| "there has been no drill since erdp was started".into())
+    }
+
+    fn begin_drill(&mut self, link: &str, seconds: u64, force: bool, now: Duration) -> Result<(), String> {
+        self.is_no_drill()?;
+        if !SECONDS.contains(&seconds) {
+            return Err(format!(
+                "a drill of {seconds} s: from {} to {} are possible",
+                SECONDS.start(),
+                SECONDS.end()
+            ));
+        }
+        if self.inherited.is_some() {
+            return Err("erdp is still taking over from the one before: try again in a moment".into());
+        }
+        if !self.peerings.is_empty() {
+            return Err(
+                "a peering is disabled or on its way: `erdp show sessions` names it; enable it first".into(),
+            );
+        }
+        let Target { circuit, role, peers, attachments } = self.target(link)?;
+        let ways = self.ways();
+        let orphans = orphaned(&ways, &peers);
+        let (only_here, examples) = self.only_over(&peers);
+        if !force && !orphans.is_empty() {
+            return Err(format!("nothing would be left of {}; --force does it all the same", list(&orphans)));
+        }
+        if !force && only_here > 0 {
+            return Err(format!(
+                "{only_here} prefixes have a path by this link only ({}): their packets would be dropped; --force does it all the same",
+                examples.join(", ")
+            ));
+        }
+        let others = |way: &&Way| way.why_not.is_none() && !peers.contains(&way.peer);
+        let mut places: Vec<String> = ways.iter().filter(others).map(|way| way.place.clone()).collect();
+        places.dedup();
+        let length = Duration::from_secs(seconds);
+        let mut running = Running {
+            drill: Drill::new(length, now),
+            circuit,
+            role,
+            peers,
+            attachments,
+            places,
+            length,
+            measured: Measured::default(),
+        };
+        running.measured.begin = self.sample(&running, now);
+        tracing::warn!(link, seconds, force, "a drill begins");
+        self.drill = Some(running);
+        Ok(())
+    }
+
+    /// Looks at the facts and does what follows; called before the loop's turn is carried out.
+    pub(super) fn mind_drill(&mut self) {
+        let Some(mut running) = self.drill.take_if(|running| !running.is_over()) else { return };
+        let now = self.started.elapsed();
+        let is_ready = |peer: &PeerId| self.peerings.phase(*peer).is_none();
+        let is_back = running.peers.iter().all(is_ready);
+        running.drill.handle_facts(now, self.left_alone(&running), is_back);
+        if running.drill.phase() == Phase::Failing
+            && let Ok(counters) = self.dataplane.counters()
+        {
+            let received = running.attachments.iter().filter_map(|id| counters.attachments.get(&id.0));
+            running.measured.look(now, received.map(|(rx, _)| rx.packets).sum());
+        }
+        while let Some(step) = running.drill.poll_step() {
+            match step {
+                Step::Fail => self.fail_link(&mut running, now),
+                Step::Restore => self.restore_link(&mut running, now),
+                Step::RestoreAtOnce => self.restore_link_at_once(&mut running, now),
+            }
+        }
+        if running.is_over() {
+            self.suspend(&running, false);
+            running.measured.over = Some(self.sample(&running, now));
+            tracing::info!(end = running.drill.end().map(ToString::to_string), "the drill is over");
+        }
+        self.drill = Some(running);
+    }
+
+    /// Places that had another way when the drill began and have none now.
+    fn left_alone(&self, running: &Running) -> Vec<Orphan> {
+        let ways = self.ways();
+        let has_way = |place: &&String| {
+            let others = |way: &&Way| way.place == **place && !running.peers.contains(&way.peer);
+            ways.iter().filter(others).any(|way| way.why_not.is_none())
+        };
+        let orphan = |place: &String| {
+            let others = |way: &&Way| way.place == *place && !running.peers.contains(&way.peer);
+            let others = ways.iter().filter(others).filter_map(|way| way.why_not).collect();
+            Orphan { place: place.clone(), others }
+        };
+        running.places.iter().filter(|place| !has_way(place)).map(orphan).collect()
+    }
+
+    fn fail_link(&mut self, running: &mut Running, now: Duration) {
+        running.measured.share = self.forwarding.share_of(&running.attachments);
+        running.measured.fail = Some(self.sample(running, now));
+        let begin = Instant::now();
+        self.suspend(running, true);
+        running.measured.switched = begin.elapsed();
+        let text = format!("drill for {} s: this link is taken down on purpose", running.length.as_secs());
+        for peer in &running.peers {
+            self.peerings.handle_disable(*peer, &text, Duration::ZERO, now);
+        }
+        // Routes are kept by it from the moment at which it is known.
+        self.act_on_peerings();
+        let (changes, now_ns) = (self.fib_changes(), self.now_ns());
+        self.log_failure(|it| it.forwarding.routes(changes, now_ns, &mut it.dataplane));
+        running.measured.rerouted = begin.elapsed();
+        tracing::warn!(switched = ?running.measured.switched, "the drill's link carries nothing");
+    }
+
+    fn restore_link(&mut self, running: &mut Running, now: Duration) {
+        running.measured.restore = Some(self.sample(running, now));
+        for peer in &running.peers {
+            self.peerings.handle_enable(*peer, now);
+        }
+        self.act_on_peerings();
+        tracing::info!(end = running.drill.end().map(ToString::to_string), "the drill's link is given free");
+    }
+
+    /// Its routes and neighbours as they were, before anything else; what its sessions say comes later.
+    fn restore_link_at_once(&mut self, running: &mut Running, now: Duration) {
+        self.suspend(running, false);
+        if running.measured.restore.is_none() {
+            running.measured.restore = Some(self.sample(running, now));
+        }
+        for peer in running.peers.clone() {
+            self.peerings.handle_need(peer);
+            self.act_on_peerings();
+            self.order_bfd(peer, Order::JudgeNothing);
+        }
+        tracing::error!(
+            end = running.drill.end().map(ToString::to_string),
+            "the drill's link is used at once"
+        );
+    }
+
+    fn suspend(&mut self, running: &Running, suspended: bool) {
+        for attachment in running.attachments.clone() {
+            self.log_failure(|it| it.forwarding.suspend(attachment, suspended, &mut it.dataplane));
+        }
+    }
+
+    /// Whoever takes over knows nothing of a drill: its link is given free while this process can still do so.
+    pub(super) fn end_drill_for_hand_over(&mut self) {
+        let now = self.started.elapsed();
+        if let Some(running) = &mut self.drill {
+            running.drill.handle_end(End::HandedOver, now);
+        }
+        self.mind_drill();
+    }
+
+    /// A running drill allows no other change.
+    pub(super) fn is_no_drill(&self) -> Result<(), String> {
+        match &self.drill {
+            Some(running) if !running.is_over() => {
+                Err("a drill is running: wait for its end, or `erdp drill --stop`; nothing is changed".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn is_drilled(&self, peer: PeerId) -> bool {
+        self.drill.as_ref().is_some_and(|running| !running.is_over() && running.peers.contains(&peer))
+    }
+
+    /// A drill's sessions end, and their routes stay, ranked last: they are there when they are needed.
+    pub(super) fn kept_by_drill(&self, peer: PeerId) -> Option<Kept> {
+        let running = self.drill.as_ref().filter(|_| self.is_drilled(peer))?;
+        let wait = running.length + 2 * RETURN_PATIENCE;
+        let families: Vec<_> = self.rib.families(peer).into_iter().collect();
+        (!families.is_empty()).then_some(Kept { families, wait: Seconds(wait.as_secs() as u16) })
+    }
+
+    /// For `erdp show circuits`.
+    pub(super) fn show_drill(&self, circuit: &Circuit) -> Value {
+        let is_its = |running: &&Running| {
+            let other = self.config.circuits.get(running.circuit);
+            !running.is_over() && other.is_some_and(|other| other.name == circuit.name)
+        };
+        let Some(running) = self.drill.as_ref().filter(is_its) else { return Value::Null };
+        let link = running.role.as_str();
+        match (running.drill.phase(), running.drill.remaining(self.started.elapsed())) {
+            (_, Some(remaining)) => format!("{link} fails for {} s more", remaining.as_secs()).into(),
+            (Phase::Watching, None) => format!("{link} is about to fail").into(),
+            (_, None) => format!("{link} is coming back").into(),
+        }
+    }
+
+    fn drill_report(&self, now: Duration) -> Option<Value> {
+        let running = self.drill.as_ref()?;
+        Some(json!({
+            "circuit": self.config.circuits.get(running.circuit).map(|circuit| &circuit.name),
+            "link": running.role.as_str(),
+            "phase": running.drill.phase(),
+            "remaining_s": running.drill.remaining(now).map(|it| it.as_secs()),
+            "completed": running.drill.end() == Some(&End::Time),
+            "end": running.drill.end().map(ToString::to_string),
+            "asked_s": running.length.as_secs(),
+            "report": running.measured.report(),
+        }))
+    }
+
+    fn sample(&self, running: &Running, at: Duration) -> Sample {
+        let mut sample = Sample { at, ..Sample::default() };
+        let Ok(counters) = self.dataplane.counters() else { return sample };
+        sample.dropped =
+            counters.dropped.iter().map(|(reason, it)| ((*reason).to_owned(), it.packets)).collect();
+        sample.dropped.insert("transmit-lost".into(), counters.transmit_lost.packets);
+        for id in &running.attachments {
+            let (rx, tx) = counters.attachments.get(&id.0).copied().unwrap_or_default();
+            sample.received += rx;
+            sample.sent += tx;
+        }
+        for policer in
+            limits::policers_of(&self.config).into_iter().filter(|it| it.circuit == running.circuit)
+        {
+            for class in Class::ALL {
+                let dropped = self.dataplane.policed(policer.id, class)[Passage::Dropped as usize];
+                *sample.policed.entry((policer.direction.as_label(), class.label())).or_default() += dropped;
+            }
+        }
+        sample
+    }
+
+    /// Answers `erdp whatif`: what its forecast is made of.
+    pub(super) fn load(&self, link: &str) -> Result<Value, String> {
+        let Target { circuit: index, role, peers, attachments } = self.target(link)?;
+        let circuit = self.config.circuits.get(index).ok_or("no such circuit")?;
+        let counters = self.dataplane.counters().map_err(|error| error.to_string())?;
+        let mut on_link = [0; 2];
+        for id in &attachments {
+            let (rx, tx) = counters.attachments.get(&id.0).copied().unwrap_or_default();
+            on_link[0] += tx.bytes;
+            on_link[1] += rx.bytes;
+        }
+        let reading = Reading {
+            at_ns: self.now_ns(),
+            circuit: circuit.name.clone(),
+            link: role.as_str().into(),
+            rate_bps: circuit.bandwidth.0,
+            burst: burst_name(circuit.burst).into(),
+            credit_ms: circuit.credit_ms,
+            overhead: u64::from(limits::overhead(circuit)),
+            classes: self.offered(index),
+            on_link,
+            orphans: orphaned(&self.ways(), &peers).iter().map(ToString::to_string).collect(),
+            only_here: self.only_over(&peers),
+        };
+        serde_json::to_value(reading).map_err(|error| error.to_string())
+    }
+
+    fn offered(&self, circuit: usize) -> Vec<Offered> {
+        let mut rows = Vec::new();
+        for direction in [limits::Direction::Outbound, limits::Direction::Inbound] {
+            let policers = limits::policers_of(&self.config);
+            for class in Class::ALL {
+                let mut row = Offered {
+                    direction: direction.as_label().into(),
+                    class: class.label().into(),
+                    ..Offered::default()
+                };
+                for policer in policers.iter().filter(|it| (it.circuit, it.direction) == (circuit, direction))
+                {
+                    let tallies = self.dataplane.policed(policer.id, class);
+                    row.packets += tallies.iter().map(|tally| tally.packets).sum::<u64>();
+                    row.bytes += tallies.iter().map(|tally| tally.bytes).sum::<u64>();
+                    row.dropped_bytes += tallies[Passage::Dropped as usize].bytes;
+                }
+                rows.push(row);
+            }
+        }
+        rows
+    }
+
+    /// How many prefixes have paths by these sessions only, and the first few.
+    fn only_over(&self, peers: &[PeerId]) -> (usize, Vec<String>) {
+        let domains = self
+            .rib
+            .config()
+            .domains
+            .iter()
+            .filter(|domain| domain.peers.iter().any(|id| peers.contains(id)));
+        let (mut count, mut examples) = (0, Vec::new());
+        for domain in domains {
+            for prefix in self.rib.only_over(domain.id, peers) {
+                count += 1;
+                if examples.len() < EXAMPLES {
+                    examples.push(prefix.to_string());
+                }
+            }
+        }
+        (count, examples)
+    }
+
+    /// A link by its name: `primary` or `secondary` where there is one circuit, `circuit/primary`, or its interface.
+    fn target(&self, name: &str) -> Result<Target, String> {
+        let named = name.replace(' ', "/");
+        let circuits = &self.config.circuits;
+        let is_it = |circuit: &Circuit, role: LinkRole| {
+            let is_only = circuits.len() == 1 && named == role.as_str();
+            let is_interface = matches!(circuit.link(role), Link::Local { interface } if *interface == named);
+            is_only || is_interface || named == format!("{}/{}", circuit.name, role.as_str())
+        };
+        let links = circuits.iter().enumerate().flat_map(|(at, it)| LinkRole::ALL.map(|role| (at, it, role)));
+        let found: Vec<_> = links.filter(|(_, circuit, role)| is_it(circuit, *role)).collect();
+        let [(circuit, it, role)] = found.as_slice() else {
+            let all = circuits
+                .iter()
+                .flat_map(|it| LinkRole::ALL.map(|role| format!("{}/{}", it.name, role.as_str())));
+            return Err(format!(
+                "{name:?} is not one link; there are {}",
+                all.collect::<Vec<_>>().join(", ")
+            ));
+        };
+        if let Link::Box { name: other } = it.link(*role) {
+            return Err(format!("{}/{} ends on box {other}: ask there", it.name, role.as_str()));
+        }
+        let peers: Vec<PeerId> = self.peers_over(Some(*circuit), *role).map(|peer| peer.session.id).collect();
+        let attachments = self.attachments.iter().filter(|attachment| {
+            let domain = attachment.domains.first().and_then(|id| self.domains.get(usize::from(id.0)));
+            attachment.side == Side::Msee(*role) && domain.is_some_and(|domain| domain.circuit == *circuit)
+        });
+        let attachments = attachments.map(|attachment| fib_id(attachment.id)).collect();
+        Ok(Target { circuit: *circuit, role: *role, peers, attachments })
+    }
+}

@@ -1,0 +1,173 @@
+//! `erdp peering`, `erdp drill`, `erdp whatif`: taking something out of use, on purpose or in thought.
+//!
+//! `erdp drill` stays until the link is back: it asks again and again how the drill goes, and the daemon ends a drill about which nobody
+//! asks any more. So Ctrl-C, a closed terminal or a lost connection end it too.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{ArgGroup, Subcommand};
+use erdp::{
+    control::{DEFAULT_SOCKET, Drilling, Peering, Request, client::Client, render},
+    drill::whatif::{Forecast, Reading, forecast},
+};
+use serde_json::Value;
+
+use super::{config::seconds, report};
+
+/// Between two questions about a drill.
+const ASK_EVERY: Duration = Duration::from_millis(250);
+
+/// What can be done to a peering.
+#[derive(Subcommand)]
+pub enum PeeringVerb {
+    /// Take it down: drained first, then BGP ends with a word to the peers' operators, and BFD is administratively down
+    ///
+    /// Refused where nothing else would carry the traffic. It lasts until `erdp peering enable`, or until erdp is restarted (`erdp run
+    /// --take-over` keeps it).
+    Disable {
+        /// A peering (contoso/private), one of its links (contoso/private/primary), or a peer's address
+        name: String,
+        /// What the peers' operators are told (RFC 9003), at most 128 bytes
+        #[arg(long, default_value = "taken down by the operator")]
+        text: String,
+        /// How long to drain it before: its paths come last, and the peer is asked to do alike; 0: not at all
+        #[arg(long, default_value = "10s", value_parser = drain)]
+        drain: u64,
+        /// Even if nothing else is left to carry the traffic
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Give it free again; it is used once everything is there that carries traffic
+    Enable {
+        /// As for `disable`
+        name: String,
+        #[command(flatten)]
+        asking: Asking,
+    },
+}
+
+/// What `erdp drill` takes.
+#[derive(clap::Args)]
+#[command(group = ArgGroup::new("what").required(true))]
+pub struct DrillArguments {
+    /// The link that is to fail: primary, secondary, contoso/primary, or its interface
+    #[arg(long, group = "what", requires = "length")]
+    fail: Option<String>,
+    /// End the drill that is running
+    #[arg(long, group = "what")]
+    stop: bool,
+    /// For how long (30s, 5m), at most ten minutes
+    #[arg(id = "length", long = "for", value_parser = seconds)]
+    length: Option<u64>,
+    /// Even if something would have no other way: its packets are dropped meanwhile
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// What `erdp whatif` takes.
+#[derive(clap::Args)]
+pub struct WhatIfArguments {
+    /// The link: primary, secondary, contoso/primary, or its interface
+    #[arg(long)]
+    fail: String,
+    /// For how long the load is read (10s, 1m)
+    #[arg(long, default_value = "5s", value_parser = seconds)]
+    over: u64,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Whom to ask, and how to show the answer.
+#[derive(clap::Args)]
+pub struct Asking {
+    /// Control socket of the running router
+    #[arg(long, default_value = DEFAULT_SOCKET)]
+    control: PathBuf,
+    /// JSON instead of sentences
+    #[arg(long)]
+    json: bool,
+}
+
+/// `erdp peering`.
+pub fn peering(verb: PeeringVerb) -> Result<()> {
+    let (request, asking) = match verb {
+        PeeringVerb::Disable { name, text, drain, force, asking } => {
+            (Peering::Disable { name, text, drain_ms: 1_000 * drain, force }, asking)
+        }
+        PeeringVerb::Enable { name, asking } => (Peering::Enable { name }, asking),
+    };
+    let answer = Client::connect(&asking.control)?.ask(&Request::Peering(request))?;
+    if asking.json {
+        println!("{answer}");
+    } else {
+        print!("{}", render::peering(&answer));
+    }
+    Ok(())
+}
+
+/// `erdp drill`: exit code 0 if it went as asked and the link is back.
+pub fn drill(arguments: DrillArguments) -> Result<ExitCode> {
+    let DrillArguments { fail, stop: _, length, force, asking } = arguments;
+    let mut client = Client::connect(&asking.control)?;
+    let request = match (fail, length) {
+        (Some(link), Some(seconds)) => Drilling::Begin { link, seconds, force },
+        _ => Drilling::Stop,
+    };
+    let mut told = Value::Null;
+    let mut answer = client.ask(&Request::Drill(request))?;
+    while answer["phase"] != "over" {
+        if answer["phase"] != told {
+            told = answer["phase"].clone();
+            eprintln!("{}", render::drill_phase(&answer));
+        }
+        thread::sleep(ASK_EVERY);
+        answer = client
+            .ask(&Request::Drill(Drilling::Watch))
+            .context("the drill ends by itself within seconds")?;
+    }
+    if asking.json {
+        println!("{answer}");
+    } else {
+        print!("{}", render::drill(&answer));
+    }
+    let is_good = answer["completed"] == true && !answer["report"]["back_ms"].is_null();
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `erdp whatif`.
+pub fn whatif(arguments: WhatIfArguments) -> Result<()> {
+    let WhatIfArguments { fail: link, over, asking } = arguments;
+    let mut client = Client::connect(&asking.control)?;
+    let mut reading = || -> Result<Reading> {
+        Ok(serde_json::from_value(client.ask(&Request::Load { link: link.clone() })?)?)
+    };
+    let begin = Instant::now();
+    let before = reading()?;
+    thread::sleep(Duration::from_secs(over).saturating_sub(begin.elapsed()));
+    let forecast: Forecast = forecast(&before, &reading()?);
+    if asking.json {
+        println!("{}", serde_json::to_string(&forecast)?);
+    } else {
+        print!("{}", report::forecast(&forecast));
+    }
+    Ok(())
+}
+
+/// As [`seconds`], and 0.
+fn drain(text: &str) -> Result<u64> {
+    let drain = if matches!(text, "0" | "0s") { 0 } else { seconds(text)? };
+    if drain > 600 {
+        bail!("a drain of {text}: at most ten minutes");
+    }
+    Ok(drain)
+}

@@ -1,0 +1,105 @@
+//! When a link may be used, with live peers: one that flaps is left alone, a BGP session whose BFD is strict waits for it, and a circuit
+//! below its minimum of links ranks last.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use erdp_tests::{
+    edge,
+    failover::{Fault, mixed::Stand, peers, probe::Probe},
+};
+
+/// Three losses in a row: the third costs a second, the fourth two (`pair.rs`).
+#[test]
+fn b1_a_link_that_flaps_is_left_alone_and_used_all_the_same_when_the_other_fails() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let mut stand = Stand::up(|text| text)?;
+    let port = stand.flow_by(1)?;
+    let probe = Probe::start(&stand.place, port)?;
+    let is_held = |stand: &mut Stand| Ok(stand.circuit()?["flaps"][0] == "held down");
+    for loss in 1..=4 {
+        stand.place.fail(0, Fault::Carrier)?;
+        stand.until("the carrier is lost", |it| {
+            Ok(it.circuit()?["primary"].to_string().contains("no-carrier"))
+        })?;
+        stand.place.heal(0)?;
+        let begin = Instant::now();
+        let expected = [0, 0, 1, 2][loss - 1];
+        stand.until("the carrier is back", |it| {
+            Ok(!it.circuit()?["primary"].to_string().contains("no-carrier"))
+        })?;
+        ensure!(is_held(&mut stand)? == (expected > 0), "loss {loss}: {}", stand.circuit()?);
+        stand.until("it is not held down", |it| Ok(!is_held(it)?))?;
+        let held = begin.elapsed().as_secs_f32();
+        println!("  loss {loss}: held down for {held:.2} s, {expected} s expected");
+        let expected = expected as f32;
+        ensure!(held > expected - 0.1 && held < expected + 1.5, "loss {loss}: held for {held} s");
+    }
+    let report = probe.stop()?;
+    println!("  {} packets by the other link, {} lost", report.sent, report.lost);
+    ensure!(report.lost == 0 && report.at[0] == 0, "the other link's flow was touched: {report:?}");
+
+    stand.place.fail(0, Fault::Carrier)?;
+    stand
+        .until("the carrier is lost", |it| Ok(it.circuit()?["primary"].to_string().contains("no-carrier")))?;
+    stand.place.heal(0)?;
+    stand.until("it is held down", is_held)?;
+    stand.place.fail(1, Fault::Carrier)?;
+    let took = stand.until("it is used because the other has failed", |it| Ok(!is_held(it)?))?;
+    ensure!(took < Duration::from_secs(2), "four seconds of hold were not ended by need: {took:?}");
+    stand.place.heal(1)
+}
+
+/// FRR's operator switches BFD off and on (FRR 8.4 has no strict mode of its own, so the strict end is ours).
+#[test]
+fn b5_a_session_whose_bfd_is_strict_waits_for_it_with_a_live_peer() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let strict = |text: String| text.replace("multiplier = 5,", "multiplier = 5, strict = true,");
+    let mut stand = Stand::up(strict)?;
+    let switch = |stand: &Stand, word| {
+        peers::vtysh(&stand.place, "msee1", &format!("configure terminal\nbfd\nprofile lab\n{word}"))
+            .map(drop)
+    };
+    let is_up = |stand: &Stand| -> Result<bool> {
+        let sessions = stand.edge.sessions()?;
+        Ok(sessions.iter().any(|it| it.peer == "198.18.0.2" && it.state == "Established"))
+    };
+    switch(&stand, "shutdown")?;
+    stand.until("BGP is ended where BFD is not up", |it| Ok(!is_up(it)?))?;
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(5) {
+        ensure!(!is_up(&stand)?, "BGP has come up without BFD after {:?}", begin.elapsed());
+        thread::sleep(Duration::from_millis(50));
+    }
+    ensure!(stand.circuit()?["links"] == "one", "{}", stand.circuit()?);
+    switch(&stand, "no shutdown")?;
+    stand.until("BGP follows BFD, and both links carry traffic", Stand::is_whole).map(drop)
+}
+
+#[test]
+fn b11_a_circuit_below_its_minimum_of_links_ranks_last_and_carries_on_where_nothing_else_does() -> Result<()>
+{
+    if edge::skipped() {
+        return Ok(());
+    }
+    let minimum = |text: String| text.replace("bandwidth = \"1G\"", "bandwidth = \"1G\"\nminimum-links = 2");
+    let mut stand = Stand::up(minimum)?;
+    let port = stand.flow_by(0)?;
+    let probe = Probe::start(&stand.place, port)?;
+    stand.place.fail(1, Fault::Silent)?;
+    stand.until("it ranks last", |it| Ok(it.circuit()?["rank"].to_string().contains("last")))?;
+    stand.place.heal(1)?;
+    stand.until("both links carry traffic", Stand::is_whole)?;
+    stand.until("it ranks as listed", |it| Ok(it.circuit()?["rank"] == "as listed"))?;
+    let report = probe.stop()?;
+    println!("  {} packets by the link that was left, {} lost", report.sent, report.lost);
+    ensure!(report.lost == 0, "{report:?}");
+    Ok(())
+}
