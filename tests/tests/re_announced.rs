@@ -35,6 +35,8 @@ use ipnet::IpNet;
 
 const OURS: u32 = 65_010;
 const CUSTOMER: u32 = 65_020;
+/// For how long nothing may come before all has.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Partial: somebody on the way did not know the attribute (RFC 4271 section 5).
 const PARTIAL: u8 = 0x20;
 
@@ -103,11 +105,16 @@ impl Peer {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn until_told(&self, prefixes: usize, patience: Duration) -> Result<()> {
-        let started = Instant::now();
-        while self.told().len() != prefixes {
-            ensure!(started.elapsed() < patience, "{} of {prefixes} prefixes came", self.told().len());
+    /// Waits for that many, as long as something comes or goes.
+    fn until_told(&self, prefixes: usize) -> Result<()> {
+        let (mut before, mut since) = (self.told().len(), Instant::now());
+        while before != prefixes {
             thread::sleep(Duration::from_millis(20));
+            let now = self.told().len();
+            if now != before {
+                (before, since) = (now, Instant::now());
+            }
+            ensure!(since.elapsed() < PATIENCE, "{now} of {prefixes} prefixes, and no more comes");
         }
         Ok(())
     }
@@ -206,7 +213,6 @@ fn d9_a_table_of_one_side_arrives_at_the_other_with_nothing_changed_that_must_no
         return Ok(());
     }
     let full = env::var_os("ERDP_TEST_FULL").is_some();
-    let patience = Duration::from_secs(if full { 150 } else { 30 });
     let samples = Samples::load()?;
     let stage = Stage::new()?;
     stage.sender.address("cust0", "fd00:10::a/64")?;
@@ -219,13 +225,13 @@ fn d9_a_table_of_one_side_arrives_at_the_other_with_nothing_changed_that_must_no
         for (peer, groups) in [&mut msee, &mut customer].into_iter().zip(&announced) {
             peer.sender.send(&stream::announce_groups(groups.clone(), version)?.bytes)?;
         }
-        customer.until_told(count(&announced[0]), patience)?;
-        msee.until_told(count(&announced[1]), patience)?;
+        customer.until_told(count(&announced[0]))?;
+        msee.until_told(count(&announced[1]))?;
         compare(&format!("{version:?} to the customer"), &announced[0], &customer, places[1].to)?;
         compare(&format!("{version:?} to the MSEE"), &announced[1], &msee, places[0].to)?;
         // Who is gone takes its routes along.
         drop(msee);
-        customer.until_told(0, patience)?;
+        customer.until_told(0)?;
         edge.must_run()?;
     }
     Ok(())
