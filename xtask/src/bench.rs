@@ -31,8 +31,9 @@ pub enum Verb {
     /// TCP (iperf3, CUBIC) through the policer, dropping and marking, beside tbf: rates, flows and round trips; --quick: only
     /// 10 ms
     Policer(Options),
-    /// The whole Internet's table by BGP to the last entry in the maps, beside BIRD and FRR to the last route in the kernel: time and
-    /// memory; Azure's limits with sixteen peers; 100,000 flapping routes a second; --quick: one round, ten seconds of flaps
+    /// The whole Internet's table by BGP to the last entry in the maps, beside BIRD and FRR to the last route in the kernel: load, loss
+    /// of one of two feeds, withdrawal, memory; Azure's limits with sixteen peers; 100,000 flapping routes a second; no round begins
+    /// after 25 minutes; --quick: one round, ten seconds of flaps
     Bgp(Options),
     /// Traffic lost when a link fails, with its carrier or silently, with and without a controller, beside FRR and the kernel's
     /// forwarding; --quick: three runs of each and ten routes
