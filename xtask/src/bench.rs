@@ -35,8 +35,8 @@ pub enum Verb {
     /// of one of two feeds, withdrawal, memory; Azure's limits with sixteen peers; 100,000 flapping routes a second; no round begins
     /// after 25 minutes; --quick: one round, ten seconds of flaps
     Bgp(Options),
-    /// Traffic lost when a link fails, with its carrier or silently, with and without a controller, beside FRR and the kernel's
-    /// forwarding; --quick: three runs of each and ten routes
+    /// Traffic lost when a link fails, with its carrier or silently, with a controller, without and while it digests 100,000 route
+    /// changes a second, at 10 and at 1,168,945 routes, beside FRR and the kernel's forwarding; --quick: three runs and ten routes
     Failover(Options),
 }
 

@@ -20,6 +20,8 @@ const DAEMONS: &str = "/usr/lib/frr";
 const REALTIME: [&str; 2] = ["-f", "1"];
 /// AS numbers of the MSEEs and of the edge.
 const ASNS: (u32, u32) = (12076, 65010);
+/// The customer's AS number.
+pub const CUSTOMER: u32 = 65_020;
 
 /// BFD as both ends have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,12 @@ pub fn erdp(timers: Timers, absence_s: u32, extra: &str) -> String {
     )
 }
 
+/// The same with a customer's router, which calls from [`CE`]'s far end.
+pub fn erdp_with_customer(timers: Timers, absence_s: u32, extra: &str) -> String {
+    let text = erdp(timers, absence_s, extra);
+    format!("{text}peers = [{{ address = \"{}\", asn = {CUSTOMER}, passive = true }}]\n", CE.0.1)
+}
+
 /// The prefixes that both MSEEs announce: the VNet, and so many more of 10.0.0.0/8, which nobody sends to.
 pub fn prefixes(more: usize) -> Vec<IpNet> {
     let more = (0..more as u32).filter_map(|number| {
@@ -70,10 +78,28 @@ pub fn prefixes(more: usize) -> Vec<IpNet> {
 /// # Errors
 /// When it does not start.
 pub fn start_bird(place: &mut Place, link: &Link, timers: Timers, announced: &[IpNet]) -> Result<()> {
+    run_bird(place, link, &bird(link, timers, announced))
+}
+
+/// The same without BGP over IPv4, which somebody else speaks there; its BFD is kept all the same.
+///
+/// # Errors
+/// When it does not start.
+pub fn start_bird_beside(place: &mut Place, link: &Link, timers: Timers, announced: &[IpNet]) -> Result<()> {
+    let session = format!("neighbor {} dev \"edge0\" local {}; interface", link.ipv4.0, link.ipv4.1);
+    let config = bird(link, timers, announced).replacen("interface", &session, 1).replacen(
+        "protocol bgp edge_ipv4 {",
+        "protocol bgp edge_ipv4 { disabled;",
+        1,
+    );
+    run_bird(place, link, &config)
+}
+
+fn run_bird(place: &mut Place, link: &Link, text: &str) -> Result<()> {
     let folder = place.folder().join(link.msee);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let config = folder.join("bird.conf");
-    fs::write(&config, bird(link, timers, announced)).context("cannot write bird.conf")?;
+    fs::write(&config, text).context("cannot write bird.conf")?;
     let mut command = place.namespace(link.msee)?.command("chrt")?;
     command
         .args(REALTIME)

@@ -70,6 +70,18 @@ impl Process {
         Ok(())
     }
 
+    /// Whether it has not ended.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn is_running(&mut self) -> Result<bool> {
+        let ended = self.child.try_wait()?.is_some();
+        if ended {
+            self.reaped();
+        }
+        Ok(!ended)
+    }
+
     /// Sends `signal`.
     ///
     /// # Errors

@@ -97,7 +97,7 @@ pub fn storm(routes: &Routes, length: Duration) -> Result<Storm> {
     let mut msee = stage.msee(0, Version::V4)?;
     let base = receiver.installed()?;
     let sessions = established(&receiver)?;
-    let (up, down) = flaps(routes)?;
+    let (up, down) = flaps(&routes.prefixes, next_hop(0, Version::V4), &[stream::SENDER, 8_075])?;
     let started = Instant::now();
     let mut sent = 0;
     // A twentieth of a second's share at a time.
@@ -152,18 +152,21 @@ fn shown(receiver: &Receiver) -> Result<Vec<IpNet>> {
 }
 
 /// A message for each route.
-type Messages = Vec<Vec<u8>>;
+pub type Messages = Vec<Vec<u8>>;
 
 /// One announcement and one withdrawal of each route.
-fn flaps(routes: &Routes) -> Result<(Messages, Messages)> {
+///
+/// # Errors
+/// When a message cannot be encoded.
+pub fn flaps(prefixes: &[IpNet], next_hop: IpAddr, path: &[u32]) -> Result<(Messages, Messages)> {
     let context = stream::context(Version::V4);
     let attributes = erdp::bgp::PathAttributes {
-        as_path: erdp::bgp::AsPath::sequence([stream::SENDER, 8_075]),
-        ..erdp::bgp::PathAttributes::originated(next_hop(0, Version::V4))
+        as_path: erdp::bgp::AsPath::sequence(path.iter().copied()),
+        ..erdp::bgp::PathAttributes::originated(next_hop)
     };
     let attributes = std::sync::Arc::new(attributes);
     let (mut up, mut down) = (Messages::new(), Messages::new());
-    for prefix in &routes.prefixes {
+    for prefix in prefixes {
         let announced =
             Update { announced: vec![*prefix], attributes: Some(attributes.clone()), ..Update::default() };
         let withdrawn = Update { withdrawn: vec![*prefix], ..Update::default() };
