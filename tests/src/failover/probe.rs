@@ -22,8 +22,8 @@ use crate::lab::enter;
 /// Datagrams a second.
 pub const RATE: u32 = 10_000;
 const PORT: u16 = 7007;
-/// Bytes that may wait for a receiver.
-const RECEIVE_BUFFER: usize = 16 << 20;
+/// Bytes of a receive buffer: a second's datagrams, with what the kernel needs for each.
+const BUFFER: usize = 16 << 20;
 /// How long the receivers wait for the last ones.
 const LAST: Duration = Duration::from_millis(300);
 
@@ -63,7 +63,7 @@ impl Probe {
         let mut receivers = Vec::new();
         for (at, msee) in ["msee1", "msee2"].into_iter().enumerate() {
             let namespace = place.namespace(msee)?.name().to_owned();
-            let socket = enter::run(&namespace, move || roomy(to))?;
+            let socket = enter::run(&namespace, move || bound(to))?;
             let stopped = Arc::clone(&stop);
             receivers.push(enter::on_thread(&namespace, move || receive(&socket, at, &stopped))?);
         }
@@ -91,14 +91,10 @@ impl Probe {
 }
 
 fn bound(address: SocketAddr) -> Result<UdpSocket> {
-    UdpSocket::bind(address).with_context(|| format!("cannot open a UDP socket on {address}"))
-}
-
-/// With room for what arrives while the receiver has no CPU: what it would miss then is no loss of the router's.
-fn roomy(address: SocketAddr) -> Result<UdpSocket> {
-    let socket = bound(address)?;
-    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)
-        .context("cannot enlarge the probe's buffer")?;
+    let socket =
+        UdpSocket::bind(address).with_context(|| format!("cannot open a UDP socket on {address}"))?;
+    // A receiver that waits for a CPU must not lose what has arrived.
+    setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).context("cannot make the receive buffer larger")?;
     Ok(socket)
 }
 
