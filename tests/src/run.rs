@@ -29,7 +29,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    fn add(&mut self, tell: &mut dyn FnMut(&str), name: &str, result: Result<Vec<String>>) {
+    pub(crate) fn add(&mut self, tell: &mut dyn FnMut(&str), name: &str, result: Result<Vec<String>>) {
         match result {
             Ok(found) => {
                 found.iter().for_each(|sentence| tell(sentence));

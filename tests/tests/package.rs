@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use erdp_tests::{edge, lab::netns::Namespace, root::Root, small::SmallLab};
+use erdp_tests::{edge, lab::netns::Namespace, quick_start, root::Root, small::SmallLab};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -26,19 +26,6 @@ fn package() -> Option<PathBuf> {
         println!("SKIP: there is no package: run `cargo xtask package`");
     }
     found
-}
-
-/// The commands of README's quick start.
-fn quick_start() -> Result<Vec<String>> {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("README.md"))?;
-    let section = readme.split("## Quick start").nth(1).context("README has no quick start")?;
-    let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
-    let lines = block.context("the quick start has no commands")?.lines();
-    Ok(lines
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect())
 }
 
 /// A small lab whose edge has interfaces as README calls them, and a root with the package's file in it.
@@ -59,7 +46,7 @@ fn place(package: &Path) -> Result<(Root, SmallLab)> {
 /// Carries the quick start's commands out; the answer is what each printed.
 fn follow(root: &mut Root, edge: &Namespace) -> Result<Vec<(String, String)>> {
     let mut printed = Vec::new();
-    for command in quick_start()? {
+    for command in quick_start::commands()? {
         let text = root.run(edge, &format!("cd /root; {command}"))?;
         println!("$ {command}\n{}", text.trim_end());
         if command.starts_with("dpkg -i") {
@@ -99,7 +86,7 @@ fn the_quick_start_leads_to_a_forwarding_circuit_an_upgrade_loses_no_packet_and_
     }
     let (mut root, lab) = place(&package)?;
     let edge = lab.namespace("edge")?;
-    let commands = quick_start()?;
+    let commands = quick_start::commands()?;
     ensure!((3..=10).contains(&commands.len()), "{} commands", commands.len());
     follow(&mut root, edge)?;
     established(&root, edge)?;

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use crate::{
     command::{command, is_root},
     run::{become_program, lab_program},
+    vm,
 };
 
 /// What to do with the lab.
@@ -23,10 +24,16 @@ pub enum Verb {
         /// The namespace's short name
         name: String,
     },
+    /// The lab in a virtual machine, the edge on network cards with tagged links, with a shell on the machine's console;
+    /// needs no root
+    Vm(vm::lab::Explore),
 }
 
 /// The verb.
 pub fn run(verb: &Verb) -> Result<ExitCode> {
+    if let Verb::Vm(options) = verb {
+        return vm::lab::explore(options);
+    }
     if !is_root() {
         bail!(
             "`lab` makes and enters network namespaces, which needs root: run `sudo -E cargo xtask lab ...`"
@@ -38,6 +45,7 @@ pub fn run(verb: &Verb) -> Result<ExitCode> {
         Verb::Down => lab.arg("down"),
         Verb::Status => lab.arg("status"),
         Verb::Enter { name } => lab.args(["enter", name]),
+        Verb::Vm(_) => bail!("a virtual machine is not made by the lab's own program"),
     };
     become_program(lab)
 }

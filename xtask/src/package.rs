@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     build,
     command::{command, must, output, root},
+    vm,
 };
 
 /// Options of `package`.
@@ -24,6 +25,9 @@ pub struct Options {
     /// A number behind the version, for a package that is built again
     #[arg(long)]
     revision: Option<u32>,
+    /// Also install, run, upgrade and remove it on a clean Debian with systemd, in a virtual machine; needs no root
+    #[arg(long)]
+    verify: bool,
 }
 
 /// Files of the repository: where they are, where they go, with which mode.
@@ -50,12 +54,19 @@ const COMPLETIONS: &[(&str, &str)] = &[
 pub fn run(options: &Options) -> Result<ExitCode> {
     let package = package(&build::erdp()?, options.revision)?;
     println!("packaged {}", package.display());
+    if options.verify {
+        println!("{}", vm::service::run()?);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes the package of a binary; the answer is where it is.
 pub fn package(binary: &Path, revision: Option<u32>) -> Result<PathBuf> {
-    let folder = root().join("target/package");
+    package_in(&root().join("target/package"), binary, revision)
+}
+
+/// The same in another folder.
+pub fn package_in(folder: &Path, binary: &Path, revision: Option<u32>) -> Result<PathBuf> {
     let tree = folder.join("tree");
     if tree.exists() {
         fs::remove_dir_all(&tree).with_context(|| format!("cannot empty {}", tree.display()))?;

@@ -61,17 +61,12 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 pub fn as_test(full: bool) -> Tally {
     println!("\n== virtual machines");
     let asked = if full { "all" } else { "oldest" };
-    let mut tally = Tally::default();
     let kernels = match vm::kernels(asked, Flavour::Cloud) {
         Ok(kernels) => kernels,
-        Err(error) => {
-            let skip = format!("SKIP: the VM lab: {error:#}").replace('\n', " ");
-            println!("{skip}");
-            tally.line(&skip);
-            return tally;
-        }
+        Err(error) => return vm::skip("the VM lab", &error),
     };
     let job = job(&TESTS.map(str::to_owned));
+    let mut tally = Tally::default();
     for kernel in &kernels {
         let row =
             job.as_ref().map_err(|error| anyhow::anyhow!("{error:#}")).and_then(|job| verify(kernel, job));
@@ -86,7 +81,7 @@ pub fn as_test(full: bool) -> Tally {
             }
         }
     }
-    if full { tally.plus(vm::lab::as_test()) } else { tally }
+    if full { tally.plus(vm::lab::as_test()).plus(vm::service::as_test()) } else { tally }
 }
 
 /// The programs that the guests run.
@@ -113,7 +108,7 @@ fn job(names: &[String]) -> Result<Job> {
     }
     script += "exit $failed";
     let files = vec![root().join("erdp-ebpf/verifier-budget.toml"), root().join("tests/Cargo.toml")];
-    Ok(Job { programs, files, script })
+    Ok(Job { programs, files, script, ..Job::default() })
 }
 
 /// One kernel; a sentence about how it went, and the tests that were run.

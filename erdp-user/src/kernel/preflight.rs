@@ -6,7 +6,9 @@
 
 mod fix;
 mod interface;
+mod interrupts;
 mod links;
+mod memory;
 pub mod netdev;
 
 use std::{collections::BTreeMap, fmt, fs, thread};
@@ -30,9 +32,74 @@ pub enum Severity {
     Refusal,
 }
 
+/// What a finding is about: the list of all that the doctor knows. Each is provoked somewhere and seen to go
+/// (`preflight/treated.rs` has the table).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Capabilities that are lacking.
+    Privilege,
+    /// A kernel that is too old, or older than what is tested, or cannot be told.
+    Kernel,
+    /// The kernel does not tell its types.
+    Btf,
+    /// The control group allows less memory than the maps take.
+    Memory,
+    /// An interface that does not exist.
+    Missing,
+    /// An interface that is down.
+    Down,
+    /// An MTU beyond one buffer.
+    Mtu,
+    /// Packets are merged before XDP (LRO).
+    Lro,
+    /// Packets are merged before XDP (GRO in hardware).
+    GroHw,
+    /// No XDP in the driver.
+    NoXdp,
+    /// A veth that takes no frames from XDP.
+    NoTarget,
+    /// Fewer receive queues than processors.
+    Queues,
+    /// The interrupts of several receive queues on one processor.
+    Interrupts,
+    /// Tags are taken off before XDP.
+    TagsStripped,
+    /// Frames of unknown VLANs are filtered before XDP.
+    VlanFilter,
+    /// No room for two tags.
+    TagsMtu,
+    /// A setting that the router makes itself.
+    Setting,
+}
+
+impl Kind {
+    /// All.
+    pub const ALL: [Kind; 17] = [
+        Kind::Privilege,
+        Kind::Kernel,
+        Kind::Btf,
+        Kind::Memory,
+        Kind::Missing,
+        Kind::Down,
+        Kind::Mtu,
+        Kind::Lro,
+        Kind::GroHw,
+        Kind::NoXdp,
+        Kind::NoTarget,
+        Kind::Queues,
+        Kind::Interrupts,
+        Kind::TagsStripped,
+        Kind::VlanFilter,
+        Kind::TagsMtu,
+        Kind::Setting,
+    ];
+}
+
 /// Something about the machine that the operator must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
+    /// Which of those that there are.
+    pub kind: Kind,
     /// What it is about.
     pub object: String,
     /// What is wrong with it.
@@ -70,6 +137,8 @@ pub struct Machine {
     pub has_btf: bool,
     /// Processors that are on.
     pub cpus: u32,
+    /// What the control groups of this process leave of memory, in bytes; `None`: no limit.
+    pub memory: Option<u64>,
     /// Settings that are not as the router needs them, and makes them: name below /proc/sys/net, value, needed value.
     pub sysctls: Vec<sysctl::Pending>,
     /// The interfaces of our network namespace, by name. Only those of the configuration have been looked at closely.
@@ -94,6 +163,7 @@ impl Machine {
             capabilities: effective_capabilities(&line("/proc/self/status")),
             has_btf: fs::exists("/sys/kernel/btf/vmlinux").unwrap_or(false),
             cpus: thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(1)),
+            memory: memory::available(),
             sysctls: sysctl::pending(&names),
             interfaces,
         }
@@ -111,6 +181,7 @@ pub fn check(config: Option<&Config>, machine: &Machine, allow_generic: bool) ->
     findings.extend(privilege(machine.capabilities));
     findings.extend(kernel(&machine.release));
     findings.extend(btf(machine.has_btf));
+    findings.extend(config.and_then(|config| memory::finding(config.fib_blocks, machine.memory)));
     let there: Vec<&str> = machine.interfaces.keys().map(String::as_str).collect();
     let attachments = config.map(Config::attachments).unwrap_or_default();
     for (name, tags) in interfaces_of(&attachments) {
@@ -133,7 +204,7 @@ fn setting(pending: &sysctl::Pending) -> Finding {
     Finding {
         severity: Severity::Note,
         fix: Some(fix.clone()),
-        ..refusal(format!("sysctl net/{name}"), reason, fix.to_string())
+        ..refusal(Kind::Setting, format!("sysctl net/{name}"), reason, fix.to_string())
     }
 }
 
@@ -158,14 +229,21 @@ pub fn missing_interface(name: &str, there: &[&str]) -> Finding {
     there.sort_unstable();
     let list = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
     refusal(
+        Kind::Missing,
         format!("interface {name}"),
         "does not exist in this network namespace",
         format!("correct the configuration or create it (there are: {list})"),
     )
 }
 
-fn refusal(object: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) -> Finding {
+fn refusal(
+    kind: Kind,
+    object: impl Into<String>,
+    reason: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Finding {
     Finding {
+        kind,
         object: object.into(),
         reason: reason.into(),
         remedy: remedy.into(),
@@ -174,8 +252,13 @@ fn refusal(object: impl Into<String>, reason: impl Into<String>, remedy: impl In
     }
 }
 
-fn warning(object: impl Into<String>, reason: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding { severity: Severity::Warning, ..refusal(object, reason, remedy) }
+fn warning(
+    kind: Kind,
+    object: impl Into<String>,
+    reason: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Finding {
+    Finding { severity: Severity::Warning, ..refusal(kind, object, reason, remedy) }
 }
 
 /// capability(7): bits of the capabilities that loading an XDP program and holding port 179 need. CAP_NET_RAW is not
@@ -203,6 +286,7 @@ fn privilege(capabilities: u64) -> Option<Finding> {
     (!missing.is_empty()).then(|| {
         let reason = format!("lacks {}", missing.join(", "));
         refusal(
+            Kind::Privilege,
             "this process",
             reason,
             "run it as root, or give it these capabilities (AmbientCapabilities=)",
@@ -219,19 +303,25 @@ const TESTED: (u32, u32) = (6, 1);
 fn kernel(release: &str) -> Option<Finding> {
     let object = format!("kernel {release}");
     match version(release) {
-        None => {
-            Some(warning(object, "has a release that cannot be understood", "make sure it is 5.15 or newer"))
-        }
-        Some(version) if version < OLDEST => {
-            Some(refusal(object, "is older than 5.15", "boot 5.15 or newer, better 6.1 or newer"))
-        }
+        None => Some(warning(
+            Kind::Kernel,
+            object,
+            "has a release that cannot be understood",
+            "make sure it is 5.15 or newer",
+        )),
+        Some(version) if version < OLDEST => Some(refusal(
+            Kind::Kernel,
+            object,
+            "is older than 5.15",
+            "boot 5.15 or newer, better 6.1 or newer",
+        )),
         Some(version) if version < TESTED => {
             let reason = if version < (5, 16) {
                 "is older than what is tested, and cannot keep neighbours resolved by itself: a silent one may be lost for a moment"
             } else {
                 "is older than what is tested: its verifier may refuse the program"
             };
-            Some(warning(object, reason, "boot 6.1 or newer"))
+            Some(warning(Kind::Kernel, object, reason, "boot 6.1 or newer"))
         }
         Some(_) => None,
     }
@@ -247,7 +337,7 @@ fn btf(has_btf: bool) -> Option<Finding> {
     (!has_btf).then(|| {
         let reason = "is missing: the kernel does not tell its types";
         let remedy = "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (every current distribution's is), and mount /sys";
-        refusal("/sys/kernel/btf/vmlinux", reason, remedy)
+        refusal(Kind::Btf, "/sys/kernel/btf/vmlinux", reason, remedy)
     })
 }
 

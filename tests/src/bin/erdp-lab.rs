@@ -16,9 +16,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use erdp_tests::{
-    edge,
+    checks, edge,
     lab::{Ground, cleanup, plan},
-    run::{self, Running},
+    run::{self, Running, Summary},
+    service,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -43,10 +44,22 @@ enum Verb {
         #[arg(long)]
         cards: bool,
     },
+    /// The package as a service of systemd; for a virtual machine (`cargo xtask package --verify`)
+    Service,
+    /// Findings about a card with offloads; for a virtual machine (`cargo xtask run --vm`)
+    Offloads,
     /// Leave a lab up in the background
-    Up,
+    Up {
+        /// As `run --cards`
+        #[arg(long)]
+        cards: bool,
+    },
     /// The background process of `up`
-    Hold,
+    Hold {
+        /// As `run --cards`
+        #[arg(long)]
+        cards: bool,
+    },
     /// Take down the labs that `up` has left
     Down,
     /// Which labs are up
@@ -64,9 +77,11 @@ const LOG: &str = "/run/erdp-lab.log";
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
-        Verb::Run { once, cards } => run_all(once, if cards { Ground::Cards } else { Ground::Veth }),
-        Verb::Up => up(),
-        Verb::Hold => hold(),
+        Verb::Run { once, cards } => run_all(once, ground(cards)),
+        Verb::Service => service(),
+        Verb::Offloads => offloads(),
+        Verb::Up { cards } => up(cards),
+        Verb::Hold { cards } => hold(ground(cards)),
         Verb::Down => down(),
         Verb::Status => status(),
         Verb::Enter { name } => enter(&name),
@@ -77,20 +92,41 @@ fn main() -> ExitCode {
     })
 }
 
+fn ground(cards: bool) -> Ground {
+    if cards { Ground::Cards } else { Ground::Veth }
+}
+
+fn service() -> Result<ExitCode> {
+    Ok(close(&service::run(&mut run::teller())?))
+}
+
+fn offloads() -> Result<ExitCode> {
+    let mut tell = run::teller();
+    let found = checks::offloads::run(&mut tell)?;
+    found.iter().for_each(|sentence| tell(sentence));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was found, and the exit code of it.
+fn close(summary: &Summary) -> ExitCode {
+    println!("\nsummary");
+    summary.found.iter().for_each(|found| println!("  ok  {found}"));
+    summary.failed.iter().for_each(|failed| println!("  {failed}"));
+    if summary.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 fn run_all(once: bool, ground: Ground) -> Result<ExitCode> {
     let mut tell = run::teller();
     let mut running = run::up(ground, &mut tell)?;
     let summary = run::checks(&mut running, 2, &mut tell);
-    println!("\nsummary");
-    summary.found.iter().for_each(|found| println!("  ok  {found}"));
-    summary.failed.iter().for_each(|failed| println!("  {failed}"));
+    let code = close(&summary);
     if !once && io::stdin().is_terminal() && io::stdout().is_terminal() {
         println!();
         explain_lab(running.lab.name());
         println!("Ctrl-C takes everything down.");
         stay(&mut running)?;
     }
-    Ok(if summary.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(code)
 }
 
 /// Stays until a signal ends the program, or a process of the lab ends.
@@ -113,10 +149,15 @@ fn explain_lab(lab: &str) {
     println!("  vtysh --vty_socket /run/{lab}/msee1");
 }
 
-fn up() -> Result<ExitCode> {
+fn up(cards: bool) -> Result<ExitCode> {
     let log = File::create(LOG).with_context(|| format!("cannot write {LOG}"))?;
     let mut hold = Command::new(this_program()?);
-    hold.arg("hold").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+    hold.arg("hold")
+        .args(cards.then_some("--cards"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0);
     let mut hold = hold.spawn().context("cannot start erdp-lab hold")?;
     let lab = format!("erdp{}", hold.id());
     while !Path::new("/run").join(&lab).join(HELD).exists() {
@@ -130,10 +171,10 @@ fn up() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn hold() -> Result<ExitCode> {
+fn hold(ground: Ground) -> Result<ExitCode> {
     let mut tell = run::teller();
-    let mut running = run::up(Ground::Veth, &mut tell)?;
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut running = run::up(ground, &mut tell)?;
+    let deadline = Instant::now() + ground.patience(Duration::from_secs(30));
     while !running.edge.answers() {
         running.edge.must_run()?;
         if Instant::now() > deadline {

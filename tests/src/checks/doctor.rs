@@ -6,13 +6,22 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
+use erdp::kernel::preflight::Kind;
+
 use crate::{
     edge,
     lab::{Lab, enter, plan},
 };
 
 /// The machine cannot run the router.
-const REFUSED: i32 = 3;
+pub(super) const REFUSED: i32 = 3;
+
+/// Which drivers' cards have which fault as they come, and how it is told.
+const FAULTS: &[(Kind, &[&str], &str)] = &[
+    (Kind::VlanFilter, &["virtio_net", "igb", "vmxnet3"], "filters VLANs"),
+    (Kind::TagsStripped, &["igb", "vmxnet3"], "strips VLAN tags"),
+    (Kind::Lro, &["vmxnet3"], "merges packets before XDP sees them (LRO)"),
+];
 
 /// Refused, told, treated: one sentence for each.
 ///
@@ -25,14 +34,12 @@ pub fn treat(lab: &Lab) -> Result<Vec<String>> {
     let config = config.to_string_lossy().into_owned();
     let mut expected = Vec::new();
     for interface in [plan::PRIMARY.near.1, plan::SECONDARY.near.1, plan::CE.far.1] {
-        expected.push(format!("interface {interface}: filters VLANs"));
         let driver = driver(lab, interface)?;
-        if matches!(driver.as_str(), "igb" | "vmxnet3") {
-            expected.push(format!("interface {interface}: strips VLAN tags"));
-        }
-        if driver == "vmxnet3" {
-            expected.push(format!("interface {interface}: merges packets before XDP sees them (LRO)"));
-        }
+        let of_driver = FAULTS.iter().filter(|(_, drivers, _)| drivers.contains(&driver.as_str()));
+        let faults: Vec<_> =
+            of_driver.map(|(_, _, words)| format!("interface {interface}: {words}")).collect();
+        ensure!(!faults.is_empty(), "nothing is known of cards by {driver}");
+        expected.extend(faults);
     }
     let control = lab.folder().join("refused.sock");
     let refused = erdp(lab, &["run", "--config", &config, "--control", &control.to_string_lossy()])?;
@@ -57,7 +64,7 @@ fn erdp(lab: &Lab, words: &[&str]) -> Result<Output> {
     command.output().context("cannot start erdp")
 }
 
-fn said(output: &Output, code: i32, words: &[String]) -> Result<()> {
+pub(super) fn said(output: &Output, code: i32, words: &[String]) -> Result<()> {
     let text = [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat();
     ensure!(output.status.code() == Some(code), "{} instead of exit code {code}: {text}", output.status);
     for word in words {

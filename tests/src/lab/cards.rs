@@ -85,7 +85,11 @@ fn give(mac: &str, namespace: &Namespace, name: &str) -> Result<()> {
     namespace.ip(&format!("link set {name} up mtu 1508")).map(drop)
 }
 
-fn card(mac: &str) -> Result<String> {
+/// The name of the card with this MAC address.
+///
+/// # Errors
+/// When there is none.
+pub fn card(mac: &str) -> Result<String> {
     let entries = fs::read_dir("/sys/class/net").context("cannot read /sys/class/net")?;
     let mut names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     let has = |name: &String| {

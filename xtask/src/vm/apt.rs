@@ -130,6 +130,21 @@ impl Apt {
         fs::remove_dir_all(&packages).with_context(|| format!("cannot remove {}", packages.display()))
     }
 
+    /// Downloads packages and everything that they depend on into `folder`, as if nothing were installed.
+    ///
+    /// # Errors
+    /// apt-get's own message stands above.
+    pub fn download_from_nothing(&self, packages: &[&str], folder: &Path) -> Result<()> {
+        let (partial, status) = (folder.join("partial"), folder.join("installed"));
+        fs::create_dir_all(&partial).with_context(|| format!("cannot make {}", partial.display()))?;
+        fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
+        let mut get = self.get();
+        get.arg(format!("-oDir::State::status={}", status.display()));
+        get.arg(format!("-oDir::Cache::archives={}", folder.display()));
+        must(get.args(["--no-install-recommends", "--download-only", "install"]).args(packages))
+            .with_context(|| format!("cannot download {}: is the network up?", packages.join(" ")))
+    }
+
     /// Installs packages, from the backports where they are there.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{initramfs::Tree, kernels::Kernel, qemu::MARK};
+use super::{debian, initramfs::Tree, kernels::Kernel, qemu::MARK};
 use crate::command::{must, root};
 
 /// Drivers, 802.1Q, and what tests use of the kernel. What a kernel has built in or lacks is left out.
@@ -55,6 +55,21 @@ pub struct Job {
     pub files: Vec<PathBuf>,
     /// Lines of a shell script; the exit status of the last is the job's.
     pub script: String,
+    /// Whether the machine is to have a card with offloads ([`super::qemu::Machine::has_tap`]).
+    pub wants_tap: bool,
+    /// Where the script runs.
+    pub system: System,
+}
+
+/// What a guest's processes live in.
+#[derive(Clone, Debug, Default)]
+pub enum System {
+    /// This machine's tools, and an init that runs the job and nothing else.
+    #[default]
+    Small,
+    /// A Debian with systemd ([`debian`]), unpacked here: the job's programs and files are put into it. The last are other files by
+    /// their paths there and here.
+    Debian(PathBuf, Vec<(String, PathBuf)>),
 }
 
 /// Builds the file system of a guest that runs `job` on `kernel`: an open file without a name. `programs` keeps stripped programs.
@@ -91,17 +106,31 @@ pub fn build(kernel: &Kernel, job: &Job, programs: &Path) -> Result<File> {
             tree.copy(path)?;
         }
     }
+    let modules = tree.modules(&kernel.modules, &MODULES)?;
+    let place = match &job.system {
+        System::Small => {
+            tree.text("init", init(&modules, RUN_JOB), 0o755);
+            tree.text("job", format!("cd '{}'\n{}\n", root().display(), job.script), 0o755);
+            String::new()
+        }
+        System::Debian(folder, others) => {
+            debian::put(&mut tree, folder, &job.script)?;
+            tree.text("init", init(&modules, &debian::switch()), 0o755);
+            for (there, here) in others {
+                let bytes = fs::read(here).with_context(|| format!("the guest needs {}", here.display()))?;
+                tree.text(&format!("{}/{there}", debian::PLACE), bytes, 0o644);
+            }
+            format!("{}/", debian::PLACE)
+        }
+    };
     for path in &job.programs {
         tree.program(path)?;
         let bytes = stripped(path, programs)?;
-        tree.text(path.to_string_lossy().trim_start_matches('/'), bytes, 0o755);
+        tree.text(&format!("{place}{}", path.to_string_lossy().trim_start_matches('/')), bytes, 0o755);
     }
     for path in &job.files {
         tree.copy(path)?;
     }
-    let modules = tree.modules(&kernel.modules, &MODULES)?;
-    tree.text("init", init(&modules), 0o755);
-    tree.text("job", format!("cd '{}'\n{}\n", root().display(), job.script), 0o755);
     let file = nameless(programs)?;
     let mut out = BufWriter::new(file);
     tree.write(&mut out)?;
@@ -129,7 +158,11 @@ fn nameless(folder: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn init(modules: &[String]) -> String {
+/// The end of a small guest's init.
+const RUN_JOB: &str = "sh /job\necho \"erdp-vm: exit $?\"\nreboot -f\n";
+
+/// The first process: mounts, modules, and what comes then.
+fn init(modules: &[String], then: &str) -> String {
     let load: String =
         modules.iter().map(|path| format!("insmod {path} || echo 'module {path} was refused'\n")).collect();
     format!(
@@ -145,8 +178,6 @@ fn init(modules: &[String]) -> String {
          echo '{MARK}ready'\n\
          {load}\
          ip link set lo up\n\
-         sh /job\n\
-         echo \"{MARK}exit $?\"\n\
-         reboot -f\n"
+         {then}"
     )
 }

@@ -138,7 +138,52 @@ impl Tree {
         Ok(paths)
     }
 
-    fn folder(&mut self, path: &str) {
+    /// A symbolic link.
+    pub fn link(&mut self, path: &str, to: &str) {
+        self.put(path, Content::Link(to.to_owned()), 0o777);
+    }
+
+    /// Everything in a folder of unpacked packages, below `place` in the guest, but for what begins with one of `without`. Debian's
+    /// merged folders are merged.
+    ///
+    /// # Errors
+    /// When something cannot be read.
+    pub fn unpacked(&mut self, folder: &Path, place: &str, without: &[&str]) -> Result<()> {
+        for name in MERGED {
+            self.folder(&format!("{place}/usr/{name}"));
+            self.link(&format!("{place}/{name}"), &format!("usr/{name}"));
+        }
+        self.unpacked_below(folder, folder, place, without)
+    }
+
+    fn unpacked_below(&mut self, folder: &Path, top: &Path, place: &str, without: &[&str]) -> Result<()> {
+        let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            let name = inside(path.strip_prefix(top).unwrap_or(&path));
+            if without.iter().any(|start| name.starts_with(start)) {
+                continue;
+            }
+            let metadata =
+                path.symlink_metadata().with_context(|| format!("cannot look at {}", path.display()))?;
+            let there = format!("{place}/{name}");
+            if metadata.is_symlink() {
+                self.link(&there, &fs::read_link(&path)?.to_string_lossy());
+            } else if metadata.is_dir() {
+                // Two packages' halves of a merged folder: the one is there already.
+                if !MERGED.contains(&name.trim_start_matches("usr/")) {
+                    self.put(&there, Content::Folder, metadata.permissions().mode() & 0o7777);
+                }
+                self.unpacked_below(&path, top, place, without)?;
+            } else {
+                self.put(&there, Content::Host(path), metadata.permissions().mode() & 0o7777);
+            }
+        }
+        Ok(())
+    }
+
+    /// An empty folder.
+    pub fn folder(&mut self, path: &str) {
         self.put(path, Content::Folder, 0o755);
     }
 

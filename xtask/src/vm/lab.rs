@@ -5,12 +5,14 @@
 //! XDP mode; how fast is not, because processors are emulated where KVM does not work.
 
 use std::{
+    env,
+    path::Path,
     process::ExitCode,
     slice,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::ValueEnum as _;
 
 use super::{
@@ -41,6 +43,20 @@ pub struct Options {
     /// With --vm: only the run with this network card (without: virtio on each kernel, the others on the newest)
     #[arg(long, requires = "vm")]
     card: Option<Card>,
+    /// With --vm: only the run of a card with offloads, which the doctor treats
+    #[arg(long, requires = "vm", conflicts_with_all = ["card", "kernel"])]
+    offloads: bool,
+}
+
+/// What `lab vm` was told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Explore {
+    /// Which kernel: a series as 6.1, `oldest` or `newest`
+    #[arg(long, value_name = "KERNEL", default_value = "oldest")]
+    kernel: String,
+    /// The driver of the edge's cards
+    #[arg(long, default_value = "virtio")]
+    card: Card,
 }
 
 impl Card {
@@ -68,78 +84,161 @@ const QEMU_WITH_IGB: u32 = 8;
 /// By TCG on a busy machine; by KVM it is a minute.
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// The verb: one line for each run at the end.
+/// How a run has ended.
+enum End {
+    /// Well; a sentence.
+    Held(String),
+    /// Not well.
+    Failed(anyhow::Error),
+    /// There could be no such machine here.
+    Cannot(anyhow::Error),
+}
+
+/// The verb: one line for each run at the end. What cannot be made here is skipped and said; with CI=true that is a failure.
 ///
 /// # Errors
-/// When a machine cannot be made; runs that fail are the exit code.
+/// When no machine can be made; runs that fail are the exit code.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    let begin = Instant::now();
     let rows = rows(options)?;
     println!();
-    let mut code = ExitCode::SUCCESS;
-    for (name, result) in rows {
-        match result {
-            Ok(row) => println!("{name}: {row}"),
-            Err(error) => {
-                println!("{name}: FAILED: {error:#}");
-                code = ExitCode::FAILURE;
-            }
-        }
+    let in_ci = env::var("CI").is_ok_and(|value| value == "true");
+    let is_good = rows.iter().any(|(_, end)| matches!(end, End::Held(_)))
+        && rows.iter().all(|(_, end)| match end {
+            End::Held(_) => true,
+            End::Failed(_) => false,
+            End::Cannot(_) => !in_ci,
+        });
+    rows.iter().for_each(tell);
+    println!("{} runs in {:.0} s", rows.len(), begin.elapsed().as_secs_f32());
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn tell((name, end): &(String, End)) {
+    match end {
+        End::Held(row) => println!("{name}: {row}"),
+        End::Failed(error) => println!("{name}: FAILED: {error:#}"),
+        End::Cannot(error) => println!("{}", format!("SKIP: {name}: {error:#}").replace('\n', " ")),
     }
-    Ok(code)
 }
 
 /// The rows of `cargo xtask test --full`: what `run --vm` runs, each run a test.
 pub fn as_test() -> Tally {
-    let told = match rows(&Options { kernel: KERNELS.to_owned(), card: None }) {
+    let rows = match rows(&Options { kernel: KERNELS.to_owned(), card: None, offloads: false }) {
         Ok(rows) => rows,
-        Err(error) => vec![("run --vm".to_owned(), Err(error))],
+        Err(error) => vec![("run --vm".to_owned(), End::Failed(error))],
     };
-    let mut tally = Tally::default();
-    for (name, result) in told {
-        println!(
-            "{name}: {}",
-            result.as_ref().map_or_else(|error| format!("FAILED: {error:#}"), Clone::clone)
-        );
-        tally = tally.plus(Tally::of_one(result.is_ok()));
-    }
-    tally
+    rows.iter().for_each(tell);
+    let tallies = rows.iter().map(|(_, end)| match end {
+        End::Held(_) => Tally::of_one(true),
+        End::Failed(_) => Tally::of_one(false),
+        End::Cannot(_) => Tally::skip(),
+    });
+    tallies.fold(Tally::default(), Tally::plus)
 }
 
 /// Runs everything that is asked for: a name and how it ended.
-fn rows(options: &Options) -> Result<Vec<(String, Result<String>)>> {
-    setup::ensure(&[Need::Lab, Need::Vm])?;
-    let erdp = build::erdp()?;
-    let lab = erdp.with_file_name("erdp-lab");
-    let script = format!("exec '{}' run --once --cards", lab.display());
-    let job = Job { programs: vec![erdp, lab], files: Vec::new(), script };
+fn rows(options: &Options) -> Result<Vec<(String, End)>> {
     let mut rows = Vec::new();
-    for (card, kernel) in runs(options)? {
-        let name = format!("{} on kernel {}", card.name(), kernel.release);
-        println!("\n== {name}");
-        rows.push((name, one(&kernel, card, &job)));
+    let job = job()?;
+    let runs = if options.offloads { Vec::new() } else { runs(options) };
+    for (card, kernel) in runs {
+        match kernel {
+            Ok(kernel) => {
+                let name = format!("{} on kernel {}", card.name(), kernel.release);
+                println!("\n== {name}");
+                rows.push((name, one(&kernel, card, &job).map_or_else(End::Failed, End::Held)));
+            }
+            Err(error) => rows.push((card.name().to_owned(), End::Cannot(error))),
+        }
+    }
+    if options.card.is_none() {
+        rows.push(offloads(&job));
     }
     Ok(rows)
 }
 
+/// A card with offloads and several queues, which the doctor has to see and to treat ("offloads"): on the oldest kernel.
+fn offloads(job: &Job) -> (String, End) {
+    let name = "offloads of virtio-net".to_owned();
+    let kernel = match kernels_of(Card::Virtio, "oldest").map(|mut kernels| kernels.pop()) {
+        Ok(Some(kernel)) => kernel,
+        Ok(None) => return (name, End::Cannot(anyhow!("there is no kernel"))),
+        Err(error) => return (name, End::Cannot(error)),
+    };
+    if !Path::new("/dev/net/tun").exists() {
+        return (
+            name,
+            End::Cannot(anyhow!("this kernel has no TAP (/dev/net/tun), QEMU's only backend with offloads")),
+        );
+    }
+    let name = format!("{name} on kernel {}", kernel.release);
+    println!("\n== {name}");
+    let script = job.script.replace("run --once --cards", "offloads");
+    let job = Job { script, wants_tap: true, ..job.clone() };
+    let end = on(&kernel, &job, &[]).map_or_else(End::Failed, End::Held);
+    (name, end)
+}
+
+/// The lab's programs and its run.
+fn job() -> Result<Job> {
+    let erdp = build::erdp()?;
+    let lab = erdp.with_file_name("erdp-lab");
+    let script = format!("exec '{}' run --once --cards", lab.display());
+    Ok(Job { programs: vec![erdp, lab], script, ..Job::default() })
+}
+
 /// Every card on its kernels. Without a choice of the operator's: virtio on all that are asked for, the others on the newest.
-fn runs(options: &Options) -> Result<Vec<(Card, Kernel)>> {
+fn runs(options: &Options) -> Vec<(Card, Result<Kernel>)> {
     let mut runs = Vec::new();
     for &card in options.card.as_ref().map_or(Card::value_variants(), slice::from_ref) {
-        if card == Card::Igb
-            && let Some(reason) = no_igb(qemu::version())
-        {
-            if options.card.is_some() {
-                bail!("{reason}");
-            }
-            println!("SKIP: igb: {reason}");
-            continue;
-        }
         let is_of_clouds = card == Card::Virtio;
-        let flavour = if is_of_clouds { Flavour::Cloud } else { Flavour::Full };
         let asked = if is_of_clouds || options.card.is_some() { &options.kernel } else { "newest" };
-        runs.extend(super::kernels(asked, flavour)?.into_iter().map(|kernel| (card, kernel)));
+        match kernels_of(card, asked) {
+            Ok(kernels) => runs.extend(kernels.into_iter().map(|kernel| (card, Ok(kernel)))),
+            Err(error) => runs.push((card, Err(error))),
+        }
     }
-    Ok(runs)
+    runs
+}
+
+fn kernels_of(card: Card, asked: &str) -> Result<Vec<Kernel>> {
+    setup::ensure(&[Need::Lab, Need::Vm])?;
+    if card == Card::Igb
+        && let Some(reason) = no_igb(qemu::version())
+    {
+        bail!("{reason}");
+    }
+    let flavour = if card == Card::Virtio { Flavour::Cloud } else { Flavour::Full };
+    super::kernels(asked, flavour)
+}
+
+/// `cargo xtask lab vm`: the lab left up in one machine, with a shell on its console; the end of the shell is the machine's.
+///
+/// # Errors
+/// When the machine cannot be made.
+pub fn explore(options: &Explore) -> Result<ExitCode> {
+    let kernel = kernels_of(options.card, &options.kernel)?.pop().context("there is no kernel")?;
+    let mut job = job()?;
+    let lab = job.programs.last().context("the lab's program")?.display().to_string();
+    // Without a terminal the shell reads commands from standard input.
+    job.script = format!(
+        "printf '#!/bb/sh\\nexec {lab} \"$@\"\\n' >/bb/lab; chmod +x /bb/lab\n\
+         ln -sf '{}' /bb/erdp\n\
+         lab up --cards || exit 1\n\
+         echo 'here it is `lab status`, `lab enter NAME`; the end of this shell is the end of the machine'\n\
+         stty -echo 2>/dev/null; [ -z \"$ERDP_TERMINAL\" ] || stty echo\n\
+         setsid cttyhack sh -i\ncode=$?\nlab down\nexit $code",
+        job.programs[0].display()
+    );
+    let wires = wires(options.card);
+    println!("{} on kernel {}: the machine's console is this terminal", options.card.name(), kernel.release);
+    let status = super::interactive(&kernel, &job, &wires)?;
+    Ok(if status == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn wires(card: Card) -> [Wire; 3] {
+    [Wire { edge: card.device(), far: Card::Virtio.device() }; 3]
 }
 
 fn no_igb(qemu: Option<u32>) -> Option<String> {
@@ -152,9 +251,12 @@ fn no_igb(qemu: Option<u32>) -> Option<String> {
 }
 
 fn one(kernel: &Kernel, card: Card, job: &Job) -> Result<String> {
-    let wires = [Wire { edge: card.device(), far: Card::Virtio.device() }; 3];
+    on(kernel, job, &wires(card))
+}
+
+fn on(kernel: &Kernel, job: &Job, wires: &[Wire]) -> Result<String> {
     let begin = Instant::now();
-    let outcome = super::run(kernel, job, &wires, LIMIT, &mut |line| println!("  | {line}"))?;
+    let outcome = super::run(kernel, job, wires, LIMIT, &mut |line| println!("  | {line}"))?;
     let took = begin.elapsed().as_secs();
     if outcome.status != 0 {
         bail!("exit status {}, {} {took} s", outcome.status, outcome.accelerator);

@@ -22,7 +22,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::kernels::Kernel;
-use crate::command::output;
+use crate::command::{is_root, output};
 
 /// How long the init may take by KVM; by TCG it takes a few seconds.
 const PROBE: Duration = Duration::from_secs(6);
@@ -49,6 +49,8 @@ pub struct Machine<'a> {
     pub initramfs: &'a File,
     /// Its cables.
     pub wires: &'a [Wire],
+    /// One more card, on a TAP: with offloads and two queues, which the hubs' cards have not. It leads nowhere.
+    pub has_tap: bool,
     /// How long it may take in all.
     pub limit: Duration,
 }
@@ -95,6 +97,32 @@ pub fn run(machine: &Machine<'_>, vm: &Path, tell: &mut dyn FnMut(&str)) -> Resu
     Running::start(machine, "tcg", "max")?.finish("tcg", machine.limit, tell)
 }
 
+/// `setpriv`, where a TAP is wanted in a network namespace of its own: there QEMU may make one, and it goes with QEMU.
+fn starter(has_tap: bool) -> Command {
+    if !has_tap {
+        return Command::new("setpriv");
+    }
+    let mut unshare = Command::new("unshare");
+    if !is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    unshare.args(["--net", "setpriv"]);
+    unshare
+}
+
+/// Runs a machine whose console is our standard input and output; the answer is QEMU's own exit status.
+/// Cables cannot be cut, because the monitor is not there.
+///
+/// # Errors
+/// When QEMU does not start.
+pub fn interactive(machine: &Machine<'_>, accelerator: &str) -> Result<i32> {
+    let cpu = if accelerator == "kvm" { "host" } else { "max" };
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", QEMU]).args(arguments(machine, accelerator, cpu, Console::Terminal));
+    let status = command.status().with_context(|| format!("cannot start setpriv and {QEMU}"))?;
+    Ok(status.code().unwrap_or(1))
+}
+
 /// A machine that runs; killed when dropped.
 struct Running {
     qemu: Child,
@@ -105,8 +133,8 @@ struct Running {
 
 impl Running {
     fn start(machine: &Machine<'_>, accelerator: &'static str, cpu: &str) -> Result<Running> {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", QEMU]).args(arguments(machine, accelerator, cpu));
+        let mut command = starter(machine.has_tap);
+        command.args(["--pdeathsig", "KILL", QEMU]).args(arguments(machine, accelerator, cpu, Console::Ours));
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut qemu = command.spawn().with_context(|| format!("cannot start setpriv and {QEMU}"))?;
         let stderr = qemu.stderr.take().context("QEMU's standard error is a pipe")?;
@@ -195,18 +223,40 @@ fn console(stderr: ChildStderr) -> Receiver<String> {
     receiver
 }
 
+/// Where the machine's console is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Console {
+    /// On standard error, which we read; the monitor on standard input, where we ask for cables to be cut. Neither needs a socket.
+    Ours,
+    /// On standard input and output, for people.
+    Terminal,
+}
+
+impl Console {
+    fn arguments(self) -> [String; 2] {
+        match self {
+            Console::Ours => [
+                "-chardev file,id=console,path=/dev/stderr -serial chardev:console".to_owned(),
+                "-chardev stdio,id=monitor,signal=off -mon chardev=monitor,mode=readline".to_owned(),
+            ],
+            Console::Terminal => [
+                "-chardev stdio,id=console,signal=off -serial chardev:console".to_owned(),
+                "-monitor none".to_owned(),
+            ],
+        }
+    }
+}
+
 /// QEMU's command line.
-fn arguments(machine: &Machine<'_>, accelerator: &str, cpu: &str) -> Vec<String> {
+fn arguments(machine: &Machine<'_>, accelerator: &str, cpu: &str, console: Console) -> Vec<String> {
     let threads = if accelerator == "tcg" { ",thread=multi" } else { "" };
     let mut words = vec![
         "-machine q35".to_owned(),
         format!("-accel {accelerator}{threads}"),
         format!("-cpu {cpu} -smp 2 -m 1536"),
         "-nodefaults -no-user-config -display none -no-reboot".to_owned(),
-        // The console on standard error, the monitor on standard input: neither needs a socket.
-        "-chardev file,id=console,path=/dev/stderr -serial chardev:console".to_owned(),
-        "-chardev stdio,id=monitor,signal=off -mon chardev=monitor,mode=readline".to_owned(),
     ];
+    words.extend(console.arguments());
     for (number, wire) in machine.wires.iter().enumerate() {
         for (end, (driver, which)) in [(wire.edge, "edge"), (wire.far, "far")].into_iter().enumerate() {
             let name = format!("{which}{number}");
@@ -215,6 +265,13 @@ fn arguments(machine: &Machine<'_>, accelerator: &str, cpu: &str) -> Vec<String>
                 "-device {driver},id={name},netdev={name}-port,mac=52:54:00:e5:{number:02x}:{end:02x},romfile="
             ));
         }
+    }
+    if machine.has_tap {
+        words.push("-netdev tap,id=tap-port,ifname=erdp-tap,script=no,downscript=no,queues=2".to_owned());
+        words.push(
+            "-device virtio-net-pci,id=tap,netdev=tap-port,mac=52:54:00:e5:ff:00,romfile=,mq=on,vectors=6"
+                .to_owned(),
+        );
     }
     let mut arguments: Vec<String> =
         words.iter().flat_map(|line| line.split(' ')).map(str::to_owned).collect();
@@ -237,8 +294,9 @@ mod tests {
         let wires = [Wire { edge: "igb", far: "virtio-net-pci" }; 2];
         let initramfs = File::open("/dev/null").expect("it is there");
         let limit = Duration::from_secs(1);
-        let machine = Machine { kernel: &kernel, initramfs: &initramfs, wires: &wires, limit };
-        let line = arguments(&machine, "tcg", "max").join(" ");
+        let machine =
+            Machine { kernel: &kernel, initramfs: &initramfs, wires: &wires, has_tap: false, limit };
+        let line = arguments(&machine, "tcg", "max", Console::Ours).join(" ");
         for part in [
             "-netdev hubport,id=edge1-port,hubid=1 -device igb,id=edge1,netdev=edge1-port,mac=52:54:00:e5:01:00,romfile=",
             "-netdev hubport,id=far1-port,hubid=1 -device virtio-net-pci,id=far1,netdev=far1-port,mac=52:54:00:e5:01:01",

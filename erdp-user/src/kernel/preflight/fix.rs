@@ -19,6 +19,8 @@ pub enum Fix {
     Mtu(String, u32),
     /// Its pairs of queues.
     Queues(String, u32),
+    /// Interrupts, and the processor of each.
+    Interrupts(Vec<(u32, u32)>),
     /// A setting below /proc/sys/net.
     Sysctl(String, &'static str),
 }
@@ -35,9 +37,17 @@ impl Fix {
             Fix::Up(name) => interface::set_flags(name, libc::IFF_UP),
             Fix::Mtu(name, mtu) => interface::set_mtu(name, *mtu),
             Fix::Queues(name, queues) => interface::set_queues(name, *queues),
+            Fix::Interrupts(places) => {
+                places.iter().try_for_each(|(number, cpu)| fs::write(affinity(*number), cpu.to_string()))
+            }
             Fix::Sysctl(name, value) => fs::write(Path::new("/proc/sys/net").join(name), value),
         }
     }
+}
+
+/// Where it is said which processors an interrupt goes to.
+fn affinity(number: u32) -> String {
+    format!("/proc/irq/{number}/smp_affinity_list")
 }
 
 impl fmt::Display for Fix {
@@ -57,6 +67,10 @@ impl fmt::Display for Fix {
             Fix::Mtu(name, mtu) => write!(f, "ip link set {name} mtu {mtu}"),
             Fix::Queues(name, queues) => {
                 write!(f, "ethtool -L {name} combined {queues} (or rx {queues} tx {queues})")
+            }
+            Fix::Interrupts(places) => {
+                let lines = places.iter().map(|(number, cpu)| format!("echo {cpu} > {}", affinity(*number)));
+                f.write_str(&lines.collect::<Vec<_>>().join("; "))
             }
             Fix::Sysctl(name, value) => write!(f, "echo {value} > /proc/sys/net/{name}"),
         }

@@ -11,7 +11,10 @@ use std::{
     os::{fd::AsRawFd, unix::net::UnixDatagram},
 };
 
-use super::netdev;
+use super::{
+    interrupts::{self, Interrupt},
+    netdev,
+};
 
 /// What is known of an interface; defaults where it could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub struct Interface {
     pub xdp_features: Option<u64>,
     /// Receive queues: how many there are, and how many there could be.
     pub queues: Option<(u32, u32)>,
+    /// The interrupts of its receive queues.
+    pub interrupts: Vec<Interrupt>,
     /// The features that are on, by the kernel's names (`ethtool -k` shows some under older ones).
     pub features: BTreeSet<String>,
 }
@@ -38,13 +43,15 @@ impl Interface {
         let Ok(socket) = UnixDatagram::unbound() else { return Interface::default() };
         let asked = Asked { socket, name };
         let flags = asked.flags().unwrap_or(0);
+        let (driver, bus) = asked.driver().map_or((None, None), |(driver, bus)| (Some(driver), Some(bus)));
         Interface {
             is_up: flags & libc::IFF_UP != 0,
             is_promiscuous: flags & libc::IFF_PROMISC != 0,
             mtu: asked.mtu().unwrap_or(0),
-            driver: asked.driver().ok(),
+            driver,
             xdp_features: asked.xdp_features(),
             queues: asked.channels().ok().map(|channels| channels.receive()),
+            interrupts: bus.map(|bus| interrupts::of(&bus)).unwrap_or_default(),
             features: asked.features().unwrap_or_default(),
         }
     }
@@ -168,9 +175,11 @@ pub(super) fn names() -> Vec<String> {
     names
 }
 
-/// ETHTOOL_GDRVINFO fills struct ethtool_drvinfo: 196 bytes, the driver's name in the 32 behind the command.
+/// ETHTOOL_GDRVINFO fills struct ethtool_drvinfo: 196 bytes; behind the command five strings of 32 bytes, the first the driver's name, the
+/// fourth the card's place on its bus.
 const GDRVINFO: u32 = 0x03;
 const DRVINFO_WORDS: usize = 49;
+const BUS_STRING: usize = 3;
 /// ETHTOOL_GSTRINGS fills command, set, count and `count` names of 32 bytes.
 const GSTRINGS: u32 = 0x1b;
 const STRING_WORDS: usize = 8;
@@ -220,11 +229,13 @@ impl Asked<'_> {
         Ok(u32::try_from(unsafe { request.ifr_ifru.ifru_mtu }).unwrap_or(0))
     }
 
-    fn driver(&self) -> io::Result<String> {
+    /// The driver's name, and where the card is on its bus.
+    fn driver(&self) -> io::Result<(String, String)> {
         let mut words = [0; DRVINFO_WORDS];
         words[0] = GDRVINFO;
         self.ethtool(&mut words)?;
-        Ok(text(&words[1..1 + STRING_WORDS]))
+        let string = |number: usize| text(&words[1 + number * STRING_WORDS..][..STRING_WORDS]);
+        Ok((string(0), string(BUS_STRING)))
     }
 
     fn xdp_features(&self) -> Option<u64> {

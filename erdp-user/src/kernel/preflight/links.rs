@@ -1,6 +1,6 @@
 //! Findings about interfaces: what would lose traffic before the program sees it, or after it has sent it on.
 
-use super::{Finding, Fix, Interface, netdev, refusal, warning};
+use super::{Finding, Fix, Interface, Kind, netdev, refusal, warning};
 use crate::config::Tags;
 
 /// A page, less the room before the packet (256), skb_shared_info behind it (320) and an Ethernet header with two tags
@@ -21,26 +21,27 @@ pub(super) fn findings(
     if !interface.is_up {
         // Not a refusal: a circuit may run on its other link, and says loudly that it does.
         let reason = "is administratively down, so nothing passes";
-        findings.push(found(warning, name, reason, Fix::Up(name.into())));
+        findings.push(found(warning, Kind::Down, name, reason, Fix::Up(name.into())));
     }
     if interface.mtu > SINGLE_BUFFER_MTU && !allow_generic {
         let reason = format!("has an MTU of {}, and native XDP takes {SINGLE_BUFFER_MTU}", interface.mtu);
-        let mut finding = found(refusal, name, reason, Fix::Mtu(name.into(), 1_500));
+        let mut finding = found(refusal, Kind::Mtu, name, reason, Fix::Mtu(name.into(), 1_500));
         finding.remedy += ", or --allow-generic for slow forwarding";
         findings.push(finding);
     }
-    for (feature, what) in [("rx-lro", "LRO"), ("rx-gro-hw", "GRO_HW")] {
+    for (kind, feature, what) in [(Kind::Lro, "rx-lro", "LRO"), (Kind::GroHw, "rx-gro-hw", "GRO_HW")] {
         if interface.has_feature(feature) {
             let reason = format!(
                 "merges packets before XDP sees them ({what}), and merged packets cannot be forwarded"
             );
-            findings.push(found(refusal, name, reason, Fix::Feature(name.into(), feature, false)));
+            findings.push(found(refusal, kind, name, reason, Fix::Feature(name.into(), feature, false)));
         }
     }
     if !allow_generic {
         findings.extend(driver(name, interface));
     }
     findings.extend(queues(name, interface, cpus));
+    findings.extend(interrupts(name, interface, cpus));
     if tags != Tags::Untagged {
         findings.extend(tagged(name, interface, tags));
     }
@@ -49,14 +50,15 @@ pub(super) fn findings(
 
 /// A finding whose remedy is its fix.
 fn found(
-    severity: fn(String, String, String) -> Finding,
+    severity: fn(Kind, String, String, String) -> Finding,
+    kind: Kind,
     name: &str,
     reason: impl Into<String>,
     fix: Fix,
 ) -> Finding {
     Finding {
         fix: Some(fix.clone()),
-        ..severity(format!("interface {name}"), reason.into(), fix.to_string())
+        ..severity(kind, format!("interface {name}"), reason.into(), fix.to_string())
     }
 }
 
@@ -75,13 +77,13 @@ fn driver(name: &str, interface: &Interface) -> Option<Finding> {
             "use a card whose driver has it (igb, ixgbe, i40e, ice, mlx5, virtio_net ...), or --allow-generic for slow forwarding"
         };
         let reason = format!("cannot run XDP in its driver ({driver}), or not redirect from there");
-        return Some(refusal(object(), reason, remedy.to_owned()));
+        return Some(refusal(Kind::NoXdp, object(), reason, remedy.to_owned()));
     }
     // Other drivers say so only once a program is attached, which ours will be.
     if is_veth && can & netdev::TARGET == 0 {
         let reason = "takes no frames from XDP: its peer does not poll for them, and every forwarded frame would be lost";
         let remedy = "ethtool -K PEER gro on (at the far end of the pair), or an XDP program there";
-        return Some(refusal(object(), reason.to_owned(), remedy.to_owned()));
+        return Some(refusal(Kind::NoTarget, object(), reason.to_owned(), remedy.to_owned()));
     }
     None
 }
@@ -94,7 +96,25 @@ fn queues(name: &str, interface: &Interface, cpus: u32) -> Option<Finding> {
         let reason = format!(
             "has {now} receive queue(s) and could have {better}: so many CPUs can forward what it receives"
         );
-        found(warning, name, reason, Fix::Queues(name.into(), better))
+        found(warning, Kind::Queues, name, reason, Fix::Queues(name.into(), better))
+    })
+}
+
+/// The interrupts of several queues on one processor: it alone receives, whatever the others do.
+fn interrupts(name: &str, interface: &Interface, cpus: u32) -> Option<Finding> {
+    let (first, others) = interface.interrupts.split_first()?;
+    let is_alone = others.iter().all(|interrupt| interrupt.cpu == first.cpu);
+    (cpus > 1 && !others.is_empty() && is_alone).then(|| {
+        let reason = format!(
+            "has {} receive queues whose interrupts all go to CPU {}, which alone forwards what it receives",
+            interface.interrupts.len(),
+            first.cpu
+        );
+        let spread = interface.interrupts.iter().zip((0..cpus).cycle());
+        let fix = Fix::Interrupts(spread.map(|(interrupt, cpu)| (interrupt.number, cpu)).collect());
+        let mut finding = found(warning, Kind::Interrupts, name, reason, fix);
+        finding.remedy += " (a running irqbalance moves them again: ban them there)";
+        finding
     })
 }
 
@@ -106,20 +126,26 @@ fn tagged(name: &str, interface: &Interface, tags: Tags) -> Vec<Finding> {
     let keeps_tags = interface.driver.as_deref().is_some_and(|driver| KEEPS_TAGS.contains(&driver));
     if interface.has_feature("rx-vlan-hw-parse") && !keeps_tags {
         let reason = "strips VLAN tags before XDP sees them, and tagged traffic would be lost";
-        findings.push(found(refusal, name, reason, Fix::Feature(name.into(), "rx-vlan-hw-parse", false)));
+        findings.push(found(
+            refusal,
+            Kind::TagsStripped,
+            name,
+            reason,
+            Fix::Feature(name.into(), "rx-vlan-hw-parse", false),
+        ));
     }
     // In promiscuous mode a filter lets everything pass.
     if interface.has_feature("rx-vlan-filter") && !interface.is_promiscuous && !keeps_tags {
         let reason =
             "filters VLANs that the kernel has no sub-interface for, and tagged traffic would be lost";
-        let mut finding = found(refusal, name, reason, Fix::Promiscuous(name.into()));
+        let mut finding = found(refusal, Kind::VlanFilter, name, reason, Fix::Promiscuous(name.into()));
         finding.remedy += &format!(", or ethtool -K {name} rx-vlan-filter off where the driver can");
         findings.push(finding);
     }
     if matches!(tags, Tags::Double { .. }) && interface.mtu < MTU_WITH_TWO_TAGS {
         let reason =
             format!("has an MTU of {}, and two tags on 1,500-byte packets need 1,504", interface.mtu);
-        findings.push(found(warning, name, reason, Fix::Mtu(name.into(), MTU_WITH_TWO_TAGS)));
+        findings.push(found(warning, Kind::TagsMtu, name, reason, Fix::Mtu(name.into(), MTU_WITH_TWO_TAGS)));
     }
     findings
 }

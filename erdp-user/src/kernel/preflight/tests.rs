@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{
     super::tests::{in_namespace, ip},
+    interrupts::Interrupt,
     *,
 };
 
@@ -37,13 +38,14 @@ fn machine() -> Machine {
         capabilities: u64::MAX,
         has_btf: true,
         cpus: 2,
+        memory: None,
         sysctls: Vec::new(),
         interfaces: [("lo".into(), Interface::default()), ("plain".into(), plain), ("tagged".into(), tagged)]
             .into(),
     }
 }
 
-fn findings(change: impl FnOnce(&mut Machine), allow_generic: bool) -> Vec<Finding> {
+pub(super) fn findings(change: impl FnOnce(&mut Machine), allow_generic: bool) -> Vec<Finding> {
     let mut machine = machine();
     change(&mut machine);
     check(Some(&config(CONFIG)), &machine, allow_generic)
@@ -64,7 +66,7 @@ fn feature(interface: &mut Interface, name: &str) {
 /// What is wrong, whether the router must not start, and words of the object, the reason and the remedy.
 type Row = (fn(&mut Machine), Severity, [&'static str; 3]);
 
-const ROWS: &[Row] = &[
+pub(super) const ROWS: &[Row] = &[
     (
         |m| m.capabilities = 0,
         Severity::Refusal,
@@ -127,9 +129,31 @@ const ROWS: &[Row] = &[
         ["interface plain", "XDP in its driver (ixgbe)", "--allow-generic"],
     ),
     (
+        |m| {
+            plain(m).driver = Some("veth".into());
+            plain(m).xdp_features = Some(netdev::BASIC | netdev::REDIRECT);
+        },
+        Severity::Refusal,
+        ["interface plain", "takes no frames from XDP", "ethtool -K PEER gro on"],
+    ),
+    (
         |m| plain(m).queues = Some((1, 8)),
         Severity::Warning,
         ["interface plain", "1 receive queue(s) and could have 2", "ethtool -L plain combined 2"],
+    ),
+    (
+        |m| plain(m).interrupts = [40, 41].map(|number| Interrupt { number, cpu: 1 }).into(),
+        Severity::Warning,
+        [
+            "interface plain",
+            "2 receive queues whose interrupts all go to CPU 1",
+            "echo 0 > /proc/irq/40/smp_affinity_list; echo 1 > /proc/irq/41/smp_affinity_list",
+        ],
+    ),
+    (
+        |m| m.memory = Some(20 << 20),
+        Severity::Refusal,
+        ["control group", "leaves 20 MiB of memory", "MemoryMax="],
     ),
     (
         |m| {
@@ -166,6 +190,16 @@ fn what_is_well_is_not_mentioned() {
         // CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
         |m| m.capabilities = 1 << CAP_NET_BIND_SERVICE | 1 << CAP_NET_ADMIN | 1 << CAP_SYS_ADMIN,
         |m| plain(m).mtu = SINGLE_BUFFER_MTU,
+        |m| m.memory = Some(8 << 30),
+        |m| {
+            plain(m).interrupts =
+                [(40, 0), (41, 1), (42, 0)].map(|(number, cpu)| Interrupt { number, cpu }).into()
+        },
+        |m| plain(m).interrupts = vec![Interrupt { number: 40, cpu: 1 }],
+        |m| {
+            m.cpus = 1;
+            plain(m).interrupts = [40, 41].map(|number| Interrupt { number, cpu: 0 }).into();
+        },
         // No tags are expected there, so none can be lost.
         |m| feature(plain(m), "rx-vlan-hw-parse"),
         |m| feature(plain(m), "rx-vlan-filter"),

@@ -1,7 +1,7 @@
 //! Findings provoked on real interfaces, and gone after the remedy: a pair of veth in a network namespace, twice as many queues as it
-//! uses. What a veth cannot show (filters, tags taken off) is shown by the VM lab's network cards (`cargo xtask run --vm`).
+//! uses. What a veth cannot show is provoked elsewhere: [`PROOFS`] says where, and a finding without a place fails the test.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use super::{
     super::tests::{in_namespace, ip},
@@ -60,13 +60,60 @@ fn tool(line: &str) {
     assert!(matches!(status.code(), Some(0 | 1 | 80)), "{line}: {status}");
 }
 
-/// What provokes a finding, a part of it, and the remedy: a command where `--fix` can do nothing.
-const ROWS: &[(&str, &str, Option<&str>)] = &[
-    ("ip link set plain down", "plain: is administratively down", None),
-    ("ip link set plain mtu 3499", "plain: has an MTU of 3499", None),
-    ("ip link set tagged mtu 1500", "tagged: has an MTU of 1500, and two tags", None),
-    ("ethtool -L plainx tx 1;ethtool -L plain rx 1", "plain: has 1 receive queue(s) and could have 2", None),
+/// Where else a finding is provoked, and gone after its remedy: the source that does it and the words that name it there. Cards and
+/// groups are a virtual machine's (`cargo xtask run --vm`, `cargo xtask package --verify`).
+const PROOFS: &[(Kind, &str, &str)] = &[
+    (Kind::Privilege, include_str!("../../../../tests/src/service/steps.rs"), "lacks {lacking};"),
+    (Kind::Privilege, include_str!("../../../../tests/tests/privileges.rs"), "lacks {lacking};"),
+    (Kind::Memory, include_str!("../../../../tests/src/service/steps.rs"), "MemoryMax="),
+    (Kind::Kernel, include_str!("../../../../tests/tests/doctor.rs"), "Kind::Kernel"),
+    (Kind::Btf, include_str!("../../../../tests/tests/doctor.rs"), "Kind::Btf"),
+    (Kind::Lro, include_str!("../../../../tests/src/checks/doctor.rs"), "Kind::Lro"),
+    (Kind::TagsStripped, include_str!("../../../../tests/src/checks/doctor.rs"), "Kind::TagsStripped"),
+    (Kind::VlanFilter, include_str!("../../../../tests/src/checks/doctor.rs"), "Kind::VlanFilter"),
+    (Kind::GroHw, include_str!("../../../../tests/src/checks/offloads.rs"), "Kind::GroHw"),
+    (Kind::Interrupts, include_str!("../../../../tests/src/checks/offloads.rs"), "Kind::Interrupts"),
+    (Kind::NoXdp, include_str!("treated.rs"), "fn a_veth_with_fewer_queues_than_its_peer"),
+    (Kind::Setting, include_str!("treated.rs"), "fn settings_of_the_router_are_notes"),
+];
+
+#[test]
+fn every_finding_has_an_invented_machine_and_a_real_one_on_which_its_remedy_works() {
+    let invented: BTreeSet<Kind> = tests::ROWS
+        .iter()
+        .flat_map(|(change, ..)| tests::findings(change, false))
+        .map(|it| it.kind)
+        .collect();
+    let here: BTreeSet<Kind> = ROWS.iter().map(|row| row.0).collect();
+    for kind in Kind::ALL {
+        assert!(invented.contains(&kind), "{kind:?} is in no row of invented machines");
+        let elsewhere = PROOFS.iter().any(|(proved, _, _)| *proved == kind);
+        assert!(here.contains(&kind) || elsewhere, "{kind:?} is provoked and treated nowhere");
+    }
+    for (kind, source, words) in PROOFS {
+        assert!(source.contains(words), "{kind:?}: no test says `{words}` any more");
+    }
+}
+
+/// The finding, what provokes it, a part of it, and the remedy: commands where `--fix` can do nothing.
+const ROWS: &[(Kind, &str, &str, Option<&str>)] = &[
+    (Kind::Down, "ip link set plain down", "plain: is administratively down", None),
+    (Kind::Mtu, "ip link set plain mtu 3499", "plain: has an MTU of 3499", None),
+    (Kind::TagsMtu, "ip link set tagged mtu 1500", "tagged: has an MTU of 1500, and two tags", None),
     (
+        Kind::Missing,
+        "ip link set plain down;ip link set plain name other",
+        "plain: does not exist in this network namespace; correct the configuration or create it (there are: other,",
+        Some("ip link set other name plain;ip link set plain up"),
+    ),
+    (
+        Kind::Queues,
+        "ethtool -L plainx tx 1;ethtool -L plain rx 1",
+        "plain: has 1 receive queue(s) and could have 2",
+        None,
+    ),
+    (
+        Kind::NoTarget,
         "ethtool -K plainx gro off",
         "plain: takes no frames from XDP: its peer does not poll",
         Some("ethtool -K plainx gro on"),
@@ -82,14 +129,15 @@ fn a_finding_that_is_provoked_is_gone_after_its_remedy() {
             return;
         }
         assert_eq!(found(), [], "before anything is provoked");
-        for (provoke, words, remedy) in ROWS {
+        for (kind, provoke, words, remedy) in ROWS {
             provoke.split(';').for_each(tool);
             let findings = found();
             assert_eq!(findings.len(), 1, "{provoke}: {findings:?}");
             assert!(findings[0].to_string().contains(words), "{provoke}: {}", findings[0]);
+            assert_eq!(findings[0].kind, *kind, "{provoke}");
             assert_eq!(findings[0].fix.is_none(), remedy.is_some(), "{provoke}");
             if let Some(remedy) = remedy {
-                tool(remedy);
+                remedy.split(';').for_each(tool);
             }
             let report = doctor::examine(Some(&config()), false, true);
             assert!(report.may_run, "{provoke}: {}", report.text);
