@@ -81,7 +81,11 @@ pub fn as_test(full: bool) -> Tally {
             }
         }
     }
-    if full { tally.plus(vm::lab::as_test()).plus(vm::service::as_test()) } else { tally }
+    if full {
+        tally.plus(vm::lab::as_test()).plus(vm::service::as_test())
+    } else {
+        tally.plus(vm::lab::as_quick_test())
+    }
 }
 
 /// The programs that the guests run.

@@ -122,9 +122,18 @@ fn tell((name, end): &(String, End)) {
     }
 }
 
+/// The row of `cargo xtask test`: the doctor's card, which takes seconds.
+pub fn as_quick_test() -> Tally {
+    as_rows(&Options { kernel: KERNELS.to_owned(), card: None, offloads: true })
+}
+
 /// The rows of `cargo xtask test --full`: what `run --vm` runs, each run a test.
 pub fn as_test() -> Tally {
-    let rows = match rows(&Options { kernel: KERNELS.to_owned(), card: None, offloads: false }) {
+    as_rows(&Options { kernel: KERNELS.to_owned(), card: None, offloads: false })
+}
+
+fn as_rows(options: &Options) -> Tally {
+    let rows = match rows(options) {
         Ok(rows) => rows,
         Err(error) => vec![("run --vm".to_owned(), End::Failed(error))],
     };
@@ -221,13 +230,11 @@ pub fn explore(options: &Explore) -> Result<ExitCode> {
     let kernel = kernels_of(options.card, &options.kernel)?.pop().context("there is no kernel")?;
     let mut job = job()?;
     let lab = job.programs.last().context("the lab's program")?.display().to_string();
-    // Without a terminal the shell reads commands from standard input.
     job.script = format!(
         "printf '#!/bb/sh\\nexec {lab} \"$@\"\\n' >/bb/lab; chmod +x /bb/lab\n\
          ln -sf '{}' /bb/erdp\n\
          lab up --cards || exit 1\n\
          echo 'here it is `lab status`, `lab enter NAME`; the end of this shell is the end of the machine'\n\
-         stty -echo 2>/dev/null; [ -z \"$ERDP_TERMINAL\" ] || stty echo\n\
          setsid cttyhack sh -i\ncode=$?\nlab down\nexit $code",
         job.programs[0].display()
     );
