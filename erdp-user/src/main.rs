@@ -125,6 +125,9 @@ enum Command {
         /// Only what was dropped for this reason (`show drops`)
         #[arg(long, value_parser = PossibleValuesParser::new(DropReason::ALL.iter().map(|reason| reason.label())))]
         reason: Option<String>,
+        /// Routes that are not used or not told, each with the reason (`show routes`): the same as `show refused`
+        #[arg(long)]
+        refused: bool,
         /// Control socket of the running router
         #[arg(long, default_value = DEFAULT_SOCKET)]
         control: PathBuf,
@@ -238,7 +241,11 @@ fn main() -> ExitCode {
         Command::Show { topic, reason: Some(_), .. } if topic != Topic::Drops => Arguments::command()
             .error(ErrorKind::ArgumentConflict, "--reason belongs to `erdp show drops`: leave it out")
             .exit(),
-        Command::Show { topic, reason, control, json } => {
+        Command::Show { topic, refused: true, .. } if topic != Topic::Routes => Arguments::command()
+            .error(ErrorKind::ArgumentConflict, "--refused belongs to `erdp show routes`: leave it out")
+            .exit(),
+        Command::Show { topic, reason, refused, control, json } => {
+            let topic = if refused { Topic::Refused } else { topic };
             report(show(topic, reason.as_deref(), &control, json))
         }
         Command::Set(Set::Circuit { name, bandwidth, burst, credit_ms, control, json }) => {

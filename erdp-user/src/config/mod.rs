@@ -385,8 +385,24 @@ pub struct CeAttachment {
     pub other_box: Option<String>,
     /// Our addresses with the length of their subnets, IPv4 first; at most one of each family.
     pub addresses: Vec<IpNet>,
+    /// Which routes of the kernel are taken if they lead through it; `None`: none.
+    pub kernel_routes: Option<KernelRoutes>,
     /// The customer's routers.
     pub peers: Vec<CePeer>,
+}
+
+/// The kernel as a source of routes beside BGP: what another routing daemon has installed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KernelRoutes {
+    /// Number of the routing table.
+    pub table: u32,
+    /// Numbers of the protocols, as in `/etc/iproute2/rt_protos`.
+    pub protocols: Vec<u8>,
+    /// How the routes rank against those of BGP sessions, highest first.
+    pub local_pref: u32,
+    /// Neighbours with which the other daemon speaks BGP over this attachment.
+    pub speakers: Vec<IpAddr>,
 }
 
 /// A customer's router.

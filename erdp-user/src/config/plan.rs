@@ -9,7 +9,7 @@ use std::num::NonZero;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Bfd, Circuit, Config, Link, PeeringKind, SessionOptions, Tags};
+use super::{Bfd, Circuit, Config, KernelRoutes, Link, PeeringKind, SessionOptions, Tags};
 use crate::bgp::{Family, PORT, PeerConfig, PeerId};
 
 /// Index of a routing domain in [`Config::domains`].
@@ -128,6 +128,8 @@ pub struct Attachment {
     pub encrypted_only: Vec<IpNet>,
     /// Our addresses, each with the length of its subnet, IPv4 first.
     pub addresses: Vec<IpNet>,
+    /// Which routes of the kernel are taken if they lead through it; none on the MSEE side.
+    pub kernel_routes: Option<KernelRoutes>,
 }
 
 impl Attachment {
@@ -223,6 +225,7 @@ impl Config {
                 forbidden: ce.forbidden.clone(),
                 encrypted_only: ce.service.iter().flat_map(|it| it.encrypted_only.iter().copied()).collect(),
                 addresses: ce.addresses.clone(),
+                kernel_routes: ce.kernel_routes.clone(),
             });
         }
         list
@@ -382,5 +385,6 @@ fn msee_attachment(
         forbidden: Vec::new(),
         encrypted_only: Vec::new(),
         addresses: peering.addresses(role).filter_map(address).collect(),
+        kernel_routes: None,
     })
 }

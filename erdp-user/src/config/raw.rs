@@ -146,8 +146,27 @@ pub(super) struct RawAttachment {
     pub s_vlan: Option<Spanned<i64>>,
     pub ipv4: Option<Spanned<String>>,
     pub ipv6: Option<Spanned<String>>,
+    pub kernel_routes: Option<Spanned<RawKernelRoutes>>,
     #[serde(default)]
     pub peers: Vec<Spanned<RawPeer>>,
+}
+
+/// Routes of the kernel that lead through an attachment.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawKernelRoutes {
+    pub table: Option<Spanned<NumberOrWord>>,
+    pub protocols: Option<Spanned<Vec<Spanned<NumberOrWord>>>>,
+    pub local_pref: Option<Spanned<i64>>,
+    pub speakers: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+/// Something that has a number, and a name for it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a name or a number")]
+pub(super) enum NumberOrWord {
+    Number(i64),
+    Word(String),
 }
 
 #[derive(Debug, Deserialize)]

@@ -11,8 +11,8 @@ use crate::{
     config::{DomainId, Link, LinkRole, Side},
     control::{Explanation, Question, Reply, Request, Setting, Topic},
     dataplane::{self, Answer, Dataplane},
-    fib::{AttachmentFacts, Target},
-    rib::{Meter, communities, is_draining},
+    fib::AttachmentFacts,
+    rib::{FibPath, Meter, communities, is_draining, kernel_attachment},
 };
 
 /// Destinations in one question; the client splits longer lists.
@@ -86,13 +86,15 @@ impl Controller {
         let mut rows = Vec::new();
         for domain in &self.domains {
             for route in self.rib.routes(domain.id) {
-                let peer = |path: &crate::rib::FibPath| self.peers.get(usize::from(path.peer.0));
-                let via = |path| peer(path).map_or("?", |peer| self.name_of(peer.attachment));
+                let via = |path: &FibPath| self.attachment_of(path.peer).map_or("?", |id| self.name_of(id));
+                let is_kernel = kernel_attachment(route.best).is_some();
                 rows.push(json!({
                     "domain": domain.name,
                     "prefix": route.prefix,
                     "next_hops": route.paths.iter().map(|path| path.next_hop).collect::<Vec<_>>(),
                     "via": route.paths.iter().map(via).collect::<Vec<_>>(),
+                    "source": if is_kernel { "kernel" } else { "bgp" },
+                    "shares": route.paths.iter().map(|path| path.share).collect::<Vec<_>>(),
                     "as_path": route.attributes.as_path.to_string(),
                     "communities": route.attributes.communities.iter().map(named).collect::<Vec<_>>(),
                     "draining": is_draining(route.attributes),
@@ -105,7 +107,10 @@ impl Controller {
     /// What was refused on the way in and held back on the way out, each with the rule's number and sentence; then connections that
     /// nobody was there for.
     fn show_refused(&self) -> Value {
-        let peer = |id: PeerId| self.peers.get(usize::from(id.0)).map(|peer| peer.session.remote);
+        let peer = |id: PeerId| match kernel_attachment(id) {
+            Some(attachment) => Some(format!("kernel on {}", self.name_of(attachment))),
+            None => self.peers.get(usize::from(id.0)).map(|peer| peer.session.remote.to_string()),
+        };
         let domain = |id: DomainId| self.domains.get(usize::from(id.0)).map(|domain| &domain.name);
         let refused = self.rib.refused().into_iter().map(|row| {
             json!({
@@ -137,7 +142,7 @@ impl Controller {
                 "reason": format!("{count} {why}"),
             })
         });
-        refused.chain(held).chain(closed).collect()
+        refused.chain(self.show_not_taken()).chain(held).chain(closed).collect()
     }
 
     /// How many prefixes Microsoft is told, of how many it takes (D1).
@@ -198,6 +203,7 @@ impl Controller {
         value["losses_counted"] = self.dataplane.counts_losses().into();
         value["fib"] = json!(self.forwarding.sizes());
         value["reconciled"] = self.reconciled.show();
+        value["kernel_routes"] = self.show_kernel_routes();
         Ok(value)
     }
 
@@ -257,8 +263,8 @@ impl Controller {
         let next_hop = self.forwarding.next_hop_key(answer.trace.next_hop);
         let egress = next_hop.and_then(|key| topology.attachment(key.attachment));
         let members = match self.forwarding.target(answer.trace.group) {
-            Some(Target::Forward(keys)) => keys.iter().map(|key| key.address).collect(),
-            _ => Vec::new(),
+            Some(target) => target.members().map(|(key, _)| key.address).collect(),
+            None => Vec::new(),
         };
         let drop = answer.drop_reason();
         Explanation {

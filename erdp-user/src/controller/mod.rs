@@ -5,8 +5,9 @@
 //! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`successor`] (a daemon
 //! starts that other process itself), [`reconcile`] (the maps are what was written), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
-//! (`erdp set`), `configure` (`erdp config`), `peering` and `drill` (what an operator takes out of use), `bfd` (what its thread says), `control_ports` (the kernel's way to tagged attachments),
-//! `drops` (the last dropped frames), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
+//! (`erdp set`), `configure` (`erdp config`), `peering` and `drill` (what an operator takes out of use), `bfd` (what its thread says),
+//! `control_ports` (the kernel's way to tagged attachments), `drops` (the last dropped frames), `kernel_routes` (the kernel as a source of
+//! routes), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
 //! [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
 //!
 //! # The loop
@@ -27,6 +28,7 @@ mod drops;
 mod estate;
 pub mod hand_over;
 mod inherit;
+mod kernel_routes;
 pub mod limits;
 mod minimum;
 mod pairs;
@@ -65,9 +67,9 @@ use crate::{
         pins::About,
     },
     fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Target, Wish},
-    kernel::{Kernel, KernelEvent, Link, control_port::Shape},
+    kernel::{Kernel, KernelEvent, Link, control_port::Shape, routes::RouteEvent},
     peering::Peerings,
-    rib::{FibChange, Meter, Overflow, Rib},
+    rib::{FibChange, FibPath, Meter, Overflow, Rib, kernel_attachment},
 };
 
 /// Messages taken together before what follows from them is carried out.
@@ -93,6 +95,7 @@ pub struct Controller {
     forwarding: Forwarding,
     dataplane: AyaDataplane,
     kernel: Kernel,
+    kernel_routes: kernel_routes::KernelRoutes,
     links: HashMap<u32, Link>,
     about: About,
     /// Set while the program before us forwards.
@@ -132,6 +135,7 @@ struct Outbox {
 /// Where messages come from.
 pub struct Inputs {
     kernel: mpsc::Receiver<KernelEvent>,
+    routes: mpsc::Receiver<RouteEvent>,
     peers: mpsc::Receiver<PeerEvent>,
     asked: mpsc::Receiver<Asked>,
     wanted: AsyncFd<RingBuf<MapData>>,
@@ -172,6 +176,7 @@ impl Controller {
                     take_waiting(&mut inputs.kernel, async |event| self.on_kernel(event).await).await;
                 }
                 Some(event) = inputs.bfd.recv() => self.on_bfd(event).await,
+                Some(event) = inputs.routes.recv() => self.on_kernel_routes(event),
                 Some((request, answer)) = inputs.asked.recv() => {
                     // The asker may have gone.
                     let reply = match &request {
@@ -385,14 +390,14 @@ impl Controller {
     /// What the RIB has decided, in the forwarding state's terms. Sets of paths are interned: each is turned into a target once.
     fn fib_changes(&mut self) -> Vec<(usize, IpNet, Option<Arc<Target>>)> {
         let changes = self.rib.take_fib_changes();
-        let mut targets: HashMap<*const crate::rib::FibPath, Arc<Target>> = HashMap::new();
-        let mut target_of = |paths: &[crate::rib::FibPath]| {
+        let mut targets: HashMap<*const FibPath, Arc<Target>> = HashMap::new();
+        let mut target_of = |paths: &[FibPath]| {
             let known = targets.entry(paths.as_ptr()).or_insert_with(|| {
-                let next_hop = |path: &crate::rib::FibPath| NextHopKey {
-                    attachment: fib_id(self.peers[usize::from(path.peer.0)].attachment),
-                    address: path.next_hop,
+                let member = |path: &FibPath| {
+                    let attachment = fib_id(self.attachment_of(path.peer)?);
+                    Some((NextHopKey { attachment, address: path.next_hop }, path.share))
                 };
-                Arc::new(Target::Forward(paths.iter().map(next_hop).collect()))
+                Arc::new(Target::to(paths.iter().filter_map(member)))
             });
             known.clone()
         };
@@ -404,6 +409,12 @@ impl Controller {
         let targets: Vec<Option<Arc<Target>>> = changes.iter().map(target).collect();
         let row = |(change, target): (FibChange, _)| (usize::from(change.domain.0), change.prefix, target);
         changes.into_iter().zip(targets).map(row).collect()
+    }
+
+    /// The attachment that a peer's routes lead through, or the kernel's.
+    fn attachment_of(&self, source: PeerId) -> Option<config::AttachmentId> {
+        let of_peer = || self.peers.get(usize::from(source.0)).map(|peer| peer.attachment);
+        kernel_attachment(source).or_else(of_peer)
     }
 
     /// Peers that announced too much are sent away (D2); how full the peerings are is said when it matters (D1).

@@ -25,6 +25,7 @@ use super::{
     estate::Estate,
     fib_id,
     hand_over::{HandOverError, Successor, retry},
+    kernel_routes::{self, KernelRoutes},
     limits, policy,
 };
 use crate::{
@@ -45,6 +46,7 @@ use crate::{
     kernel::{
         Kernel, KernelError, KernelEvent, Link, carrier,
         preflight::{self, Finding, Severity},
+        routes::RoutesError,
         sysctl::{SysctlError, Sysctls},
         traces::{Presence, Traces},
     },
@@ -96,6 +98,9 @@ pub enum StartError {
     /// Port 179.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The kernel's routes.
+    #[error(transparent)]
+    Routes(#[from] RoutesError),
     /// BFD.
     #[error(transparent)]
     Bfd(#[from] bfd::thread::BfdError),
@@ -259,11 +264,14 @@ async fn serve(
     let mut dataplane = load(options, &config, &estate, heritage)?;
     let wanted = dataplane.take_wanted().map_err(StartError::Ring)?;
     let drop_samples = dataplane.take_drop_samples().map_err(StartError::Ring)?;
+    let (kernel_routes, mut routes) = KernelRoutes::listen(&config)?;
     let mut controller = Controller::new(config, kernel, dataplane, topology, about)?;
+    controller.kernel_routes = kernel_routes;
     // Subscribed before, dumped now: nothing falls between. Next hops are complete before the first packet.
     for fact in controller.kernel.dump().await? {
         controller.on_kernel(fact).await;
     }
+    controller.learn_kernel_routes(&mut routes).await;
     let mut sessions = Vec::new();
     let bfd = match place {
         None => {
@@ -307,6 +315,7 @@ async fn serve(
     controller.supervisor.ready("running");
     let mut inputs = Inputs {
         kernel: kernel_events,
+        routes,
         peers: peer_events,
         asked,
         wanted,
@@ -391,6 +400,9 @@ impl Controller {
         for peer in peers.iter().filter(|peer| peer.bfd.is_none()) {
             dataplane.write(&Record::Peer(peer_key(peer), true))?;
         }
+        for speaker in kernel_routes::speakers(&config) {
+            dataplane.write(&speaker)?;
+        }
         Ok(Self {
             domains: config.domains(),
             attachments: config.attachments(),
@@ -399,6 +411,7 @@ impl Controller {
             rib: Rib::new(RibConfig::new(&config)),
             forwarding,
             dataplane,
+            kernel_routes: KernelRoutes::default(),
             links: HashMap::new(),
             about,
             inherited: None,

@@ -18,6 +18,7 @@ mod connected;
 mod ids;
 mod reshape;
 mod said;
+mod shares;
 mod suspend;
 mod topology;
 mod views;
@@ -41,6 +42,7 @@ use erdp_common::{
 use ipnet::IpNet;
 
 pub use self::{
+    shares::scaled,
     suspend::Share,
     topology::{AttachmentFacts, AttachmentId, SourceCheck, Topology},
     views::{Policy, Source},
@@ -48,6 +50,7 @@ pub use self::{
 use crate::dataplane::{Dataplane, DataplaneError, Record};
 use ids::Ids;
 use said::Said;
+use shares::members_of;
 
 /// A neighbour as the RIB names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,6 +66,8 @@ pub struct NextHopKey {
 pub enum Target {
     /// One of these neighbours, at most [`GROUP_MEMBERS`].
     Forward(BTreeSet<NextHopKey>),
+    /// The same with shares of the flows that are the route's own, beside what the attachments weigh.
+    Weighted(BTreeMap<NextHopKey, NonZero<u8>>),
     /// The destination is itself a neighbour on this attachment's wire.
     Glean(AttachmentId),
     /// Nothing: drop on purpose.
@@ -495,14 +500,11 @@ impl Forwarding {
             return Ok(id);
         }
         let mut members = Vec::new();
-        if let Target::Forward(keys) = &**target {
-            for key in keys.iter().take(GROUP_MEMBERS) {
-                let next_hop = self.acquire_next_hop(*key, now_ns, dataplane)? as u16;
-                let weight =
-                    self.topology.attachment(key.attachment).map_or(NonZero::<u8>::MIN, |it| it.weight);
-                members.push(Member { next_hop, weight });
-            }
+        for (key, share) in target.members().take(GROUP_MEMBERS) {
+            let next_hop = self.acquire_next_hop(key, now_ns, dataplane)? as u16;
+            members.push((next_hop, self.weight(key, share)));
         }
+        let members = members_of(&members);
         let id = self
             .groups
             .acquire(target.clone(), now_ns)
@@ -518,11 +520,15 @@ impl Forwarding {
             return;
         };
         self.written.remove(&id);
-        if let Target::Forward(keys) = &*target {
-            for key in keys.iter().take(GROUP_MEMBERS) {
-                self.release_next_hop(*key, now_ns);
-            }
+        for (key, _) in target.members().take(GROUP_MEMBERS) {
+            self.release_next_hop(key, now_ns);
         }
+    }
+
+    /// A member's weight: its attachment's, times the share that the route gives it.
+    fn weight(&self, key: NextHopKey, share: NonZero<u8>) -> u32 {
+        let of_attachment = self.topology.attachment(key.attachment).map_or(1, |it| it.weight.get());
+        u32::from(of_attachment) * u32::from(share.get())
     }
 
     fn acquire_next_hop(
@@ -623,7 +629,7 @@ fn group(target: &Target, members: &[Member], before: Option<&Group>) -> Group {
         Target::Glean(attachment) => {
             Group { kind: GROUP_GLEAN, attachment: attachment.0, ..Group::default() }
         }
-        Target::Forward(_) => fill(members, before),
+        Target::Forward(_) | Target::Weighted(_) => fill(members, before),
     }
 }
 

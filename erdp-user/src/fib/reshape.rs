@@ -4,15 +4,16 @@
 //! packet sees the old table or the new one, whole. The tables that nobody uses any more are emptied afterwards and taken for
 //! the next policy. Where something finds no room, everything is as it was.
 
-use std::{num::NonZero, sync::Arc};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::{
     AttachmentFacts, AttachmentId, FibError, Forwarding, NextHopKey, Policy, Target, Topology, View, group,
+    shares::members_of,
 };
 use crate::dataplane::{Dataplane, Record};
-use erdp_common::{abi::GROUP_MEMBERS, fib::build::PoolFull, group::Member};
+use erdp_common::{abi::GROUP_MEMBERS, fib::build::PoolFull};
 
 impl Forwarding {
     /// Takes new facts of all attachments: identifiers, interfaces, tags and addresses are the same as before.
@@ -152,17 +153,12 @@ impl Forwarding {
             |key: &NextHopKey| weight(before, key.attachment) != weight(&self.topology, key.attachment);
         let mut records = Vec::new();
         for (target, id) in self.groups.iter() {
-            let Target::Forward(keys) = &**target else { continue };
-            if !keys.iter().any(is_changed) {
+            if !target.members().any(|(key, _)| is_changed(&key)) {
                 continue;
             }
-            let member = |key: &NextHopKey| {
-                let next_hop = self.next_hops.get(key)? as u16;
-                let weight = weight(&self.topology, key.attachment).unwrap_or(NonZero::<u8>::MIN);
-                Some(Member { next_hop, weight })
-            };
-            let members: Vec<Member> = keys.iter().take(GROUP_MEMBERS).filter_map(member).collect();
-            records.push((id, group(target, &members, self.written.get(&id))));
+            let member = |(key, share)| Some((self.next_hops.get(&key)? as u16, self.weight(key, share)));
+            let members: Vec<(u16, u32)> = target.members().take(GROUP_MEMBERS).filter_map(member).collect();
+            records.push((id, group(target, &members_of(&members), self.written.get(&id))));
         }
         for (id, record) in records {
             dataplane.write(&Record::Group(id, record))?;

@@ -37,7 +37,8 @@ impl Forwarding {
     pub fn share_of(&self, attachments: &[AttachmentId]) -> Share {
         let mut share = Share::default();
         for (target, id) in self.groups.iter() {
-            let (Target::Forward(keys), Some(group)) = (&**target, self.written.get(&id)) else { continue };
+            let keys: Vec<_> = target.members().map(|(key, _)| key).collect();
+            let Some(group) = self.written.get(&id).filter(|_| !keys.is_empty()) else { continue };
             let on = keys.iter().filter(|key| attachments.contains(&key.attachment));
             let numbers: Vec<u16> =
                 on.filter_map(|key| self.next_hops.get(key)).map(|number| number as u16).collect();

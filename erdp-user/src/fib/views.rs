@@ -67,6 +67,11 @@ impl Source {
                         .filter(|target| *target != Target::Forward([].into()))
                         .map(Arc::new)
                 }
+                Target::Weighted(shares) => {
+                    let there = shares.iter().filter(|(key, _)| key.attachment == *attachment);
+                    let there = Target::to(there.map(|(key, share)| (*key, *share)));
+                    Some(there).filter(|target| target.members().next().is_some()).map(Arc::new)
+                }
                 Target::Glean(on) => (on == attachment).then(|| target.clone()),
                 Target::Discard | Target::ZoneForbidden | Target::EncryptedOnly => None,
             },
@@ -77,13 +82,15 @@ impl Source {
 /// Whether every next hop is an MSEE: the paths of one route are all on one side.
 fn leads_to_microsoft(target: &Target, topology: &Topology) -> bool {
     let is_msee = |key: &NextHopKey| topology.attachment(key.attachment).is_some_and(|facts| facts.is_msee);
-    matches!(target, Target::Forward(keys) if keys.iter().all(is_msee))
+    target.forwards() && target.members().all(|(key, _)| is_msee(&key))
 }
 
 /// Whether all of it leads to one attachment.
 fn leads_only_to(target: &Target, attachment: AttachmentId) -> bool {
     match target {
-        Target::Forward(keys) => keys.iter().all(|key| key.attachment == attachment),
+        Target::Forward(_) | Target::Weighted(_) => {
+            target.members().all(|(key, _)| key.attachment == attachment)
+        }
         Target::Glean(on) => *on == attachment,
         Target::Discard | Target::ZoneForbidden | Target::EncryptedOnly => true,
     }

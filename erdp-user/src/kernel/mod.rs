@@ -6,7 +6,7 @@
 //!
 //! Files: `facts` (netlink messages to events), [`carrier`] (a lost one goes to the packet path first), [`control_port`] (the kernel's
 //! way to tagged attachments), [`datagram`] (UDP sockets and time for BFD), [`sysctl`] (what the kernel must not answer or forward,
-//! invariant 11), [`fd_passing`] (open files for another process), [`traces`] (what was changed, for whoever comes after a crash),
+//! invariant 11), [`fd_passing`] (open files for another process), [`routes`] (the kernel's routes as a source beside BGP), [`traces`] (what was changed, for whoever comes after a crash),
 //! `preflight` (what is checked before anything is touched).
 
 pub mod carrier;
@@ -15,6 +15,7 @@ pub mod datagram;
 mod facts;
 pub mod fd_passing;
 pub mod preflight;
+pub mod routes;
 pub mod sysctl;
 pub mod traces;
 
@@ -315,6 +316,15 @@ async fn next(
         },
     };
     message.map_or(Next::End, |(message, _)| Next::Message(message.payload))
+}
+
+/// What an interface is called now; `None`: it is gone.
+pub fn interface_name(ifindex: u32) -> Option<String> {
+    let mut name = [0u8; libc::IF_NAMESIZE];
+    // SAFETY: the buffer has the IF_NAMESIZE bytes that the function may write, and lives longer than the call.
+    let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr().cast()) };
+    let text = std::ffi::CStr::from_bytes_until_nul(&name).ok().filter(|_| !found.is_null())?;
+    Some(text.to_string_lossy().into_owned())
 }
 
 /// SO_RCVBUFFORCE: SO_RCVBUF would be cut to net.core.rmem_max, 208 KiB unless someone has raised it.

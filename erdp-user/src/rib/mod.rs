@@ -7,6 +7,7 @@
 //! - `adj_in`: [`AdjRibIn`], what one peer announced, refused routes with their reasons.
 //! - `several`: those of its paths that have identifiers (RFC 7911).
 //! - `stale`: graceful restart, as the one that helps. As the one that restarts, the controller waits (`controller::inherit`).
+//! - `kernel`: routes of the kernel, a source beside the peers.
 //! - `policy`: what is refused on the way in and held back on the way out, one rule at a time.
 //! - `bogons`: prefixes that have no business on Microsoft peering.
 //! - `communities`: names of Microsoft's communities, from a dated table.
@@ -37,6 +38,7 @@ mod drain;
 mod guard;
 mod hand_over;
 mod intern;
+mod kernel;
 mod policy;
 mod prefix_map;
 mod several;
@@ -52,6 +54,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::mem;
 use std::net::IpAddr;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -60,6 +63,7 @@ use serde::Serialize;
 pub use drain::is_draining;
 pub use guard::Meter;
 pub use hand_over::PeerTable;
+pub use kernel::{KernelHop, KernelPath, kernel_attachment, kernel_source};
 pub use policy::{HoldBack, Refusal};
 pub use prefix_map::PrefixMap;
 pub use topology::{RibConfig, RibDomain, RibPeer};
@@ -72,6 +76,7 @@ use adj_out::AdjRibOut;
 use decision::{Candidate, Outcome};
 use guard::Guard;
 use intern::Interner;
+use kernel::Sources;
 use policy::Import;
 
 /// Maps and sets of prefixes. Their order is never seen: what is handed out is sorted.
@@ -81,12 +86,14 @@ type Set<K> = HashSet<K, foldhash::fast::RandomState>;
 /// One of the equally good paths to a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct FibPath {
-    /// The peer that announced it.
+    /// The peer that announced it, or a [`kernel_source`].
     pub peer: PeerId,
     /// Where packets go: a neighbour on the peer's attachment.
     pub next_hop: IpAddr,
     /// Which side that is.
     pub side: Side,
+    /// Share of the flows in relation to the other paths, beside what its attachment's weight says.
+    pub share: NonZero<u8>,
 }
 
 /// How a domain reaches a prefix from now on.
@@ -98,7 +105,8 @@ pub struct FibChange {
     pub prefix: IpNet,
     /// All paths, ordered by peer; all on one side; none: the prefix is gone.
     pub paths: Arc<[FibPath]>,
-    /// Without paths: packets are dropped on purpose, because we have announced an aggregate and nothing longer is there (D1).
+    /// Without paths: packets are dropped on purpose, because we have announced an aggregate and nothing longer is there (D1), or
+    /// because the kernel's route says so.
     pub discard: bool,
 }
 
@@ -174,6 +182,8 @@ pub struct Rib {
     /// IPv4 and IPv6 of each domain.
     guards: Vec<[Guard; 2]>,
     levels: Vec<[u8; 2]>,
+    /// What the kernel says, by its source.
+    kernel: BTreeMap<PeerId, kernel::KernelIn>,
     attributes: Interner<PathAttributes>,
     paths: Interner<Paths>,
     /// The paths that were decided last: most often also the next prefix's.
@@ -198,6 +208,7 @@ impl Rib {
             loc: config.domains.iter().map(|_| LocRib::default()).collect(),
             guards: config.domains.iter().map(guards).collect(),
             levels: config.domains.iter().map(|_| [0; 2]).collect(),
+            kernel: BTreeMap::new(),
             attributes: Interner::default(),
             paths: Interner::default(),
             last_paths: None,
@@ -281,6 +292,7 @@ impl Rib {
                 }
             }
         }
+        self.judge_kernel_again();
         for (peer, out) in self.config.peers.iter().zip(&mut self.adj_out) {
             out.mark_told();
             let told = peer.domains.iter().filter_map(|domain| self.loc.get(usize::from(domain.0)));
@@ -382,8 +394,9 @@ impl Rib {
             for (prefix, before) in decided {
                 let now = loc.now(&prefix);
                 if now.discard != before.discard || now.paths != before.paths {
-                    let paths = now.paths.unwrap_or_default();
-                    changes.push(FibChange { domain, prefix, paths, discard: now.discard });
+                    // A route without a path is one of the kernel that drops.
+                    let discard = now.discard || now.paths.as_ref().is_some_and(|paths| paths.is_empty());
+                    changes.push(FibChange { domain, prefix, paths: now.paths.unwrap_or_default(), discard });
                 }
             }
         }
@@ -398,11 +411,12 @@ impl Rib {
             return Vec::new();
         }
         let Some(rib_peer) = self.config.peer(peer) else { return Vec::new() };
-        let (config, adj_in, loc, guards) = (&self.config, &self.adj_in, &self.loc, &self.guards);
+        let (config, loc, guards) = (&self.config, &self.loc, &self.guards);
+        let sources = Sources { adj_in: &self.adj_in, kernel: &self.kernel };
         let attributes = &mut self.attributes;
         match self.adj_out.get_mut(usize::from(peer.0)) {
             Some(out) => out.take(rib_peer, |prefix| {
-                let (from, due) = due(config, adj_in, loc, guards, rib_peer, prefix)?;
+                let (from, due) = due(config, sources, loc, guards, rib_peer, prefix)?;
                 let preferred = from.and_then(|from| policy::preferred(from, rib_peer, &due));
                 Some(preferred.map_or(due, |preferred| attributes.shared(Arc::new(preferred))))
             }),
@@ -492,7 +506,8 @@ impl Rib {
         else {
             return;
         };
-        let wanted = best_route(&self.config, &self.adj_in, loc, &prefix)
+        let sources = Sources { adj_in: &self.adj_in, kernel: &self.kernel };
+        let wanted = best_route(&self.config, sources, loc, &prefix)
             .is_some_and(|(from, attributes)| policy::is_for_microsoft(from, rib_domain, attributes));
         let guard = &mut guards[guard::at(Family::of(&prefix))];
         let changed = if wanted { guard.add(prefix) } else { guard.remove(prefix) };
@@ -541,13 +556,8 @@ impl Rib {
     fn best(&mut self, domain: DomainId, prefix: IpNet) -> Option<Arc<Paths>> {
         let mut candidates = self.candidates(domain, &prefix);
         let first = candidates.next()?;
-        let path = |candidate: &Candidate<'_>| FibPath {
-            peer: candidate.peer.id,
-            next_hop: candidate.attributes.next_hop,
-            side: candidate.peer.side,
-        };
         let Some(second) = candidates.next() else {
-            let (best, only) = ((first.peer.id, first.path), [path(&first)]);
+            let (best, only) = ((first.peer.id, first.path), self.paths_of(&first, &prefix));
             drop(candidates);
             return Some(self.shared_paths(best, &only));
         };
@@ -559,7 +569,7 @@ impl Rib {
             .iter()
             .zip(&outcomes)
             .filter(|(_, outcome)| matches!(outcome, Outcome::Best | Outcome::Multipath(_)))
-            .map(|(candidate, _)| path(candidate));
+            .flat_map(|(candidate, _)| self.paths_of(candidate, &prefix));
         let mut list: Vec<FibPath> = used.collect();
         // Several paths of one peer may have one next hop.
         list.sort_unstable();
@@ -586,7 +596,7 @@ impl Rib {
             let adj_in = self.adj_in.get(usize::from(id.0)).filter(|adj_in| !adj_in.is_empty())?;
             Some((self.config.peer(*id)?, adj_in))
         });
-        speaking.flat_map(move |(peer, adj_in)| {
+        let speaking = speaking.flat_map(move |(peer, adj_in)| {
             let accepted = adj_in.paths(prefix).filter(move |it| it.refusal(domain).is_none());
             accepted.map(|PathIn { path, attributes, .. }| Candidate {
                 peer,
@@ -594,7 +604,8 @@ impl Rib {
                 router_id: adj_in.router_id,
                 attributes,
             })
-        })
+        });
+        speaking.chain(peers.iter().filter_map(move |id| self.kernel_candidate(*id, prefix, domain)))
     }
 
     /// The families of a peer's session; none while it is down.
@@ -615,19 +626,19 @@ fn mark(loc: &mut [LocRib], peer: &RibPeer, prefix: IpNet) {
 /// again yet.
 fn best_route<'a>(
     config: &'a RibConfig,
-    adj_in: &'a [AdjRibIn],
+    sources: Sources<'a>,
     loc: &LocRib,
     prefix: &IpNet,
 ) -> Option<(&'a RibPeer, &'a Arc<PathAttributes>)> {
     let paths = loc.routes.get(prefix)?;
     let from = config.peer(paths.best)?;
-    Some((from, adj_in.get(usize::from(from.id.0))?.attributes(prefix, paths.best_path)?))
+    Some((from, sources.attributes(from.id, prefix, paths.best_path)?))
 }
 
 /// What a peer should know about a prefix, and from whom it is: the best path of the first of its domains that may be told.
 fn due<'a>(
     config: &'a RibConfig,
-    adj_in: &'a [AdjRibIn],
+    sources: Sources<'a>,
     loc: &[LocRib],
     guards: &[[Guard; 2]],
     peer: &RibPeer,
@@ -640,7 +651,7 @@ fn due<'a>(
         if peer.side.is_msee() && guard.aggregates().contains(&prefix) {
             return Some((None, config.aggregate.clone()));
         }
-        let (from, attributes) = best_route(config, adj_in, loc.get(index)?, &prefix)?;
+        let (from, attributes) = best_route(config, sources, loc.get(index)?, &prefix)?;
         policy::export(from, peer, attributes).ok()?;
         (!peer.side.is_msee() || guard.passes(prefix)).then(|| (Some(from), attributes.clone()))
     })

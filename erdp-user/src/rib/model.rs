@@ -162,6 +162,7 @@ impl Model {
             peer: peer.id,
             next_hop: route.next_hop,
             side: peer.side,
+            share: NonZero::<u8>::MIN,
         };
         (left.iter().map(path).collect(), told)
     }

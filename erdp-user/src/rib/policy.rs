@@ -169,6 +169,11 @@ impl<'a> Import<'a> {
         Self { config, peer, attributes, everywhere }
     }
 
+    /// Of a route of the kernel: it has no path that could be judged, and where it leads has been judged already.
+    pub fn of_kernel(config: &'a RibConfig, source: &'a RibPeer, attributes: &'a PathAttributes) -> Self {
+        Self { config, peer: source, attributes, everywhere: None }
+    }
+
     /// The domains of the peer that refuse a route, each with the first reason; `None`: none does.
     pub fn judge(&self, prefix: IpNet) -> Option<Refusals> {
         let rest =

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{aggregate_of, guard};
+use super::{aggregate_of, guard, kernel_attachment, kernel_source};
 use crate::bgp::{Asn, Community, Family, PathAttributes, PeerId, Role};
 use crate::config::{self, Config, DomainId, LinkRole, MaxPrefixes, PeeringKind, Side, WhenFull};
 
@@ -24,6 +24,8 @@ pub struct RibConfig {
     pub domains: Vec<RibDomain>,
     /// The peers.
     pub peers: Vec<RibPeer>,
+    /// Attachments whose kernel routes are taken, as if they were peers; their identifiers are not places in a list.
+    pub kernel: Vec<RibPeer>,
     /// Prefixes that only their service may carry (requirement B9).
     pub encrypted_only: Vec<IpNet>,
     /// Subnets of our own links and attachments, which nobody may announce to us.
@@ -124,12 +126,7 @@ impl RibConfig {
                     },
                     addresses: attachment.addresses.clone(),
                     carries: attachment.encrypted_only.clone(),
-                    fronts: config
-                        .chains
-                        .iter()
-                        .filter(|chain| config.ce_attachment(chain.via) == attachment.id)
-                        .map(|chain| chain.to)
-                        .collect(),
+                    fronts: fronts(config, attachment.id),
                     local_pref: options.local_pref.unwrap_or(match peer.side {
                         Side::Service => SERVICE_LOCAL_PREF,
                         Side::Msee(_) | Side::Ce | Side::Box => DEFAULT_LOCAL_PREF,
@@ -142,6 +139,7 @@ impl RibConfig {
                 })
             })
             .collect();
+        let kernel = kernel_sources(config, &attachments);
         let domains = config.domains().into_iter().filter_map(|domain| {
             let circuit = config.circuits.get(domain.circuit)?;
             let limits = &circuit.peering(domain.kind)?.limits;
@@ -159,6 +157,7 @@ impl RibConfig {
                 longest: [limits.longest_ipv4, limits.longest_ipv6],
                 peers: peers
                     .iter()
+                    .chain(&kernel)
                     .filter(|peer| peer.domains.contains(&domain.id))
                     .map(|peer| peer.id)
                     .collect(),
@@ -174,12 +173,16 @@ impl RibConfig {
             encrypted_only,
             link_subnets: config.link_subnets(),
             peers,
+            kernel,
         }
     }
 
-    /// The peer of an identifier.
+    /// The peer or kernel source of an identifier.
     pub fn peer(&self, id: PeerId) -> Option<&RibPeer> {
-        self.peers.get(usize::from(id.0))
+        match kernel_attachment(id) {
+            None => self.peers.get(usize::from(id.0)),
+            Some(_) => self.kernel.iter().find(|source| source.id == id),
+        }
     }
 
     /// The domain of an identifier.
@@ -194,6 +197,40 @@ fn microsoft_behind(config: &Config, attachment: &config::Attachment) -> Option<
     let domains = config.domains();
     let domain = domains.get(usize::from(domain.0))?;
     Some(config.circuits.get(domain.circuit)?.peering(domain.kind)?.peer_asn)
+}
+
+/// The attachments whose kernel routes are taken.
+fn kernel_sources(config: &Config, attachments: &[config::Attachment]) -> Vec<RibPeer> {
+    let source = |attachment: &config::Attachment| {
+        let kernel = attachment.kernel_routes.as_ref()?;
+        Some(RibPeer {
+            id: kernel_source(attachment.id),
+            name: format!("{} kernel", attachment.name),
+            side: attachment.side,
+            // Nobody's: it is neither an external nor an internal peer.
+            asn: Asn(0),
+            local_asn: config.asn,
+            // Unique, as decisions need it: no peer has an address of ours.
+            remote: attachment.addresses.first()?.addr(),
+            domains: attachment.domains.clone(),
+            addresses: attachment.addresses.clone(),
+            carries: attachment.encrypted_only.clone(),
+            fronts: fronts(config, attachment.id),
+            local_pref: kernel.local_pref,
+            prepend: 0,
+            max_prefixes: None,
+            role: None,
+            microsoft: None,
+            spared: false,
+        })
+    };
+    attachments.iter().filter_map(source).collect()
+}
+
+/// The domains in which an attachment stands between a chain's start and Microsoft.
+fn fronts(config: &Config, attachment: config::AttachmentId) -> Vec<DomainId> {
+    let through = config.chains.iter().filter(|chain| config.ce_attachment(chain.via) == attachment);
+    through.map(|chain| chain.to).collect()
 }
 
 impl RibPeer {

@@ -93,8 +93,7 @@ impl Rib {
         let mut routes: Vec<_> = loc.into_iter().flat_map(|loc| loc.routes.iter()).collect();
         routes.sort_unstable_by_key(|(prefix, _)| *prefix);
         routes.into_iter().filter_map(move |(prefix, paths)| {
-            let adj_in = self.adj_in.get(usize::from(paths.best.0))?;
-            let attributes = adj_in.attributes(&prefix, paths.best_path)?;
+            let attributes = self.sources().attributes(paths.best, &prefix, paths.best_path)?;
             let (best, best_path) = (paths.best, paths.best_path);
             Some(RouteView { domain, prefix, best, best_path, attributes, paths: &paths.list })
         })
@@ -121,7 +120,11 @@ impl Rib {
                 Some((peer, it.attributes.clone(), Verdict::Refused(it.refusal(domain)?)))
             })
         });
-        let mut all: Vec<_> = ranked.chain(refused).collect();
+        let kernel = self.config.kernel.iter().filter_map(|source| {
+            let (refusal, attributes) = self.kernel_refusal(source, &prefix, domain)?;
+            Some((source.id, attributes, Verdict::Refused(refusal)))
+        });
+        let mut all: Vec<_> = ranked.chain(refused).chain(kernel).collect();
         all.sort_by_key(|(peer, _, _)| *peer);
         all
     }
@@ -129,16 +132,22 @@ impl Rib {
     /// Every refused route, ordered by peer, prefix and domain.
     pub fn refused(&self) -> Vec<RefusedRoute> {
         let mut list = Vec::new();
-        for (peer, adj_in) in self.config.peers.iter().zip(&self.adj_in) {
-            for (prefix, path, refusals) in adj_in.refused() {
-                list.extend(refusals.iter().map(|(domain, refusal)| RefusedRoute {
-                    peer: peer.id,
+        let mut add =
+            |peer: PeerId, prefix: IpNet, path: Option<PathId>, refusals: &[(DomainId, Refusal)]| {
+                let refused = |(domain, refusal): &(DomainId, Refusal)| RefusedRoute {
+                    peer,
                     domain: *domain,
                     prefix,
                     path,
                     refusal: *refusal,
-                }));
-            }
+                };
+                list.extend(refusals.iter().map(refused));
+            };
+        for (peer, adj_in) in self.config.peers.iter().zip(&self.adj_in) {
+            adj_in.refused().for_each(|(prefix, path, refusals)| add(peer.id, prefix, path, refusals));
+        }
+        for (source, table) in &self.kernel {
+            table.refused().for_each(|(prefix, refusals)| add(*source, prefix, None, refusals));
         }
         list.sort_unstable_by_key(|refused| (refused.peer, refused.prefix, refused.path, refused.domain));
         list
@@ -177,7 +186,7 @@ impl Rib {
             let up = domain.peers.iter().filter(|peer| !self.families(**peer).is_empty());
             for to in up.filter_map(|peer| self.config.peer(*peer)) {
                 for prefix in loc.routes.keys() {
-                    let best = best_route(&self.config, &self.adj_in, loc, &prefix);
+                    let best = best_route(&self.config, self.sources(), loc, &prefix);
                     let Some((from, attributes)) = best else { continue };
                     let guard = &guards[guard::at(Family::of(&prefix))];
                     let reason = match policy::export(from, to, attributes) {

@@ -13,6 +13,7 @@ use super::super::raw::{RawAttachment, RawPeer};
 use super::super::values::{AsnOf, VlanId, Why, asn};
 use super::super::{CeAttachment, CePeer};
 use super::bfd::bfd;
+use super::kernel_routes::kernel_routes;
 use super::other_box;
 use super::service::service;
 use super::session::{Keys, options};
@@ -66,7 +67,19 @@ pub(super) fn attachment(
         .unwrap_or(NonZero::<u8>::MIN);
     let service = service(raw, &addresses, &key, ledger)?;
     let other_box = raw.r#box.as_ref().map(|name| name.get_ref().clone());
-    Ok(CeAttachment { interface, tags, weight, domains, forbidden, service, other_box, addresses, peers })
+    let kernel_routes = kernel_routes(raw, &addresses, &peers, &key)?;
+    Ok(CeAttachment {
+        interface,
+        tags,
+        weight,
+        domains,
+        forbidden,
+        service,
+        other_box,
+        addresses,
+        kernel_routes,
+        peers,
+    })
 }
 
 fn weight(number: i64) -> Result<NonZero<u8>, Why> {
@@ -167,7 +180,7 @@ fn session_keys(raw: &RawPeer) -> Keys<'_> {
 }
 
 /// Our address in the peer's subnet.
-fn local_for(peer: IpAddr, addresses: &[IpNet]) -> Result<IpAddr, Why> {
+pub(super) fn local_for(peer: IpAddr, addresses: &[IpNet]) -> Result<IpAddr, Why> {
     let subnets = || addresses.iter().map(IpNet::to_string).collect::<Vec<_>>().join(" and ");
     let net = addresses.iter().find(|net| net.contains(&peer)).ok_or_else(|| {
         (format!("{peer} is in none of our subnets here ({})", subnets()), "correct one of them".to_owned())

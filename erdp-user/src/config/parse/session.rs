@@ -70,7 +70,7 @@ fn role(text: &str) -> Result<Role, Why> {
     })
 }
 
-fn local_pref(number: i64) -> Result<u32, Why> {
+pub(super) fn local_pref(number: i64) -> Result<u32, Why> {
     u32::try_from(number).map_err(|_| {
         (
             format!("{number} is not between 0 and {}", u32::MAX),

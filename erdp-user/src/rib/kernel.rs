@@ -1,0 +1,197 @@
+//! Routes of the kernel as a source beside the peers: each attachment that takes some has a table here, which takes part in the
+//! decision like a peer's, by `local-pref` first (95 unless configured; BGP has 100, so a session's word wins).
+//!
+//! A route has no AS path (it counts as originated here, with origin INCOMPLETE, as redistribution has it: RFC 4271 section 5.1.1), its
+//! metric is its MED, and it may have many next hops with weights, or none: then its packets are dropped, and it is told to others all
+//! the same, as an aggregate would be. The rules of import about prefixes and domains hold; those about paths have nothing to judge.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZero,
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+
+use super::{
+    Candidate, FibPath, Map, Rib, adj_in::AdjRibIn, adj_in::Refusals, mark, policy::Import, topology::RibPeer,
+};
+use crate::{
+    bgp::{Origin, PathAttributes, PathId, PeerId},
+    config::{AttachmentId, DomainId},
+};
+
+/// Identifiers from here on are not peers but attachments whose kernel routes are taken.
+const FIRST: u16 = 0x8000;
+
+/// The source of an attachment's kernel routes, where peers stand.
+pub fn kernel_source(attachment: AttachmentId) -> PeerId {
+    PeerId(FIRST | attachment.0)
+}
+
+/// The attachment whose kernel routes an identifier stands for; `None`: it is a peer's.
+pub fn kernel_attachment(source: PeerId) -> Option<AttachmentId> {
+    (source.0 >= FIRST).then_some(AttachmentId(source.0 & !FIRST))
+}
+
+/// A neighbour of the attachment, and its share of the flows.
+pub type KernelHop = (IpAddr, NonZero<u8>);
+
+/// What the kernel says of a prefix, as far as an attachment is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelPath {
+    /// Its metric there.
+    pub metric: u32,
+    /// The neighbours; none: packets are dropped on purpose.
+    pub hops: Vec<KernelHop>,
+}
+
+/// A route with what policy says of it.
+struct Entry {
+    attributes: Arc<PathAttributes>,
+    hops: Arc<[KernelHop]>,
+    refusals: Option<Refusals>,
+}
+
+/// The kernel routes through one attachment.
+#[derive(Default)]
+pub(super) struct KernelIn(Map<IpNet, Entry>);
+
+/// Where the attributes of routes are.
+#[derive(Clone, Copy)]
+pub(super) struct Sources<'a> {
+    pub adj_in: &'a [AdjRibIn],
+    pub kernel: &'a BTreeMap<PeerId, KernelIn>,
+}
+
+impl<'a> Sources<'a> {
+    /// Those of a route as its peer has announced it, or as they stand for the kernel's.
+    pub fn attributes(
+        self,
+        source: PeerId,
+        prefix: &IpNet,
+        path: Option<PathId>,
+    ) -> Option<&'a Arc<PathAttributes>> {
+        match kernel_attachment(source) {
+            None => self.adj_in.get(usize::from(source.0))?.attributes(prefix, path),
+            Some(_) => Some(&self.kernel.get(&source)?.0.get(prefix)?.attributes),
+        }
+    }
+}
+
+impl KernelIn {
+    /// A route that no rule of this domain refuses.
+    fn route(&self, prefix: &IpNet, domain: DomainId) -> Option<&Entry> {
+        let entry = self.0.get(prefix)?;
+        let is_refused = entry.refusals.iter().flat_map(|it| it.iter()).any(|(by, _)| *by == domain);
+        (!is_refused).then_some(entry)
+    }
+
+    /// Every refused route with its reasons.
+    pub fn refused(&self) -> impl Iterator<Item = (IpNet, &Refusals)> {
+        self.0.iter().filter_map(|(prefix, entry)| Some((*prefix, entry.refusals.as_ref()?)))
+    }
+
+    /// How many routes there are, and how many of them at least one domain refuses.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.0.len(), self.refused().count())
+    }
+}
+
+impl Rib {
+    pub(super) fn sources(&self) -> Sources<'_> {
+        Sources { adj_in: &self.adj_in, kernel: &self.kernel }
+    }
+
+    /// What the kernel says of a prefix through an attachment from now on; `None`: nothing.
+    pub fn kernel_route(&mut self, attachment: AttachmentId, prefix: IpNet, path: Option<KernelPath>) {
+        let id = kernel_source(attachment);
+        let Some(source) = self.config.peer(id) else { return };
+        let table = self.kernel.entry(id).or_default();
+        let Some(path) = path else {
+            if table.0.remove(&prefix).is_some() {
+                mark(&mut self.loc, source, prefix);
+            }
+            return;
+        };
+        let mut hops = path.hops;
+        hops.sort_unstable();
+        let attributes = self.attributes.shared(Arc::new(attributes(prefix, path.metric, &hops)));
+        let refusals = Import::of_kernel(&self.config, source, &attributes).judge(prefix);
+        let entry = Entry { attributes, hops: hops.into(), refusals };
+        let is_same = |before: &Entry| {
+            Arc::ptr_eq(&before.attributes, &entry.attributes)
+                && before.hops == entry.hops
+                && before.refusals == entry.refusals
+        };
+        if table.0.get(&prefix).is_some_and(is_same) {
+            return;
+        }
+        table.0.insert(prefix, entry);
+        mark(&mut self.loc, source, prefix);
+    }
+
+    /// Attachments and rules are others now: everything is judged and decided again.
+    pub(super) fn judge_kernel_again(&mut self) {
+        for (id, table) in &mut self.kernel {
+            let source = self.config.peer(*id);
+            for (prefix, entry) in &mut table.0 {
+                entry.refusals = source.and_then(|source| {
+                    Import::of_kernel(&self.config, source, &entry.attributes).judge(*prefix)
+                });
+                self.loc.iter_mut().for_each(|loc| loc.undecided.push(*prefix));
+            }
+        }
+    }
+
+    /// The candidate of a kernel source to a prefix.
+    pub(super) fn kernel_candidate<'a>(
+        &'a self,
+        id: PeerId,
+        prefix: &IpNet,
+        domain: DomainId,
+    ) -> Option<Candidate<'a>> {
+        let entry = self.kernel.get(&id)?.route(prefix, domain)?;
+        let peer = self.config.peer(id)?;
+        Some(Candidate { peer, path: None, router_id: self.config.router_id, attributes: &entry.attributes })
+    }
+
+    /// The paths that a candidate stands for: one of a peer, as many as the kernel has of its own.
+    pub(super) fn paths_of(&self, candidate: &Candidate<'_>, prefix: &IpNet) -> Vec<FibPath> {
+        let (peer, side) = (candidate.peer.id, candidate.peer.side);
+        let path = |(next_hop, share): KernelHop| FibPath { peer, next_hop, side, share };
+        match self.kernel.get(&peer).and_then(|table| table.0.get(prefix)) {
+            Some(entry) => entry.hops.iter().map(|hop| path(*hop)).collect(),
+            None => vec![path((candidate.attributes.next_hop, NonZero::<u8>::MIN))],
+        }
+    }
+
+    /// Kernel routes through an attachment: how many there are, and how many of them are refused.
+    pub fn kernel_counts(&self, attachment: AttachmentId) -> (usize, usize) {
+        self.kernel.get(&kernel_source(attachment)).map(KernelIn::counts).unwrap_or_default()
+    }
+
+    /// Why a kernel source's route is refused by a domain, with its attributes.
+    pub(super) fn kernel_refusal(
+        &self,
+        source: &RibPeer,
+        prefix: &IpNet,
+        domain: DomainId,
+    ) -> Option<(super::Refusal, Arc<PathAttributes>)> {
+        let entry = self.kernel.get(&source.id)?.0.get(prefix)?;
+        let refusals = entry.refusals.as_ref()?;
+        let (_, refusal) = refusals.iter().find(|(by, _)| *by == domain)?;
+        Some((*refusal, entry.attributes.clone()))
+    }
+}
+
+/// RFC 4271 section 5.1.1: a route learned by some other means is INCOMPLETE.
+fn attributes(prefix: IpNet, metric: u32, hops: &[KernelHop]) -> PathAttributes {
+    let none = match prefix {
+        IpNet::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpNet::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let next_hop = hops.first().map_or(none, |(address, _)| *address);
+    PathAttributes { origin: Origin::Incomplete, med: Some(metric), ..PathAttributes::originated(next_hop) }
+}
