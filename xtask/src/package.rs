@@ -38,6 +38,8 @@ const FILES: &[(&str, &str)] = &[
     ("deploy/presets/point-to-point.toml", "usr/share/doc/erdp/examples/point-to-point.toml"),
     ("deploy/presets/ip-vpn.toml", "usr/share/doc/erdp/examples/ip-vpn.toml"),
     ("deploy/presets/direct.toml", "usr/share/doc/erdp/examples/direct.toml"),
+    ("deploy/frr/edge.toml", "usr/share/doc/erdp/examples/frr/edge.toml"),
+    ("deploy/frr/frr.conf", "usr/share/doc/erdp/examples/frr/frr.conf"),
     ("deploy/grafana.json", "usr/share/doc/erdp/examples/grafana.json"),
     ("docs/metrics.md", "usr/share/doc/erdp/metrics.md"),
     ("README.md", "usr/share/doc/erdp/README.md"),

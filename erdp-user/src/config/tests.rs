@@ -5,6 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::bgp::PeerId;
 
+mod kernel_routes;
 mod other_box;
 mod sessions;
 

@@ -271,3 +271,6 @@ impl Controller {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

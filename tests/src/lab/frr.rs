@@ -11,10 +11,10 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 
-use super::{Lab, bird::Router, plan, process::Process};
+use super::{Lab, bird::Router, netns::Namespace, plan, process::Process};
 
 /// Where Debian puts the daemons.
 const DAEMONS: &str = "/usr/lib/frr";
@@ -60,6 +60,52 @@ pub fn ask(lab: &Lab, namespace: &str, words: &str) -> Result<String> {
     let folder = lab.folder().join(namespace);
     let mut vtysh = Command::new("vtysh");
     vtysh.arg("--vty_socket").arg(&folder).args(["-c", words]);
+    let output = vtysh.output().context("cannot start vtysh")?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Starts zebra, staticd and bgpd beside another router in a namespace, bgpd without a port of its own, and gives them a file of
+/// configuration as `vtysh -f` reads it. Their files are in `parent`/frr.
+///
+/// # Errors
+/// When a daemon does not start, or does not like what the file says.
+pub fn start_beside(namespace: &Namespace, parent: &Path, config: &Path) -> Result<Vec<Process>> {
+    let folder = parent.join("frr");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    hand_over(&folder)?;
+    let empty = folder.join("empty.conf");
+    fs::write(&empty, "").with_context(|| format!("cannot write {}", empty.display()))?;
+    let mut processes = Vec::new();
+    for daemon in ["zebra", "staticd", "bgpd"] {
+        let mut command = namespace.command(Path::new(DAEMONS).join(daemon))?;
+        command.arg("-f").arg(&empty).arg("-i").arg(folder.join(format!("{daemon}.pid")));
+        command.arg("-z").arg(folder.join("zserv.api")).arg("--vty_socket").arg(&folder);
+        command.args(["-P", "0", "--log", "stdout"]);
+        if daemon == "bgpd" {
+            command.args(["-p", "0"]);
+        }
+        processes.push(Process::start(&format!("{daemon}-beside"), command, parent)?);
+        super::wait_for(&folder.join(format!("{daemon}.vty")))?;
+    }
+    let mut vtysh = Command::new("vtysh");
+    vtysh.arg("--vty_socket").arg(&folder).arg("-f").arg(config);
+    let output = vtysh.output().context("cannot start vtysh")?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    // vtysh passes over what no daemon understands, and says so.
+    ensure!(output.status.success() && !said.contains('%'), "{}: {said}", config.display());
+    Ok(processes)
+}
+
+/// Asks a running FRR whose files are in `folder`.
+///
+/// # Errors
+/// When it does not answer.
+pub fn ask_in(folder: &Path, words: &[&str]) -> Result<String> {
+    let mut vtysh = Command::new("vtysh");
+    vtysh.arg("--vty_socket").arg(folder);
+    words.iter().for_each(|words| {
+        vtysh.args(["-c", words]);
+    });
     let output = vtysh.output().context("cannot start vtysh")?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

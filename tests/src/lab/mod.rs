@@ -3,12 +3,13 @@
 //! Files, in the order in which a lab comes up: [`cleanup`] registers everything that must not be left behind, [`netns`] makes
 //! namespaces and the links between them, [`enter`] runs threads and programs inside, [`process`] keeps daemons, [`plan`] says
 //! who is where, [`prefixes`] what is announced, [`bird`] and [`frr`] are the routers, [`tag_switch`] is the far end of tagged links,
-//! [`straight`] is a smaller lab for tests that need one way only, [`full_circuit`] has both peerings on both links,
+//! [`beside`] has FRR on the edge itself, [`straight`] is a smaller lab for tests that need one way only, [`full_circuit`] has both peerings on both links,
 //! [`cards`] are links of network cards (VM lab). [`Lab::up`] puts them together.
 //!
 //! What must never happen: traffic outside these namespaces; a namespace, process, link or folder left behind; a real prefix in
 //! a kernel's routing table.
 
+pub mod beside;
 pub mod bird;
 pub mod cards;
 pub mod cleanup;

@@ -18,8 +18,8 @@ use tokio::{
 use super::{Change, RouteEvent, Tracker, Watch, frames};
 use crate::kernel::force_receive_buffer;
 
-/// Receive buffer in bytes: a burst of 40,000 routes fits.
-pub const RECEIVE_BUFFER: libc::c_int = 32 << 20;
+/// Receive buffer in bytes: a burst of some 15,000 routes fits while the task waits.
+pub const RECEIVE_BUFFER: libc::c_int = 8 << 20;
 /// Batches on their way to the controller.
 const EVENTS_MAX: usize = 16;
 /// Changes in a batch.

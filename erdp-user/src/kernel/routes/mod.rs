@@ -2,7 +2,8 @@
 //!
 //! # Files, in the order in which a route flows through them
 //! - [`wire`]: rtnetlink messages to [`Fact`]s. Routes are decoded by the crate, nexthop objects here, because it has none.
-//! - [`tracker`]: what the kernel's tables hold, and what of it matters to whom. Pure: messages and time in, changes and requests out.
+//! - [`state`]: what the tables hold, and what one fact changes in it.
+//! - [`tracker`]: what has changed for whom, and when everything is to be dumped. Pure: messages and time in, changes and requests out.
 //! - [`listener`]: the socket, and the task that feeds the tracker.
 //!
 //! # Why one socket
@@ -21,9 +22,12 @@
 //! A route of the kernel that has gone is still used. So what cannot be resolved is no route, and whatever is doubtful is dumped again.
 
 mod listener;
+mod state;
 mod tracker;
 mod wire;
 
+#[cfg(test)]
+mod live_tests;
 #[cfg(test)]
 mod tests;
 

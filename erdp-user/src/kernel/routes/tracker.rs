@@ -1,25 +1,17 @@
-//! What the kernel's tables hold. Pure: [`Frame`]s, overruns and time go in, [`Change`]s and requests for dumps come out.
-//!
-//! Every route of a watched table is kept, wanted or not, because a later one may take its place without a word about it. Rules of
-//! `fib_table_insert` and `fib6_add_rt2node` (Linux 6.18):
-//! - IPv4: routes of one prefix, type of service and metric are a list. "Replace" takes the place of its first, "append" goes behind
-//!   it, "prepend" (a plain create) before it. Equal ones cannot be in it twice. The first of the lowest metric is used.
-//! - IPv6: gateways of one metric are one route with many next hops, and a message about it names them all, but one about its loss may
-//!   name only those that have gone. Routes without a gateway or with an object stand beside it.
+//! What has changed in the kernel's tables, for whom, and when they are to be dumped. Pure: [`Frame`]s, overruns and time go in, [`Change`]s and
+//! requests for dumps come out. What is known is in [`super::state`].
 //!
 //! A dump is wanted at the start, after an overrun, after [`Fact::Lost`] or a change of a link, when something does not fit, and every
 //! [`CHECK_EVERY`] anyway: what that one finds is counted as repaired.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
     time::Duration,
 };
 
-use ipnet::IpNet;
-
 use super::{
-    Change, Elsewhere, Fact, Frame, Hop, How, Kind, Leads, NextHop, Request, Route, Selected, Watch,
+    Change, Fact, Frame, How, Request, Route, Watch,
+    state::{Key, State},
 };
 
 /// Time between the end of a dump and the next one at least; more where dumps take long.
@@ -28,8 +20,6 @@ const REST: Duration = Duration::from_millis(100);
 const SHARE: u32 = 5;
 /// How often everything is compared without a reason.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
-
-type Key = (u32, IpNet);
 
 /// What has happened so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -46,21 +36,12 @@ pub struct Counts {
     pub repaired: u64,
 }
 
-/// Tables and objects at one time.
-#[derive(Default)]
-struct State {
-    routes: HashMap<Key, Vec<Route>, foldhash::fast::RandomState>,
-    next_hops: HashMap<u32, NextHop>,
-    /// How many routes each object has.
-    users: HashMap<u32, usize>,
-}
-
 /// A dump on its way.
 enum Dump {
     /// None; the next may begin then.
     Idle,
-    /// This has been asked for, by this number; what has come so far.
-    Running { request: Request, sequence: u32, begun: Duration, state: State },
+    /// This has been asked for, by this number; what has come so far. Before the first answer all that is heard is older than the dump.
+    Running { request: Request, sequence: u32, answered: bool, begun: Duration, state: State },
 }
 
 /// See the file.
@@ -105,22 +86,16 @@ impl Tracker {
     /// Takes a message.
     pub fn handle(&mut self, frame: Frame, now: Duration) {
         match (frame.answers, &mut self.dump) {
-            (Some(answers), Dump::Running { sequence, state, .. }) if *sequence == answers => {
-                match frame.fact {
-                    Fact::Done(is_good) => self.end_of_part(is_good, frame.interrupted, now),
-                    fact => {
-                        self.doubtful |= frame.interrupted;
-                        let watches = &self.watches;
-                        // A dump knows only "there is".
-                        let fact = match fact {
-                            Fact::Route(table, prefix, route, _) => {
-                                Fact::Route(table, prefix, route, How::Append)
-                            }
-                            fact => fact,
-                        };
-                        state.apply(watches, &fact, &mut Vec::new());
-                    }
-                }
+            (Some(answers), Dump::Running { sequence, answered, state, .. }) if *sequence == answers => {
+                *answered = true;
+                // A dump knows only "there is".
+                let fact = match frame.fact {
+                    Fact::Done(is_good) => return self.end_of_part(is_good, frame.interrupted, now),
+                    Fact::Route(table, prefix, route, _) => Fact::Route(table, prefix, route, How::Append),
+                    fact => fact,
+                };
+                self.doubtful |= frame.interrupted;
+                state.apply(&self.watches, &fact, &mut Vec::new());
             }
             (Some(_), _) => {}
             (None, _) => self.change(frame.fact),
@@ -199,7 +174,7 @@ impl Tracker {
     fn begin(&mut self, request: Request, state: State, begun: Duration) {
         // Zero is the kernel's own number.
         let sequence = self.sequence.wrapping_add(1).max(1);
-        self.dump = Dump::Running { request, sequence, begun, state };
+        self.dump = Dump::Running { request, sequence, answered: false, begun, state };
     }
 
     fn end_of_part(&mut self, is_good: bool, interrupted: bool, now: Duration) {
@@ -232,15 +207,11 @@ impl Tracker {
     /// The dumped state takes the place of the one before.
     fn exchange(&mut self, state: State) {
         let before = std::mem::replace(&mut self.state, state);
-        let mut differing: HashSet<Key> = HashSet::new();
-        for (key, routes) in &before.routes {
-            if self.state.routes.get(key) != Some(routes) {
-                differing.insert(*key);
-            }
-        }
-        differing.extend(self.state.routes.keys().filter(|key| !before.routes.contains_key(key)));
+        let keys: HashSet<&Key> = before.routes.keys().chain(self.state.routes.keys()).collect();
+        let is_other = |key: &&Key| !self.wanted(&before, key).eq(self.wanted(&self.state, key));
+        let differing: Vec<Key> = keys.into_iter().filter(is_other).copied().collect();
         let is_other = |id: &&u32| before.next_hops.get(id) != self.state.next_hops.get(id);
-        let ids: HashSet<u32> =
+        let ids: Vec<u32> =
             before.next_hops.keys().chain(self.state.next_hops.keys()).filter(is_other).copied().collect();
         if self.is_complete {
             self.counts.repaired += differing.len() as u64;
@@ -250,6 +221,16 @@ impl Tracker {
         self.counts.dumps += 1;
         self.is_complete = true;
         self.completed = true;
+    }
+
+    /// The routes of a prefix that somebody wants.
+    fn wanted<'a>(&'a self, state: &'a State, key: &Key) -> impl Iterator<Item = &'a Route> {
+        let table = key.0;
+        let is_wanted = move |route: &&Route| {
+            let mut watches = self.watches.iter().filter(|watch| watch.table == table);
+            watches.any(|watch| watch.protocols.contains(&route.protocol))
+        };
+        state.routes.get(key).into_iter().flatten().filter(is_wanted)
     }
 
     fn change(&mut self, fact: Fact) {
@@ -265,7 +246,9 @@ impl Tracker {
                 }
                 let mut touched = Vec::new();
                 let fits = self.state.apply(&self.watches, &fact, &mut touched);
-                if let Dump::Running { state, .. } = &mut self.dump {
+                if let Dump::Running { request, answered, state, .. } = &mut self.dump
+                    && request.has_come_to(&fact, *answered)
+                {
                     // What has not been dumped yet need not fit.
                     state.apply(&self.watches, &fact, &mut Vec::new());
                 }
@@ -290,211 +273,18 @@ impl Tracker {
     }
 }
 
-impl State {
-    /// Applies a fact; the prefixes that it has touched are added to `touched`. The answer is whether it fits to what is known.
-    fn apply(&mut self, watches: &[Watch], fact: &Fact, touched: &mut Vec<Key>) -> bool {
-        let is_watched = |table: u32| watches.iter().any(|watch| watch.table == table);
-        match fact {
-            Fact::Route(table, prefix, route, how) if is_watched(*table) => {
-                let key = (*table, *prefix);
-                self.edit(key, |list| {
-                    insert(list, route, *how, prefix.addr().is_ipv4());
-                    true
-                });
-                touched.push(key);
-                route.object.is_none_or(|id| self.next_hops.contains_key(&id))
+impl Request {
+    /// Whether a dump of this part has begun, or been made, of what a change is about: if not, the dump is newer than the change.
+    fn has_come_to(self, fact: &Fact, answered: bool) -> bool {
+        let part = match fact {
+            Fact::Route(_, prefix, ..) | Fact::RouteGone(_, prefix, _) if prefix.addr().is_ipv4() => {
+                Self::Ipv4
             }
-            Fact::RouteGone(table, prefix, route) if is_watched(*table) => {
-                let key = (*table, *prefix);
-                touched.push(key);
-                self.edit(key, |list| remove(list, route, prefix.addr().is_ipv4()))
+            Fact::Route(..) | Fact::RouteGone(..) => Self::Ipv6,
+            Fact::NextHop(..) | Fact::NextHopGone(_) | Fact::Link(..) | Fact::Lost | Fact::Done(_) => {
+                Self::NextHops
             }
-            Fact::NextHop(id, next_hop) => {
-                self.next_hops.insert(*id, next_hop.clone());
-                true
-            }
-            Fact::NextHopGone(id) => {
-                self.next_hops.remove(id);
-                self.remove_users(*id, touched);
-                true
-            }
-            Fact::Route(..) | Fact::RouteGone(..) | Fact::Link(..) | Fact::Lost | Fact::Done(_) => true,
-        }
-    }
-
-    /// The kernel removes routes together with their object, and need not say so.
-    fn remove_users(&mut self, id: u32, touched: &mut Vec<Key>) {
-        if !self.users.contains_key(&id) {
-            return;
-        }
-        let is_user = |route: &Route| route.object == Some(id);
-        let keys: Vec<Key> = self
-            .routes
-            .iter()
-            .filter(|(_, routes)| routes.iter().any(is_user))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in &keys {
-            self.edit(*key, |list| {
-                list.retain(|route| !is_user(route));
-                true
-            });
-        }
-        touched.extend(keys);
-    }
-
-    /// Changes the routes of a prefix, and who uses which object with them.
-    fn edit(&mut self, key: Key, edit: impl FnOnce(&mut Vec<Route>) -> bool) -> bool {
-        let list = self.routes.entry(key).or_default();
-        for id in list.iter().filter_map(|route| route.object) {
-            if let Some(count) = self.users.get_mut(&id) {
-                *count -= 1;
-                if *count == 0 {
-                    self.users.remove(&id);
-                }
-            }
-        }
-        let fits = edit(list);
-        for id in list.iter().filter_map(|route| route.object) {
-            *self.users.entry(id).or_default() += 1;
-        }
-        if list.is_empty() {
-            self.routes.remove(&key);
-        }
-        fits
-    }
-
-    fn groups_with<'a>(&'a self, ids: &'a HashSet<u32>) -> impl Iterator<Item = u32> + 'a {
-        self.next_hops.iter().filter_map(move |(id, next_hop)| match next_hop {
-            NextHop::Group(members) => members.iter().any(|(member, _)| ids.contains(member)).then_some(*id),
-            NextHop::Single(_) | NextHop::Discard | NextHop::Foreign => None,
-        })
-    }
-
-    /// What the kernel would use of a prefix's routes that a watch wants.
-    fn select(&self, key: &Key, watch: &Watch) -> Option<Selected> {
-        let wanted = self.routes.get(key)?.iter().filter(|route| watch.protocols.contains(&route.protocol));
-        let usable = wanted.filter_map(|route| Some((route, self.leads(route)?)));
-        let (route, leads) = usable.min_by_key(|(route, _)| (route.tos != 0, route.metric))?;
-        let leads = if route.tos == 0 { leads } else { Leads::Elsewhere(Elsewhere::Tos) };
-        Some(Selected { metric: route.metric, protocol: route.protocol, leads })
-    }
-
-    /// Where a route leads; `None`: nowhere at present, or its object is not known.
-    fn leads(&self, route: &Route) -> Option<Leads> {
-        let hops: Arc<[Hop]> = match (route.kind, route.object) {
-            (Kind::Discard, _) => return Some(Leads::Discard),
-            (Kind::Throw, _) => return Some(Leads::Elsewhere(Elsewhere::Throw)),
-            (Kind::Unicast, None) if !route.hops.iter().any(|hop| hop.dead) => route.hops.clone(),
-            (Kind::Unicast, None) => route.hops.iter().filter(|hop| !hop.dead).cloned().collect(),
-            (Kind::Unicast, Some(id)) => match self.next_hops.get(&id)? {
-                NextHop::Discard => return Some(Leads::Discard),
-                NextHop::Foreign => return None,
-                NextHop::Single(hop) => Some(hop).filter(|hop| !hop.dead).into_iter().cloned().collect(),
-                NextHop::Group(members) => {
-                    if let [(only, _)] = members[..]
-                        && self.next_hops.get(&only) == Some(&NextHop::Discard)
-                    {
-                        return Some(Leads::Discard);
-                    }
-                    members.iter().filter_map(|(id, weight)| self.member(*id, *weight)).collect()
-                }
-            },
         };
-        (!hops.is_empty()).then_some(Leads::Hops(hops))
+        part < self || (part == self && answered)
     }
-
-    fn member(&self, id: u32, weight: u32) -> Option<Hop> {
-        match self.next_hops.get(&id)? {
-            NextHop::Single(hop) if !hop.dead => Some(Hop { weight, ..hop.clone() }),
-            NextHop::Single(_) | NextHop::Discard | NextHop::Group(_) | NextHop::Foreign => None,
-        }
-    }
-}
-
-fn insert(list: &mut Vec<Route>, route: &Route, how: How, is_ipv4: bool) {
-    if is_ipv4 { insert_v4(list, route, how) } else { insert_v6(list, route, how) }
-}
-
-fn insert_v4(list: &mut Vec<Route>, route: &Route, how: How) {
-    let is_beside = |other: &Route| other.metric == route.metric && other.tos == route.tos;
-    if how == How::Replace
-        && let Some(first) = list.iter().position(is_beside)
-    {
-        list[first] = route.clone();
-        return;
-    }
-    list.retain(|other| !is_same(other, route) && (how != How::Alone || !is_beside(other)));
-    match how {
-        How::Prepend => list.insert(0, route.clone()),
-        How::Alone | How::Append | How::Replace => list.push(route.clone()),
-    }
-}
-
-/// Gateways of one metric are one route.
-fn joins(route: &Route) -> bool {
-    route.kind == Kind::Unicast
-        && route.object.is_none()
-        && route.hops.iter().all(|hop| hop.gateway.is_some())
-}
-
-fn insert_v6(list: &mut Vec<Route>, route: &Route, how: How) {
-    let place = if joins(route) {
-        let is_joined = |other: &Route| other.metric == route.metric && joins(other);
-        let place = list.iter().position(is_joined);
-        let mut at = 0;
-        list.retain(|other| {
-            at += 1;
-            Some(at - 1) == place || !is_joined(other)
-        });
-        place
-    } else {
-        list.iter().position(|other| is_same(other, route)).or_else(|| {
-            let is_beside = |other: &Route| other.metric == route.metric && !joins(other);
-            (how == How::Replace).then(|| list.iter().position(is_beside)).flatten()
-        })
-    };
-    // Where nothing of its own sort can be replaced, the first of its metric is.
-    let instead = || {
-        (how == How::Replace).then(|| list.iter().position(|other| other.metric == route.metric)).flatten()
-    };
-    match place.or_else(instead) {
-        Some(at) => list[at] = route.clone(),
-        None => list.push(route.clone()),
-    }
-}
-
-/// Removes a route; whether it was there.
-fn remove(list: &mut Vec<Route>, route: &Route, is_ipv4: bool) -> bool {
-    if let Some(at) = list.iter().position(|other| is_same(other, route)) {
-        list.remove(at);
-        return true;
-    }
-    if is_ipv4 || !joins(route) {
-        return false;
-    }
-    let Some(at) = list.iter().position(|other| other.metric == route.metric && joins(other)) else {
-        return false;
-    };
-    let is_gone = |hop: &Hop| route.hops.iter().any(|gone| leads_alike(gone, hop));
-    let left: Arc<[Hop]> = list[at].hops.iter().filter(|hop| !is_gone(hop)).cloned().collect();
-    let fits = left.len() + route.hops.len() == list[at].hops.len();
-    if left.is_empty() {
-        list.remove(at);
-    } else {
-        list[at].hops = left;
-    }
-    fits
-}
-
-/// Whether it is the same route for the kernel; what has become of its interfaces does not matter.
-fn is_same(one: &Route, other: &Route) -> bool {
-    (one.metric, one.tos, one.protocol, one.kind, one.object)
-        == (other.metric, other.tos, other.protocol, other.kind, other.object)
-        && one.hops.len() == other.hops.len()
-        && one.hops.iter().zip(other.hops.iter()).all(|(a, b)| leads_alike(a, b) && a.weight == b.weight)
-}
-
-fn leads_alike(one: &Hop, other: &Hop) -> bool {
-    (one.ifindex, one.gateway) == (other.ifindex, other.gateway)
 }

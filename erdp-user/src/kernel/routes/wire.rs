@@ -102,8 +102,8 @@ pub struct Frame {
     pub fact: Fact,
 }
 
-/// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is asked for, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Request {
     /// All nexthop objects.
     NextHops,
@@ -259,12 +259,14 @@ impl Found {
 
     fn finish(self, header: &RouteHeader) -> Option<(u32, IpNet, Route)> {
         let prefix = IpNet::new(self.destination, header.destination_prefix_length).ok()?.trunc();
-        let hops = match (self.route.kind, self.route.object) {
+        let mut hops = match (self.route.kind, self.route.object) {
             // By number only: what an object leads to may be another thing before this route is heard of again.
             (_, Some(_)) | (Kind::Discard | Kind::Throw, None) => Vec::new(),
             (Kind::Unicast, None) if self.several.is_empty() => vec![self.single],
             (Kind::Unicast, None) => self.several,
         };
+        // Their order means nothing, and IPv6 has another one whenever it is told.
+        hops.sort_unstable_by_key(|hop| (hop.ifindex, hop.gateway, hop.weight));
         Some((self.table, prefix, Route { hops: hops.into(), ..self.route }))
     }
 }
