@@ -4,7 +4,7 @@
 use erdp_common::abi::Group;
 use serde::Serialize;
 
-use super::{AttachmentId, FibError, Forwarding, Target};
+use super::{AttachmentId, FibError, Forwarding};
 use crate::dataplane::Dataplane;
 
 /// What of the flows is on some attachments: the buckets of the groups in use that lead there.
