@@ -146,6 +146,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("peer-asn", "ends sessions as hold does, and Microsoft has but one"),
     ("service", "the small lab has none: not shown under traffic"),
     ("chain", "the small lab has no service: not shown under traffic"),
+    ("add-path", "agreed on when a session begins, as the other options of one"),
+    ("box", "the session with the other edge box, which this lab has not"),
     ("address", "what a peer is known by: a peer more, a peer less"),
     ("forbidden", "what a zone may not use, which this lab's one peering is not: not shown under traffic"),
     ("domains", "the preference among several peerings, of which the small lab has one"),
