@@ -19,15 +19,13 @@ use crate::{
 /// Options of `test`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Longer: every row of every table of tests, ten times as many cases of a property, the lab's end-to-end run three times
+    /// Longer: every row of every table of tests, ten times as many cases of a property, every kernel and card
     #[arg(long)]
     full: bool,
 }
 
 /// Tests of the lab and of the kernel share namespaces, CPUs and time: one after the other, with their progress shown.
 const SERIAL: &str = "erdp-tests";
-/// What `--full` repeats, because it has the most to do with time: everything else has its own longer form.
-const REPEATED: &str = "erdp-tests lab_end_to_end";
 
 /// The verb.
 pub fn run(options: &Options) -> Result<ExitCode> {
@@ -48,13 +46,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let serial = program.name.starts_with(SERIAL);
         let arguments: &[&str] =
             if serial { &["--test-threads=1", "--nocapture"] } else { &["--show-output"] };
-        let rounds = if options.full && program.name == REPEATED { 3 } else { 1 };
-        for _ in 0..rounds {
-            println!("\n== {}", program.name);
-            let started = Instant::now();
-            let tally = program.run(arguments, options.full)?;
-            suites.push((program.name.clone(), tally, started.elapsed().as_secs_f32()));
-        }
+        println!("\n== {}", program.name);
+        let started = Instant::now();
+        let tally = program.run(arguments, options.full)?;
+        suites.push((program.name.clone(), tally, started.elapsed().as_secs_f32()));
     }
     let started = Instant::now();
     suites.push((
