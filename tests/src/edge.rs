@@ -157,6 +157,19 @@ pub fn configuration_on(ground: Ground) -> String {
     )
 }
 
+/// Whether everything is to be run (`cargo xtask test --full`).
+pub fn is_full() -> bool {
+    std::env::var_os("ERDP_TEST_FULL").is_some()
+}
+
+/// Says that a test is one of `--full`, where this run is not; everyday runs have one row of each kind.
+pub fn left_out() -> bool {
+    if !is_full() {
+        println!("  only with `cargo xtask test --full`");
+    }
+    !is_full()
+}
+
 /// Whether a test that starts `erdp` in network namespaces cannot run here; the reason has then been printed as SKIP.
 pub fn skipped() -> bool {
     let reason = if geteuid().is_root() {

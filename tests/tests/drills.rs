@@ -101,7 +101,7 @@ fn b6_a_peering_is_disabled_and_enabled_without_a_lost_packet_and_the_last_one_i
 /// RFC 8326, and Microsoft's own sign of a drain (B7), as a live peer has them; and as it was when the word is taken back.
 #[test]
 fn b6_while_a_peering_is_drained_its_peer_is_told_to_use_others() -> Result<()> {
-    if edge::skipped() {
+    if edge::skipped() || edge::left_out() {
         return Ok(());
     }
     let lab = SmallLab::up()?;
@@ -133,8 +133,11 @@ fn b6_a_drill_fails_a_link_measures_and_ends_with_its_time_its_command_its_need_
         return Ok(());
     }
     let mut stand = Stand::up(|text| text)?;
-    it_is_refused_where_it_would_hurt(&mut stand)?;
     it_ends_with_its_time(&mut stand)?;
+    if edge::left_out() {
+        return Ok(());
+    }
+    it_is_refused_where_it_would_hurt(&mut stand)?;
     it_ends_when_its_command_has_gone(&mut stand)?;
     it_ends_at_once_when_the_other_link_fails(&mut stand)?;
     it_does_not_outlive_the_controller(&mut stand)
@@ -223,7 +226,7 @@ fn it_does_not_outlive_the_controller(stand: &mut Stand) -> Result<()> {
 /// Two flows, one by each link: together more than one link may carry.
 #[test]
 fn what_is_predicted_for_a_failing_link_is_what_a_drill_then_does() -> Result<()> {
-    if edge::skipped() {
+    if edge::skipped() || edge::left_out() {
         return Ok(());
     }
     let small =

@@ -52,6 +52,14 @@ const fn row(what: &'static str, act: fn(&mut Stand) -> Result<()>, budget_ms: f
     Row { what, act, budget_ms, moves }
 }
 
+impl Row {
+    /// Whether something must be lost: a fault that costs nothing proves nothing. (The flow does not come by the direction that is silent
+    /// towards the edge.)
+    fn loses(&self) -> bool {
+        self.budget_ms > 0.0 && !self.what.ends_with("towards the edge")
+    }
+}
+
 const DETECTION_MS: f64 = (TIMERS.interval_ms * TIMERS.multiplier as u32) as f64;
 
 /// Those of every run, then those of `cargo xtask test --full`.
@@ -73,18 +81,6 @@ const FULL: [Row; 11] = [
     row("routes churn while the link fails", churn, DETECTION_MS, true),
 ];
 
-fn is_full() -> bool {
-    std::env::var_os("ERDP_TEST_FULL").is_some()
-}
-
-/// Says that a test is one of `--full`, where this run is not.
-fn is_left_out() -> bool {
-    if !is_full() {
-        println!("  only with `cargo xtask test --full`");
-    }
-    !is_full()
-}
-
 fn plan(extra: &str) -> Plan<'_> {
     Plan {
         router: Router::Erdp,
@@ -103,13 +99,14 @@ fn each_fault_loses_no_more_than_its_budget() -> Result<()> {
     }
     let mut stand = Stand::up(plan(""))?;
     stand.wait()?;
-    let more: &[Row] = if is_full() { &FULL } else { &[] };
+    let more: &[Row] = if edge::is_full() { &FULL } else { &[] };
     for row in QUICK.iter().chain(more) {
         let begin = Instant::now();
         let report =
             under_load(&mut stand, row.act).with_context(|| format!("{}:\n{}", row.what, stand.state()))?;
         println!("  {}: {report:?}, {:.1} s in all", row.what, begin.elapsed().as_secs_f32());
         ensure!(report.gap_ms <= row.budget_ms + ROOM_MS, "{}: more than its budget: {report:?}", row.what);
+        ensure!(report.lost > 0 || !row.loses(), "{}: nothing was lost: {report:?}", row.what);
         let [primary, secondary] = report.at;
         ensure!(primary > 0 && (!row.moves || secondary > 0), "{}: the wrong way: {report:?}", row.what);
     }
@@ -232,10 +229,12 @@ fn carrier_without_controller(stand: &mut Stand) -> Result<()> {
 }
 
 fn churn(stand: &mut Stand) -> Result<()> {
-    let storm = Storm::by_customer(stand, &scattered(1_000, 24), 20_000)?;
+    // FRR is told of each change, and its BFD must not starve of it.
+    let storm = Storm::by_customer(stand, &scattered(1_000, 24), 2_000)?;
     thread::sleep(Duration::from_secs(1));
+    stand.wait()?;
     failed(stand, Fault::Silent)?;
-    ensure!(storm.per_second() > 10_000.0, "only {:.0} changes a second", storm.per_second());
+    ensure!(storm.per_second() > 1_000.0, "only {:.0} changes a second", storm.per_second());
     Ok(())
 }
 
@@ -275,7 +274,7 @@ fn netlink_overrun(stand: &mut Stand) -> Result<()> {
 
 #[test]
 fn a_full_pool_leaves_what_was_there_as_it_was_and_is_over_when_routes_go() -> Result<()> {
-    if edge::skipped() || is_left_out() {
+    if edge::skipped() || edge::left_out() {
         return Ok(());
     }
     let mut stand = Stand::up(plan("fib-blocks = 1024"))?;
@@ -325,7 +324,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 
 #[test]
 fn a_step_of_the_wall_clock_changes_no_session_and_loses_nothing() -> Result<()> {
-    if edge::skipped() || is_left_out() {
+    if edge::skipped() || edge::left_out() {
         return Ok(());
     }
     let mut stand = Stand::up(plan(""))?;

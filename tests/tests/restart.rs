@@ -26,11 +26,6 @@ const PLANNED_RATE: u32 = 20_000;
 const PLANNED_RATE_FULL: u32 = 50_000;
 const FLOW: u16 = 41_000;
 
-/// Whether everything is to be run.
-fn is_full() -> bool {
-    std::env::var_os("ERDP_TEST_FULL").is_some()
-}
-
 /// Waits until the daemon's log says `text`; colours and signs between words do not count.
 fn until_logged(edge: &mut Edge, text: &str, patience: Duration) -> Result<Duration> {
     let begin = Instant::now();
@@ -145,7 +140,7 @@ fn sessions_of_peers(lab: &Lab) -> Result<Vec<Seen>> {
 fn planned(lab: &mut Lab, mut edge: Edge, words: &[&str], tell: &mut dyn FnMut(&str)) -> Result<Edge> {
     let sessions = sessions_of_peers(lab)?;
     let counters = edge.counters()?;
-    let rate = if is_full() { PLANNED_RATE_FULL } else { PLANNED_RATE };
+    let rate = if edge::is_full() { PLANNED_RATE_FULL } else { PLANNED_RATE };
     let probe = Probe::start_at(lab, false, FLOW, rate)?;
     let began = Instant::now();
     thread::sleep(Duration::from_secs(1));
@@ -183,7 +178,7 @@ fn routes_of_a_peer_that_is_late_stay_until_it_has_sent_them() -> Result<()> {
     if edge::skipped() {
         return Ok(());
     }
-    let delay = Duration::from_secs(if is_full() { 60 } else { 8 });
+    let delay = Duration::from_secs(if edge::is_full() { 60 } else { 8 });
     let mut tell = run::teller();
     let Running { mut edge, mut lab } = run::up(Ground::Veth, &mut tell)?;
     converge::wait(&mut lab, &mut edge, &mut tell)?;
@@ -207,7 +202,7 @@ fn routes_of_a_peer_that_is_late_stay_until_it_has_sent_them() -> Result<()> {
     let mut probes = Some((probe, other));
     let mut reports = Vec::new();
     // A router that was stopped for longer than its hold time drops its other sessions when it goes on, and traffic with them.
-    if is_full() {
+    if edge::is_full() {
         reports.extend(probes.take().map(|(one, other)| [one.stop(), other.stop()]).into_iter().flatten());
     }
     kill(late, Signal::SIGCONT)?;
@@ -249,7 +244,8 @@ fn a_planned_restart_and_an_upgrade_lose_nothing_and_no_session_changes() -> Res
         "{rehearsed}"
     );
     let mut edge = edge;
-    let more: &[&[&str]] = if is_full() { &[&["--as-abi", "1001"], &["--as-abi", "1001"], &[]] } else { &[] };
+    let more: &[&[&str]] =
+        if edge::is_full() { &[&["--as-abi", "1001"], &["--as-abi", "1001"], &[]] } else { &[] };
     for words in [&[][..], &["--as-abi", "1000"]].iter().chain(more) {
         edge = planned(&mut lab, edge, words, &mut tell)?;
         // The log of the next one must be a new file.
