@@ -122,7 +122,12 @@ impl Peer {
 
 fn remember(mut reader: TcpStream, version: Version, told: &Mutex<Told>) {
     let context = stream::context(version);
-    while let Ok(message) = sender::receive(&mut reader, &context) {
+    loop {
+        let message = match sender::receive(&mut reader, &context) {
+            Ok(message) => message,
+            // Closed at the end of the test; anything else is why prefixes are missing.
+            Err(error) => return println!("  a reader's end: {error:#}"),
+        };
         let Message::Update(decoded) = message else { continue };
         let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
         for Update { withdrawn, announced, attributes, .. } in decoded.updates {

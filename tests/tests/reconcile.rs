@@ -76,7 +76,7 @@ fn what_somebody_else_changes_in_a_map_is_put_right_within_a_second() -> Result<
     spoil::<{ size_of::<NextHop>() }>(&edge, &pins, "NEXT_HOPS", 1, &mut tell)?;
     spoil::<{ size_of::<Attachment>() }>(&edge, &pins, "ATTACHMENTS", 1, &mut tell)?;
     spoil::<{ size_of::<Policer>() }>(&edge, &pins, "POLICERS", 1, &mut tell)?;
-    spoil::<{ size_of::<u64>() }>(&edge, &pins, "LINKS", 1, &mut tell)?;
+    revive(&mut edge, &pins, &mut tell)?;
     spoil::<{ size_of::<Line>() }>(&edge, &pins, "FIB_LINES", 3_000, &mut tell)?;
 
     let data = MapData::from_pin(pins.join("maps-1/PEERS"))?;
@@ -119,6 +119,22 @@ fn spoil<const BYTES: usize>(
     let counted = within("the count", || Ok(repaired(edge, map)? > 0));
     counted.with_context(|| format!("{map} is right again, but nobody says so"))?;
     tell(&format!("{map}: value {at} is right again after {took:?}"));
+    Ok(())
+}
+
+/// A dead link's word is no repair and is not counted as one, because the packet path writes it itself where a driver takes nothing: the
+/// driver is asked, and the log has it.
+fn revive(edge: &mut Edge, pins: &Path, tell: &mut dyn FnMut(&str)) -> Result<()> {
+    let mut words = array::<{ size_of::<u64>() }>(pins, "LINKS")?;
+    let before = words.get(&1, 0)?;
+    words.set(1, [0; size_of::<u64>()], 0)?;
+    let took = within("LINKS", || Ok(words.get(&1, 0)? == before))?;
+    ensure!(repaired(edge, "LINKS")? == 0, "a link's word is counted as a repair");
+    ensure!(
+        edge.process().tail(20).contains("its carrier was lost, and rtnetlink has not told"),
+        "the log lacks it"
+    );
+    tell(&format!("LINKS: a dead word is alive again after {took:?}"));
     Ok(())
 }
 

@@ -171,7 +171,9 @@ impl Controller {
         let counts = self.rib.peer_counts(peer.session.id);
         let key = NextHopKey { attachment: fib_id(peer.attachment), address: peer.session.remote };
         SessionFacts {
-            is_resolved: self.forwarding.is_resolved(key),
+            // What no route leads to is not kept resolved, and need not be: the other box's, while our own links are better.
+            is_resolved: self.forwarding.is_resolved(key)
+                || peer.side == Side::Box && !self.forwarding.is_in_use(key),
             bfd_is_up: self.bfd_verdict(peer.session.id),
             is_established: handle.is_some_and(|handle| handle.status().state == State::Established),
             routes: match peer.side {

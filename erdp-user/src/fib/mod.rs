@@ -288,6 +288,11 @@ impl Forwarding {
         self.macs.contains_key(&key)
     }
 
+    /// Whether some route leads to a neighbour.
+    pub fn is_in_use(&self, key: NextHopKey) -> bool {
+        self.next_hops.get(&key).is_some()
+    }
+
     /// Whether the interface behind an attachment carries traffic: one word for all its attachments.
     pub fn link(&mut self, ifindex: u32, alive: bool, dataplane: &mut dyn Dataplane) -> Result<(), FibError> {
         if let Some(link) = self.topology.link_of(ifindex) {
