@@ -48,6 +48,7 @@ const CHANGES: &[Change] = &[
     ),
     change("hairpin", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nhairpin = \"allow\"")], &[]),
     change("SKU", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nsku = \"premium\"")], &[]),
+    change("minimum of links", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nminimum-links = 2")], &[]),
     change("weight", &[("peerings =", "weight = 7\npeerings =")], &[]),
     change(
         "zones",
@@ -140,6 +141,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("tags", "fixed"),
     ("addresses", "fixed"),
     ("microsoft", "fixed"),
+    ("kernel-routes", "fixed"),
     ("enabled", "a_disabled_circuit_drops_what_flows_and_forwards_again_with_its_sessions_kept"),
     ("classify-ports", "of Microsoft peering, which the small lab has not: not shown under traffic"),
     ("route-filter", "of Microsoft peering, which the small lab has not: not shown under traffic"),

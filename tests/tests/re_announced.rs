@@ -37,6 +37,8 @@ const OURS: u32 = 65_010;
 const CUSTOMER: u32 = 65_020;
 /// For how long nothing may come before all has.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Well within a hold time: to read a full table takes longer than that.
+const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Partial: somebody on the way did not know the attribute (RFC 4271 section 5).
 const PARTIAL: u8 = 0x20;
 
@@ -105,12 +107,18 @@ impl Peer {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for that many, as long as something comes or goes.
-    fn until_told(&self, prefixes: usize) -> Result<()> {
-        let (mut before, mut since) = (self.told().len(), Instant::now());
+    /// Waits for that many, as long as something comes or goes, and keeps this session and another one.
+    fn until_told(&mut self, prefixes: usize, other: Option<&mut Peer>) -> Result<()> {
+        let mut senders = [Some(&mut self.sender), other.map(|peer| &mut peer.sender)];
+        let told = || self.told.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let (mut before, mut since, mut kept) = (told(), Instant::now(), Instant::now());
         while before != prefixes {
             thread::sleep(Duration::from_millis(20));
-            let now = self.told().len();
+            if kept.elapsed() > KEEPALIVE {
+                senders.iter_mut().flatten().try_for_each(|sender| sender.keepalive())?;
+                kept = Instant::now();
+            }
+            let now = told();
             if now != before {
                 (before, since) = (now, Instant::now());
             }
@@ -230,13 +238,13 @@ fn d9_a_table_of_one_side_arrives_at_the_other_with_nothing_changed_that_must_no
         for (peer, groups) in [&mut msee, &mut customer].into_iter().zip(&announced) {
             peer.sender.send(&stream::announce_groups(groups.clone(), version)?.bytes)?;
         }
-        customer.until_told(count(&announced[0]))?;
-        msee.until_told(count(&announced[1]))?;
+        customer.until_told(count(&announced[0]), Some(&mut msee))?;
+        msee.until_told(count(&announced[1]), Some(&mut customer))?;
         compare(&format!("{version:?} to the customer"), &announced[0], &customer, places[1].to)?;
         compare(&format!("{version:?} to the MSEE"), &announced[1], &msee, places[0].to)?;
         // Who is gone takes its routes along.
         drop(msee);
-        customer.until_told(0)?;
+        customer.until_told(0, None)?;
         edge.must_run()?;
     }
     Ok(())
