@@ -1,6 +1,6 @@
 //! `cargo xtask`: one door for everything that is done with this repository.
 //!
-//! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`], [`package`], [`bench`],
+//! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`], [`package`], [`bench`], [`soak`],
 //! [`verify`]); a verb first makes sure that the pieces
 //! of the machine it needs are there ([`pieces`] knows them, [`setup`] installs them) and then does its work by calling the
 //! ordinary tools. xtask depends on none of the other crates, so that it builds in seconds on a fresh clone and can install
@@ -18,6 +18,7 @@ mod package;
 mod pieces;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod verify;
 mod vm;
@@ -53,6 +54,8 @@ enum Verb {
     Verify(verify::Options),
     /// Build a Debian package (target/package/)
     Package(package::Options),
+    /// Everything that can happen to an edge for as long as is said, held against what should be again and again
+    Soak(soak::Options),
     /// Measure the packet path; prints and writes JSON, judges nothing
     #[command(subcommand)]
     Bench(bench::Verb),
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Verb::Lab(verb) => lab::run(&verb),
         Verb::Verify(options) => verify::run(&options),
         Verb::Package(options) => package::run(&options),
+        Verb::Soak(options) => soak::run(&options),
         Verb::Bench(verb) => bench::run(&verb),
     };
     match done {

@@ -1,6 +1,10 @@
 //! `erdp-bench`: the benchmarks as a program, started by `cargo xtask bench`.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
@@ -45,6 +49,18 @@ enum What {
     },
     /// Loss when a link fails
     Failover(Options),
+    /// Everything that can happen, for long: no measurement, but it lives in the same lab
+    Soak {
+        /// Seconds
+        #[arg(long)]
+        seconds: u64,
+        /// What happens, and in which order
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Write the results as JSON too
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -77,6 +93,11 @@ fn main() -> Result<()> {
             options.write(&bench::live::run(&read_object(&options.object)?, options.quick)?)
         }
         What::Failover(options) => options.write(&failover::bench::run(options.quick)?),
+        What::Soak { seconds, seed, json } => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            let options = Options { object: PathBuf::new(), json, quick: false };
+            options.write(&failover::soak::run(Duration::from_secs(seconds), seed.unwrap_or(now))?)
+        }
         What::Policer(options) => {
             options.write(&bench::policer::run(&read_object(&options.object)?, options.quick)?)
         }

@@ -5,15 +5,16 @@
 //!  ce --- edge                                                  received at whichever MSEE they come to
 //!               \--- wire2 (bridge) --- msee2 (BIRD)
 //! ```
-//! Files: [`bench`] (losses measured), [`stand`] (the lab with its routers), [`peers`] (their configurations, BFD included), [`probe`]
-//! (numbered and timed datagrams), [`mixed`] (an edge with FRR and BIRD, up), this one (namespaces, wires, faults). A wire is a namespace
-//! with a bridge: what fails in it takes no carrier from either end, as a provider's network does.
+//! Files: [`bench`] (losses measured), [`soak`] (everything at once, for long), [`stand`] (the lab with its routers), [`peers`] (their
+//! configurations, BFD included), [`probe`] (numbered and timed datagrams), [`mixed`] (an edge with FRR and BIRD, up), this one (namespaces,
+//! wires, faults). A wire is a namespace with a bridge: what fails in it takes no carrier from either end, as a provider's network does.
 //! Everything is in namespaces of its own with addresses of 198.18.0.0/15 and fd00::/8, and gone with [`Place`].
 
 pub mod bench;
 pub mod mixed;
 pub mod peers;
 pub mod probe;
+pub mod soak;
 pub mod stand;
 
 use std::{
