@@ -41,6 +41,10 @@ type Change = (IpNet, Option<u32>);
 
 #[test]
 fn no_lookup_is_wrong_while_the_whole_ipv4_table_comes_changes_and_goes() -> Result<()> {
+    // Everyday runs have the IPv6 table, a quarter of this one.
+    if erdp_tests::edge::left_out() {
+        return Ok(());
+    }
     churn(Version::V4, 7 * 1024)
 }
 
