@@ -31,22 +31,27 @@ fn heard(socket: &UnixDatagram, word: &str) -> Result<String> {
     Ok(all)
 }
 
+/// An edge that is started as systemd does, with the process id of the one that is watched, and where it tells how it is.
+fn watched(lab: &SmallLab) -> Result<(UnixDatagram, Edge)> {
+    let path = lab.folder().join("notify");
+    let socket = UnixDatagram::bind(&path)?;
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let config = lab.folder().join("edge.toml");
+    std::fs::write(&config, edge::configuration())?;
+    let mut command = lab.namespace("edge")?.command("sh")?;
+    command.args(["-c", "WATCHDOG_PID=$$ exec \"$@\"", "sh"]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "1000000");
+    let edge = Edge::start_by(command, lab.folder(), &config)?;
+    Ok((socket, edge))
+}
+
 #[test]
 fn readiness_the_loops_turning_and_the_end_are_told_and_a_stopped_process_is_silent() -> Result<()> {
     if edge::skipped() {
         return Ok(());
     }
     let lab = SmallLab::up()?;
-    let path = lab.folder().join("notify");
-    let socket = UnixDatagram::bind(&path)?;
-    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-    let config = lab.folder().join("edge.toml");
-    std::fs::write(&config, edge::configuration())?;
-    // As systemd does, with the process id of the one that is watched.
-    let mut command = lab.namespace("edge")?.command("sh")?;
-    command.args(["-c", "WATCHDOG_PID=$$ exec \"$@\"", "sh"]);
-    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "1000000");
-    let mut edge = Edge::start_by(command, lab.folder(), &config)?;
+    let (socket, mut edge) = watched(&lab)?;
     let first = heard(&socket, "READY=1")?;
     ensure!(!first.contains("WATCHDOG=1"), "{first}");
     ensure!(edge.answers(), "ready and does not answer");
@@ -85,15 +90,7 @@ fn a_restart_gives_everything_to_a_process_that_the_service_manager_is_told_of()
         return Ok(());
     }
     let lab = SmallLab::up()?;
-    let path = lab.folder().join("notify");
-    let socket = UnixDatagram::bind(&path)?;
-    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-    let config = lab.folder().join("edge.toml");
-    std::fs::write(&config, edge::configuration())?;
-    let mut command = lab.namespace("edge")?.command("sh")?;
-    command.args(["-c", "WATCHDOG_PID=$$ exec \"$@\"", "sh"]);
-    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "1000000");
-    let mut edge = Edge::start_by(command, lab.folder(), &config)?;
+    let (socket, mut edge) = watched(&lab)?;
     heard(&socket, "READY=1")?;
     established(&mut edge)?;
     let before = edge.sessions()?;
