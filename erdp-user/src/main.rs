@@ -415,6 +415,9 @@ fn explain(
                 println!("{value}");
             } else {
                 println!("{}", sentence(answer));
+                if let Some(adopted) = &answer.adopted {
+                    println!("  by what was known before the controller was lost: {adopted}");
+                }
                 if answer.no_return == Some(true) {
                     println!(
                         "  no way back: Microsoft has not been told of the source; have it announced, see `erdp show refused` (D8)"

@@ -102,7 +102,7 @@ impl Counters {
 }
 
 /// One line of `erdp explain --json`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Explanation {
     /// The destination that was asked for.
     pub address: IpAddr,
@@ -117,6 +117,9 @@ pub struct Explanation {
     /// Every neighbour that the route would use.
     #[serde(default)]
     pub members: Vec<IpAddr>,
+    /// While the program of the controller before forwards: what its end waits for.
+    #[serde(default)]
+    pub adopted: Option<String>,
 }
 
 /// The configuration of the lab's edge on untagged links.

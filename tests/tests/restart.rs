@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use erdp_tests::{
     checks::converge,
-    edge::{self, Edge},
+    edge::{self, Edge, Explanation},
     lab::{Ground, Lab, bird, cleanup, frr, plan},
     run::{self, Running},
     traffic::{counts::xdp_mode, probe::Probe},
@@ -182,10 +182,7 @@ fn routes_of_a_peer_that_is_late_stay_until_it_has_sent_them() -> Result<()> {
     let mut tell = run::teller();
     let Running { mut edge, mut lab } = run::up(Ground::Veth, &mut tell)?;
     converge::wait(&mut lab, &mut edge, &mut tell)?;
-    let late = lab.processes().into_iter().find(|pid| {
-        fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("/msee2/bird.conf"))
-    });
-    let late = Pid::from_raw(late.context("the secondary MSEE's BIRD")?.cast_signed());
+    let late = late_peer(&lab)?;
     let probe = Probe::start_at(&lab, false, FLOW, RATE)?;
     // Another flow, so that both links are likely to be used.
     let other = Probe::start_at(&lab, true, FLOW + 1, RATE)?;
@@ -214,6 +211,70 @@ fn routes_of_a_peer_that_is_late_stay_until_it_has_sent_them() -> Result<()> {
     tell(&format!("a peer was silent for {delay:?}, taken over {waited:?} after it spoke: {reports:?}"));
     ensure!(reports.iter().all(|report| report.lost == 0 && report.received > 0), "{reports:?}");
     converge::wait(&mut lab, &mut edge, &mut tell).map(drop)
+}
+
+/// BIRD of the secondary MSEE.
+fn late_peer(lab: &Lab) -> Result<Pid> {
+    let late = lab.processes().into_iter().find(|pid| {
+        fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("/msee2/bird.conf"))
+    });
+    Ok(Pid::from_raw(late.context("the secondary MSEE's BIRD")?.cast_signed()))
+}
+
+/// What `erdp explain` says of a packet from the customer to the cloud.
+fn explained(edge: &Edge) -> Result<Explanation> {
+    edge.explain(plan::CE.far.1, &[plan::AZURE_IPV4.parse()?])?.pop().context("an answer")
+}
+
+#[test]
+fn while_the_program_before_forwards_explain_asks_it_and_neighbours_follow() -> Result<()> {
+    if edge::skipped() || edge::left_out() {
+        return Ok(());
+    }
+    let mut tell = run::teller();
+    let Running { mut edge, mut lab } = run::up(Ground::Veth, &mut tell)?;
+    converge::wait(&mut lab, &mut edge, &mut tell)?;
+    let before = explained(&edge)?;
+    ensure!(before.adopted.is_none() && before.members.len() == 2, "{before:?}");
+    let late = late_peer(&lab)?;
+    kill(late, Signal::SIGSTOP)?;
+    for crash in 0..2 {
+        edge.process().signal(Signal::SIGKILL)?;
+        edge.process().wait(Duration::from_secs(5))?;
+        drop(edge);
+        edge = Edge::start(&lab)?;
+        until_logged(&mut edge, "running", Duration::from_secs(30))?;
+        let while_waiting = explained(&edge)?;
+        tell(&format!("after crash {crash}: {while_waiting:?}"));
+        ensure!(
+            while_waiting.adopted.as_ref().is_some_and(|it| it.contains("secondary")),
+            "{while_waiting:?}"
+        );
+        ensure!(Explanation { adopted: None, ..while_waiting } == before, "the same, but for the wait");
+        thread::sleep(Duration::from_secs(3));
+    }
+    let log = fs::read_to_string(edge.process().log())?;
+    ensure!(
+        !log.contains("lost_s=0 ") && log.contains("lost_s="),
+        "the second crash began the wait anew: {log}"
+    );
+
+    // The kernel learns of another MAC address; an old record by the old one would name no neighbour that is known.
+    let change = format!(
+        "neigh replace {} lladdr 02:00:00:00:00:99 dev {}",
+        plan::PRIMARY.ipv4.1,
+        plan::PRIMARY.near.1
+    );
+    lab.namespace("edge")?.ip(&change)?;
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while explained(&edge)?.members != before.members {
+        ensure!(Instant::now() < deadline, "{:?}", explained(&edge)?);
+        thread::sleep(Duration::from_millis(50));
+    }
+    kill(late, Signal::SIGCONT)?;
+    until_logged(&mut edge, "forwarding taken over", Duration::from_secs(60))?;
+    ensure!(explained(&edge)?.adopted.is_none(), "the wait is over");
+    Ok(())
 }
 
 #[test]

@@ -32,6 +32,8 @@ mod node;
 mod pool;
 #[cfg(any(feature = "std", test))]
 mod prefix;
+#[cfg(any(feature = "std", test))]
+pub mod walk;
 
 use crate::{
     abi::Word,

@@ -104,6 +104,33 @@ impl Kind {
         self.with_firsts(SlotSet(core::array::from_fn(|at| word((at / header) as u32, at % header))))
     }
 
+    /// The first slot of each run that a node's words speak of, in order, with its value: what [`Self::words`] was given.
+    pub fn values(self, word: impl Fn(u32, usize) -> u64, mut each: impl FnMut(u8, u32)) {
+        let width = 1usize << self.width;
+        let per_line = SLOTS >> self.split;
+        let value = |line: usize, bit: usize| {
+            (word(line as u32, bit / 64) >> (bit % 64)) as u32
+                & 1u64.wrapping_shl(width as u32).wrapping_sub(1) as u32
+        };
+        if self.header == 0 {
+            (0..SLOTS).for_each(|slot| each(slot as u8, value(slot / per_line, slot % per_line * width)));
+            return;
+        }
+        let runs = self.runs(&word).0;
+        for (line, bitmap) in runs.chunks(self.header.into()).enumerate() {
+            let mut bit = values_at(self.header.into()) as usize;
+            for (at, bits) in bitmap.iter().enumerate() {
+                let mut left = *bits;
+                while left != 0 {
+                    let slot = (line * bitmap.len() + at) * 64 + left.trailing_zeros() as usize;
+                    each(slot as u8, value(line, bit));
+                    bit += width;
+                    left &= left - 1;
+                }
+            }
+        }
+    }
+
     /// The words of a node with these runs, whose slots have these values; the first `8 << split` are in use.
     pub fn words(self, runs: SlotSet, values: &[u32; SLOTS]) -> Words {
         let mut words = Words([0; WORDS_MAX]);

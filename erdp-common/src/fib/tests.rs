@@ -8,6 +8,7 @@ use super::{
     CHILD, ROOT_BLOCKS,
     build::{Fib, GRACE_NS, PoolFull, Prefix, Store, Table},
     longest_match,
+    walk::{Drawn, covers},
 };
 use crate::{
     family::{Address, V4, V6},
@@ -109,6 +110,64 @@ proptest! {
     #[test]
     fn ipv6_lookups_equal_a_linear_scan_after_every_change(steps in steps(true)) {
         agrees_with_the_model(steps, true)?;
+    }
+}
+
+/// A table with these routes, and what it leads each address to by the model.
+fn drawn(fib: &mut Fib<MemoryStore>, steps: &[(u128, u8, u32)]) -> (Table, BTreeMap<(u8, u128), u32>) {
+    let mut table = fib.create_table().expect("room");
+    let mut routes = BTreeMap::new();
+    for (bits, len, group) in steps.iter().filter(|(.., group)| *group != 0) {
+        routes.insert((*len, cut(*bits, *len)), *group);
+        fib.insert(&mut table, Prefix::new(*bits, *len), *group, 0).expect("room");
+    }
+    (table, routes)
+}
+
+/// Nothing changes between two of these addresses.
+fn borders(routes: &BTreeMap<(u8, u128), u32>) -> impl Iterator<Item = u128> {
+    routes.keys().flat_map(|(len, bits)| {
+        let after = if *len == 0 { None } else { bits.checked_add(1 << (128 - u32::from(*len))) };
+        [Some(*bits), after].into_iter().flatten()
+    })
+}
+
+fn one_covers_the_other(before: &[(u128, u8, u32)], extra: &[(u128, u8, u32)]) -> Result<(), TestCaseError> {
+    let mut fib = Fib::new(MemoryStore::new(2 * ROOT_BLOCKS + 2400));
+    let (table, routes) = drawn(&mut fib, before);
+    let (now, routes_now) = drawn(&mut fib, &[before, extra].concat());
+    let (fewer, routes_fewer) = drawn(&mut fib, extra);
+    let word = |line: u32, at: usize| fib.store().word(line, at);
+    let walked = |one: &Table, other: &Table| {
+        let [one, other] = [one, other].map(|table| Drawn { root: table.root(), word: &word });
+        covers(&one, &other, |one, other| one <= other)
+    };
+    for (one, other, routes, routes_now) in [
+        (&table, &now, &routes, &routes_now),
+        (&now, &table, &routes_now, &routes),
+        (&table, &fewer, &routes, &routes_fewer),
+    ] {
+        let mut at = borders(routes).chain(borders(routes_now));
+        let expected = at.all(|bits| {
+            let (one, other) = (model(routes, bits), model(routes_now, bits));
+            one == 0 || (other != 0 && one <= other)
+        });
+        prop_assert_eq!(walked(one, other), expected);
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn a_table_covers_another_if_it_leads_everywhere_where_that_one_does(
+        before in steps(false), extra in steps(false),
+    ) {
+        one_covers_the_other(&before, &extra)?;
+    }
+
+    #[test]
+    fn an_ipv6_table_too(before in steps(true), extra in steps(true)) {
+        one_covers_the_other(&before, &extra)?;
     }
 }
 

@@ -214,6 +214,9 @@ pub struct Explanation {
     /// True: no MSEE has been told of the packet's source, so no answer would find back (D8).
     #[serde(default)]
     pub no_return: Option<bool>,
+    /// While the program of the controller before forwards, which was asked then: what its end waits for.
+    #[serde(default)]
+    pub adopted: Option<String>,
 }
 
 /// The daemon's answer: a value, or a sentence that names the object, the reason and the remedy.

@@ -1,6 +1,9 @@
 //! What operators see: `erdp show` and `erdp explain`, as JSON.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
@@ -11,7 +14,7 @@ use crate::{
     config::{DomainId, Link, LinkRole, Side},
     control::{Explanation, Question, Reply, Request, Setting, Topic},
     dataplane::{self, Answer, Dataplane},
-    fib::AttachmentFacts,
+    fib::{AttachmentFacts, NextHopKey, Target},
     rib::{FibPath, Meter, communities, is_draining, kernel_attachment},
 };
 
@@ -248,24 +251,43 @@ impl Controller {
             hop_limit: 64,
             tags: ingress.tags,
         };
-        let answer = frame
-            .frame()
-            .and_then(|frame| self.dataplane.ask(ingress.ifindex, &frame))
-            .map_err(|error| error.to_string())?;
-        let no_return = self.lacks_return(ingress, from, &answer);
-        Ok(Explanation { no_return, ..self.explanation(to, &answer) })
+        let frame = frame.frame().map_err(|error| error.to_string())?;
+        let adopted = self.dataplane.ask_adopted(ingress.ifindex, &frame);
+        let is_adopted = adopted.is_some();
+        let answer = adopted.unwrap_or_else(|| self.dataplane.ask(ingress.ifindex, &frame));
+        let answer = answer.map_err(|error| error.to_string())?;
+        let (next_hop, members) = if is_adopted { self.led_adopted(to, &answer) } else { self.led(&answer) };
+        let no_return = next_hop.and_then(|key| self.lacks_return(ingress, from, key));
+        let explanation = self.explanation(to, &answer, next_hop, members);
+        Ok(Explanation { no_return, adopted: self.waiting().map(|wait| adopted_words(&wait)), ..explanation })
     }
 
-    fn explanation(&self, address: IpAddr, answer: &Answer) -> Explanation {
+    /// The next hop of an answer and all that it was chosen from.
+    fn led(&self, answer: &Answer) -> (Option<NextHopKey>, Vec<IpAddr>) {
+        let members = self.forwarding.target(answer.trace.group).into_iter().flat_map(Target::members);
+        (self.forwarding.next_hop_key(answer.trace.next_hop), members.map(|(key, _)| key.address).collect())
+    }
+
+    /// The same of an answer by the generation before, whose numbers are its own.
+    fn led_adopted(&self, to: IpAddr, answer: &Answer) -> (Option<NextHopKey>, Vec<IpAddr>) {
+        let key = |(attachment, mac)| self.forwarding.neighbour_with(attachment, mac, to.is_ipv4());
+        let next_hop = self.dataplane.next_hop_adopted(answer.trace.next_hop).and_then(key);
+        let members = self.dataplane.members_adopted(answer.trace.group);
+        let members: BTreeSet<NextHopKey> = members.into_iter().filter_map(key).collect();
+        (next_hop, members.into_iter().map(|key| key.address).collect())
+    }
+
+    fn explanation(
+        &self,
+        address: IpAddr,
+        answer: &Answer,
+        next_hop: Option<NextHopKey>,
+        members: Vec<IpAddr>,
+    ) -> Explanation {
         let topology = self.forwarding.topology();
         let name =
             |id: u16| topology.attachments().find(|facts| facts.id.0 == id).map(|facts| facts.name.clone());
-        let next_hop = self.forwarding.next_hop_key(answer.trace.next_hop);
         let egress = next_hop.and_then(|key| topology.attachment(key.attachment));
-        let members = match self.forwarding.target(answer.trace.group) {
-            Some(target) => target.members().map(|(key, _)| key.address).collect(),
-            None => Vec::new(),
-        };
         let drop = answer.drop_reason();
         Explanation {
             address,
@@ -281,13 +303,14 @@ impl Controller {
             next_hop: next_hop.map(|key| key.address),
             members,
             no_return: None,
+            adopted: None,
         }
     }
 
     /// Whether the packet would go to Microsoft and its answer would not find back (D8).
-    fn lacks_return(&self, ingress: &AttachmentFacts, from: IpAddr, answer: &Answer) -> Option<bool> {
-        let key = self.forwarding.next_hop_key(answer.trace.next_hop).filter(|_| !ingress.is_msee)?;
-        let egress = self.forwarding.topology().attachment(key.attachment).filter(|facts| facts.is_msee)?;
+    fn lacks_return(&self, ingress: &AttachmentFacts, from: IpAddr, next_hop: NextHopKey) -> Option<bool> {
+        let egress = self.forwarding.topology().attachment(next_hop.attachment);
+        let egress = egress.filter(|facts| facts.is_msee && !ingress.is_msee)?;
         let domain = DomainId(u16::try_from(*egress.domains.first()?).ok()?);
         self.rib.has_return_route(domain, from).map(|covered| !covered).filter(|lacks| *lacks)
     }
@@ -299,6 +322,12 @@ impl Controller {
     pub(super) fn is_up(&self, interface: &str) -> bool {
         self.links.values().any(|link| link.name == interface && link.is_alive())
     }
+}
+
+/// What the end of the wait depends on.
+fn adopted_words((missing, seconds): &(Vec<&str>, u64)) -> String {
+    let whom = if missing.is_empty() { "the end of the change".to_owned() } else { missing.join(", ") };
+    format!("new routes wait for {whom}, at most {seconds} s")
 }
 
 /// A community with what it means, where that is known (E4).

@@ -6,7 +6,11 @@
 //! each expected peer has sent its End-of-RIB, or the deadline has come. Then all links get the new program at once.
 //!
 //! Expected are the peers whose sessions were up when the controller was lost (noted in the map of peers). One that offers no
-//! End-of-RIB has said everything when nothing has come for [`QUIET`].
+//! End-of-RIB has said everything when nothing has come for [`QUIET`], or after [`TALK`]: it may never be quiet.
+//!
+//! The wait is over earlier when it protects nothing any more: when what has been learned leads wherever the old program leads
+//! ([`crate::fib::Forwarding::covers`]). A controller that dies again and again does not begin the deadline anew: it counts from the first
+//! start after the loss, but leaves each start [`LEAST`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,6 +21,12 @@ use crate::bgp::{Family, PeerEvent, PeerId};
 
 /// Silence after which a peer without End-of-RIB is taken to have said everything.
 const QUIET: Duration = Duration::from_secs(3);
+/// For how long it is listened to at most.
+const TALK: Duration = Duration::from_secs(30);
+/// What is left of the deadline for a start after another crash, at least: peers need some time to speak at all.
+const LEAST: Duration = Duration::from_secs(10);
+/// Tables are compared no more often than this: of a full table it takes tens of milliseconds.
+const COMPARE: Duration = Duration::from_secs(1);
 
 /// What an expected peer has still to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +35,8 @@ enum Word {
     Absent,
     /// The End-of-RIB of these families.
     Missing(BTreeSet<Family>),
-    /// It does not say when it is done; this was its last word.
-    Talking(Instant),
+    /// It does not say when it is done; this was its first and its last word.
+    Talking { since: Instant, last: Instant },
 }
 
 /// Waiting to take over from the generation before.
@@ -34,12 +44,39 @@ enum Word {
 pub(super) struct Inherited {
     words: BTreeMap<PeerId, Word>,
     deadline: Instant,
+    compared: Option<Instant>,
 }
 
 impl Inherited {
     /// Waits for these peers until the deadline.
     pub fn new(expected: impl IntoIterator<Item = PeerId>, deadline: Instant) -> Self {
-        Self { words: expected.into_iter().map(|peer| (peer, Word::Absent)).collect(), deadline }
+        let words = expected.into_iter().map(|peer| (peer, Word::Absent)).collect();
+        Self { words, deadline, compared: None }
+    }
+
+    /// How long to wait where the controller was lost so long ago.
+    pub fn patience(most: Duration, lost: Duration) -> Duration {
+        most.saturating_sub(lost).max(LEAST.min(most))
+    }
+
+    /// Whether it is time to compare what is known with what forwards; the answer counts as done.
+    pub fn may_compare(&mut self, now: Instant) -> bool {
+        let is_time = self.compared.is_none_or(|last| now.saturating_duration_since(last) >= COMPARE);
+        if is_time {
+            self.compared = Some(now);
+        }
+        is_time
+    }
+
+    /// Until when it lasts at most.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Whether a peer is waited for: it is still one of those that were up when the controller was lost, whatever becomes of its
+    /// session now.
+    pub fn expects(&self, peer: PeerId) -> bool {
+        self.words.contains_key(&peer)
     }
 
     /// Hears what a peer says.
@@ -50,7 +87,7 @@ impl Inherited {
                     *word = if facts.end_of_rib {
                         Word::Missing(facts.families.iter().copied().collect())
                     } else {
-                        Word::Talking(now)
+                        Word::Talking { since: now, last: now }
                     };
                 }
             }
@@ -58,7 +95,7 @@ impl Inherited {
                 Some(Word::Missing(families)) => {
                     families.retain(|family| update.end_of_rib != Some(*family));
                 }
-                Some(Word::Talking(last)) => *last = now,
+                Some(Word::Talking { last, .. }) => *last = now,
                 Some(Word::Absent) | None => {}
             },
             PeerEvent::Down { peer, .. } => {
@@ -80,7 +117,9 @@ impl Inherited {
         let open = move |word: &Word| match word {
             Word::Absent => true,
             Word::Missing(families) => !families.is_empty(),
-            Word::Talking(last) => now.saturating_duration_since(*last) < QUIET,
+            Word::Talking { since, last } => {
+                now.saturating_duration_since(*last) < QUIET && now.saturating_duration_since(*since) < TALK
+            }
         };
         self.words.iter().filter(move |(_, word)| open(word)).map(|(peer, _)| *peer)
     }
@@ -143,6 +182,7 @@ mod tests {
         };
         wait.hear(&PeerEvent::Down { peer: PeerId(0), reason, kept: None }, at(62));
         assert!(!wait.is_over(at(62)));
+        assert_eq!([0, 1, 2].map(|peer| wait.expects(PeerId(peer))), [true, true, false]);
     }
 
     #[test]
@@ -154,6 +194,39 @@ mod tests {
         wait.hear(&PeerEvent::Update { peer: PeerId(0), update: Update::default() }, at(2_000));
         assert!(!wait.is_over(at(4_900)));
         assert!(wait.is_over(at(5_000)));
+    }
+
+    #[test]
+    fn a_peer_without_end_of_rib_that_is_never_quiet_is_not_listened_to_for_ever() {
+        let begin = Instant::now();
+        let at = |seconds: u64| begin + Duration::from_secs(seconds);
+        let mut wait = Inherited::new([PeerId(0)], at(120));
+        wait.hear(&up(0, false), at(5));
+        for second in 5..35 {
+            assert!(!wait.is_over(at(second)), "{second}");
+            wait.hear(&PeerEvent::Update { peer: PeerId(0), update: Update::default() }, at(second));
+        }
+        assert!(wait.is_over(at(35)));
+    }
+
+    #[test]
+    fn crashes_one_after_another_have_one_deadline_and_each_start_has_time_to_hear_its_peers() {
+        let seconds = Duration::from_secs;
+        for (most, lost, left) in
+            [(120, 0, 120), (120, 50, 70), (120, 115, 10), (120, 1_000, 10), (7, 0, 7), (7, 6, 7)]
+        {
+            let found = Inherited::patience(seconds(most), seconds(lost));
+            assert_eq!(found, seconds(left), "{most} s, lost {lost} s ago");
+        }
+    }
+
+    #[test]
+    fn tables_are_compared_once_a_second() {
+        let now = Instant::now();
+        let mut wait = Inherited::new([PeerId(0)], now + Duration::from_secs(120));
+        let at =
+            [0, 10, 999, 1_000, 1_500, 2_000].map(|it| wait.may_compare(now + Duration::from_millis(it)));
+        assert_eq!(at, [true, false, false, true, false, true]);
     }
 
     #[test]

@@ -257,6 +257,11 @@ impl Controller {
                 for attachment in on_it {
                     let key = NextHopKey { attachment, address };
                     self.telemetry.neighbour(attachment, address, mac.is_some());
+                    if let (Some(before), Some(mac)) =
+                        (self.forwarding.mac(key).filter(|it| Some(*it) != mac), mac)
+                    {
+                        self.log_failure(|it| it.dataplane.mac_before(attachment, before, mac));
+                    }
                     self.log_failure(|it| it.forwarding.neighbour(key, mac, now_ns, &mut it.dataplane));
                 }
             }

@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+mod adopted;
 mod carrier;
 mod pinned;
 mod readback;

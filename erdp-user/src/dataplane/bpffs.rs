@@ -31,6 +31,7 @@ const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_LINK_UPDATE: libc::c_int = 29;
+const BPF_LINK_DETACH: libc::c_int = 34;
 /// `BPF_LINK_TYPE_XDP`.
 const LINK_TYPE_XDP: u32 = 6;
 
@@ -159,6 +160,13 @@ pub fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
     attr.0[0] = link.as_raw_fd().cast_unsigned();
     attr.0[1] = program.as_raw_fd().cast_unsigned();
     bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Ends what a link does, at once (`BPF_LINK_DETACH`, Linux 5.9): when the last pin goes the kernel does so too, but some time later.
+pub fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = Attr([0; 32]);
+    attr.0[0] = link.as_raw_fd().cast_unsigned();
+    bpf(BPF_LINK_DETACH, &mut attr).map(drop)
 }
 
 /// What the kernel says of an XDP link.

@@ -7,6 +7,7 @@
 //!     maps-N/MAP                      the maps of generation N
 //!     maps-N/program                  its program: by its number alone only CAP_SYS_ADMIN would get it back, which the daemon has not
 //!     maps-N/about -> TEXT            what they are: the ABI's version, how the interfaces are numbered; written last
+//!     maps-N/lost -> SECONDS          when a start first found it without its controller, since the machine's boot
 //! ```
 //! A *generation* is a program with its maps. A start makes the next one beside what is there, fills it, and only then has each
 //! link run the new program; so the old one forwards on what it knows until the new one knows enough, and a start that fails on
@@ -20,6 +21,7 @@ use std::{
         unix::fs::{PermissionsExt, symlink},
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -138,6 +140,18 @@ impl Pins {
         }
     }
 
+    /// Notes that a generation was found without its controller; the answer is for how long it has been, since the first such note.
+    /// `now` counts from the machine's boot.
+    pub fn lost(&self, number: u32, now: Duration) -> Duration {
+        let path = self.maps(number).join("lost");
+        let text = match symlink(now.as_secs().to_string(), &path) {
+            Err(_) => fs::read_link(&path).ok(),
+            Ok(()) => None,
+        };
+        let noted = text.and_then(|text| text.to_str()?.parse().ok()).map(Duration::from_secs);
+        noted.map_or(Duration::ZERO, |noted| now.saturating_sub(noted))
+    }
+
     /// Removes the maps of a generation.
     pub fn retire(&self, number: u32) -> Result<(), PinError> {
         remove(&self.maps(number))
@@ -190,6 +204,10 @@ impl Pins {
     pub fn remove(&self) -> Result<usize, PinError> {
         let folders = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let count = folders.map(|it| fs::read_dir(it.path()).into_iter().flatten().count()).sum();
+        for (_, path) in self.xdp_links() {
+            // One that cannot be asked to, goes with its pin.
+            let _ = bpffs::open(&path).and_then(|link| bpffs::detach_link(link.as_fd()));
+        }
         remove(&self.folder.join("links"))?;
         remove(&self.folder)?;
         if let Some(parent) = self.folder.parent() {

@@ -14,6 +14,7 @@
 //! A packet meets a reference to a record that is not written: next hops are written before groups before routes, and
 //! removed in reverse. Nothing here has a clock or does I/O but through [`Dataplane`]; time is an argument.
 
+mod adopted;
 mod connected;
 mod ids;
 mod reshape;
@@ -42,6 +43,7 @@ use erdp_common::{
 use ipnet::IpNet;
 
 pub use self::{
+    adopted::Adopted,
     shares::scaled,
     suspend::Share,
     topology::{AttachmentFacts, AttachmentId, SourceCheck, Topology},
@@ -281,6 +283,25 @@ impl Forwarding {
             }
         }
         self.connected_host(key, mac.is_some(), now_ns, dataplane)
+    }
+
+    /// A neighbour's MAC address.
+    pub fn mac(&self, key: NextHopKey) -> Option<[u8; 6]> {
+        self.macs.get(&key).copied()
+    }
+
+    /// A neighbour by its MAC address; where it has several addresses, one that routes lead to.
+    pub fn neighbour_with(
+        &self,
+        attachment: AttachmentId,
+        mac: [u8; 6],
+        is_ipv4: bool,
+    ) -> Option<NextHopKey> {
+        let is_it = |(key, other): &(&NextHopKey, &[u8; 6])| {
+            key.attachment == attachment && **other == mac && key.address.is_ipv4() == is_ipv4
+        };
+        let found = self.macs.iter().filter(is_it).map(|(key, _)| *key);
+        found.max_by_key(|key| (self.is_in_use(*key), *key))
     }
 
     /// Whether a neighbour's MAC address is known.

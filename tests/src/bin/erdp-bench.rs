@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use erdp_tests::{
     bench::{self, arena::read_object},
     failover,
+    lab::cleanup,
 };
 use serde::Serialize;
 
@@ -85,6 +86,8 @@ impl Options {
 }
 
 fn main() -> Result<()> {
+    // Daemons that change their user lose the death signal of their owner.
+    cleanup::on_signals()?;
     match Cli::parse().what {
         What::Dataplane { options, size } => {
             options.write(&bench::run(&options.object, options.quick, size)?)

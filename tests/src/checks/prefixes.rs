@@ -169,6 +169,7 @@ mod tests {
             interface: Some(interface.into()),
             next_hop: hop.parse().ok(),
             members: members.iter().filter_map(|text| text.parse().ok()).collect(),
+            adopted: None,
         }
     }
 

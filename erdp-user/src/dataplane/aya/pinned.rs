@@ -14,6 +14,7 @@ use std::{
     fs,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use ::aya::{
@@ -27,7 +28,8 @@ use erdp_common::abi::{
 use erdp_common::budget;
 
 use super::{
-    AyaDataplane, Dataplane, DataplaneError, MeterState, Mode, ROUTER, Raw, attach_losses, chain, xdp,
+    AyaDataplane, Dataplane, DataplaneError, MeterState, Mode, ROUTER, Raw, adopted::Wishes, attach_losses,
+    chain, xdp,
 };
 use crate::dataplane::{
     Tally, bpffs,
@@ -115,6 +117,7 @@ pub(super) struct Pinned {
     number: u32,
     heritage: Option<Heritage>,
     before: Option<Before>,
+    pub(super) wishes: Option<Wishes>,
     is_complete: bool,
 }
 
@@ -128,7 +131,14 @@ impl Pinned {
         }
         pins.begin(number)?;
         let before = heritage.as_ref().map(|heritage| Before::open(&pins, heritage));
-        Ok(Self { pins, number, heritage, before, is_complete: false })
+        let wishes = heritage.as_ref().and_then(|heritage| {
+            let opened = Wishes::open(&pins, heritage);
+            opened.unwrap_or_else(|error| {
+                tracing::warn!(%error, "what still forwards cannot be read: it goes on until all peers have said everything");
+                None
+            })
+        });
+        Ok(Self { pins, number, heritage, before, wishes, is_complete: false })
     }
 
     pub(super) fn pins(&self) -> &Pins {
@@ -269,6 +279,15 @@ impl AyaDataplane {
         self.pinned.as_ref().is_some_and(|pinned| pinned.heritage.is_some() && !pinned.is_complete)
     }
 
+    /// For how long what forwards has been without its controller, since the first start that found it so.
+    pub fn lost(&self) -> Duration {
+        let lost = |pinned: &Pinned| {
+            let generation = &pinned.heritage.as_ref()?.generation;
+            Some(pinned.pins.lost(generation.number, since_boot()))
+        };
+        self.pinned.as_ref().and_then(lost).unwrap_or_default()
+    }
+
     /// Whether the program goes on when this process dies.
     pub fn is_pinned(&self) -> bool {
         self.pinned.as_ref().is_some_and(|pinned| pinned.is_complete)
@@ -360,6 +379,7 @@ impl AyaDataplane {
             fs::remove_file(&path).map_err(|error| PinError::Io { path, error })?;
         }
         pinned.heritage = None;
+        pinned.wishes = None;
         match &mut pinned.before {
             Some(before) => before.fold(&pinned.pins, pinned.number),
             None => Ok(()),
@@ -459,6 +479,14 @@ impl AyaDataplane {
 pub(super) const PEER_KNOWN: u32 = 1;
 /// One whose session is established.
 const PEER_UP: u32 = 2;
+
+/// `CLOCK_BOOTTIME`: pins do not outlive a boot.
+fn since_boot() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes one timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
+    Duration::from_secs(now.tv_sec.cast_unsigned())
+}
 
 /// What this build says about its maps, for interfaces in the order of their liveness words.
 pub fn about(links: Vec<u32>, shape: u64, mode: Mode) -> About {

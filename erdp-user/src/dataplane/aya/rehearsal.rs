@@ -19,8 +19,7 @@ use erdp_common::{
 };
 
 use super::{
-    AyaDataplane, Buffers, DataplaneError, FRAME_MAX, LoadOptions, OBJECT, Raw, TRACE_MAGIC, chain, context,
-    map_lines, read_trace, trace_bytes,
+    AyaDataplane, Buffers, DataplaneError, LoadOptions, OBJECT, Raw, adopted::ask_program, chain, map_lines,
 };
 use crate::dataplane::{
     bpffs,
@@ -89,15 +88,7 @@ impl Rehearsal {
     /// What the running program and ours do with a frame that comes in on an interface; `None`: nothing runs there.
     pub fn ask(&self, ifindex: u32, frame: &[u8]) -> Result<Option<(Outcome, Outcome)>, DataplaneError> {
         let Some(running) = self.running.get(&ifindex) else { return Ok(None) };
-        let mut question = trace_bytes(Trace { magic: TRACE_MAGIC, ..Trace::default() }).to_vec();
-        question.extend_from_slice(frame);
-        let mut answer = vec![0; FRAME_MAX];
-        let context = context(size_of::<Trace>(), question.len(), ifindex);
-        let asked = bpffs::run_program(running.as_fd(), &context, &question, &mut answer);
-        let len = asked.map_err(|error| DataplaneError::Ask(error.to_string()))?;
-        let before = read_trace(&answer[..len])
-            .map(|trace| (trace, answer[size_of::<Trace>()..len].to_vec()))
-            .ok_or_else(|| DataplaneError::Ask("the running program does not answer questions".into()))?;
+        let before = ask_program(running.as_fd(), ifindex, frame)?;
         let mut buffers = Buffers::default();
         let (trace, frame) = self.ours.ask_with(ifindex, frame, &mut buffers)?;
         Ok(Some((before, (trace, frame.to_vec()))))

@@ -1,0 +1,191 @@
+//! What the generation before still forwards by, while ours waits to take over: read, asked, and told of what cannot wait.
+//!
+//! Only a generation whose records mean the same as ours is looked into ([`Heritage::shares`]); any other just goes on until we know
+//! enough.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use ::aya::{
+    Pod,
+    maps::{Array, Map, MapData, MapError},
+};
+use erdp_common::{
+    abi::{self, GROUP_FORWARD, NEXT_HOP_RESOLVED, TRACE_ANSWERED, TRACE_MAGIC, Trace},
+    fib::{BLOCK_LINES, LINE_WORDS},
+};
+
+use super::{
+    Answer, AyaDataplane, DataplaneError, FRAME_MAX, Heritage, Raw, chain, context, read_trace, trace_bytes,
+};
+use crate::{
+    dataplane::{
+        bpffs,
+        mapped::MappedLines,
+        pins::{PinError, Pins},
+    },
+    fib::{Adopted, AttachmentId},
+};
+
+/// A next hop as its record names it: records know no IP addresses.
+pub type Neighbour = (AttachmentId, [u8; 6]);
+
+/// The maps of wishes of the generation that forwards.
+pub(super) struct Wishes {
+    lines: MappedLines,
+    count: u32,
+    attachments: Array<MapData, Raw<abi::Attachment>>,
+    groups: Array<MapData, Raw<abi::Group>>,
+    next_hops: Array<MapData, Raw<abi::NextHop>>,
+    links: Array<MapData, u64>,
+}
+
+impl Wishes {
+    /// Opens them; `None`: their records may mean something else.
+    pub(super) fn open(pins: &Pins, heritage: &Heritage) -> Result<Option<Self>, DataplaneError> {
+        if !heritage.shares {
+            return Ok(None);
+        }
+        let folder = pins.maps(heritage.generation.number);
+        let opened =
+            |map: &'static str| MapData::from_pin(folder.join(map)).map_err(|error| failed(map, &error));
+        let lines = opened("FIB_LINES")?;
+        let count = lines.info().map_err(|error| failed("FIB_LINES", &error))?.max_entries();
+        let count = count - count % BLOCK_LINES;
+        Ok(Some(Self {
+            lines: MappedLines::new(lines.fd().as_fd(), count)
+                .map_err(|error| failed("FIB_LINES", &error))?,
+            count,
+            attachments: array("ATTACHMENTS", opened("ATTACHMENTS")?)?,
+            groups: array("GROUPS", opened("GROUPS")?)?,
+            next_hops: array("NEXT_HOPS", opened("NEXT_HOPS")?)?,
+            links: array("LINKS", opened("LINKS")?)?,
+        }))
+    }
+
+    fn next_hop(&self, id: u16) -> Option<abi::NextHop> {
+        self.next_hops.get(&u32::from(id), 0).ok().map(|raw| raw.0).filter(|record| record.attachment != 0)
+    }
+
+    fn members(&self, group: u32) -> Vec<abi::NextHop> {
+        let Ok(Raw(group)) = self.groups.get(&group, 0) else { return Vec::new() };
+        let members = group.members.into_iter().filter(|id| group.kind == GROUP_FORWARD && *id != 0);
+        members.filter_map(|id| self.next_hop(id)).collect()
+    }
+
+    fn is_alive(&self, record: &abi::NextHop) -> bool {
+        record.flags & NEXT_HOP_RESOLVED != 0
+            && self.links.get(&u32::from(record.link), 0).is_ok_and(|word| word != 0)
+    }
+
+    fn set_mac(&mut self, attachment: AttachmentId, before: [u8; 6], now: [u8; 6]) -> Result<u32, MapError> {
+        let mut changed = 0;
+        for id in 1..self.next_hops.len() {
+            let Raw(mut record) = self.next_hops.get(&id, 0)?;
+            if record.attachment == attachment.0 && record.l2.starts_with(&before) {
+                record.l2[..6].copy_from_slice(&now);
+                self.next_hops.set(id, Raw(record), 0)?;
+                changed += 1;
+            }
+        }
+        Ok(changed)
+    }
+}
+
+impl Adopted for Wishes {
+    fn roots(&self, attachment: AttachmentId) -> Option<[u32; 2]> {
+        let Raw(record) = self.attachments.get(&u32::from(attachment.0), 0).ok()?;
+        Some([record.root4, record.root6])
+    }
+
+    fn word(&self, line: u32, at: usize) -> u64 {
+        if line < self.count && at < LINE_WORDS { self.lines.read(line, at) } else { 0 }
+    }
+
+    fn egress(&self, group: u32) -> Vec<AttachmentId> {
+        let alive = self.members(group).into_iter().filter(|record| self.is_alive(record));
+        alive.map(|record| AttachmentId(record.attachment)).collect()
+    }
+}
+
+impl AyaDataplane {
+    /// What the generation before forwards by, as long as it does and its records mean what ours do.
+    pub fn adopted(&self) -> Option<&dyn Adopted> {
+        self.wishes_before().map(|wishes| wishes as &dyn Adopted)
+    }
+
+    /// What the program that forwards now would do with a frame, as [`super::Dataplane::ask`]; `None`: ours does.
+    pub fn ask_adopted(&self, ifindex: u32, frame: &[u8]) -> Option<Result<Answer, DataplaneError>> {
+        let pins = self.pinned.as_ref().filter(|_| self.waits())?.pins();
+        let path = pins.xdp_link(ifindex);
+        let program =
+            bpffs::open(&path).and_then(|link| pins.program(bpffs::xdp_link(link.as_fd())?.program));
+        let asked = program.map_err(|error| PinError::Io { path, error }.into());
+        Some(asked.and_then(|program| {
+            let (trace, frame) = ask_program(program.as_fd(), ifindex, frame)?;
+            Ok(Answer { trace, frame })
+        }))
+    }
+
+    /// The neighbours that a group of the generation before has as members.
+    pub fn members_adopted(&self, group: u32) -> Vec<Neighbour> {
+        let members = self.wishes_before().map(|wishes| wishes.members(group)).unwrap_or_default();
+        members.iter().map(neighbour).collect()
+    }
+
+    /// The neighbour that a next hop of the generation before is.
+    pub fn next_hop_adopted(&self, id: u16) -> Option<Neighbour> {
+        self.wishes_before()?.next_hop(id).as_ref().map(neighbour)
+    }
+
+    /// A neighbour has another MAC address: the generation before learns of it too.
+    pub fn mac_before(
+        &mut self,
+        attachment: AttachmentId,
+        before: [u8; 6],
+        now: [u8; 6],
+    ) -> Result<(), DataplaneError> {
+        let Some(wishes) = self.wishes_before_mut() else { return Ok(()) };
+        wishes.set_mac(attachment, before, now).map(drop).map_err(|error| failed("NEXT_HOPS", &error))
+    }
+
+    fn wishes_before(&self) -> Option<&Wishes> {
+        self.waits().then(|| self.pinned.as_ref()?.wishes.as_ref())?
+    }
+
+    fn wishes_before_mut(&mut self) -> Option<&mut Wishes> {
+        if self.waits() { self.pinned.as_mut()?.wishes.as_mut() } else { None }
+    }
+}
+
+/// Asks a program by BPF_PROG_TEST_RUN with the marker of a question, so that it neither sends nor counts: its account, and the frame as
+/// it would leave.
+pub(super) fn ask_program(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    frame: &[u8],
+) -> Result<(Trace, Vec<u8>), DataplaneError> {
+    let mut question = trace_bytes(Trace { magic: TRACE_MAGIC, ..Trace::default() }).to_vec();
+    question.extend_from_slice(frame);
+    let mut answer = vec![0; FRAME_MAX];
+    let context = context(size_of::<Trace>(), question.len(), ifindex);
+    let asked = bpffs::run_program(program, &context, &question, &mut answer);
+    let len = asked.map_err(|error| DataplaneError::Ask(error.to_string()))?;
+    let trace = read_trace(&answer[..len])
+        .filter(|trace| trace.magic == TRACE_ANSWERED)
+        .ok_or_else(|| DataplaneError::Ask("the running program does not answer questions".into()))?;
+    Ok((trace, answer[size_of::<Trace>()..len].to_vec()))
+}
+
+fn neighbour(record: &abi::NextHop) -> Neighbour {
+    let mut mac = [0; 6];
+    mac.copy_from_slice(&record.l2[..6]);
+    (AttachmentId(record.attachment), mac)
+}
+
+fn array<V: Pod>(map: &'static str, data: MapData) -> Result<Array<MapData, V>, DataplaneError> {
+    Map::Array(data).try_into().map_err(|error: MapError| failed(map, &error))
+}
+
+fn failed(map: &'static str, error: &dyn std::error::Error) -> DataplaneError {
+    DataplaneError::Map { map, reason: chain(error) }
+}
