@@ -159,7 +159,8 @@ fn turn(stand: &mut Stand, events: &[Event], random: &mut Random, outcome: &mut 
     checked.with_context(|| format!("{last:?}"))?;
     accounts(stand)?;
     let report = probe.stop()?;
-    ensure!(report.at.iter().sum::<u64>() > report.sent / 3, "hardly any packet came through: {report:?}");
+    // Both links may be down for part of a turn, and no router forwards before their neighbours are back.
+    ensure!(report.at.iter().sum::<u64>() > report.sent / 10, "hardly any packet came through: {report:?}");
     outcome.checks += 1;
     Ok(())
 }

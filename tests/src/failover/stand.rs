@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use erdp::bgp::{GracefulRestart, Seconds};
 use ipnet::IpNet;
 use nix::sys::signal::Signal;
 
@@ -243,6 +244,10 @@ pub fn scattered(routes: u32, length: u8) -> Vec<IpNet> {
 /// Rounds of a storm in a second.
 const SHARES: usize = 20;
 
+/// RFC 4724 section 2: an UPDATE with nothing in it ends the IPv4 routes.
+const END_OF_RIB: [u8; 23] =
+    [255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 23, 2, 0, 0, 0, 0];
+
 /// A BGP speaker that announces and withdraws routes without pause, until it is dropped.
 #[derive(Debug)]
 pub struct Storm {
@@ -263,13 +268,19 @@ impl Storm {
         Self::start(stand, "msee2", (ends.1, ends.0), &open, &[stream::SENDER, 8_075], (routes, per_second))
     }
 
-    /// The customer's router, likewise.
+    /// The customer's router, likewise. It says when it has told all for the first time (RFC 4724 section 2), as routers do.
     ///
     /// # Errors
     /// When there is no session.
     pub fn by_customer(stand: &Stand, routes: &[IpNet], per_second: usize) -> Result<Storm> {
         let open = erdp::bgp::wire::Open {
             asn: erdp::bgp::Asn(peers::CUSTOMER),
+            restart: Some(GracefulRestart {
+                restarting: false,
+                notification: false,
+                time: Seconds(0),
+                families: Vec::new(),
+            }),
             ..stream::open(Version::V4, [198, 18, 1, 2])
         };
         Self::start(stand, "ce", (CE.0.1, CE.0.0), &open, &[peers::CUSTOMER], (routes, per_second))
@@ -290,6 +301,9 @@ impl Storm {
             sender.send(&flaps(&own, from, path)?.0.concat())?;
         }
         let (up, down) = flaps(routes, from, path)?;
+        if open.restart.is_some() {
+            sender.send(&[up.concat(), END_OF_RIB.to_vec()].concat())?;
+        }
         let (stop, changes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted, begin) = (Arc::clone(&stop), Arc::clone(&changes), Instant::now());
         let work = move || {
