@@ -46,7 +46,7 @@ pub use capabilities::{AddPath, GracefulRestart, Kept, Role};
 pub use listen::{ListenError, Listener, Refused};
 pub use notification::{Cease, DownReason, Notification};
 pub use peer::{Handed, PeerHandle, PeerStatus};
-pub use session::{Action, ConnId, Counters, Loss, Moment, Session, SessionState, State};
+pub use session::{Action, ConnId, Counters, Gate, Loss, Moment, Session, SessionState, State};
 pub use speaker::Speaker;
 
 /// TCP port of BGP.
@@ -315,8 +315,10 @@ pub enum PeerCommand {
     RequestRefresh(Family),
     /// BFD says that the way to the peer is dead: end with Cease/10 (RFC 9384) and come back.
     PathDown,
-    /// Neither dial nor accept until told otherwise: BFD is to be up first (RFC 5882 section 4.1).
+    /// Neither dial nor answer until told otherwise: BFD is to be up first (RFC 5882 section 4.1).
     Hold(bool),
+    /// Whether the link has its carrier: without it, end and neither dial nor answer.
+    Carrier(bool),
     /// An operator takes the peering down: end with Cease/2 and this text (RFC 9003), and neither dial nor accept until
     /// [`Self::Enable`].
     Disable {

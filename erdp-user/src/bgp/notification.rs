@@ -264,6 +264,14 @@ pub enum DownReason {
         /// The hold time that passed.
         hold: super::Seconds,
     },
+    /// The link that it is reached by has lost its carrier.
+    #[error(
+        "{peer}: its link has no carrier: look at the cable and at the other end; the session returns with the carrier"
+    )]
+    NoCarrier {
+        /// The peer's address.
+        peer: IpAddr,
+    },
     /// Nothing could be written for the send hold time (RFC 9687).
     #[error("{peer}: it has not read from the session for {seconds} s although TCP is up: the peer is stuck")]
     SendBlocked {
@@ -309,7 +317,7 @@ pub enum DownReason {
 impl DownReason {
     /// Whether the peer, or we, ended the session for good: no attempt that merely failed.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Stopped(_) | Self::Notified { .. })
+        matches!(self, Self::Stopped(_) | Self::Notified { .. } | Self::NoCarrier { .. })
     }
 }
 
@@ -363,6 +371,7 @@ mod tests {
             (DownReason::ConnectTimeout { peer, local, md5: true }, ["198.18.0.1", "MD5 key the same"]),
             (DownReason::ConnectTimeout { peer, local, md5: false }, ["198.18.0.2", "expect an MD5 key"]),
             (DownReason::HoldExpired { peer, hold: crate::bgp::Seconds(9) }, ["9 s", "link"]),
+            (DownReason::NoCarrier { peer }, ["no carrier", "cable"]),
         ];
         for (reason, words) in rows {
             let sentence = reason.to_string();

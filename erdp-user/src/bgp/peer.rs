@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::{
-    Action, Asn, ConnId, Counters, Loss, Moment, PeerCommand, PeerConfig, PeerEvent, PeerId, Session,
+    Action, Asn, ConnId, Counters, Gate, Loss, Moment, PeerCommand, PeerConfig, PeerEvent, PeerId, Session,
     SessionFacts, SessionState, State, Update, socket,
 };
 
@@ -211,7 +211,6 @@ fn task(
         untold: VecDeque::new(),
         lingering: JoinSet::new(),
         stopping: false,
-        disabled: false,
         buffer: vec![0; READ_BYTES],
     };
     (
@@ -246,8 +245,6 @@ struct Driver {
     untold: VecDeque<PeerEvent>,
     lingering: JoinSet<()>,
     stopping: bool,
-    /// By the operator: BFD's word does not start it.
-    disabled: bool,
     buffer: Vec<u8>,
 }
 
@@ -467,18 +464,12 @@ impl Driver {
             }
             Some(PeerCommand::Reset { text }) => self.session.handle_reset(now, &text),
             Some(PeerCommand::PathDown) => self.session.handle_path_down(now),
-            Some(PeerCommand::Hold(true)) => self.session.handle_stop(now, super::Cease::BfdDown, ""),
-            Some(PeerCommand::Hold(false)) if self.disabled => {}
-            Some(PeerCommand::Hold(false)) => self.session.handle_start(now),
-            Some(PeerCommand::Disable { text }) => {
-                self.disabled = true;
-                self.session.handle_stop(now, super::Cease::AdministrativeShutdown, &text);
-            }
-            Some(PeerCommand::Enable) => {
-                self.disabled = false;
-                self.session.handle_hurry(now);
-                self.session.handle_start(now);
-            }
+            Some(PeerCommand::Hold(true)) => self.session.handle_close(now, Gate::Bfd, ""),
+            Some(PeerCommand::Hold(false)) => self.session.handle_open(now, Gate::Bfd),
+            Some(PeerCommand::Disable { text }) => self.session.handle_close(now, Gate::Operator, &text),
+            Some(PeerCommand::Enable) => self.session.handle_open(now, Gate::Operator),
+            Some(PeerCommand::Carrier(false)) => self.session.handle_close(now, Gate::Carrier, ""),
+            Some(PeerCommand::Carrier(true)) => self.session.handle_open(now, Gate::Carrier),
             Some(PeerCommand::Hurry) => self.session.handle_hurry(now),
             Some(PeerCommand::Stop { cease, text }) => {
                 self.session.handle_stop(now, cease, &text);

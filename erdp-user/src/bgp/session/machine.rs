@@ -23,6 +23,8 @@ use super::{ConnId, Loss, State};
 
 /// How long one TCP connect may take: the SYN and two repetitions of it.
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// A SYN that was not answered within this time is lost; the next one of the same attempt comes after a second, or two, or four.
+const FIRST_ANSWER: Duration = Duration::from_millis(200);
 /// How long a connected peer may take for its OPEN. RFC 4271 section 8.2.2 suggests a large value, 4 minutes.
 const OPEN_WAIT: Duration = Duration::from_secs(240);
 /// The least send hold time, RFC 9687 section 4.
@@ -35,6 +37,8 @@ pub(super) enum Event {
     Start,
     /// 2, 8: end, and stay down.
     Stop(Notification),
+    /// End, and stay down: no packet gets through.
+    CarrierLost,
     /// End, and come back.
     Reset(Notification),
     /// The peer sent too many prefixes: end, and come back after this wait.
@@ -138,7 +142,7 @@ impl Machine {
         use State::*;
         match (self.state, event) {
             (Idle, Start | IdleHoldExpired) => self.begin(env),
-            (Idle, Stop(_)) => self.timers.clear(),
+            (Idle, Stop(_) | CarrierLost) => self.timers.clear(),
             // Section 8.2.2: in Idle connections are refused.
             (Idle, Connected) => self.drop_connection(env),
             (
@@ -159,6 +163,7 @@ impl Machine {
             (Connect, Lost(loss)) => self.wait_in_active(loss, env),
             (Active, Lost(_)) => self.conn = None,
             (Connect | Active, Stop(notification)) => self.stop(notification, env),
+            (Connect | Active, CarrierLost) => self.lose_carrier(env),
             (Connect | Active, Start | Reset(_) | Overflow(..)) => {}
             (Connect | Active, CollisionLost) => self.give_way(env),
             // Nothing of this can reach a machine without a connection; section 8.2.2 says Idle, and so it is.
@@ -189,6 +194,7 @@ impl Machine {
 
             (OpenSent | OpenConfirm | Established, Start) => {}
             (OpenSent | OpenConfirm | Established, Stop(notification)) => self.stop(notification, env),
+            (OpenSent | OpenConfirm | Established, CarrierLost) => self.lose_carrier(env),
             (OpenSent | OpenConfirm | Established, Reset(notification)) => self.reset(notification, env),
             (OpenSent | OpenConfirm | Established, Overflow(notification, wait)) => {
                 self.overflow(notification, wait, env)
@@ -220,6 +226,37 @@ impl Machine {
             let every = env.backoff.jittered(every);
             self.timers.set(Timer::Keepalive, env.now + every);
         }
+    }
+
+    /// No wait is needed any more.
+    pub(super) fn hurry(&mut self, env: &mut Env<'_>) {
+        match self.state {
+            State::Connect => {
+                let due = self.timers.at(Timer::ConnectRetry);
+                if due.is_some_and(|at| at - env.now + FIRST_ANSWER <= CONNECT_WAIT) {
+                    self.drop_connection(env);
+                    self.begin(env);
+                }
+            }
+            State::Idle | State::Active => {
+                for timer in [Timer::IdleHold, Timer::ConnectRetry] {
+                    if self.timers.at(timer).is_some() {
+                        self.timers.set(timer, env.now);
+                    }
+                }
+            }
+            State::OpenSent | State::OpenConfirm | State::Established => {}
+        }
+    }
+
+    /// Idle until then.
+    pub(super) fn wait_idle(&mut self, until: Moment) {
+        self.timers.set(Timer::IdleHold, until);
+    }
+
+    /// Idle, and not for good.
+    pub(super) fn waits_idle(&self) -> bool {
+        self.timers.at(Timer::IdleHold).is_some()
     }
 
     /// Bytes wait for a peer that does not read.
@@ -355,11 +392,23 @@ impl Machine {
     }
 
     fn stop(&mut self, notification: Notification, env: &mut Env<'_>) {
+        self.say_farewell(&notification, env);
+        env.effects.push(Effect::Down(DownReason::Stopped(notification), None));
+    }
+
+    /// What is said now arrives when the carrier is back, if the peer has not noticed by then; other routers say Cease/6 too. Nothing
+    /// is kept: the link is what forwarded.
+    fn lose_carrier(&mut self, env: &mut Env<'_>) {
+        self.say_farewell(&Notification::cease(Cease::ConfigurationChange, ""), env);
+        env.effects.push(Effect::Down(DownReason::NoCarrier { peer: env.config.remote }, None));
+    }
+
+    /// To Idle, for good; whoever is at the other end is told.
+    fn say_farewell(&mut self, notification: &Notification, env: &mut Env<'_>) {
         if matches!(self.state, State::OpenSent | State::OpenConfirm | State::Established) {
-            self.send(wire::encode_notification(&self.for_good(&notification)), env);
+            self.send(wire::encode_notification(&self.for_good(notification)), env);
         }
         self.drop_connection(env);
-        env.effects.push(Effect::Down(DownReason::Stopped(notification), None));
     }
 
     fn reset(&mut self, notification: Notification, env: &mut Env<'_>) {
@@ -395,7 +444,9 @@ impl Machine {
             DownReason::Stopped(notification) => {
                 facts.notification_restart && notification.is_reset_by_operator()
             }
-            DownReason::ConnectFailed { .. } | DownReason::ConnectTimeout { .. } => false,
+            DownReason::ConnectFailed { .. }
+            | DownReason::ConnectTimeout { .. }
+            | DownReason::NoCarrier { .. } => false,
         };
         facts.kept().filter(|_| keeps)
     }

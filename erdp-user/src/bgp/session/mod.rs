@@ -6,8 +6,10 @@
 //!
 //! A peer may connect while we connect to it: then there are two machines, the *main* one and its *rival*, until one reaches
 //! Established or the collision is resolved (RFC 4271 section 6.8, RFC 6286 section 2.3: the connection made by the side with the higher
-//! identifier stays). A rival whose main fails takes its place.
+//! identifier stays). A rival whose main fails takes its place. When a session is tried at all, and what becomes of a peer that calls
+//! while it is not, is in `gates`.
 
+mod gates;
 mod hand_over;
 mod machine;
 mod open;
@@ -22,10 +24,12 @@ use super::wire::{self, DecodedUpdate, EncodeError, Message, Reaction, Refresh, 
 use super::{
     Cease, DownReason, Family, Kept, Notification, PeerConfig, PeerEvent, Seconds, SessionFacts, Update,
 };
+use gates::Gates;
 use machine::{Effect, Env, Event, Machine};
 use open::{Agreed, Refusal};
 use time::{Backoff, Overflows, Timer};
 
+pub use gates::Gate;
 pub use hand_over::SessionState;
 pub use time::Moment;
 
@@ -115,6 +119,9 @@ pub struct Session {
     config: PeerConfig,
     main: Machine,
     rival: Option<Machine>,
+    /// The peer's call that waits for our answer; only in Idle.
+    held: Option<Machine>,
+    gates: Gates,
     backoff: Backoff,
     overflow: Overflows,
     ids: u32,
@@ -131,6 +138,8 @@ impl Session {
             config,
             main: Machine::new(),
             rival: None,
+            held: None,
+            gates: Gates::default(),
             backoff: Backoff::new(seed),
             overflow: Overflows::default(),
             ids: 0,
@@ -141,17 +150,10 @@ impl Session {
         }
     }
 
-    /// Begin connecting, or listening for a passive peer.
-    pub fn handle_start(&mut self, now: Moment) {
-        self.step(Which::Main, Event::Start, now);
-    }
-
     /// End with this Cease and stay down.
     pub fn handle_stop(&mut self, now: Moment, cease: Cease, text: &str) {
-        if self.rival.is_some() {
-            self.step(Which::Rival, Event::CollisionLost, now);
-        }
-        self.step(Which::Main, Event::Stop(Notification::cease(cease, text)), now);
+        self.turn_away();
+        self.end(Event::Stop(Notification::cease(cease, text)), now);
     }
 
     /// End with Cease/4 and come back.
@@ -174,13 +176,12 @@ impl Session {
         self.step(Which::Main, Event::Reset(notification), now);
     }
 
-    /// The way to the peer is said to be open again: any wait ends now.
+    /// The way to the peer is said to be open again: any wait ends now, but that of a peer with too many prefixes (requirement D2). A
+    /// connect that is under way is made anew: its first packet has been lost, and the next might be seconds away.
     pub fn handle_hurry(&mut self, now: Moment) {
         self.backoff.forget();
-        for timer in [Timer::IdleHold, Timer::ConnectRetry] {
-            if self.main.state != State::Connect && self.main.timers.at(timer).is_some() {
-                self.main.timers.set(timer, now);
-            }
+        if self.overflow.until(now).is_none() {
+            self.with(Which::Main, now, Machine::hurry);
         }
     }
 
@@ -205,29 +206,25 @@ impl Session {
                 self.rival = Some(Machine::accepted(conn));
                 self.step(Which::Rival, Event::Connected, now);
             }
-            (State::Established, _) | (_, Some(_)) => {
-                let refusal = Notification::cease(Cease::CollisionResolution, "");
-                self.actions.push_back(Action::Send(conn, wire::encode_notification(&refusal)));
-                self.actions.push_back(Action::Close(conn));
-            }
-            (State::Idle, None) => {
-                let refusal = Notification::cease(Cease::ConnectionRejected, "");
-                self.actions.push_back(Action::Send(conn, wire::encode_notification(&refusal)));
-                self.actions.push_back(Action::Close(conn));
-            }
+            (State::Established, _) | (_, Some(_)) => self.refuse(conn, Cease::CollisionResolution),
+            (State::Idle, None) => self.called_in_idle(conn, now),
         }
         conn
     }
 
     /// A connection, or the attempt at one, ended.
     pub fn handle_lost(&mut self, now: Moment, conn: ConnId, loss: Loss) {
-        if let Some(which) = self.which(conn) {
-            self.step(which, Event::Lost(loss), now);
+        match self.which(conn) {
+            Some(which) => self.step(which, Event::Lost(loss), now),
+            None => drop(self.held.take_if(|held| held.conn == Some(conn))),
         }
     }
 
     /// Bytes came in, cut anywhere.
     pub fn handle_bytes(&mut self, now: Moment, conn: ConnId, bytes: &[u8]) {
+        if self.keep_held(conn, bytes) {
+            return;
+        }
         let Some(machine) = self.which(conn).and_then(|which| self.machine(which)) else { return };
         machine.inbox.extend_from_slice(bytes);
         let mut inbox = std::mem::take(&mut machine.inbox);
@@ -286,7 +283,10 @@ impl Session {
                     Timer::SendHold => Event::SendHoldExpired,
                     Timer::Keepalive => Event::KeepaliveExpired,
                 };
-                self.step(which, event, now);
+                match timer {
+                    Timer::IdleHold => self.begin(event, now),
+                    _ => self.step(which, event, now),
+                }
             }
         }
     }

@@ -11,10 +11,12 @@ use super::*;
 use proptest::prelude::*;
 
 mod agreed;
+mod gates;
 
-const EVENTS: [&str; 18] = [
+const EVENTS: [&str; 19] = [
     "Start",
     "Stop",
+    "CarrierLost",
     "Reset",
     "Overflow",
     "IdleHold",
@@ -39,6 +41,7 @@ const TABLE: &str = "
 event           Idle      Connect    Active     OpenSent   OpenConf   Estab
 Start           Conn/C    Conn/      Acti/      Sent/      Conf/      Esta/
 Stop            Idle/     Idle/XD    Idle/D     Idle/NXD   Idle/NXD   Idle/NXD
+CarrierLost     Idle/     Idle/XD    Idle/D     Idle/NXD   Idle/NXD   Idle/NXD
 Reset           Idle/     Conn/      Acti/      Idle/NXD   Idle/NXD   Idle/NXD
 Overflow        Idle/     Conn/      Acti/      Idle/NXD   Idle/NXD   Idle/NXD
 IdleHold        Conn/C    Idle/X     Idle/      Sent/      Conf/      Esta/
@@ -83,6 +86,7 @@ fn event(name: &str) -> Event {
     match name {
         "Start" => Event::Start,
         "Stop" => Event::Stop(notification),
+        "CarrierLost" => Event::CarrierLost,
         "Reset" => Event::Reset(notification),
         "Overflow" => Event::Overflow(notification, Duration::from_secs(60)),
         "IdleHold" => Event::IdleHoldExpired,

@@ -152,6 +152,16 @@ impl Overflows {
         self.back = Some(now + wait);
         wait
     }
+
+    /// When the peer may be back, if that is still to come.
+    pub(super) fn until(&self, now: Moment) -> Option<Moment> {
+        self.back.filter(|back| *back > now)
+    }
+
+    /// An operator wants it back now; how often it has happened is not forgotten.
+    pub(super) fn forgive(&mut self, now: Moment) {
+        self.back = self.back.map(|back| back.min(now));
+    }
 }
 
 #[cfg(test)]

@@ -48,8 +48,10 @@ fn routes_are_kept_after_a_lost_connection_and_after_a_notification_only_where_b
     let silence = |bench: &mut Bench, _| bench.pass(90);
     let stop = |bench: &mut Bench, _| bench.session.handle_stop(at(9), Cease::PeerDeconfigured, "");
     let reset = |bench: &mut Bench, _| bench.session.handle_reset(at(9), "");
+    let carrier = |bench: &mut Bench, _| bench.session.handle_close(at(9), Gate::Carrier, "");
     type Act<'a> = &'a dyn Fn(&mut Bench, ConnId);
-    let rows: [(&str, Option<GracefulRestart>, Act<'_>, Option<Kept>); 13] = [
+    let rows: [(&str, Option<GracefulRestart>, Act<'_>, Option<Kept>); 14] = [
+        ("carrier lost with N", Some(restart(true, &both)), &carrier, None),
         ("lost", Some(restart(false, &both)), &lost, all.clone()),
         ("lost, one family", Some(restart(true, &both[..1])), &lost, Some(Kept { families: vec![V4], wait })),
         ("lost, End-of-RIB only", Some(restart(true, &[])), &lost, None),
