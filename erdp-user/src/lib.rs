@@ -19,6 +19,7 @@ pub mod rib;
 
 pub mod kernel;
 
+pub mod fallover;
 pub mod fib;
 
 pub mod dataplane;

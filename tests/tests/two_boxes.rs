@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use erdp_tests::{
-    edge::{self, Edge},
+    edge::{self, Edge, Session},
     lab::{
         self,
         bird::{self, Neighbour, Router},
@@ -237,8 +237,7 @@ fn b1a_two_boxes_with_one_link_each_carry_each_others_traffic_and_judge_the_pair
     ))?;
     echo(boxes.namespace("ce")?, Some(customer), azure, 3)?;
 
-    // Box A's MSEE ends its sessions: the customer's packets go by way of box B, and back. (A lost carrier ends none; without BFD it
-    // would take the hold time.)
+    // Box A's MSEE ends its sessions: the customer's packets go by way of box B, and back.
     bird::ask_in(&boxes.folder, "msee1", &["disable", "\"edge*\""])?;
     let took =
         boxes.until("the customer's traffic leaves by box B", is_way(0, ce, plan::AZURE_IPV4, wire))?;
@@ -259,5 +258,45 @@ fn b1a_two_boxes_with_one_link_each_carry_each_others_traffic_and_judge_the_pair
     let took = boxes.until("box A uses its own link again", is_way(0, ce, plan::AZURE_IPV4, own))?;
     println!("the own link is used again after {took:?}");
     boxes.until("both links are whole again", |boxes| Ok(boxes.pair(0)?.0 && boxes.pair(1)?.0))?;
+    a_lost_carrier_is_not_waited_for(&mut boxes)
+}
+
+/// Without BFD: the carrier of box A's link goes, and comes back.
+fn a_lost_carrier_is_not_waited_for(boxes: &mut Boxes) -> Result<()> {
+    let (ce, own, wire, far) = (plan::CE.far.1, plan::PRIMARY.near.1, WIRE.0, plan::PRIMARY.far.1);
+    let is_way = |by: &'static str| {
+        move |boxes: &Boxes| Ok(boxes.way(0, ce, plan::AZURE_IPV4)?.as_deref() == Some(by))
+    };
+    let of_msee = |boxes: &Boxes| -> Result<Vec<Session>> {
+        let mut sessions = boxes.edges[0].sessions()?;
+        sessions.retain(|it| it.asn == plan::MSEE_ASN);
+        Ok(sessions)
+    };
+    boxes.namespace("msee1")?.ip(&format!("link set {far} down"))?;
+    let took = boxes.until("the customer's traffic leaves by box B", is_way(wire))?;
+    println!("the carrier is lost: box B is used after {took:?}");
+    let took = boxes.until("the sessions end for that reason", |boxes| {
+        let sessions = of_msee(boxes)?;
+        let is_it = |it: &Session| it.last_error.as_ref().is_some_and(|error| error.contains("no carrier"));
+        Ok(sessions.len() == 2
+            && sessions.iter().all(|it| it.state == "Idle" && it.received == 0 && is_it(it)))
+    })?;
+    println!("its sessions end after {took:?} more");
+    boxes.until("box B knows that box A has no link", |boxes| Ok(!boxes.pair(1)?.0))?;
+    // Long enough for attempts to have waits between them, if there were any.
+    thread::sleep(Duration::from_secs(2));
+    let msee = boxes.namespace("msee1")?;
+    msee.ip(&format!("link set {far} up"))?;
+    // Its IPv6 address went with the link.
+    let (_, address, length) = plan::PRIMARY.ipv6;
+    msee.address(far, &format!("{address}/{length}"))?;
+    let took = boxes.until("the sessions are back", |boxes| {
+        Ok(of_msee(boxes)?.iter().all(|it| it.state == "Established" && it.received > 0))
+    })?;
+    println!("the carrier is back: the sessions are after {took:?}");
+    boxes.until("box A uses its own link again", is_way(own))?;
+    boxes.until("both links are whole again", |boxes| Ok(boxes.pair(0)?.0 && boxes.pair(1)?.0))?;
+    let errors: Vec<String> = of_msee(boxes)?.into_iter().filter_map(|it| it.last_error).collect();
+    ensure!(errors.iter().all(|error| error.contains("no carrier")), "an attempt has failed: {errors:?}");
     Ok(())
 }

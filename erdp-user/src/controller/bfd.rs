@@ -124,34 +124,33 @@ impl Controller {
         let (name, strict) = (config.name.clone(), config.bfd.is_some_and(|bfd| bfd.strict));
         let (from, to) = (change.from.name(), change.to.name());
         tracing::info!(peer = name, from, to, diagnostic = ?change.diagnostic, "BFD");
-        let commands: &[PeerCommand] = match change.to {
-            State::Up if strict => &[PeerCommand::Hold(false)],
-            State::Up => &[PeerCommand::Hurry],
+        let command = match change.to {
+            State::Up if strict => PeerCommand::Hold(false),
+            State::Up => PeerCommand::Hurry,
+            // Also by our operator's word: a session that is given free again waits for it.
+            State::Down | State::Init | State::AdminDown if strict => PeerCommand::Hold(true),
             // RFC 5882 section 3.2: no word about the path.
-            State::Down if change.from == State::Up && change.by_peers_operator && !strict => &[],
-            State::Down if change.from == State::Up && strict => &[PeerCommand::Hold(true)],
-            State::Down if change.from == State::Up => &[PeerCommand::PathDown],
-            State::Down | State::Init | State::AdminDown => &[],
+            State::Down | State::Init if change.by_peers_operator => return,
+            // Several changes are told as one.
+            State::Down | State::Init if change.from == State::Up => PeerCommand::PathDown,
+            State::Down | State::Init | State::AdminDown => return,
         };
-        for command in commands {
-            self.command(peer, command.clone()).await;
-        }
+        self.command(peer, command).await;
     }
 
-    /// Sessions whose BFD is strict wait for it.
-    pub(super) async fn hold_strict_sessions(&self) {
-        for peer in self.peers.iter().filter(|peer| peer.bfd.is_some_and(|bfd| bfd.strict)) {
-            self.command(peer.session.id, PeerCommand::Hold(true)).await;
-        }
-    }
-
-    /// The same for one whose BGP session begins anew while BFD goes on: only if BFD is not up.
+    /// A session whose BFD is strict waits for it, if it is not up. BFD that goes on from a process before us is up and will not say so again: its record is asked, which says of
+    /// a strict session that it is dead until it is up.
     pub(super) async fn hold_if_strict(&self, peer: PeerId) {
-        let strict =
-            self.peers.get(usize::from(peer.0)).and_then(|peer| peer.bfd).is_some_and(|bfd| bfd.strict);
-        if strict && self.bfd_state(peer) != Some(State::Up.name()) {
+        if self.waits_for_bfd(peer) {
             self.command(peer, PeerCommand::Hold(true)).await;
         }
+    }
+
+    /// Whether a peer's BFD is strict and not up.
+    pub(super) fn waits_for_bfd(&self, peer: PeerId) -> bool {
+        let strict =
+            self.peers.get(usize::from(peer.0)).and_then(|peer| peer.bfd).is_some_and(|bfd| bfd.strict);
+        strict && self.bfd_verdict(peer) != Some(true)
     }
 
     /// BGP is up. If BFD is not, the peer does not speak it, or not yet: it has no say (RFC 5882 section 4.1, not strict).
@@ -167,7 +166,7 @@ impl Controller {
         }
     }
 
-    async fn command(&self, peer: PeerId, command: PeerCommand) {
+    pub(super) async fn command(&self, peer: PeerId, command: PeerCommand) {
         let mut peers = self.speaker.iter().flat_map(crate::bgp::Speaker::peers);
         if let Some(handle) = peers.find(|handle| handle.config().id == peer) {
             // An ended task needs no command.

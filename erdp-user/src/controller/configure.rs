@@ -204,14 +204,14 @@ impl Controller {
             restarted.push(id);
         }
         self.rib.reconfigure(RibConfig::with_peers(config, self.peers.clone(), &self.vacant));
-        for id in restarted {
+        for id in &restarted {
             let session = self.peers[usize::from(id.0)].session.clone();
             if let Some(speaker) = &mut self.speaker {
                 speaker.add(session).await;
             }
-            self.hold_if_strict(id).await;
         }
-        self.shut_disabled();
+        self.close_gates(&restarted).await;
+        self.rank_links();
     }
 
     async fn end_session(&mut self, id: PeerId, cease: Cease) {

@@ -358,7 +358,7 @@ impl Controller {
         let Some(mut speaker) = self.listen(events).await else { return };
         let resumed = self.resume_sessions(&mut speaker, sessions).await;
         self.start_others(speaker, &resumed).await;
-        self.shut_disabled();
+        self.close_gates(&self.all_peers()).await;
         // The other may have had its program on the links already.
         let ports = self.forwarding.topology().ports();
         self.log_failure(|it| {

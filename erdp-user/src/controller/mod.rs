@@ -6,7 +6,7 @@
 //! starts that other process itself), [`reconcile`] (the maps are what was written), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
 //! (`erdp set`), `configure` (`erdp config`), `peering` and `drill` (what an operator takes out of use), `bfd` (what its thread says),
-//! `control_ports` (the kernel's way to tagged attachments), `drops` (the last dropped frames), `kernel_routes` (the kernel as a source of
+//! `carriers` (what a link's carrier means for sessions), `control_ports` (the kernel's way to tagged attachments), `drops` (the last dropped frames), `kernel_routes` (the kernel as a source of
 //! routes), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
 //! [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
 //!
@@ -20,6 +20,7 @@
 
 mod answers;
 mod bfd;
+mod carriers;
 mod change;
 mod configure;
 mod control_ports;
@@ -66,6 +67,7 @@ use crate::{
         aya::{AyaDataplane, drop_sample, neighbour_wanted},
         pins::About,
     },
+    fallover::Fallover,
     fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Target, Wish},
     kernel::{Kernel, KernelEvent, Link, control_port::Shape, routes::RouteEvent},
     peering::Peerings,
@@ -104,6 +106,7 @@ pub struct Controller {
     drops: drops::Drops,
     bfd: bfd::Sessions,
     dampers: pairs::Dampers,
+    fallover: Fallover,
     /// Sessions that are out of use by an operator's word.
     peerings: Peerings,
     minimums: minimum::Minimums,
@@ -212,6 +215,7 @@ impl Controller {
                 }
             }
             self.mind_drill();
+            self.mind_carriers().await;
             self.settle().await;
             self.end_wait();
         }
@@ -236,6 +240,8 @@ impl Controller {
                         "the interface is gone; restart erdp when it is back"
                     );
                     self.log_failure(|it| it.forwarding.link(ifindex, false, &mut it.dataplane));
+                    self.rank_link(ifindex, false);
+                    self.fallover.handle_loss(ifindex, self.started.elapsed());
                 }
                 let of = |facts: &&crate::fib::AttachmentFacts| {
                     facts.control.as_ref().is_some_and(|it| it.ifindex == ifindex)
@@ -285,7 +291,10 @@ impl Controller {
             }
             tracing::info!(interface = link.name, alive, "link");
             if alive {
+                self.fallover.handle_return(ifindex);
                 self.hurry_sessions(ifindex);
+            } else {
+                self.fallover.handle_loss(ifindex, self.started.elapsed());
             }
         }
         let facts = LinkFacts { mac: link.mac, mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX) };
@@ -355,6 +364,7 @@ impl Controller {
             PeerEvent::Down { peer, reason, kept } => {
                 let name = &self.peers[usize::from(peer.0)].name;
                 self.outboxes[usize::from(peer.0)].updates.clear();
+                let kept = kept.filter(|_| !self.has_no_carrier(peer));
                 match (kept, self.kept_by_drill(peer)) {
                     (_, Some(kept)) => {
                         tracing::info!(peer = name, %reason, "session ended for a drill, its routes are kept");

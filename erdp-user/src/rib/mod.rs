@@ -274,7 +274,9 @@ impl Rib {
     pub fn reconfigure(&mut self, config: RibConfig) {
         let before = mem::replace(&mut self.config, config);
         for peer in &mut self.config.peers {
-            peer.spared = before.peer(peer.id).is_some_and(|was| was.spared);
+            let was = before.peer(peer.id);
+            peer.spared = was.is_some_and(|was| was.spared);
+            peer.unreached = was.is_some_and(|was| was.unreached);
         }
         self.adj_in.resize_with(self.config.peers.len(), AdjRibIn::default);
         self.adj_out.resize_with(self.config.peers.len(), AdjRibOut::default);

@@ -91,6 +91,8 @@ pub struct RibPeer {
     pub microsoft: Option<Asn>,
     /// An operator takes it out of use: its paths come last, and it is asked to use others ([`super::Rib::spare`]).
     pub spared: bool,
+    /// Its link carries no packets: its paths come last ([`super::Rib::unreach`]).
+    pub unreached: bool,
 }
 
 /// RFC 4271 leaves the default open; every implementation has this one.
@@ -136,6 +138,7 @@ impl RibConfig {
                     role: options.role,
                     microsoft: microsoft_behind(config, attachment),
                     spared: false,
+                    unreached: false,
                 })
             })
             .collect();
@@ -222,6 +225,7 @@ fn kernel_sources(config: &Config, attachments: &[config::Attachment]) -> Vec<Ri
             role: None,
             microsoft: None,
             spared: false,
+            unreached: false,
         })
     };
     attachments.iter().filter_map(source).collect()
@@ -252,7 +256,7 @@ impl RibPeer {
 
     /// How much a route of it is worth: as we say, or as the other box says (RFC 4271 section 5.1.5).
     pub fn preference(&self, attributes: &PathAttributes) -> u32 {
-        if self.spared {
+        if self.spared || self.unreached {
             // RFC 8326 section 4.2.
             return 0;
         }

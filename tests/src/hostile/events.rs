@@ -11,8 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use erdp::bgp::wire::{self, HEADER_BYTES};
 use erdp::bgp::{
-    Action, Cease, ConnId, Family, Loss, Moment, PeerConfig, PeerEvent, PeerId, Seconds, Session, State,
-    Update,
+    Action, Cease, ConnId, Family, Gate, Loss, Moment, PeerConfig, PeerEvent, PeerId, Seconds, Session,
+    State, Update,
 };
 use erdp::config::Config;
 use erdp::rib::{Rib, RibConfig};
@@ -57,6 +57,7 @@ struct Life {
     current: Option<ConnId>,
     is_up: bool,
     is_stopped: bool,
+    closed: [bool; 2],
     rest: Vec<u8>,
     visited: BTreeSet<String>,
 }
@@ -77,6 +78,7 @@ impl Life {
             current: None,
             is_up: false,
             is_stopped: false,
+            closed: [false; 2],
             rest: Vec::new(),
             visited: BTreeSet::new(),
         };
@@ -155,11 +157,12 @@ impl Life {
                     self.session.handle_lost(now, conn, loss);
                 }
             }
-            12 => match a % 4 {
+            12 => match a % 8 {
                 0 => self.session.handle_reset(now, "hostile"),
                 1 => self.session.handle_path_down(now),
                 2 => self.session.handle_hurry(now),
-                _ => self.session.handle_deaf(now),
+                3 => self.session.handle_deaf(now),
+                gate => self.pass_gate(usize::from(gate % 2), gate < 6),
             },
             13 => match self.current {
                 Some(conn) if a.is_multiple_of(2) => self.session.handle_write_blocked(now, conn),
@@ -181,6 +184,19 @@ impl Life {
                 Family::Ipv6Unicast
             }),
         }
+    }
+
+    /// A gate that is not the operator's closes or opens.
+    fn pass_gate(&mut self, at: usize, closes: bool) {
+        let gate = [Gate::Bfd, Gate::Carrier][at];
+        self.closed[at] = closes;
+        if closes {
+            self.session.handle_close(self.now, gate, "");
+        } else {
+            self.session.handle_open(self.now, gate);
+        }
+        // The last one to open begins what was stopped, too.
+        self.is_stopped &= self.closed != [false; 2] || closes;
     }
 
     /// Does what the session wants done.
@@ -241,7 +257,8 @@ impl Life {
     fn judge(&mut self) -> Result<()> {
         let state = self.session.state();
         ensure!(self.is_up == (state == State::Established), "{state}, and told otherwise");
-        ensure!(self.is_stopped || self.session.poll_deadline().is_some(), "{state} for ever");
+        let is_held_back = self.is_stopped || self.closed != [false; 2];
+        ensure!(is_held_back || self.session.poll_deadline().is_some(), "{state} for ever");
         let counts = self.rib.peer_counts(self.peer());
         ensure!(counts.received <= 2 * LIMIT + ONE_MESSAGE, "{} routes", counts.received);
         ensure!(self.is_up || counts.received == counts.stale, "{counts:?} of a peer that is down");

@@ -146,6 +146,18 @@ fn b1a_our_own_link_comes_before_that_of_the_other_box_and_the_preference_of_eit
 }
 
 #[test]
+fn b1a_a_link_of_ours_that_carries_nothing_gives_way_at_once_and_the_other_box_is_told_no_more_of_it() {
+    let mut rib = rib_of(config());
+    announce(&mut rib, MSEE, "20.0.0.0/8");
+    box_tells(&mut rib, "20.0.0.0/8", &[12076], 100);
+    assert_eq!((used(&mut rib, "20.0.0.0/8"), told(&mut rib, BOX)), (vec![MSEE], vec!["+20.0.0.0/8".into()]));
+    rib.unreach(MSEE, true);
+    assert_eq!((used(&mut rib, "20.0.0.0/8"), told(&mut rib, BOX)), (vec![BOX], vec!["-20.0.0.0/8".into()]));
+    rib.unreach(MSEE, false);
+    assert_eq!((used(&mut rib, "20.0.0.0/8"), told(&mut rib, BOX)), (vec![MSEE], vec!["+20.0.0.0/8".into()]));
+}
+
+#[test]
 fn b7_a_drained_link_of_ours_gives_way_to_that_of_the_other_box() {
     let mut rib = rib_of(config());
     box_tells(&mut rib, "20.0.0.0/8", &[12076], 100);

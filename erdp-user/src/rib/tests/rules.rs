@@ -258,6 +258,32 @@ fn b6_a_spared_peers_paths_come_last_and_it_is_told_to_do_alike_until_it_is_used
 }
 
 #[test]
+fn b2_a_peer_whose_link_carries_nothing_comes_last_and_is_told_nothing_of_it_and_what_has_no_other_path_stays()
+ {
+    let mut rib = rib();
+    for peer in [A1, A2] {
+        announce(&mut rib, peer, "20.0.0.0/8");
+    }
+    announce(&mut rib, A1, "21.0.0.0/8");
+    announce(&mut rib, CE0, "30.0.0.0/8");
+    rib.take_fib_changes();
+    for peer in [A1, CE0] {
+        rib.take_outgoing(peer);
+    }
+    rib.unreach(A1, true);
+    assert_eq!(changes(&mut rib), [(A_PRIVATE, "20.0.0.0/8".into(), vec![A2])], "21/8 has no other path");
+    assert_eq!(rib.take_outgoing(A1), []);
+    rib.reconfigure(topology());
+    assert_eq!(changes(&mut rib), [], "another configuration reaches it no more than this one");
+    rib.spare(A1, true);
+    rib.unreach(A1, false);
+    assert_eq!(changes(&mut rib), [], "an operator has taken it out of use meanwhile");
+    rib.spare(A1, false);
+    assert_eq!(changes(&mut rib), [(A_PRIVATE, "20.0.0.0/8".into(), vec![A1, A2])]);
+    rib.unreach(PeerId(99), true);
+}
+
+#[test]
 fn b7_routes_that_ask_to_be_spared_are_counted_by_peer() {
     let mut rib = rib();
     announce_with(&mut rib, A1, "20.0.0.0/8", |a| a.as_path = AsPath::sequence([12_076; 9]));

@@ -1,0 +1,81 @@
+//! What a link's carrier means for the routes and sessions over it: [`crate::fallover`] carried out.
+//!
+//! The word that takes packets off the link is written before any of this, here or by the packet path. The ranks follow the word, so
+//! they also hold for a link that flaps and is left alone; the sessions follow the carrier.
+
+use super::{Controller, fib_id};
+use crate::{
+    bgp::{PeerCommand, PeerId},
+    fallover::Word,
+};
+
+impl Controller {
+    /// The paths of the peers behind a link rank as they always do, or last, as its word says.
+    pub(super) fn rank_link(&mut self, ifindex: u32, alive: bool) {
+        for peer in self.peers_on(ifindex) {
+            self.rib.unreach(peer, !alive);
+        }
+    }
+
+    /// The same for all links: there are new peers.
+    pub(super) fn rank_links(&mut self) {
+        let links: Vec<(u32, bool)> = self
+            .links
+            .iter()
+            .map(|(ifindex, link)| (*ifindex, link.is_alive() && !self.is_held(&link.name)))
+            .collect();
+        links.into_iter().for_each(|(ifindex, alive)| self.rank_link(ifindex, alive));
+    }
+
+    /// Sessions end whose links have been without a carrier for too long, and begin where it is back.
+    pub(super) async fn mind_carriers(&mut self) {
+        while let Some((ifindex, word)) = self.fallover.poll(self.started.elapsed()) {
+            let peers = self.peers_on(ifindex);
+            let interface = self.interface(ifindex);
+            tracing::warn!(
+                interface,
+                ?word,
+                sessions = peers.len(),
+                "the sessions over a link follow its carrier"
+            );
+            for peer in peers {
+                self.command(peer, PeerCommand::Carrier(word == Word::Begin)).await;
+                // Of an earlier session whose peer wanted its routes kept (RFC 4724): what they led through is gone.
+                if word == Word::End && self.rib.families(peer).is_empty() {
+                    self.rib.peer_down(peer);
+                }
+            }
+        }
+    }
+
+    /// Whether a peer's sessions have ended for want of a carrier.
+    pub(super) fn has_no_carrier(&self, peer: PeerId) -> bool {
+        let attachment = self.peers.get(usize::from(peer.0)).map(|peer| fib_id(peer.attachment));
+        let facts = attachment.and_then(|id| self.forwarding.topology().attachment(id));
+        facts.is_some_and(|facts| self.fallover.has_ended(facts.ifindex))
+    }
+
+    /// What keeps sessions from being tried, for such as have begun anew and know nothing of it.
+    pub(super) async fn close_gates(&mut self, peers: &[PeerId]) {
+        for peer in peers {
+            self.hold_if_strict(*peer).await;
+            if self.has_no_carrier(*peer) {
+                self.command(*peer, PeerCommand::Carrier(false)).await;
+            }
+        }
+        self.shut_disabled();
+    }
+
+    /// Every peer, by its identifier.
+    pub(super) fn all_peers(&self) -> Vec<PeerId> {
+        self.peers.iter().map(|peer| peer.session.id).collect()
+    }
+
+    fn peers_on(&self, ifindex: u32) -> Vec<PeerId> {
+        let is_on_it = |peer: &&crate::config::Peer| {
+            let facts = self.forwarding.topology().attachment(fib_id(peer.attachment));
+            facts.is_some_and(|facts| facts.ifindex == ifindex)
+        };
+        self.peers.iter().filter(is_on_it).map(|peer| peer.session.id).collect()
+    }
+}
