@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use erdp_tests::{
-    edge::{self, Edge},
+    edge,
     failover::{
         CE, Fault, HOST,
         mixed::{PATIENCE, Stand},
@@ -208,19 +208,50 @@ fn it_ends_at_once_when_the_other_link_fails(stand: &mut Stand) -> Result<()> {
 
 /// A new controller knows nothing of a drill: its sessions come up, and its link is used.
 fn it_does_not_outlive_the_controller(stand: &mut Stand) -> Result<()> {
-    stand.start_drill(&["--fail", "primary", "--for", "300s"])?;
-    stand.edge.process().signal(Signal::SIGKILL)?;
-    stand.edge.process().wait(PATIENCE)?;
+    let log = stand.start_drill(&["--fail", "primary", "--for", "300s"])?;
+    stand.kill()?;
     let mut drill = stand.drills.pop().context("no drill")?;
     ensure!(!drill.wait(PATIENCE)?.success(), "the command has not noticed");
-    let configuration = fs::read_to_string(stand.place.folder().join("edge.toml"))?;
+    let said = fs::read_to_string(log)?;
+    ensure!(said.contains("carries nothing until it runs again"), "{said}");
     let begin = Instant::now();
-    stand.edge = Edge::start_with(stand.place.namespace("edge")?, stand.place.folder(), &configuration)?;
-    stand.until("the next controller answers", |it| Ok(it.edge.answers()))?;
+    stand.start_again()?;
     stand.until("both links carry traffic", Stand::is_whole)?;
     stand.flow_by(0)?;
     println!("  the primary carries traffic {:.1} s after the new start", begin.elapsed().as_secs_f32());
     Ok(())
+}
+
+/// The operator's word goes with whoever takes over; after a crash nothing is left but the configuration.
+#[test]
+fn b6_a_disabled_peering_stays_so_when_another_process_takes_over_and_not_after_a_crash() -> Result<()> {
+    if edge::skipped() || edge::left_out() {
+        return Ok(());
+    }
+    let mut stand = Stand::up(|text| text)?;
+    let disable = ["peering", "disable", "lab/private/primary", "--text", "rack 7 moves", "--drain", "0"];
+    let is_disabled = |stand: &Stand| -> Result<bool> {
+        let admins = stand.admins()?;
+        let out = admins.iter().filter(|(_, admin)| admin == "disabled: rack 7 moves").count();
+        let up = stand.edge.sessions()?.iter().filter(|it| it.state == "Established").count();
+        Ok((out, up) == (2, 2))
+    };
+    stand.edge.ask(&disable)?;
+    stand.until("its sessions are disabled", |it| is_disabled(it))?;
+    stand.take_over()?;
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(5) {
+        ensure!(is_disabled(&stand)?, "{:?} after {:?}", stand.admins()?, begin.elapsed());
+        thread::sleep(Duration::from_millis(100));
+    }
+    stand.edge.ask(&["peering", "enable", "lab/private/primary"])?;
+    stand.until("the next process has given it free", Stand::is_whole)?;
+
+    stand.edge.ask(&disable)?;
+    stand.until("its sessions are disabled again", |it| is_disabled(it))?;
+    stand.kill()?;
+    stand.start_again()?;
+    stand.until("after a crash it is in use as the configuration says", Stand::is_whole).map(drop)
 }
 
 /// Two flows, one by each link: together more than one link may carry.

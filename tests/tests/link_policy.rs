@@ -83,6 +83,30 @@ fn b5_a_session_whose_bfd_is_strict_waits_for_it_with_a_live_peer() -> Result<()
     stand.until("BGP follows BFD, and both links carry traffic", Stand::is_whole).map(drop)
 }
 
+/// BFD that goes on does not come up again, and BGP must not wait for that.
+#[test]
+fn b5_a_strict_session_goes_on_when_another_process_takes_over_and_returns_after_a_crash() -> Result<()> {
+    if edge::skipped() || edge::left_out() {
+        return Ok(());
+    }
+    let mut stand = Stand::up(|text| text.replace("multiplier = 5,", "multiplier = 5, strict = true,"))?;
+    let drops = |stand: &Stand| -> Result<String> {
+        let of = |it: &&str| it.contains("Connections established");
+        let shown = peers::vtysh(&stand.place, "msee1", "show bgp neighbors")?;
+        Ok(shown.lines().filter(of).collect())
+    };
+    let before = drops(&stand)?;
+    stand.take_over()?;
+    thread::sleep(Duration::from_secs(2));
+    stand.until("both links carry traffic after a planned restart", Stand::is_whole)?;
+    let after = drops(&stand)?;
+    println!("  FRR: {after}");
+    ensure!(before.matches("dropped").count() == 2 && before == after, "{before} before, {after} after");
+    stand.kill()?;
+    stand.start_again()?;
+    stand.until("both links carry traffic after a crash", Stand::is_whole).map(drop)
+}
+
 #[test]
 fn b11_a_circuit_below_its_minimum_of_links_ranks_last_and_carries_on_where_nothing_else_does() -> Result<()>
 {

@@ -4,7 +4,7 @@
 //! asks any more. So Ctrl-C, a closed terminal or a lost connection end it too.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     thread,
     time::{Duration, Instant},
@@ -131,9 +131,7 @@ pub fn drill(arguments: DrillArguments) -> Result<ExitCode> {
             eprintln!("{}", render::drill_phase(&answer));
         }
         thread::sleep(ASK_EVERY);
-        answer = client
-            .ask(&Request::Drill(Drilling::Watch))
-            .context("the drill ends by itself within seconds")?;
+        answer = client.ask(&Request::Drill(Drilling::Watch)).with_context(|| left_over(&asking.control))?;
     }
     if asking.json {
         println!("{answer}");
@@ -142,6 +140,16 @@ pub fn drill(arguments: DrillArguments) -> Result<ExitCode> {
     }
     let is_good = answer["completed"] == true && !answer["report"]["back_ms"].is_null();
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What becomes of a drill about which nobody can ask any more.
+fn left_over(control: &Path) -> &'static str {
+    match Client::connect(control) {
+        Ok(_) => "the drill ends by itself within seconds",
+        Err(_) => {
+            "erdp has ended in the middle of the drill, and its link carries nothing until it runs again: start it, if its service manager does not"
+        }
+    }
 }
 
 /// `erdp whatif`.

@@ -3,6 +3,7 @@
 use std::{fs, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::{
@@ -57,6 +58,37 @@ impl Stand {
         .with_context(|| self.state())?;
         println!("  {what}: after {:.2} s", took.as_secs_f32());
         Ok(took)
+    }
+
+    /// Another process takes over, and is the edge from then on.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn take_over(&mut self) -> Result<()> {
+        let next = self.edge.successor(self.place.namespace("edge")?, self.place.folder(), &[])?;
+        let mut before = std::mem::replace(&mut self.edge, next);
+        let ended = before.process().wait(PATIENCE)?;
+        ensure!(ended.success(), "the old process ended with {ended}:\n{}", before.process().tail(20));
+        self.until("the next controller answers", |it| Ok(it.edge.answers())).map(drop)
+    }
+
+    /// The controller is killed.
+    ///
+    /// # Errors
+    /// When it does not die.
+    pub fn kill(&mut self) -> Result<()> {
+        self.edge.process().signal(Signal::SIGKILL)?;
+        self.edge.process().wait(PATIENCE).map(drop)
+    }
+
+    /// After [`Self::kill`]: the next one.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_again(&mut self) -> Result<()> {
+        let configuration = fs::read_to_string(self.place.folder().join("edge.toml"))?;
+        self.edge = Edge::start_with(self.place.namespace("edge")?, self.place.folder(), &configuration)?;
+        self.until("the next controller answers", |it| Ok(it.edge.answers())).map(drop)
     }
 
     fn state(&mut self) -> String {
