@@ -4,6 +4,10 @@
 //! due, that is with the highest weight / (2 x buckets + 1). Largest remainders would be as near to the dues, but they can give an
 //! old member one more bucket when a new one comes (the "new states paradox"), and then flows move between members that nothing has
 //! happened to. Quotients cannot: whoever comes or grows takes buckets from the others, whoever goes or shrinks gives them.
+//!
+//! Which ones is chosen for the day of the return. A link that is down for long has its routes withdrawn, so its group is one without it, and
+//! later another one with it again: of a pair each member has the same buckets whoever came first, and what returns takes exactly those that
+//! it has left. (Of three and more that holds once all were there in the order of their shares; otherwise a return may exchange some.)
 
 use core::num::NonZero;
 
@@ -38,19 +42,27 @@ pub fn fill(members: &[Member], before: Option<&Group>) -> Group {
     let mut left = [0u32; GROUP_MEMBERS];
     order.iter().for_each(|slot| left[usize::from(*slot)] += 1);
     let mut free = [true; GROUP_BUCKETS];
-    for (bucket, slot) in group.buckets.iter_mut().enumerate() {
-        let owner = before.members[usize::from(before.buckets[bucket]) % GROUP_MEMBERS];
-        let kept = members.iter().position(|member| member.next_hop == owner).filter(|at| left[*at] > 0);
-        if let Some(at) = kept {
-            (*slot, free[bucket]) = (at as u8, false);
-            left[at] -= 1;
+    let owner = |bucket: usize| {
+        let next_hop = before.members[usize::from(before.buckets[bucket]) % GROUP_MEMBERS];
+        members.iter().position(|member| member.next_hop == next_hop)
+    };
+    // Of more than its share a member keeps first what it would have without a past, and so leaves the others' to them: see above.
+    for is_by_order in [true, false] {
+        for (bucket, slot) in group.buckets.iter_mut().enumerate() {
+            let kept = owner(bucket).filter(|at| free[bucket] && left[*at] > 0);
+            if let Some(at) = kept.filter(|at| !is_by_order || *at == usize::from(order[bucket])) {
+                (*slot, free[bucket]) = (at as u8, false);
+                left[at] -= 1;
+            }
         }
     }
-    // To whoever still lacks most, so that a newcomer's buckets lie among the others'.
-    for (_, slot) in group.buckets.iter_mut().enumerate().filter(|(bucket, _)| free[*bucket]) {
-        let most = (0..members.len()).rev().max_by_key(|at| left[*at]).unwrap_or(0);
-        *slot = most as u8;
-        left[most] = left[most].saturating_sub(1);
+    // To whose it would be without a past, else to whoever still lacks most: a newcomer's buckets lie among the others'.
+    for (bucket, slot) in group.buckets.iter_mut().enumerate().filter(|(bucket, _)| free[*bucket]) {
+        let lacks_most = || (0..members.len()).rev().max_by_key(|at| left[*at]).unwrap_or(0);
+        let by_order = usize::from(order[bucket]);
+        let at = if left[by_order] > 0 { by_order } else { lacks_most() };
+        *slot = at as u8;
+        left[at] = left[at].saturating_sub(1);
     }
     group
 }

@@ -218,6 +218,34 @@ proptest! {
     }
 }
 
+/// The routes of one that has gone are withdrawn, so its group is replaced by one without it, and that one by a third later.
+#[test]
+fn who_returns_takes_the_buckets_that_it_has_left_and_no_others() {
+    let owners = |group: &Group| group.buckets.map(|slot| group.members[usize::from(slot)]);
+    for (one, other) in [(1, 1), (3, 1), (1, 7), (2, 3)] {
+        let both = [member(11, one), member(22, other)];
+        let by_first = [&both[..1], &both[1..]].map(|first| fill(&both, Some(&fill(first, None))));
+        let whole = fill(&both, None);
+        assert_eq!(by_first.map(|group| owners(&group)), [owners(&whole); 2], "whoever came first");
+        for left in [&both[..1], &both[1..]] {
+            let alone = fill(left, Some(&whole));
+            assert_eq!(
+                owners(&fill(&both, Some(&alone))),
+                owners(&whole),
+                "{one} to {other}, {left:?} was left"
+            );
+        }
+    }
+    let all: Vec<Member> = (1..=GROUP_MEMBERS as u16).map(|id| member(id, 1)).collect();
+    let whole = fill(&all, None);
+    for gone in 0..all.len() {
+        let mut rest = all.clone();
+        rest.remove(gone);
+        let without = fill(&rest, Some(&whole));
+        assert_eq!(owners(&fill(&all, Some(&without))), owners(&whole), "{gone} of eight");
+    }
+}
+
 #[test]
 fn buckets_of_a_group_that_does_not_forward_are_not_kept() {
     let discard = Group { kind: crate::abi::GROUP_DISCARD, ..Group::default() };
