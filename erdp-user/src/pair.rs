@@ -127,6 +127,14 @@ fn of_link(link: &LinkFacts) -> impl Iterator<Item = Reason> {
     reasons.into_iter().filter_map(|(is, reason)| is.then_some(reason))
 }
 
+/// Whether a link that flaps may be left alone: the pair's other one carries the traffic meanwhile. What ends on another box is not known
+/// well enough; without BGP (the kernel's routes) the link itself has to do.
+pub fn may_be_left_alone(other: &LinkFacts) -> bool {
+    let carries =
+        if other.sessions.is_empty() { of_link(other).next().is_none() } else { judge(other).is_eligible };
+    carries && !other.is_elsewhere
+}
+
 /// Why a session over a link carries nothing; `None`: it does.
 pub fn why_not(link: &LinkFacts, session: &SessionFacts) -> Option<Reason> {
     of_link(link).next().or_else(|| first_reason(session))
@@ -326,6 +334,26 @@ mod tests {
         }
         assert_eq!(judge(&silent).reasons, [Reason::NoRoutes]);
         assert!(pair([&good, &told]).why.contains("each on a box of its own"), "B1a");
+    }
+
+    #[test]
+    fn a_link_is_left_alone_only_while_the_other_one_carries_traffic() {
+        let elsewhere = LinkFacts { is_elsewhere: true, ..link(&[GOOD]) };
+        for (other, may) in [
+            (link(&[GOOD]), true),
+            (link(&[GOOD, SessionFacts::default()]), true),
+            (link(&[]), true),
+            (LinkFacts { has_carrier: false, ..link(&[GOOD]) }, false),
+            (LinkFacts { has_carrier: false, ..link(&[]) }, false),
+            (LinkFacts { is_held_down: true, ..link(&[GOOD]) }, false),
+            (link(&[SessionFacts { is_resolved: false, ..GOOD }]), false),
+            (link(&[SessionFacts { bfd_is_up: Some(false), ..GOOD }]), false),
+            (link(&[SessionFacts { is_established: false, ..GOOD }]), false),
+            (link(&[SessionFacts { out_of_use: Some(Reason::Drill), ..GOOD }]), false),
+            (elsewhere, false),
+        ] {
+            assert_eq!(may_be_left_alone(&other), may, "{other:?}");
+        }
     }
 
     #[test]

@@ -207,13 +207,14 @@ impl Controller {
                     self.supervisor.alive();
                     self.revert_unconfirmed().await;
                     self.take_rates();
-                    self.release_links();
+                    self.mind_words();
                     self.mind_peerings();
                     self.mind_minimums();
                     self.resolve_wanted().await;
                     self.reconcile();
                 }
             }
+            self.release_links();
             self.mind_drill();
             self.mind_carriers().await;
             self.settle().await;
@@ -292,6 +293,7 @@ impl Controller {
             tracing::info!(interface = link.name, alive, "link");
             if alive {
                 self.fallover.handle_return(ifindex);
+                self.renew_neighbours(ifindex);
                 self.hurry_sessions(ifindex);
             } else {
                 self.fallover.handle_loss(ifindex, self.started.elapsed());
@@ -496,12 +498,18 @@ impl Controller {
     }
 
     async fn grant(&mut self, wish: Wish) {
-        let (Wish::Watch(key) | Wish::Forget(key)) = wish;
+        let (Wish::Watch(key) | Wish::Forget(key) | Wish::Renew(key)) = wish;
         let Some(facts) = self.forwarding.topology().attachment(key.attachment) else { return };
         let (ifindex, name) = (facts.kernel_ifindex(), facts.name.clone());
         let result = match wish {
+            // It was found meanwhile.
+            Wish::Renew(key) if self.forwarding.is_resolved(key) => Ok(()),
             Wish::Watch(key) => self.kernel.watch_neighbour(ifindex, key.address).await,
             Wish::Forget(key) => self.kernel.forget_neighbour(ifindex, key.address).await,
+            Wish::Renew(key) => {
+                let is_kept = self.forwarding.is_in_use(key);
+                self.kernel.renew_neighbour(ifindex, key.address, is_kept).await
+            }
         };
         if let Err(error) = result {
             tracing::warn!(attachment = name, neighbour = %key.address, %error, "neighbour");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Controller, fib_id};
 use crate::{
     bgp::State,
-    config::{Circuit, DomainId, Link, LinkRole, Side},
+    config::{Circuit, DomainId, Link, LinkRole, Peer, Side},
     fib::NextHopKey,
     kernel::{self, preflight::has_carrier},
     minimum::Minimum,
@@ -41,7 +41,7 @@ impl Controller {
         may
     }
 
-    /// Links whose time is over, or that are needed, are used again.
+    /// Links whose time is over, or that are needed, are used again: asked after every message, because what is needed is needed now.
     pub(super) fn release_links(&mut self) {
         let now = self.started.elapsed();
         let held: Vec<u32> =
@@ -72,8 +72,17 @@ impl Controller {
         self.rank_link(ifindex, alive && !is_lost_again);
     }
 
-    /// A link's word says that it is dead, and nobody has told the controller: the carrier is gone, or it was for a moment.
-    pub(super) fn on_dead_word(&mut self, word: u16) {
+    /// Links whose word says that they are dead although nobody has told the controller: each tick, because a return of which the kernel
+    /// does not tell either is noticed only here.
+    pub(super) fn mind_words(&mut self) {
+        match self.dataplane.dead_links() {
+            Ok(dead) => dead.into_iter().for_each(|word| self.on_dead_word(word)),
+            Err(error) => tracing::error!(%error, "reading the links' words"),
+        }
+    }
+
+    /// The carrier is gone, or it was for a moment, too short for the kernel's link watch. Asking for it has the kernel look itself.
+    fn on_dead_word(&mut self, word: u16) {
         let topology = self.forwarding.topology();
         let found = topology.interfaces().into_keys().find(|it| topology.link_of(*it) == Some(word));
         let Some(link) = found.and_then(|ifindex| self.links.get(&ifindex).cloned()) else { return };
@@ -83,6 +92,14 @@ impl Controller {
         if is_there {
             self.on_link(link);
         }
+    }
+
+    /// An interface carries traffic again: its neighbours need not wait for the kernel's next attempt.
+    pub(super) fn renew_neighbours(&mut self, ifindex: u32) {
+        let key =
+            |peer: &Peer| NextHopKey { attachment: fib_id(peer.attachment), address: peer.session.remote };
+        let used = self.peers.iter().filter(|peer| !self.vacant.contains(&peer.session.id));
+        self.forwarding.renew(ifindex, used.map(key));
     }
 
     pub(super) fn interface(&self, ifindex: u32) -> String {
@@ -99,23 +116,22 @@ impl Controller {
     }
 
     /// The circuits that have a link on an interface, with the other one.
-    fn pairs_of(&self, ifindex: u32) -> impl Iterator<Item = &Link> {
+    fn pairs_of(&self, ifindex: u32) -> impl Iterator<Item = (&Circuit, LinkRole)> {
         let name = self.links.get(&ifindex).map(|link| link.name.as_str());
         let is_it =
             move |link: &Link| matches!(link, Link::Local { interface } if Some(interface.as_str()) == name);
         self.config.circuits.iter().flat_map(move |circuit| {
-            let pair = [(&circuit.primary, &circuit.secondary), (&circuit.secondary, &circuit.primary)];
-            pair.into_iter().filter(move |(one, _)| is_it(one)).map(|(_, other)| other)
+            let [primary, secondary] = LinkRole::ALL;
+            let pair = [(primary, secondary), (secondary, primary)];
+            let of_it = pair.into_iter().filter(move |(one, _)| is_it(circuit.link(*one)));
+            of_it.map(move |(_, other)| (circuit, other))
         })
     }
 
-    /// Whether some circuit has nothing but this link.
+    /// Whether some circuit has nothing but this link that carries traffic.
     fn is_last(&self, ifindex: u32) -> bool {
-        self.pairs_of(ifindex).any(|other| match other {
-            Link::Local { interface } => !self.is_up(interface) || self.is_held(interface),
-            // Nothing is known of it here: this one is worth having.
-            Link::Box { .. } => true,
-        })
+        let other = |(circuit, role)| self.link_facts(circuit, role);
+        self.pairs_of(ifindex).map(other).any(|other| !pair::may_be_left_alone(&other))
     }
 
     /// The facts of one link of a circuit.
@@ -144,11 +160,7 @@ impl Controller {
     }
 
     /// The sessions with the MSEE of a circuit's link; where it ends on another box, those with that box (B1a).
-    pub(super) fn peers_over(
-        &self,
-        circuit: Option<usize>,
-        role: LinkRole,
-    ) -> impl Iterator<Item = &crate::config::Peer> {
+    pub(super) fn peers_over(&self, circuit: Option<usize>, role: LinkRole) -> impl Iterator<Item = &Peer> {
         let is_its = move |id: &DomainId| {
             let domain = self.domains.get(usize::from(id.0));
             domain.is_some_and(|domain| Some(domain.circuit) == circuit)
@@ -168,7 +180,7 @@ impl Controller {
     }
 
     /// What is known of a session.
-    pub(super) fn facts_of(&self, peer: &crate::config::Peer) -> SessionFacts {
+    pub(super) fn facts_of(&self, peer: &Peer) -> SessionFacts {
         let handle = self.speaker.as_ref().and_then(|speaker| speaker.peer(peer.session.id));
         let counts = self.rib.peer_counts(peer.session.id);
         let key = NextHopKey { attachment: fib_id(peer.attachment), address: peer.session.remote };

@@ -47,9 +47,6 @@ impl Controller {
                 return;
             }
         };
-        for link in found.dead_links {
-            self.on_dead_word(link);
-        }
         let mut repaired = found.by_map;
         let (words, next) = self.forwarding.repair_lines(self.reconciled.next_line, SHARES);
         self.reconciled.next_line = next;

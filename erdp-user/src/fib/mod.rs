@@ -17,6 +17,7 @@
 mod adopted;
 mod connected;
 mod ids;
+mod renew;
 mod reshape;
 mod said;
 mod shares;
@@ -87,6 +88,8 @@ pub enum Wish {
     Watch(NextHopKey),
     /// No route uses it any more.
     Forget(NextHopKey),
+    /// It is not resolved, and now it can be: ask at once.
+    Renew(NextHopKey),
 }
 
 /// Why a route could not be written. The maps hold the last good state.

@@ -596,3 +596,38 @@ fn a_next_hop_in_use_that_the_kernel_has_forgotten_is_asked_for_again() {
     bench.forwarding.neighbour(via(1, 9), None, 3, &mut bench.dataplane).expect("memory");
     assert_eq!(bench.forwarding.take_wishes(), [], "no route uses it");
 }
+
+#[test]
+fn neighbours_behind_a_link_that_is_back_are_asked_for_at_once_where_they_are_not_known() {
+    let mut bench = Bench::new();
+    bench.route(0, "20.0.0.0/8", &[via(1, 2), via(1, 3), via(2, 2)], 0);
+    bench.resolve(via(1, 3));
+    bench.forwarding.take_wishes();
+    // The peer that has brought the routes, one that has brought none yet, one that is known, and one elsewhere.
+    bench.resolve(via(1, 5));
+    bench.forwarding.renew(11, [via(1, 2), via(1, 4), via(1, 5), via(2, 4)]);
+    assert_eq!(bench.forwarding.take_wishes(), [Wish::Renew(via(1, 2)), Wish::Renew(via(1, 4))]);
+    bench.forwarding.renew(15, []);
+    assert_eq!(bench.forwarding.take_wishes(), []);
+}
+
+#[test]
+fn flows_are_where_they_were_after_the_routes_of_one_neighbour_were_withdrawn_and_came_back() {
+    let mut bench = Bench::new();
+    let (one, other) = (via(1, 2), via(2, 2));
+    [one, other].into_iter().for_each(|key| bench.resolve(key));
+    let ways = |bench: &Bench| -> Vec<_> {
+        (0..=255).map(|host| bench.next_hop(14, &format!("20.0.7.{host}"))).collect()
+    };
+    // The order in which they come must not matter either.
+    bench.route(0, "20.0.0.0/8", &[other], 0);
+    bench.route(0, "20.0.0.0/8", &[one, other], 1);
+    let before = ways(&bench);
+    assert!(before.contains(&Some(one)) && before.contains(&Some(other)));
+    for left in [one, other] {
+        bench.route(0, "20.0.0.0/8", &[left], 2);
+        assert!(ways(&bench).iter().all(|way| *way == Some(left)));
+        bench.route(0, "20.0.0.0/8", &[one, other], 3);
+        assert_eq!(ways(&bench), before, "{left:?} was left");
+    }
+}

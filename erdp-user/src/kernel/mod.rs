@@ -272,6 +272,22 @@ impl Kernel {
         request.execute().await.map_err(|error| request_failed(format!("resolving {address}"), error))
     }
 
+    /// Resolves a neighbour from the beginning, kept resolved or once: a kernel that asks in vain, for want of a carrier, asks again only
+    /// after a second (`retrans_time`), and one that has given up on a managed neighbour after up to five (`interval_probe_time`).
+    pub async fn renew_neighbour(
+        &self,
+        ifindex: u32,
+        address: IpAddr,
+        is_kept: bool,
+    ) -> Result<(), KernelError> {
+        self.forget_neighbour(ifindex, address).await?;
+        if is_kept {
+            self.watch_neighbour(ifindex, address).await
+        } else {
+            self.resolve(ifindex, address).await
+        }
+    }
+
     /// Lets the kernel forget a neighbour; one that is not there is fine.
     pub async fn forget_neighbour(&self, ifindex: u32, address: IpAddr) -> Result<(), KernelError> {
         let message: NeighbourMessage = self.handle.neighbours().add(ifindex, address).message_mut().clone();

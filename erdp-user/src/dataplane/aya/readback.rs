@@ -27,6 +27,8 @@ const SHARES: usize = 5;
 
 /// Which record of which map.
 type Key = (u8, u64);
+/// The links' words among them.
+const LINK: u8 = 6;
 
 /// The records that were written last, and where the next read-back begins.
 #[derive(Debug, Default)]
@@ -42,9 +44,6 @@ pub(super) struct Written {
 pub struct Repaired {
     /// Records that were wrong, by map.
     pub by_map: BTreeMap<&'static str, u64>,
-    /// Links whose word says that they are dead and was written otherwise: they are as they are, because a driver that takes nothing
-    /// says so at once and the controller may not have heard of it yet.
-    pub dead_links: Vec<u16>,
     /// Whether a round is over.
     pub is_round_over: bool,
 }
@@ -69,6 +68,11 @@ impl Written {
         }
     }
 
+    /// The links' words.
+    fn links(&self) -> impl Iterator<Item = &Record> {
+        self.records.range((LINK, 0)..=(LINK, u64::MAX)).map(|(_, record)| record)
+    }
+
     /// The next share of a round, and whether it is the last.
     fn share(&mut self) -> (Vec<Record>, bool) {
         let most = self.records.len().div_ceil(SHARES).max(1);
@@ -89,7 +93,7 @@ fn key(record: &Record) -> Option<Key> {
         Record::TxPort(slot, _) => (3, u64::from(*slot)),
         Record::NextHop(id, _) => (4, u64::from(*id)),
         Record::Group(id, _) => (5, u64::from(*id)),
-        Record::Link(id, _) => (6, u64::from(*id)),
+        Record::Link(id, _) => (LINK, u64::from(*id)),
         Record::Policer(id, _) => (7, u64::from(*id)),
         Record::Budget(kind, attachment, _) => (8, u64::from(budget::slot(*kind, *attachment))),
         Record::Profile(id, _) => (9, u64::from(*id)),
@@ -108,9 +112,8 @@ impl AyaDataplane {
         let mut repaired = Repaired { is_round_over, ..Repaired::default() };
         for record in share {
             let (map, is_right) = self.holds(&record)?;
-            if let (false, Record::Link(id, true)) = (is_right, record) {
-                repaired.dead_links.push(id);
-            } else if !is_right {
+            // A link that is dead was not damaged: see `dead_links`.
+            if !is_right && !matches!(record, Record::Link(_, true)) {
                 self.put(&record)?;
                 *repaired.by_map.entry(map).or_default() += 1;
             }
@@ -125,6 +128,18 @@ impl AyaDataplane {
             }
         }
         Ok(repaired)
+    }
+
+    /// Links whose word says that they are dead and was written otherwise: they are as they are, because a driver that takes nothing
+    /// says so at once and the controller may not have heard of it yet.
+    pub fn dead_links(&self) -> Result<Vec<u16>, DataplaneError> {
+        let mut dead = Vec::new();
+        for record in self.written.links() {
+            if let (false, Record::Link(id, true)) = (self.holds(record)?.1, record) {
+                dead.push(*id);
+            }
+        }
+        Ok(dead)
     }
 
     /// The record's map, and whether it says what was written.

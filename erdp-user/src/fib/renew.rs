@@ -1,0 +1,19 @@
+//! Neighbours behind a link that is back. A carrier that goes takes them out of the kernel's table (`neigh_carrier_down`), and what asks
+//! for them meanwhile asks in vain; the kernel's next attempt may be seconds after the carrier's return, and until then the link is of no
+//! use. So they are asked for anew with the return. One that is known still, the loss having been too short for the kernel to notice, stays.
+
+use std::collections::BTreeSet;
+
+use super::{AttachmentId, Forwarding, NextHopKey, Wish};
+
+impl Forwarding {
+    /// An interface carries traffic again: whoever routes lead to there, and these `peers`, whose sessions are to bring the routes back.
+    pub fn renew(&mut self, ifindex: u32, peers: impl IntoIterator<Item = NextHopKey>) {
+        let on_it: BTreeSet<AttachmentId> =
+            self.topology.on_interface(ifindex).map(|facts| facts.id).collect();
+        let in_use = self.next_hops.iter().map(|(key, _)| *key);
+        let wanted: BTreeSet<NextHopKey> = in_use.chain(peers).collect();
+        let unknown = |key: &NextHopKey| on_it.contains(&key.attachment) && !self.macs.contains_key(key);
+        self.wishes.extend(wanted.into_iter().filter(unknown).map(Wish::Renew));
+    }
+}
