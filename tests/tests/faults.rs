@@ -181,7 +181,9 @@ fn bfd_down(stand: &mut Stand) -> Result<()> {
 fn controller_stopped(stand: &mut Stand) -> Result<()> {
     let ups =
         |it: &Stand| -> Result<Vec<u64>> { Ok(sessions(it.edge()?)?.iter().map(|it| it.ups).collect()) };
-    let before = ups(stand)?;
+    let answered =
+        |it: &Stand| -> Result<u64> { Ok(sessions(it.edge()?)?.iter().map(|it| it.answered).sum()) };
+    let (before, answers) = (ups(stand)?, answered(stand)?);
     let mut random = Random(u64::from(std::process::id()));
     for _ in 0..3 {
         thread::sleep(Duration::from_millis(random.below(400)));
@@ -190,6 +192,7 @@ fn controller_stopped(stand: &mut Stand) -> Result<()> {
         stand.signal(Signal::SIGCONT)?;
     }
     ensure!(ups(stand)? == before, "a BFD session has changed");
+    ensure!(answered(stand)? > answers, "nobody has answered for it: it has not stood still");
     Ok(())
 }
 

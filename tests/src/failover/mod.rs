@@ -6,11 +6,12 @@
 //!               \--- wire2 (bridge) --- msee2 (BIRD)
 //! ```
 //! Files: [`bench`] (losses measured), [`soak`] (everything at once, for long), [`stand`] (the lab with its routers), [`peers`] (their
-//! configurations, BFD included), [`probe`] (numbered and timed datagrams), [`mixed`] (an edge with FRR and BIRD, up), this one (namespaces,
+//! configurations, BFD included), [`probe`] (numbered and timed datagrams), [`flows`] (the ways of many flows), [`mixed`] (an edge with FRR and BIRD, up), this one (namespaces,
 //! wires, faults). A wire is a namespace with a bridge: what fails in it takes no carrier from either end, as a provider's network does.
 //! Everything is in namespaces of its own with addresses of 198.18.0.0/15 and fd00::/8, and gone with [`Place`].
 
 pub mod bench;
+pub mod flows;
 pub mod mixed;
 pub mod peers;
 pub mod probe;

@@ -21,7 +21,8 @@ use crate::lab::enter;
 
 /// Datagrams a second.
 pub const RATE: u32 = 10_000;
-const PORT: u16 = 7007;
+/// Flows are told apart by the other port.
+pub(super) const PORT: u16 = 7007;
 /// Bytes of a receive buffer: a second's datagrams, with what the kernel needs for each.
 const BUFFER: usize = 16 << 20;
 /// How long the receivers wait for the last ones.
@@ -49,6 +50,15 @@ pub struct Report {
     pub gap_ms: f64,
     /// How many came to each MSEE.
     pub at: [u64; 2],
+}
+
+/// A stretch of time without any datagram that has arrived, in milliseconds of the sender.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gap {
+    /// When the last one before it left.
+    pub from_ms: f64,
+    /// How long it was.
+    pub ms: f64,
 }
 
 impl Probe {
@@ -79,6 +89,14 @@ impl Probe {
     /// # Errors
     /// When a socket failed on the way.
     pub fn stop(self) -> Result<Report> {
+        Ok(self.stop_in_detail()?.0)
+    }
+
+    /// The same, with every gap in which something was lost.
+    ///
+    /// # Errors
+    /// When a socket failed on the way.
+    pub fn stop_in_detail(self) -> Result<(Report, Vec<Gap>)> {
         self.stop.store(true, Ordering::Relaxed);
         let Ok(sent) = self.sender.join() else { bail!("the sender has panicked") };
         let mut arrived = Vec::new();
@@ -90,7 +108,7 @@ impl Probe {
     }
 }
 
-fn bound(address: SocketAddr) -> Result<UdpSocket> {
+pub(super) fn bound(address: SocketAddr) -> Result<UdpSocket> {
     let socket =
         UdpSocket::bind(address).with_context(|| format!("cannot open a UDP socket on {address}"))?;
     // A receiver that waits for a CPU must not lose what has arrived.
@@ -124,14 +142,18 @@ fn receive(socket: &UdpSocket, at: usize, stop: &AtomicBool) -> Result<Vec<Arriv
             end = Some(Instant::now() + LAST);
         }
         if let Ok(16) = socket.recv(&mut datagram) {
-            let word = |from: usize| u64::from_be_bytes(std::array::from_fn(|at| datagram[from + at]));
-            arrived.push((word(0), word(8), at));
+            arrived.push((word_of(&datagram, 0), word_of(&datagram, 8), at));
         }
     }
     Ok(arrived)
 }
 
-fn report(sent: u64, mut arrived: Vec<Arrived>) -> Report {
+/// The number that begins there.
+pub(super) fn word_of(datagram: &[u8], from: usize) -> u64 {
+    u64::from_be_bytes(std::array::from_fn(|at| datagram[from + at]))
+}
+
+fn report(sent: u64, mut arrived: Vec<Arrived>) -> (Report, Vec<Gap>) {
     let mut at = [0; 2];
     for (_, _, msee) in &arrived {
         at[*msee] += 1;
@@ -139,20 +161,24 @@ fn report(sent: u64, mut arrived: Vec<Arrived>) -> Report {
     arrived.sort_unstable();
     arrived.dedup_by_key(|(number, ..)| *number);
     let missing = |pair: &&[Arrived]| pair[1].0 - pair[0].0 > 1;
-    let gaps = arrived.windows(2).filter(missing).map(|pair| pair[1].1 - pair[0].1);
-    let gap_ms = gaps.max().unwrap_or(0) as f64 / 1e6;
-    Report { sent, lost: sent.saturating_sub(arrived.len() as u64), gap_ms, at }
+    let gap =
+        |pair: &[Arrived]| Gap { from_ms: pair[0].1 as f64 / 1e6, ms: (pair[1].1 - pair[0].1) as f64 / 1e6 };
+    let gaps: Vec<Gap> = arrived.windows(2).filter(missing).map(gap).collect();
+    let gap_ms = gaps.iter().map(|gap| gap.ms).fold(0.0, f64::max);
+    (Report { sent, lost: sent.saturating_sub(arrived.len() as u64), gap_ms, at }, gaps)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Report, report};
+    use super::{Gap, Report, report};
 
     #[test]
     fn a_loss_is_told_in_the_senders_time_and_lateness_is_none() {
         let arrived =
             vec![(1, 100_000, 0), (0, 0, 0), (2, 9_000_000, 0), (5, 12_500_000, 1), (6, 12_600_000, 1)];
-        assert_eq!(report(7, arrived), Report { sent: 7, lost: 2, gap_ms: 3.5, at: [3, 2] });
-        assert_eq!(report(3, vec![]).lost, 3);
+        let (found, gaps) = report(7, arrived);
+        assert_eq!(found, Report { sent: 7, lost: 2, gap_ms: 3.5, at: [3, 2] });
+        assert_eq!(gaps, [Gap { from_ms: 9.0, ms: 3.5 }]);
+        assert_eq!(report(3, vec![]).0.lost, 3);
     }
 }
