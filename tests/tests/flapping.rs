@@ -15,6 +15,7 @@ use erdp_tests::{
         peers::Timers,
         probe::{Gap, Probe},
         stand::{Msees, Plan, Router, Stand},
+        until,
     },
 };
 
@@ -26,26 +27,31 @@ const ROOM_MS: f64 = 100.0;
 /// peers' own waits before they take a new connection, in milliseconds.
 const BEGIN_ANEW_MS: f64 = 4_000.0;
 
+/// The controller looks at the links' words so often, and sees that a link is needed, in milliseconds.
+const NEED_MS: f64 = 100.0;
+
 /// A way to flap.
 struct Row {
     what: &'static str,
     times: usize,
     down_ms: u64,
+    /// The secondary link comes back so much later.
+    later_ms: u64,
     up_ms: u64,
     /// What the return may cost besides the room, in milliseconds.
     return_ms: f64,
 }
 
-const ROWS: [Row; 3] = [
-    Row { what: "as often as damping permits", times: 2, down_ms: 150, up_ms: 1_500, return_ms: 0.0 },
-    Row { what: "so often that links are held down", times: 6, down_ms: 150, up_ms: 600, return_ms: 0.0 },
-    Row {
-        what: "for longer than BFD waits",
-        times: 3,
-        down_ms: 1_000,
-        up_ms: 6_000,
-        return_ms: BEGIN_ANEW_MS,
-    },
+const fn row(what: &'static str, times: usize, down_ms: u64, up_ms: u64) -> Row {
+    Row { what, times, down_ms, later_ms: 0, up_ms, return_ms: 0.0 }
+}
+
+/// In this order: the first two losses cost no hold, and those after them more and more.
+const ROWS: [Row; 4] = [
+    row("as often as damping permits", 2, 150, 1_500),
+    row("more often than that, both back at once", 5, 150, 600),
+    Row { later_ms: 50, ..row("the same, and the one that is back later is held down", 4, 150, 600) },
+    Row { return_ms: BEGIN_ANEW_MS, ..row("for longer than BFD waits", 3, 1_000, 6_000) },
 ];
 
 #[test]
@@ -63,9 +69,35 @@ fn both_links_flapping_in_phase_cost_what_they_are_down_and_a_return() -> Result
     })?;
     stand.wait()?;
     for row in &ROWS {
+        let held = holds(&stand)?;
         flap(&mut stand, row).with_context(|| format!("{}:\n{}", row.what, stand.state()))?;
+        ensure!(row.later_ms == 0 || holds(&stand)? > held, "{}: nothing was held down", row.what);
     }
-    Ok(())
+    needed(&mut stand).with_context(|| stand.state())
+}
+
+/// How often a link was held down.
+fn holds(stand: &Stand) -> Result<usize> {
+    let log = fs::read_to_string(stand.place.folder().join("erdp.log"))?;
+    Ok(log.matches("flaps and is held down").count())
+}
+
+/// A link is held down for many seconds when the other one fails: it is used at once.
+fn needed(stand: &mut Stand) -> Result<()> {
+    let probe = Probe::start(&stand.place, stand.flow_by_primary()?)?;
+    let held = holds(stand)?;
+    stand.place.fail(1, Fault::Carrier)?;
+    thread::sleep(Duration::from_millis(100));
+    stand.place.heal(1)?;
+    until("the secondary link to be held down", Duration::from_secs(5), || Ok(holds(stand)? > held))?;
+    thread::sleep(Duration::from_millis(200));
+    stand.place.fail(0, Fault::Carrier)?;
+    thread::sleep(Duration::from_millis(500));
+    let report = probe.stop()?;
+    println!("  one is held down and the other fails: {report:?}");
+    ensure!(report.gap_ms <= NEED_MS + ROOM_MS && report.at[1] > 0, "nothing for {:.0} ms", report.gap_ms);
+    stand.place.heal(0)?;
+    stand.wait()
 }
 
 /// One row: each time its gap, and nothing else is lost.
@@ -79,8 +111,6 @@ fn flap(stand: &mut Stand, row: &Row) -> Result<()> {
     for Gap { from_ms, ms } in &gaps {
         println!("    from {from_ms:.0} ms: nothing for {ms:.1} ms");
     }
-    let log = fs::read_to_string(stand.place.folder().join("erdp.log"))?;
-    println!("    held down so far: {}", log.matches("flaps and is held down").count());
     let budget_ms = downs.iter().copied().fold(0.0, f64::max) + row.return_ms + ROOM_MS;
     let longest = report.gap_ms;
     ensure!(longest <= budget_ms, "nothing for {longest:.0} ms, {budget_ms:.0} at most: {gaps:?}");
@@ -98,8 +128,16 @@ fn once(place: &Place, row: &Row) -> Result<f64> {
     let begin = Instant::now();
     both(|link| place.fail(link, Fault::Carrier))?;
     thread::sleep(Duration::from_millis(row.down_ms));
-    both(|link| place.heal(link))?;
-    let down = begin.elapsed();
+    let down = if row.later_ms == 0 {
+        both(|link| place.heal(link))?;
+        begin.elapsed()
+    } else {
+        place.heal(0)?;
+        let down = begin.elapsed();
+        thread::sleep(Duration::from_millis(row.later_ms));
+        place.heal(1)?;
+        down
+    };
     thread::sleep(Duration::from_millis(row.up_ms));
     Ok(down.as_secs_f64() * 1e3)
 }

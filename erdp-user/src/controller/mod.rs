@@ -107,6 +107,8 @@ pub struct Controller {
     bfd: bfd::Sessions,
     dampers: pairs::Dampers,
     fallover: Fallover,
+    /// Links that are just back, each since when.
+    returned: HashMap<u32, Duration>,
     /// Sessions that are out of use by an operator's word.
     peerings: Peerings,
     minimums: minimum::Minimums,
@@ -208,6 +210,7 @@ impl Controller {
                     self.revert_unconfirmed().await;
                     self.take_rates();
                     self.mind_words();
+                    self.mind_returned();
                     self.mind_peerings();
                     self.mind_minimums();
                     self.resolve_wanted().await;
@@ -293,7 +296,7 @@ impl Controller {
             tracing::info!(interface = link.name, alive, "link");
             if alive {
                 self.fallover.handle_return(ifindex);
-                self.renew_neighbours(ifindex);
+                self.on_return(ifindex);
                 self.hurry_sessions(ifindex);
             } else {
                 self.fallover.handle_loss(ifindex, self.started.elapsed());

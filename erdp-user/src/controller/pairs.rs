@@ -3,7 +3,7 @@
 //!
 //! A link that is held down is used all the same when nothing else carries its circuit: a bad link is better than none.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -16,6 +16,9 @@ use crate::{
     minimum::Minimum,
     pair::{self, Damper, LinkFacts, Pair, SessionFacts},
 };
+
+/// How long neighbours behind a link that is back are asked for at our own pace; then the kernel's has to do, a second.
+const RENEWED_FOR: Duration = Duration::from_secs(2);
 
 /// The links that have flapped, by their interfaces.
 pub(super) type Dampers = HashMap<u32, Damper>;
@@ -94,8 +97,25 @@ impl Controller {
         }
     }
 
-    /// An interface carries traffic again: its neighbours need not wait for the kernel's next attempt.
-    pub(super) fn renew_neighbours(&mut self, ifindex: u32) {
+    /// An interface carries traffic again: its neighbours need not wait for the kernel's next attempt. The switch behind it may not forward
+    /// yet, so they are asked for again until [`RENEWED_FOR`].
+    pub(super) fn on_return(&mut self, ifindex: u32) {
+        self.returned.insert(ifindex, self.started.elapsed());
+        self.renew_neighbours(ifindex);
+    }
+
+    /// Asks again, each tick, behind links that are just back.
+    pub(super) fn mind_returned(&mut self) {
+        let now = self.started.elapsed();
+        self.returned.retain(|_, since| now.saturating_sub(*since) < RENEWED_FOR);
+        for ifindex in self.returned.keys().copied().collect::<Vec<_>>() {
+            if self.links.get(&ifindex).is_some_and(kernel::Link::is_alive) {
+                self.renew_neighbours(ifindex);
+            }
+        }
+    }
+
+    fn renew_neighbours(&mut self, ifindex: u32) {
         let key =
             |peer: &Peer| NextHopKey { attachment: fib_id(peer.attachment), address: peer.session.remote };
         let used = self.peers.iter().filter(|peer| !self.vacant.contains(&peer.session.id));

@@ -419,6 +419,7 @@ impl Controller {
             bfd: Default::default(),
             fallover: Default::default(),
             dampers: Default::default(),
+            returned: HashMap::new(),
             peerings: Default::default(),
             minimums: Default::default(),
             drill: None,

@@ -186,7 +186,9 @@ impl Place {
                 wire.exec("tc", &["qdisc", "del", "dev", port, "root"])?;
             }
         }
-        wire.ip("link set edge up").map(drop)
+        wire.ip("link set edge up")?;
+        // A bridge goes by the kernel's link watch, which may look at this end a second late only; who asks for its state has it look.
+        wire.ip("link show edge").map(drop)
     }
 
     /// Ends what still runs of the routers with this word in their names.
