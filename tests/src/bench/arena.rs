@@ -23,10 +23,11 @@ use erdp::dataplane::{
 };
 use erdp_common::{
     abi::{
-        ATTACHMENT_ENABLED, ATTACHMENT_MSEE, Attachment, L2_MAX, NEXT_HOP_MSEE, NEXT_HOP_RESOLVED, NextHop,
-        Port, QosProfile, Vlan,
+        ATTACHMENT_ENABLED, ATTACHMENT_MSEE, Attachment, BFD_SESSION_WORDS, L2_MAX, NEXT_HOP_MSEE,
+        NEXT_HOP_RESOLVED, NextHop, Port, QosProfile, Vlan,
     },
     bench::TEMPLATE,
+    bfd::{MICROSECOND, deadline},
     fib::build::{Fib, Prefix, Store, Table},
     policer::{BurstPolicy, Rates},
 };
@@ -158,6 +159,19 @@ impl Arena {
             for id in 1..=4 {
                 dataplane.write(&Record::Attachment(id, Attachment::default()))?;
             }
+        }
+        Ok(())
+    }
+
+    /// The neighbours have BFD sessions that are up, for an hour without a packet, or none.
+    pub fn set_bfd(&mut self, has_sessions: bool) -> Result<()> {
+        let mut session = [0; BFD_SESSION_WORDS];
+        // Its second word is the deadline.
+        session[1] = deadline(self.shipped.clock(), 3_600_000_000 * MICROSECOND);
+        for link in 1..=2 {
+            self.shipped.write(&Record::BfdSession(link, session))?;
+            let bfd = if has_sessions { link } else { 0 };
+            self.shipped.write(&Record::NextHop(link, NextHop { bfd, ..next_hop(link, Tags::None) }))?;
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ const FIB_BLOCKS: u32 = 32_768;
 /// Who forwards.
 const FORWARDERS: [&str; 4] = ["bench_redirect", "bench_fib_lookup", "erdp over LPM_TRIE", "erdp"];
 
-/// Measures everything, printing as it goes; `size`: one IPv4 table of that many routes and nothing else.
+/// Measures everything, printing as it goes; `size`: one IPv4 table of that many routes, with and without BFD, and nothing else.
 pub fn run(object: &Path, quick: bool, size: Option<usize>) -> Result<Report> {
     let object = read_object(object)?;
     let effort =
@@ -49,6 +49,7 @@ pub fn run(object: &Path, quick: bool, size: Option<usize>) -> Result<Report> {
         let mut report = Report::new(effort, full.source);
         report::head(&report);
         at_size(&object, &full.sample(size), effort, &mut report)?;
+        in_own_namespace(|| bfd(&object, &full.sample(size), effort, &mut report))?;
         return Ok(report);
     }
     let (v4, v6) = (Routes::full(Version::V4)?, Routes::full(Version::V6)?);
@@ -70,6 +71,7 @@ pub fn run(object: &Path, quick: bool, size: Option<usize>) -> Result<Report> {
         }
     }
     in_own_namespace(|| tags(&object, &v4.sample(10_000), effort, &mut report))?;
+    in_own_namespace(|| bfd(&object, &v4.sample(10_000), effort, &mut report))?;
     report.judge();
     Ok(report)
 }
@@ -152,6 +154,32 @@ fn tags(object: &[u8], routes: &Routes, effort: Effort, report: &mut Report) -> 
     }
     let (version, routes) = (routes.version, routes.prefixes.len());
     report.add(Point { version, routes, what: "tags", spread: Spread::Zipf, costs });
+    Ok(())
+}
+
+/// Next hops without BFD and with a session that is up, in turn: what it takes to ask whether the neighbour is alive. Trains,
+/// because what is looked for is less than what random destinations vary by.
+fn bfd(object: &[u8], routes: &Routes, effort: Effort, report: &mut Report) -> Result<()> {
+    let mut arena = Arena::new(object, FIB_BLOCKS)?;
+    arena.load(routes, false)?;
+    arena.aim(Tags::None, &routes.destinations(Spread::Trains))?;
+    let mut rounds = [Vec::new(), Vec::new()];
+    for round in 0..4 * effort.rounds {
+        let empty = arena.time("bench_empty", effort.runs)?;
+        for turn in 0..2 {
+            let at = (turn + round) % 2;
+            arena.set_bfd(at == 1)?;
+            if round < 2 {
+                arena.must_forward("erdp")?;
+            }
+            rounds[at].push(arena.time("erdp", effort.runs)? - empty);
+        }
+    }
+    let [without, with] = rounds;
+    let more: Vec<f64> = with.iter().zip(&without).map(|(with, without)| with - without).collect();
+    let costs = vec![Cost::new("no BFD", without), Cost::new("BFD up", with), Cost::new("difference", more)];
+    let (version, routes) = (routes.version, routes.prefixes.len());
+    report.add(Point { version, routes, what: "bfd", spread: Spread::Trains, costs });
     Ok(())
 }
 

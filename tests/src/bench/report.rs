@@ -15,7 +15,7 @@ pub struct Point {
     pub version: Version,
     /// Prefixes in the table.
     pub routes: usize,
-    /// `packet`, `lookup` or `tags`.
+    /// `packet`, `lookup`, `tags` or `bfd`.
     pub what: &'static str,
     /// How destinations are drawn.
     pub spread: Spread,
