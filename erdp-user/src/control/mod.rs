@@ -48,6 +48,9 @@ pub enum Request {
     HandOver {
         /// Of the conversation.
         version: u32,
+        /// What the other process would run with; none from one that does not tell.
+        #[serde(default)]
+        file: Option<File>,
     },
     /// About the configuration as a whole.
     Config(Configuring),

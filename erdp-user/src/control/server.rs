@@ -12,7 +12,7 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
 };
 
-use super::{Envelope, PROTOCOL, REQUEST_MAX, Reply, Request};
+use super::{Envelope, File, PROTOCOL, REQUEST_MAX, Reply, Request};
 use crate::{controller::hand_over::VERSION, kernel::fd_passing::own_user};
 
 /// Connections served at once; further ones wait to be accepted.
@@ -21,8 +21,13 @@ const CONNECTIONS_MAX: usize = 32;
 /// A request and where its answer goes.
 pub type Asked = (Request, oneshot::Sender<Reply>);
 
-/// The connection to a process that wants to take over.
-pub type Successor = std::os::unix::net::UnixStream;
+/// A process that wants to take over.
+pub struct Successor {
+    /// The connection to it.
+    pub socket: std::os::unix::net::UnixStream,
+    /// What it would run with, if it tells.
+    pub file: Option<File>,
+}
 
 /// Why the socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -132,12 +137,12 @@ async fn converse(
             return Ok(());
         }
         let reply = match read_request(&line) {
-            Ok(Request::HandOver { version }) => match may_succeed(user, version) {
+            Ok(Request::HandOver { version, file }) => match may_succeed(user, version) {
                 Ok(()) => {
-                    let stream = read.into_inner().reunite(write).map_err(io::Error::other)?.into_std()?;
-                    stream.set_nonblocking(false)?;
+                    let socket = read.into_inner().reunite(write).map_err(io::Error::other)?.into_std()?;
+                    socket.set_nonblocking(false)?;
                     // A daemon that ends has no successor.
-                    let _ = successors.send(stream).await;
+                    let _ = successors.send(Successor { socket, file }).await;
                     return Ok(());
                 }
                 Err(reason) => Reply::Error(reason),
@@ -179,7 +184,8 @@ fn may_succeed(user: u32, version: u32) -> Result<(), String> {
     }
     if version != VERSION {
         return Err(format!(
-            "it hands over by version {VERSION} of the conversation and was asked for {version}"
+            "it hands over by version {VERSION} of the conversation and was asked for {version}: restart it without --take-over (its \
+             peers will notice)"
         ));
     }
     Ok(())

@@ -4,11 +4,17 @@
 //! tables, routes, sessions. Where the packet path refuses on the way, the running configuration is carried out again. What was
 //! applied with a deadline goes back by itself unless it is confirmed, and the one before is kept for `rollback`.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
-use super::{Controller, Outbox, fib_id, limits, start};
+use super::{
+    Controller, Outbox, fib_id, limits, start,
+    unsaved::{Settings, Source},
+};
 use crate::{
     bgp::{Cease, PeerId},
     config::{Config, ConfigError, Peer, Plan, is_same_peer, session_flaps, shown},
@@ -21,9 +27,18 @@ use crate::{
 /// What ran before.
 #[derive(Debug, Default)]
 pub struct History {
-    before: Option<Config>,
+    before: Option<(Config, Settings)>,
     /// When to go back to it.
     deadline: Option<Instant>,
+    /// Where the running one is written.
+    pub(super) source: Source,
+}
+
+impl History {
+    /// Whether a change waits to be confirmed.
+    pub(super) fn waits(&self) -> bool {
+        self.deadline.is_some()
+    }
 }
 
 impl Controller {
@@ -68,6 +83,7 @@ impl Controller {
             return Err(format!("sessions would end: {}; nothing is changed", ends().join(", ")));
         }
         let before = self.exchange(config).await?;
+        self.note_source(&file.path);
         if !plan.is_empty() {
             self.history.before = Some(before);
             self.history.deadline = confirm_s.map(|seconds| Instant::now() + Duration::from_secs(seconds));
@@ -87,14 +103,16 @@ impl Controller {
     }
 
     async fn rollback(&mut self) -> Result<Value, String> {
-        let Some(before) = self.history.before.clone() else {
+        let Some((before, settings)) = self.history.before.clone() else {
             return Err(
                 "there is no configuration before this one: nothing has been applied since the start".into(),
             );
         };
         let plan = Plan::between(&self.config, &before);
         self.exchange(before).await?;
-        self.history = History::default();
+        self.settings = settings;
+        (self.history.before, self.history.deadline) = (None, None);
+        self.note_source(Path::new("erdp config rollback"));
         tracing::info!("back to the configuration before");
         Ok(report(&plan, &[]))
     }
@@ -110,8 +128,9 @@ impl Controller {
         }
     }
 
-    /// Carries a configuration out; the answer is the one before. After an error that one still holds.
-    async fn exchange(&mut self, config: Config) -> Result<Config, String> {
+    /// Carries a configuration out, with which what `erdp set` has changed in the one before is over; the answer is that one. After an
+    /// error it still holds.
+    async fn exchange(&mut self, config: Config) -> Result<(Config, Settings), String> {
         let before = self.config.clone();
         if let Err(error) = self.reshape(&before, &config) {
             return Err(match self.reshape(&config, &before) {
@@ -126,7 +145,7 @@ impl Controller {
         self.attachments = config.attachments();
         self.domains = config.domains();
         self.exchange_peers(&config).await;
-        Ok(std::mem::replace(&mut self.config, config))
+        Ok((std::mem::replace(&mut self.config, config), std::mem::take(&mut self.settings)))
     }
 
     /// The packet path: policers, routing tables, attachments.

@@ -34,7 +34,7 @@ use crate::{
         Handed as HandedSession, Listener, Moment, PeerEvent, PeerId, Session, SessionState, Speaker, Update,
     },
     config::{self, CircuitChange},
-    control::{Envelope, PROTOCOL, Reply, Request},
+    control::{Envelope, File, PROTOCOL, Reply, Request, server},
     kernel::fd_passing,
     rib::PeerTable,
 };
@@ -56,9 +56,7 @@ pub enum HandOverError {
         error: io::Error,
     },
     /// It does not want to, or cannot.
-    #[error(
-        "the erdp at {path} does not hand over: {reason}; restart it without --take-over (its peers will notice)"
-    )]
+    #[error("the erdp at {path} does not hand over and goes on: {reason}")]
     Refused {
         /// The control socket.
         path: std::path::PathBuf,
@@ -130,14 +128,15 @@ pub(super) struct Successor {
 }
 
 impl Successor {
-    /// Asks the process behind a control socket; `None`: nobody is there. From here on it waits for us.
-    pub fn ask(path: &Path) -> Result<Option<(Self, Inheritance)>, HandOverError> {
+    /// Asks the process behind a control socket, which may refuse for what we would run with; `None`: nobody is there. From here on
+    /// it waits for us.
+    pub fn ask(path: &Path, file: Option<File>) -> Result<Option<(Self, Inheritance)>, HandOverError> {
         let broken = |error| HandOverError::Broken { path: path.into(), error };
         let Ok(mut socket) = UnixStream::connect(path) else { return Ok(None) };
         socket.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
         let mut request = serde_json::to_vec(&Envelope {
             protocol: PROTOCOL,
-            request: Request::HandOver { version: VERSION },
+            request: Request::HandOver { version: VERSION, file },
         })
         .map_err(io::Error::other)
         .map_err(broken)?;
@@ -265,10 +264,12 @@ impl Controller {
     }
 
     /// Gives everything to the process that has asked. `true`: it has taken it, and this one must end without undoing anything.
-    pub(super) async fn give(&mut self, mut socket: UnixStream, inputs: &mut Inputs) -> bool {
-        if let Some(reason) = self.why_no_successor() {
+    pub(super) async fn give(&mut self, successor: server::Successor, inputs: &mut Inputs) -> bool {
+        let server::Successor { mut socket, file } = successor;
+        let not_now = self.why_no_successor().map(str::to_owned);
+        if let Some(reason) = not_now.or_else(|| self.what_would_be_lost(file.as_ref()?)) {
             // Whoever has asked may be gone.
-            let _ = say(&mut socket, &Reply::Error(reason.into()));
+            let _ = say(&mut socket, &Reply::Error(reason));
             return false;
         }
         self.end_drill_for_hand_over();
@@ -308,7 +309,11 @@ impl Controller {
         if self.inherited.is_some() {
             Some("it waits for its peers' routes itself: try again in two minutes at most")
         } else if !self.dataplane.is_pinned() {
-            Some("nothing of it is pinned, so that its program would end with it")
+            Some(
+                "nothing of it is pinned, so that its program would end with it: restart it without --take-over (its peers will notice)",
+            )
+        } else if self.history.waits() {
+            Some("a change waits to be confirmed: `erdp config confirm` or `erdp config rollback` first")
         } else {
             None
         }

@@ -5,8 +5,9 @@
 //! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`successor`] (a daemon
 //! starts that other process itself), [`reconcile`] (the maps are what was written), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
-//! (`erdp set`), `configure` (`erdp config`), `peering` and `drill` (what an operator takes out of use), `bfd` (what its thread says),
-//! `carriers` (what a link's carrier means for sessions), `control_ports` (the kernel's way to tagged attachments), `drops` (the last dropped frames), `kernel_routes` (the kernel as a source of
+//! (`erdp set`), `configure` (`erdp config`), `unsaved` (what of that the daemon's file has not), `peering` and `drill` (what an operator
+//! takes out of use), `bfd` (what its thread says), `carriers` (what a link's carrier means for sessions), `control_ports` (the kernel's
+//! way to tagged attachments), `drops` (the last dropped frames), `kernel_routes` (the kernel as a source of
 //! routes), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
 //! [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
 //!
@@ -41,6 +42,7 @@ pub mod successor;
 mod supervisor;
 mod telemetry;
 pub mod uninstall;
+mod unsaved;
 pub mod upgrade;
 
 use std::{
@@ -57,7 +59,7 @@ use tokio::{io::unix::AsyncFd, sync::mpsc, task::JoinHandle, time::MissedTickBeh
 
 use crate::{
     bgp::{Moment, PeerCommand, PeerEvent, PeerHandle, PeerId, Speaker, Update},
-    config::{self, CircuitChange, Config, Domain},
+    config::{self, Config, Domain},
     control::{
         Request,
         server::{Asked, Successor},
@@ -118,7 +120,7 @@ pub struct Controller {
     started: Instant,
     reconciled: reconcile::Reconciled,
     /// What the operator has changed since the start.
-    settings: Vec<(String, CircuitChange)>,
+    settings: unsaved::Settings,
 }
 
 /// How a run has ended.

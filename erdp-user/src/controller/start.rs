@@ -267,6 +267,7 @@ async fn serve(
     let (kernel_routes, mut routes) = KernelRoutes::listen(&config)?;
     let mut controller = Controller::new(config, kernel, dataplane, topology, about)?;
     controller.kernel_routes = kernel_routes;
+    controller.history.source.file.clone_from(&options.config);
     // Subscribed before, dumped now: nothing falls between. Next hops are complete before the first packet.
     for fact in controller.kernel.dump().await? {
         controller.on_kernel(fact).await;
@@ -275,7 +276,7 @@ async fn serve(
     let mut sessions = Vec::new();
     let bfd = match place {
         None => {
-            sessions = controller.succeed(&options.control).await?;
+            sessions = controller.succeed(options).await?;
             *place = Some(retry(|| Place::take(&options.control)).await?);
             controller.start_bfd()?
         }
@@ -512,8 +513,9 @@ impl Controller {
 
     /// Continues the work of the process behind the control socket: routes, maps and links are ours when this is done, and the
     /// sessions are the answer. When it fails, the other goes on.
-    async fn succeed(&mut self, control: &Path) -> Result<Vec<(PeerId, Handed)>, StartError> {
-        let asked = tokio::task::block_in_place(|| Successor::ask(control))?;
+    async fn succeed(&mut self, options: &Options) -> Result<Vec<(PeerId, Handed)>, StartError> {
+        let file = self.history.source.read().ok();
+        let asked = tokio::task::block_in_place(|| Successor::ask(&options.control, file))?;
         let (successor, inheritance) = asked.ok_or(StartError::NobodyLeft)?;
         let sessions = self.inherit(inheritance);
         self.settle().await;

@@ -57,6 +57,10 @@ impl Controller {
         if let Some(reason) = self.why_no_successor() {
             return Err(format!("no successor is started: {reason}"));
         }
+        let file = self.history.source.read();
+        if let Some(reason) = file.ok().and_then(|file| self.what_would_be_lost(&file)) {
+            return Err(format!("no successor is started: {reason}"));
+        }
         let program = installed().map_err(|error| format!("the program's own file is not known: {error}"))?;
         let mut command = Command::new(&program);
         command.args(arguments(env::args_os().skip(1)));
