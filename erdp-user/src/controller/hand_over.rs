@@ -16,6 +16,8 @@
 //! What is handed over is an enumeration to which other things can be added; a kind that the receiver does not know is skipped
 //! and said. [`VERSION`] changes when a kind changes its meaning.
 
+mod keeping;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read, Write},
@@ -28,6 +30,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use self::keeping::Keeping;
 use super::{Controller, Inputs, Outbox};
 use crate::{
     bgp::{
@@ -283,7 +286,15 @@ impl Controller {
             self.on_peer(event);
         }
         untold.into_iter().for_each(|event| self.on_peer(event));
-        let taken = tokio::task::block_in_place(|| self.send_all(&mut socket, &sessions));
+        let taken = tokio::task::block_in_place(|| {
+            let keeping = Keeping::begin(sessions.values());
+            let taken = self.send_all(&mut socket, &sessions);
+            match keeping {
+                Ok(keeping) => keeping.end(),
+                Err(error) => tracing::warn!(%error, "peers hear no keepalives meanwhile"),
+            }
+            taken
+        });
         match taken {
             Ok(()) => {
                 tracing::info!(sessions = sessions.len(), after = ?begun.elapsed(), "handed over");

@@ -326,6 +326,10 @@ async fn serve(
     };
     let reloading = async || reload(&options.config, &asked_in).await;
     if controller.run(&mut inputs, stop.wait(reloading)).await == End::HandedOver {
+        controller.bfd.stop(false);
+        // The other process waits for our end. With full tables it would wait for seconds until each route is freed; the kernel takes
+        // all of it at once.
+        std::mem::forget(controller);
         return Ok(End::HandedOver);
     }
     tracing::info!("stopping");

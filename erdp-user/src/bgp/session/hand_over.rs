@@ -5,6 +5,8 @@
 //! begins anew (the peer is heard within its keepalive interval) and a keepalive is due at once. Bytes that are not yet a whole
 //! message do travel, in both directions.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::super::wire::{self, Message};
@@ -29,6 +31,18 @@ pub struct SessionState {
     pub counters: Counters,
     /// For how long it is established, in milliseconds.
     pub established_ms: u64,
+}
+
+impl SessionState {
+    /// The hold time that was agreed on (RFC 4271 section 4.2); `None`: neither side sends keepalives.
+    pub fn hold(&self) -> Option<Duration> {
+        let of = |bytes: &[u8]| match wire::decode(bytes, &wire::Context::default()) {
+            Ok(Message::Open(open)) => Some(open.hold.duration()),
+            _ => None,
+        };
+        let hold = of(&self.said)?.min(of(&self.heard)?);
+        Some(hold).filter(|hold| !hold.is_zero())
+    }
 }
 
 impl Session {
@@ -105,7 +119,6 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
-    use std::time::Duration;
 
     use super::super::super::{Action, Asn, PeerId, Seconds};
     use super::*;
