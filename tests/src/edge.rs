@@ -245,10 +245,24 @@ impl Edge {
     /// # Errors
     /// As [`Edge::start`].
     pub fn successor(&self, namespace: &Namespace, folder: &Path, words: &[&str]) -> Result<Edge> {
+        self.successor_called("erdp-next", namespace, folder, words)
+    }
+
+    /// The same with a name, and a log, of its own.
+    ///
+    /// # Errors
+    /// As [`Edge::start`].
+    pub fn successor_called(
+        &self,
+        name: &str,
+        namespace: &Namespace,
+        folder: &Path,
+        words: &[&str],
+    ) -> Result<Edge> {
         let mut command = namespace.command(&self.binary)?;
         command.arg("run").arg("--config").arg(folder.join("edge.toml")).arg("--control").arg(&self.control);
         command.arg("--take-over").args(words);
-        let process = Process::start("erdp-next", command, folder)?;
+        let process = Process::start(name, command, folder)?;
         let (binary, control) = (self.binary.clone(), self.control.clone());
         Ok(Edge { process, binary, control, questions: self.questions.clone() })
     }

@@ -12,6 +12,7 @@ use erdp_tests::{
     edge::{self, Edge, Explanation},
     lab::{Ground, Lab, bird, cleanup, frr, plan},
     run::{self, Running},
+    seen::Seen,
     traffic::{counts::xdp_mode, probe::Probe},
 };
 use nix::{
@@ -81,35 +82,6 @@ fn a_killed_controller_forwards_on_and_the_next_one_takes_over_without_a_loss() 
     let mode = xdp_mode(lab.namespace("edge")?, plan::CE.far.1)?;
     ensure!(mode == "none", "after SIGTERM the program on {} is {mode}", plan::CE.far.1);
     Ok(())
-}
-
-/// A session as its peer shows it.
-#[derive(Debug)]
-struct Seen {
-    what: String,
-    /// BIRD's time of the last change, in milliseconds of the day.
-    since_ms: u64,
-}
-
-impl Seen {
-    fn by_bird(namespace: &str, line: &str) -> Seen {
-        let (mut words, mut since_ms) = (Vec::new(), 0);
-        for word in line.split_whitespace() {
-            let digits: Option<Vec<u64>> = word.split([':', '.']).map(|part| part.parse().ok()).collect();
-            match digits.as_deref() {
-                Some([hours, minutes, seconds, millis]) => {
-                    since_ms = ((hours * 60 + minutes) * 60 + seconds) * 1_000 + millis;
-                }
-                _ => words.push(word),
-            }
-        }
-        Seen { what: format!("BIRD {namespace}: {}", words.join(" ")), since_ms }
-    }
-
-    /// BIRD works a time of the clock out of its monotonic one each time it is asked, to the millisecond or one beside it.
-    fn is(&self, other: &Seen) -> bool {
-        self.what == other.what && self.since_ms.abs_diff(other.since_ms) <= 2
-    }
 }
 
 /// What the peers say of their sessions with the edge, BIRD with the time of the last change, FRR with how often one came and went.

@@ -10,8 +10,8 @@
 //!       <------------------------------------ Gone, and ends without undoing anything
 //! listen, drive the sessions
 //! ```
-//! Until `Taken` the old process has everything it needs to go on: if the new one fails, refuses or dies before, the old one takes
-//! its sessions up again by the same code, and its program back onto the links. From `Taken` on there is no way back.
+//! Until it has read `Taken` the old process has everything it needs to go on: if the new one fails, refuses or is dead by then, the old
+//! one takes its sessions up again by the same code, and its program back onto the links. From there on there is no way back.
 //!
 //! What is handed over is an enumeration to which other things can be added; a kind that the receiver does not know is skipped
 //! and said. [`VERSION`] changes when a kind changes its meaning.
@@ -162,6 +162,8 @@ impl Successor {
         if !matches!(line(&mut self.socket).as_deref(), Ok("gone\n")) {
             tracing::warn!("the process before us has not said that it is gone");
         }
+        // It stays open as long as we live: its end is how the other knows that nobody has taken anything.
+        std::mem::forget(self.socket);
         Ok(())
     }
 }
@@ -176,6 +178,14 @@ fn line(socket: &mut UnixStream) -> io::Result<String> {
         line.extend(byte);
     }
     String::from_utf8(line).map_err(io::Error::other)
+}
+
+/// Whether the process at the other end lives, which has nothing more to say now.
+fn is_open(socket: &mut UnixStream) -> io::Result<bool> {
+    socket.set_nonblocking(true)?;
+    let read = socket.read(&mut [0]);
+    socket.set_nonblocking(false)?;
+    Ok(!matches!(read, Ok(0)))
 }
 
 impl Inheritance {
@@ -359,11 +369,12 @@ impl Controller {
             send(socket, &Handed::Setting { circuit: circuit.clone(), change: change.clone() })?;
         }
         fd_passing::send(socket, &[], None)?;
-        let line = line(socket)?;
-        if line == "taken\n" {
-            Ok(())
-        } else {
-            Err(io::Error::other(format!("the other process ended: {line:?}")))
+        match line(socket)?.as_str() {
+            "taken\n" if is_open(socket)? => Ok(()),
+            "taken\n" => {
+                Err(io::Error::other("the other process has ended right after it had taken everything"))
+            }
+            other => Err(io::Error::other(format!("the other process ended: {other:?}"))),
         }
     }
 
