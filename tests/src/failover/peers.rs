@@ -95,6 +95,21 @@ pub fn start_bird_beside(place: &mut Place, link: &Link, timers: Timers, announc
     run_bird(place, link, &config)
 }
 
+/// BIRD for BFD alone, on a link whose BGP somebody else speaks.
+///
+/// # Errors
+/// When it does not start.
+pub fn start_bird_for_bfd(place: &mut Place, link: &Link, timers: Timers) -> Result<()> {
+    let session = |ends: super::Ends| format!("neighbor {} dev \"edge0\" local {}; ", ends.0, ends.1);
+    let sessions = format!("{}{}interface", session(link.ipv4), session(link.ipv6));
+    let config = bird(link, timers, &[]).replacen("interface", &sessions, 1);
+    let disabled = |config: String, family: &str| {
+        let head = format!("protocol bgp edge_{family} {{");
+        config.replacen(&head, &format!("{head} disabled;"), 1)
+    };
+    run_bird(place, link, &disabled(disabled(config, "ipv4"), "ipv6"))
+}
+
 fn run_bird(place: &mut Place, link: &Link, text: &str) -> Result<()> {
     let folder = place.folder().join(link.msee);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
