@@ -296,3 +296,47 @@ fn whoever_fails_to_take_over_leaves_the_router_as_it_was_and_the_next_one_takes
     ensure!(after.unexplained() == 0, "{} packets unexplained", after.unexplained());
     Ok(())
 }
+
+#[test]
+fn what_was_applied_and_is_not_in_the_file_is_named_before_anything_is_handed_over() -> Result<()> {
+    if edge::skipped() || edge::left_out() {
+        return Ok(());
+    }
+    let mut stand = Stand::up()?;
+    let faster = edge::configuration().replace("bandwidth = \"1G\"", "bandwidth = \"2G\"");
+    let (own, other) = (stand.lab.folder().join("edge.toml"), stand.lab.folder().join("faster.toml"));
+    fs::write(&other, &faster)?;
+    let [own, other] = [own, other].map(|path| path.to_string_lossy().into_owned());
+    stand.edge.ask(&["config", "apply", &other])?;
+    let words = ["bandwidth is \"2G\" here and \"1G\"", &own, &other, "erdp config apply"];
+    let refused = |said: &str, words: &[&str]| {
+        println!("  {said}");
+        ensure!(words.iter().all(|word| said.contains(word)), "{words:?} are not in {said}");
+        Ok(())
+    };
+    let ask = |stand: &Stand| stand.edge.ask(&["restart"]).err().map(|error| error.to_string());
+    refused(&ask(&stand).context("it has restarted")?, &words)?;
+    let mut next = stand.successor()?;
+    let ended = next.process().wait(PATIENCE)?;
+    ensure!(!ended.success(), "a process that is refused has ended well");
+    refused(&next.process().tail(2), &words)?;
+    // A change that waits would be kept for ever.
+    stand.edge.ask(&["config", "apply", &own, "--confirm", "60s"])?;
+    refused(&ask(&stand).context("it has restarted")?, &["erdp config confirm"])?;
+    stand.edge.ask(&["config", "rollback"])?;
+    refused(&ask(&stand).context("it has restarted")?, &words)?;
+    stand.is_intact("refused")?;
+
+    fs::write(&own, &faster)?;
+    let next = stand.successor()?;
+    stand.took_over(next)?;
+    let runs = stand.edge.ask(&["config", "show"])?;
+    ensure!(runs.contains("bandwidth = \"2G\""), "{runs}");
+    // What is in the file that was changed since is what the operator wants.
+    fs::write(&own, edge::configuration())?;
+    let next = stand.successor()?;
+    stand.took_over(next)?;
+    let runs = stand.edge.ask(&["config", "show"])?;
+    ensure!(runs.contains("bandwidth = \"1G\""), "{runs}");
+    Ok(())
+}

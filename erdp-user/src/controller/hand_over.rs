@@ -22,7 +22,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read, Write},
     net::{IpAddr, TcpStream},
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::Path,
     time::{Duration, Instant},
 };
@@ -39,13 +42,13 @@ use crate::{
     config::{self, CircuitChange},
     control::{Envelope, File, PROTOCOL, Reply, Request, server},
     kernel::fd_passing,
-    rib::PeerTable,
 };
 
 /// Version of the conversation.
 pub const VERSION: u32 = 1;
-/// How long either side waits for the other's next word.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long either side waits for the other's next word: with full tables on a busy machine to decide takes seconds. Nothing depends on
+/// its being short: peers are kept alive meanwhile, and the death of the other ends it at once.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why nothing was handed over; the process that was asked goes on as before.
 #[derive(Debug, thiserror::Error)]
@@ -116,12 +119,13 @@ enum Handed {
     Unknown,
 }
 
-/// Everything that was handed over.
+/// What is taken up while it is handed over.
 #[derive(Default)]
-pub(super) struct Inheritance {
-    sessions: Vec<((IpAddr, IpAddr), HandedSession, PeerTable)>,
-    settings: Vec<(String, CircuitChange)>,
-    disabled: Vec<((IpAddr, IpAddr), String)>,
+struct Inheritance {
+    /// Sessions that fit the configuration.
+    sessions: Vec<(PeerId, HandedSession)>,
+    /// Whose tables are coming.
+    current: Option<PeerId>,
 }
 
 /// The new process's end of the conversation.
@@ -133,7 +137,7 @@ pub(super) struct Successor {
 impl Successor {
     /// Asks the process behind a control socket, which may refuse for what we would run with; `None`: nobody is there. From here on
     /// it waits for us.
-    pub fn ask(path: &Path, file: Option<File>) -> Result<Option<(Self, Inheritance)>, HandOverError> {
+    pub fn ask(path: &Path, file: Option<File>) -> Result<Option<Self>, HandOverError> {
         let broken = |error| HandOverError::Broken { path: path.into(), error };
         let Ok(mut socket) = UnixStream::connect(path) else { return Ok(None) };
         socket.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
@@ -145,14 +149,22 @@ impl Successor {
         .map_err(broken)?;
         request.push(b'\n');
         socket.write_all(&request).map_err(broken)?;
-        let mut inheritance = Inheritance::default();
         match serde_json::from_str(&line(&mut socket).map_err(broken)?) {
-            Ok(Reply::Ok(_)) => {}
-            Ok(Reply::Error(reason)) => return Err(HandOverError::Refused { path: path.into(), reason }),
-            Err(error) => return Err(broken(io::Error::other(error))),
+            Ok(Reply::Ok(_)) => Ok(Some(Self { socket, path: path.into() })),
+            Ok(Reply::Error(reason)) => Err(HandOverError::Refused { path: path.into(), reason }),
+            Err(error) => Err(broken(io::Error::other(error))),
         }
-        while inheritance.take_next(&mut socket).map_err(broken)? {}
-        Ok(Some((Self { socket, path: path.into() }, inheritance)))
+    }
+
+    /// The next thing that is handed over, with its connection; `None`: that was everything.
+    fn next(&mut self) -> Result<Option<(Handed, Option<OwnedFd>)>, HandOverError> {
+        let broken = |error| HandOverError::Broken { path: self.path.clone(), error };
+        let (message, file) = fd_passing::receive(&mut self.socket).map_err(broken)?;
+        if message.is_empty() {
+            return Ok(None);
+        }
+        let handed = handed(&message).map_err(io::Error::other).map_err(broken)?;
+        Ok(Some((handed, file)))
     }
 
     /// Everything is ours. Waits until the other has let go of what only one can have. An error: it goes on itself.
@@ -188,65 +200,86 @@ fn is_open(socket: &mut UnixStream) -> io::Result<bool> {
     Ok(!matches!(read, Ok(0)))
 }
 
-impl Inheritance {
-    /// Takes one message; `false` at the end.
-    fn take_next(&mut self, socket: &mut UnixStream) -> io::Result<bool> {
-        let (message, file) = fd_passing::receive(socket)?;
-        if message.is_empty() {
-            return Ok(false);
-        }
-        let last = self.sessions.last_mut().map(|(_, _, table)| table);
-        match (serde_json::from_slice(&message).map_err(io::Error::other)?, last) {
-            (Handed::Hello { version, release }, _) => {
-                tracing::info!(version, release, "the process before us hands over");
-            }
-            (Handed::Session { ends, state, unwritten }, _) => {
-                let stream = file.ok_or_else(|| io::Error::other("a session came without its connection"))?;
-                let session = HandedSession { state, stream: TcpStream::from(stream), unwritten };
-                self.sessions.push((ends, session, PeerTable::default()));
-            }
-            (Handed::Routes(update), Some(table)) => table.announced.push(update),
-            (Handed::Told(update), Some(table)) => table.told.push(update),
-            (Handed::Untold { families }, Some(table)) => table.initial = families,
-            (Handed::Setting { circuit, change }, _) => self.settings.push((circuit, change)),
-            (Handed::Disabled { ends, text }, _) => self.disabled.push((ends, text)),
-            (Handed::Unknown | Handed::Routes(_) | Handed::Told(_) | Handed::Untold { .. }, _) => {
-                tracing::warn!("the process before us hands over something that is not known here: left out");
-            }
-        }
-        Ok(true)
+/// Of full tables nearly all messages are routes. An enumeration that is told apart by a key within is read twice, so these are looked at
+/// first.
+fn handed(message: &[u8]) -> serde_json::Result<Handed> {
+    let is = |kind: &[u8]| message.strip_prefix(b"{\"kind\":\"").is_some_and(|rest| rest.starts_with(kind));
+    if is(b"routes\"") {
+        serde_json::from_slice(message).map(Handed::Routes)
+    } else if is(b"told\"") {
+        serde_json::from_slice(message).map(Handed::Told)
+    } else {
+        serde_json::from_slice(message)
     }
 }
 
 impl Controller {
-    /// Takes up what was handed over as far as routes and settings go; the sessions that fit the configuration are the answer.
-    pub(super) fn inherit(&mut self, inheritance: Inheritance) -> Vec<(PeerId, HandedSession)> {
-        for (circuit, change) in inheritance.settings {
-            if let Err(error) = self.set_circuit(&circuit, &change) {
-                tracing::warn!(circuit, error, "a change by the operator is lost");
+    /// Takes up everything, as it comes; the sessions that fit the configuration are the answer.
+    pub(super) fn inherit(
+        &mut self,
+        from: &mut Successor,
+    ) -> Result<Vec<(PeerId, HandedSession)>, HandOverError> {
+        let mut inheritance = Inheritance::default();
+        while let Some((handed, file)) = from.next()? {
+            self.take_up(&mut inheritance, handed, file);
+        }
+        Ok(inheritance.sessions)
+    }
+
+    fn take_up(&mut self, inheritance: &mut Inheritance, handed: Handed, file: Option<OwnedFd>) {
+        match (handed, inheritance.current) {
+            (Handed::Hello { version, release }, _) => {
+                tracing::info!(version, release, "the process before us hands over");
+            }
+            (Handed::Session { ends, state, unwritten }, _) => {
+                let session =
+                    file.map(TcpStream::from).map(|stream| HandedSession { state, stream, unwritten });
+                inheritance.current =
+                    session.and_then(|session| self.take_session(inheritance, ends, session));
+            }
+            (Handed::Routes(update), Some(peer)) => self.rib.update(peer, update),
+            (Handed::Told(update), Some(peer)) => self.rib.was_told(peer, update),
+            (Handed::Untold { families }, Some(peer)) => self.rib.is_untold(peer, &families),
+            // Of a session that ends.
+            (Handed::Routes(_) | Handed::Told(_) | Handed::Untold { .. }, None) => {}
+            (Handed::Setting { circuit, change }, _) => {
+                if let Err(error) = self.set_circuit(&circuit, &change) {
+                    tracing::warn!(circuit, error, "a change by the operator is lost");
+                }
+            }
+            (Handed::Disabled { ends, text }, _) => {
+                if let Some(id) = self.peer_between(ends).map(|peer| peer.session.id) {
+                    self.peerings.handle_disable(id, &text, Duration::ZERO, self.started.elapsed());
+                }
+            }
+            (Handed::Unknown, _) => {
+                tracing::warn!("the process before us hands over something that is not known here: left out");
             }
         }
-        for (ends, text) in inheritance.disabled {
-            let is_it = |peer: &&config::Peer| (peer.session.local, peer.session.remote) == ends;
-            if let Some(id) = self.peers.iter().find(is_it).map(|peer| peer.session.id) {
-                self.peerings.handle_disable(id, &text, Duration::ZERO, self.started.elapsed());
-            }
-        }
-        let mut known = Vec::new();
-        for (ends, session, table) in inheritance.sessions {
-            let is_it = |peer: &&config::Peer| (peer.session.local, peer.session.remote) == ends;
-            let Some(peer) = self.peers.iter().find(is_it) else {
-                tracing::warn!(peer = %ends.1, "its session ends: it is not in the configuration");
-                continue;
-            };
-            // Only to know what was agreed on: the session itself begins when it is ours.
-            let config = peer.session.clone();
-            if let Ok((_, _, facts)) = Session::resume(config, 0, session.state.clone(), Moment::default()) {
-                self.rib.peer_resumed(peer.session.id, &facts, table);
-            }
-            known.push((peer.session.id, session));
-        }
-        known
+    }
+
+    /// A session; the answer is whose it is, unless it cannot go on here.
+    fn take_session(
+        &mut self,
+        inheritance: &mut Inheritance,
+        ends: (IpAddr, IpAddr),
+        session: HandedSession,
+    ) -> Option<PeerId> {
+        let Some(peer) = self.peer_between(ends) else {
+            tracing::warn!(peer = %ends.1, "its session ends: it is not in the configuration");
+            return None;
+        };
+        // Only to know what was agreed on: the session itself begins when it is ours.
+        let (id, config) = (peer.session.id, peer.session.clone());
+        let resumed = Session::resume(config, 0, session.state.clone(), Moment::default());
+        inheritance.sessions.push((id, session));
+        let (_, _, facts) = resumed.ok()?;
+        self.rib.peer_resumed(id, &facts);
+        Some(id)
+    }
+
+    fn peer_between(&self, ends: (IpAddr, IpAddr)) -> Option<&config::Peer> {
+        self.peers.iter().find(|peer| (peer.session.local, peer.session.remote) == ends)
     }
 
     /// The sessions go on, and only what differs from what their peers know is told.
@@ -297,7 +330,7 @@ impl Controller {
         }
         untold.into_iter().for_each(|event| self.on_peer(event));
         let taken = tokio::task::block_in_place(|| {
-            let keeping = Keeping::begin(sessions.values());
+            let keeping = Keeping::begin(sessions.values(), self.supervisor.clone());
             let taken = self.send_all(&mut socket, &sessions);
             match keeping {
                 Ok(keeping) => keeping.end(),

@@ -520,9 +520,12 @@ impl Controller {
     async fn succeed(&mut self, options: &Options) -> Result<Vec<(PeerId, Handed)>, StartError> {
         let file = self.history.source.read().ok();
         let asked = tokio::task::block_in_place(|| Successor::ask(&options.control, file))?;
-        let (successor, inheritance) = asked.ok_or(StartError::NobodyLeft)?;
-        let sessions = self.inherit(inheritance);
+        let mut successor = asked.ok_or(StartError::NobodyLeft)?;
+        let begun = Instant::now();
+        let sessions = tokio::task::block_in_place(|| self.inherit(&mut successor))?;
+        let heard = begun.elapsed();
         self.settle().await;
+        tracing::info!(routes = self.forwarding.sizes()["routes"], ?heard, decided = ?begun.elapsed(), "taking over");
         let ports = self.forwarding.topology().ports();
         self.dataplane.take_over(&ports, self.about.clone())?;
         tokio::task::block_in_place(|| successor.taken())?;

@@ -27,7 +27,7 @@ use crate::{
     kernel::fd_passing::peer_process,
 };
 
-/// How long a successor may take: both sides of the conversation wait half a minute for each word, and full tables take seconds.
+/// How long a successor may take: both sides of the conversation wait a minute for each word, and full tables take seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What the kernel writes behind the name of a program whose file was replaced (proc(5)).
 const REPLACED: &str = " (deleted)";

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 
 /// How the service manager is kept informed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Supervisor {
     /// Half of what the service manager waits for.
     every: Option<Duration>,

@@ -43,7 +43,7 @@ pub enum Verb {
     /// Let a file take the place of the running configuration: whole, or not at all
     ///
     /// What changes and which sessions end is printed first. It lasts until the next start, which reads the file that `erdp run` was
-    /// given.
+    /// given; `erdp restart` is refused as long as that file would undo it.
     Apply {
         /// Configuration file (TOML)
         file: PathBuf,

@@ -39,14 +39,15 @@ impl AdjRibOut {
         self.told = PrefixMap::default();
     }
 
-    /// As [`Self::open`] for a session that another process has begun: the peer knows this much already.
-    pub fn resume(&mut self, told: impl Iterator<Item = (IpNet, Arc<PathAttributes>)>, initial: &[Family]) {
-        self.told = PrefixMap::default();
-        for (prefix, attributes) in told {
-            self.told.insert(&prefix, attributes);
-            self.due.insert(prefix);
-        }
-        self.initial = initial.iter().copied().collect();
+    /// After [`Self::open`] for a session that another process has begun: the peer knows this already.
+    pub fn was_told(&mut self, prefix: IpNet, attributes: Arc<PathAttributes>) {
+        self.told.insert(&prefix, attributes);
+        self.due.insert(prefix);
+    }
+
+    /// Likewise: the families whose first table is not complete.
+    pub fn is_untold(&mut self, families: &[Family]) {
+        self.initial = families.iter().copied().collect();
     }
 
     /// What the peer knows, and the families whose first table is not complete yet.

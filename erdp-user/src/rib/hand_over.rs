@@ -39,18 +39,24 @@ impl Rib {
         PeerTable { announced: packed(announced), told: packed(told), initial }
     }
 
-    /// A session that another process has begun goes on here.
-    pub fn peer_resumed(&mut self, peer: PeerId, facts: &SessionFacts, table: PeerTable) {
+    /// A session that another process has begun goes on here. What the peer has announced comes by [`Rib::update`] then.
+    pub fn peer_resumed(&mut self, peer: PeerId, facts: &SessionFacts) {
         self.peer_up(peer, facts);
-        for update in table.announced {
-            self.update(peer, update);
-        }
-        let routes = table.told.into_iter().flat_map(|update| {
-            let attributes = update.attributes;
-            update.announced.into_iter().filter_map(move |prefix| Some((prefix, attributes.clone()?)))
-        });
+    }
+
+    /// Some of what it has been told.
+    pub fn was_told(&mut self, peer: PeerId, update: Update) {
+        let Some(attributes) = update.attributes else { return };
+        let attributes = self.attributes.shared(attributes);
         if let Some(adj_out) = self.adj_out.get_mut(usize::from(peer.0)) {
-            adj_out.resume(routes, &table.initial);
+            update.announced.into_iter().for_each(|prefix| adj_out.was_told(prefix, attributes.clone()));
+        }
+    }
+
+    /// Its first table is not complete in these families only.
+    pub fn is_untold(&mut self, peer: PeerId, families: &[Family]) {
+        if let Some(adj_out) = self.adj_out.get_mut(usize::from(peer.0)) {
+            adj_out.is_untold(families);
         }
     }
 }

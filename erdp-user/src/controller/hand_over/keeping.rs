@@ -4,6 +4,8 @@
 //! that is a matter of seconds; hold times begin at three. So a thread of its own says KEEPALIVE at once, which gives each peer's hold timer
 //! all of its time, and again after each third of it (RFC 4271 section 4.4). The kernel meanwhile keeps what the peers say.
 //!
+//! The service manager's watchdog hears from it too: the loop, whose word that is, does nothing else meanwhile, and each of its waits ends.
+//!
 //! A session with bytes that are not written yet is left alone: they are handed over, and nothing may come between them. Its peer is slow
 //! in reading, and what it has still to read keeps it waiting. The thread has ended, with whole messages only, before the other process
 //! writes anything ([`Keeping::end`]).
@@ -16,10 +18,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::super::supervisor::Supervisor;
 use crate::bgp::{Handed, wire};
 
 /// RFC 4271 section 4.4: not more often than that.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked what is due.
+const TURN: Duration = Duration::from_millis(100);
 /// How long the rest of a message may take.
 const LAST_BYTES: Duration = Duration::from_secs(1);
 
@@ -40,7 +45,10 @@ struct Kept {
 
 impl Keeping {
     /// Begins to speak for these sessions.
-    pub fn begin<'a>(sessions: impl Iterator<Item = &'a Handed>) -> io::Result<Self> {
+    pub fn begin<'a>(
+        sessions: impl Iterator<Item = &'a Handed>,
+        mut supervisor: Supervisor,
+    ) -> io::Result<Self> {
         let kept = sessions.filter(|session| session.unwritten.is_empty()).filter_map(|session| {
             let every = (session.state.hold()? / 3).max(AT_MOST_EVERY);
             let of = |stream| Kept { stream, every, due: Instant::now(), rest: Vec::new() };
@@ -51,10 +59,9 @@ impl Keeping {
         let work = move || {
             loop {
                 kept.iter_mut().for_each(Kept::speak);
-                let next = kept.iter().map(|it| it.due).min();
-                let pause = next.map_or(AT_MOST_EVERY, |due| due.saturating_duration_since(Instant::now()));
+                supervisor.alive();
                 // Its owner has said so, or is gone.
-                if !matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Timeout)) {
+                if !matches!(stopped.recv_timeout(TURN), Err(RecvTimeoutError::Timeout)) {
                     break;
                 }
             }
@@ -165,7 +172,7 @@ mod tests {
             here.push(session(TcpStream::connect(address).expect("connected"), holds, unwritten));
             there.push(listener.accept().expect("accepted").0);
         }
-        let keeping = Keeping::begin(here.iter()).expect("a thread");
+        let keeping = Keeping::begin(here.iter(), Supervisor::from_environment()).expect("a thread");
         thread::sleep(Duration::from_millis(2_500));
         keeping.end();
         drop(here);

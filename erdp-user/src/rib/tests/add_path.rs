@@ -136,7 +136,9 @@ fn another_process_takes_up_every_path_with_its_identifier() {
     let text = serde_json::to_string(&before.table(CE0)).unwrap();
     let mut after = rib();
     let peer = after.config().peer(CE0).unwrap().clone();
-    after.peer_resumed(CE0, &facts(&peer, &[Family::Ipv4Unicast]), serde_json::from_str(&text).unwrap());
+    after.peer_resumed(CE0, &facts(&peer, &[Family::Ipv4Unicast]));
+    let table: PeerTable = serde_json::from_str(&text).unwrap();
+    table.announced.into_iter().for_each(|update| after.update(CE0, update));
     assert_eq!(hops(&mut after), ["4", "5"]);
     withdraw_path(&mut after, 1);
     assert_eq!(hops(&mut after), ["5"]);
