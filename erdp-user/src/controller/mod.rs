@@ -8,7 +8,7 @@
 //! (`erdp set`), `configure` (`erdp config`), `unsaved` (what of that the daemon's file has not), `peering` and `drill` (what an operator
 //! takes out of use), `bfd` (what its thread says), `carriers` (what a link's carrier means for sessions), `control_ports` (the kernel's
 //! way to tagged attachments), `drops` (the last dropped frames), `kernel_routes` (the kernel as a source of
-//! routes), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
+//! routes), [`targets`] (the RIB's decisions as forwarding takes them), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
 //! [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
 //!
 //! # The loop
@@ -40,6 +40,7 @@ mod reconcile;
 pub mod start;
 pub mod successor;
 mod supervisor;
+pub mod targets;
 mod telemetry;
 pub mod uninstall;
 mod unsaved;
@@ -48,13 +49,11 @@ pub mod upgrade;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     net::IpAddr,
-    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use ::aya::maps::{MapData, RingBuf};
 use erdp_common::policer::TIME_FRACTION_BITS;
-use ipnet::IpNet;
 use tokio::{io::unix::AsyncFd, sync::mpsc, task::JoinHandle, time::MissedTickBehavior};
 
 use crate::{
@@ -70,14 +69,14 @@ use crate::{
         pins::About,
     },
     fallover::Fallover,
-    fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Target, Wish},
+    fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Wish},
     kernel::{Kernel, KernelEvent, Link, control_port::Shape, routes::RouteEvent},
     peering::Peerings,
-    rib::{FibChange, FibPath, Meter, Overflow, Rib, kernel_attachment},
+    rib::{Meter, Overflow, Rib, kernel_attachment},
 };
 
 /// Messages taken together before what follows from them is carried out.
-const BATCH_MAX: usize = 2_048;
+pub const BATCH_MAX: usize = 2_048;
 /// Neighbours asked for in a second on behalf of packets: a scan of a subnet must not keep the controller busy.
 const WANTED_MAX: usize = 200;
 /// How often postponed work is tried again.
@@ -409,28 +408,10 @@ impl Controller {
         }
     }
 
-    /// What the RIB has decided, in the forwarding state's terms. Sets of paths are interned: each is turned into a target once.
-    fn fib_changes(&mut self) -> Vec<(usize, IpNet, Option<Arc<Target>>)> {
+    /// What the RIB has decided, in the forwarding state's terms.
+    fn fib_changes(&mut self) -> Vec<targets::Change> {
         let changes = self.rib.take_fib_changes();
-        let mut targets: HashMap<*const FibPath, Arc<Target>> = HashMap::new();
-        let mut target_of = |paths: &[FibPath]| {
-            let known = targets.entry(paths.as_ptr()).or_insert_with(|| {
-                let member = |path: &FibPath| {
-                    let attachment = fib_id(self.attachment_of(path.peer)?);
-                    Some((NextHopKey { attachment, address: path.next_hop }, path.share))
-                };
-                Arc::new(Target::to(paths.iter().filter_map(member)))
-            });
-            known.clone()
-        };
-        let target = |change: &FibChange| match (change.paths.is_empty(), change.discard) {
-            (false, _) => Some(target_of(&change.paths)),
-            (true, true) => Some(Arc::new(Target::Discard)),
-            (true, false) => None,
-        };
-        let targets: Vec<Option<Arc<Target>>> = changes.iter().map(target).collect();
-        let row = |(change, target): (FibChange, _)| (usize::from(change.domain.0), change.prefix, target);
-        changes.into_iter().zip(targets).map(row).collect()
+        targets::of(changes, |source| self.attachment_of(source))
     }
 
     /// The attachment that a peer's routes lead through, or the kernel's.
