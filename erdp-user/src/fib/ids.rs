@@ -9,8 +9,11 @@ use foldhash::{HashMap, HashMapExt as _};
 
 /// Identifiers 1 to `limit - 1` for values of `T`.
 pub struct Ids<T> {
-    by_value: HashMap<T, (u32, u32)>,
-    by_id: HashMap<u32, T>,
+    by_value: HashMap<T, u32>,
+    /// With the number of users.
+    by_id: HashMap<u32, (T, u32)>,
+    /// The value that was asked for last: most often also the next one's, and to be compared with is cheaper than to be hashed.
+    last: Option<(T, u32)>,
     next: u32,
     limit: u32,
     retired: VecDeque<(u64, u32)>,
@@ -19,20 +22,26 @@ pub struct Ids<T> {
 impl<T: Clone + Eq + Hash> Ids<T> {
     /// None in use; 0 is never handed out.
     pub fn new(limit: u32) -> Self {
-        Self { by_value: HashMap::new(), by_id: HashMap::new(), next: 1, limit, retired: VecDeque::new() }
+        let (by_value, by_id) = (HashMap::new(), HashMap::new());
+        Self { by_value, by_id, last: None, next: 1, limit, retired: VecDeque::new() }
     }
 
     /// The identifier of a value in use.
     pub fn get(&self, value: &T) -> Option<u32> {
-        self.by_value.get(value).map(|(id, _)| *id)
+        match &self.last {
+            Some((last, id)) if last == value => Some(*id),
+            _ => self.by_value.get(value).copied(),
+        }
     }
 
     /// One more user of a value in use.
     pub fn reuse(&mut self, value: &T) -> Option<u32> {
-        self.by_value.get_mut(value).map(|(id, users)| {
-            *users += 1;
-            *id
-        })
+        let id = self.get(value)?;
+        self.by_id.get_mut(&id)?.1 += 1;
+        if self.last.as_ref().is_none_or(|(_, last)| *last != id) {
+            self.last = Some((value.clone(), id));
+        }
+        Some(id)
     }
 
     /// A new identifier with one user; `None`: none is left.
@@ -49,33 +58,33 @@ impl<T: Clone + Eq + Hash> Ids<T> {
             }
             _ => return None,
         };
-        self.by_value.insert(value.clone(), (id, 1));
-        self.by_id.insert(id, value);
+        self.by_value.insert(value.clone(), id);
+        self.by_id.insert(id, (value, 1));
         Some(id)
     }
 
     /// One user less; the value when it was the last.
     pub fn release(&mut self, id: u32, now_ns: u64) -> Option<T> {
-        let value = self.by_id.get(&id)?;
-        let (_, users) = self.by_value.get_mut(value)?;
+        let (_, users) = self.by_id.get_mut(&id)?;
         *users -= 1;
         if *users > 0 {
             return None;
         }
         self.retired.push_back((now_ns, id));
-        let value = self.by_id.remove(&id)?;
+        self.last.take_if(|(_, last)| *last == id);
+        let (value, _) = self.by_id.remove(&id)?;
         self.by_value.remove(&value);
         Some(value)
     }
 
     /// The value of an identifier in use.
     pub fn value(&self, id: u32) -> Option<&T> {
-        self.by_id.get(&id)
+        self.by_id.get(&id).map(|(value, _)| value)
     }
 
     /// Values in use and their identifiers.
     pub fn iter(&self) -> impl Iterator<Item = (&T, u32)> {
-        self.by_value.iter().map(|(value, (id, _))| (value, *id))
+        self.by_value.iter().map(|(value, id)| (value, *id))
     }
 }
 

@@ -52,7 +52,7 @@ pub use self::{
 };
 use crate::dataplane::{Dataplane, DataplaneError, Record};
 use ids::Ids;
-use said::Said;
+use said::{Said, Word};
 use shares::members_of;
 
 /// A neighbour as the RIB names it.
@@ -228,25 +228,39 @@ impl Forwarding {
         now_ns: u64,
         dataplane: &mut dyn Dataplane,
     ) -> Result<(), FibError> {
-        let (mut touched, mut changed) = (Vec::new(), Vec::new());
-        for (domain, prefix, target) in changes {
-            let prefix = prefix.trunc();
-            self.say(domain, prefix, target);
-            changed.push((domain, prefix));
+        let mut words: Vec<Word> =
+            changes.into_iter().map(|(at, prefix, it)| (at, prefix.trunc(), it)).collect();
+        // Stable, so that of several words about a prefix the last one counts.
+        words.sort_by_key(|(domain, prefix, _)| (*prefix, *domain));
+        words.dedup_by(|later, kept| {
+            let is_same = (later.0, later.1) == (kept.0, kept.1);
+            if is_same {
+                std::mem::swap(later, kept);
+            }
+            is_same
+        });
+        self.hear(&words);
+        let mut touched: Vec<(usize, IpNet, &[Word])> = Vec::with_capacity(words.len());
+        for news in words.chunk_by(|one, other| one.1 == other.1) {
+            let Some((_, prefix, _)) = news.first() else { continue };
             for view in 0..self.views.len() {
-                if self.views[view].policy.concerns(domain) {
-                    touched.push((view, prefix));
+                let is_concerned = |(domain, ..): &Word| self.views[view].policy.concerns(*domain);
+                if news.iter().any(is_concerned) {
+                    touched.push((view, *prefix, news));
                     if !self.views[view].refusals.is_empty() {
-                        let within = self.refusals_within(view, prefix);
-                        touched.extend(within.into_iter().map(|refusal| (view, refusal)));
+                        let within = self.refusals_within(view, *prefix);
+                        touched.extend(within.into_iter().map(|refusal| (view, refusal, [].as_slice())));
                     }
                 }
             }
         }
-        touched.sort_unstable();
-        touched.dedup();
-        let result = self.install(touched, now_ns, dataplane);
-        changed.into_iter().for_each(|(domain, prefix)| self.leave_to_trie(domain, prefix));
+        if self.is_zoned() {
+            // A refusal may be touched on its own account and by a route that covers it.
+            touched.sort_unstable_by_key(|(view, prefix, news)| (*view, *prefix, news.is_empty()));
+            touched.dedup_by_key(|(view, prefix, _)| (*view, *prefix));
+        }
+        let result = self.install_news(touched, now_ns, dataplane);
+        words.into_iter().for_each(|word| self.leave_word(word));
         result
     }
 
@@ -429,13 +443,24 @@ impl Forwarding {
         now_ns: u64,
         dataplane: &mut dyn Dataplane,
     ) -> Result<(), FibError> {
+        let touched = touched.into_iter().map(|(view, prefix)| (view, prefix, [].as_slice()));
+        self.install_news(touched, now_ns, dataplane)
+    }
+
+    /// The same where some of what the domains say is news.
+    fn install_news<'a>(
+        &mut self,
+        touched: impl IntoIterator<Item = (usize, IpNet, &'a [Word])>,
+        now_ns: u64,
+        dataplane: &mut dyn Dataplane,
+    ) -> Result<(), FibError> {
         let mut result = Ok(());
         let mut batches: BTreeMap<(usize, bool), Vec<Placement>> = BTreeMap::new();
-        for (view, prefix) in touched {
+        for (view, prefix, news) in touched {
             if !self.unplaced.is_empty() {
                 self.unplaced.remove(&(view, prefix));
             }
-            match self.resolve(view, prefix, now_ns, dataplane) {
+            match self.resolve(view, prefix, news, now_ns, dataplane) {
                 Ok(Some(placement)) => {
                     batches.entry((view, prefix.addr().is_ipv4())).or_default().push(placement);
                 }
@@ -457,10 +482,11 @@ impl Forwarding {
         &mut self,
         view: usize,
         prefix: IpNet,
+        news: &[Word],
         now_ns: u64,
         dataplane: &mut dyn Dataplane,
     ) -> Result<Option<Placement>, FibError> {
-        let (wanted, is_refusal) = self.wanted(view, prefix);
+        let (wanted, is_refusal) = self.wanted(view, prefix, news);
         if is_refusal {
             self.views[view].refusals.insert(prefix);
         } else if !self.views[view].refusals.is_empty() {

@@ -1,6 +1,6 @@
 //! What each domain says about each prefix, kept once: where a view has the routes of one domain and no others but refusals, its table
-//! in the trie is that domain's word, and the view is the domain's *home*. Beside it stands only what is not in the table: what is being
-//! placed now, and what found no room. A domain without a home (each of its views has another domain's routes too, or some prefix must
+//! in the trie is that domain's word, and the view is the domain's *home*. Beside it stands only what is not in the table: what found no
+//! room, and, while a batch is placed, what is in it (where there are zones; elsewhere the batch itself is asked). A domain without a home (each of its views has another domain's routes too, or some prefix must
 //! not go in clear) keeps a map.
 //!
 //! A view is a home only while its policy is what it was when its table was filled: [`Forwarding::leave_homes`] comes before a change of
@@ -13,6 +13,9 @@ use ipnet::IpNet;
 
 use super::{Forwarding, Source, Target};
 use crate::rib::PrefixMap;
+
+/// A domain's new word on a prefix; `None`: it has no route.
+pub(super) type Word = (usize, IpNet, Option<Arc<Target>>);
 
 /// The word of one domain.
 #[derive(Default)]
@@ -52,16 +55,42 @@ impl Forwarding {
         self.said.get(domain).map_or(0, |said| said.beside.len())
     }
 
-    /// A domain's new word on a prefix: it counts from now on, and waits to be placed.
-    pub(super) fn say(&mut self, domain: usize, prefix: IpNet, target: Option<Arc<Target>>) {
-        while self.said.len() <= domain {
-            self.said.push(Said { home: self.home_of(self.said.len()), ..Said::default() });
+    /// The same where some of it is in a batch that is not placed yet.
+    pub(super) fn said_now(&self, domain: usize, prefix: IpNet, news: &[Word]) -> Option<Arc<Target>> {
+        match news.iter().find(|(of, about, _)| (*of, *about) == (domain, prefix)) {
+            Some((_, _, target)) => target.clone(),
+            None => self.said(domain, prefix),
         }
-        let said = &mut self.said[domain];
-        if target.is_none() && said.home.is_none() {
-            said.beside.remove(&prefix);
-        } else {
+    }
+
+    /// Notes what the batch itself will not be asked for: words of domains without a home, and, with zones, all, because what is said of
+    /// one prefix matters for others there.
+    pub(super) fn hear(&mut self, words: &[Word]) {
+        let is_zoned = self.is_zoned();
+        for (domain, prefix, target) in words {
+            while self.said.len() <= *domain {
+                self.said.push(Said { home: self.home_of(self.said.len()), ..Said::default() });
+            }
+            let said = &mut self.said[*domain];
+            match (said.home, target) {
+                (Some(_), _) if !is_zoned => {}
+                (None, None) => drop(said.beside.remove(prefix)),
+                _ => drop(said.beside.insert(prefix, target.clone())),
+            }
+        }
+    }
+
+    /// The batch is over: a word that has found its place in the domain's home is there, and another one stays beside it.
+    pub(super) fn leave_word(&mut self, (domain, prefix, target): Word) {
+        let Some(said) = self.said.get_mut(domain) else { return };
+        let Some(home) = said.home else { return };
+        if self.unplaced.is_empty() && said.beside.is_empty() {
+            return;
+        }
+        if self.unplaced.contains(&(home, prefix)) {
             said.beside.insert(&prefix, target);
+        } else {
+            said.beside.remove(&prefix);
         }
     }
 

@@ -18,7 +18,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{AttachmentFacts, AttachmentId, FibError, Forwarding, NextHopKey, Target, Topology};
+use super::{AttachmentFacts, AttachmentId, FibError, Forwarding, NextHopKey, Target, Topology, said::Word};
 use crate::dataplane::Dataplane;
 
 /// Where a view's routes come from.
@@ -143,12 +143,17 @@ impl Topology {
 }
 
 impl Forwarding {
-    /// What a view is to do with a prefix, and whether that is only because a forbidden source has it.
-    pub(super) fn wanted(&self, view: usize, prefix: IpNet) -> (Option<Arc<Target>>, bool) {
+    /// Whether some view refuses what zones forbid: only there what is said of one prefix matters for another.
+    pub(super) fn is_zoned(&self) -> bool {
+        self.views.iter().any(|view| !view.policy.refused.is_empty())
+    }
+
+    /// What a view is to do with a prefix of which this is news, and whether that is only because a forbidden source has it.
+    pub(super) fn wanted(&self, view: usize, prefix: IpNet, news: &[Word]) -> (Option<Arc<Target>>, bool) {
         let Policy { sources, refused } = &self.views[view].policy;
         let guard = |prefix| if self.has_guards { self.topology.guard(prefix) } else { None };
         let offer = |source: &Source, prefix: IpNet| {
-            let target = self.said(source.domain(), prefix)?;
+            let target = self.said_now(source.domain(), prefix, news)?;
             source
                 .offer(prefix, &target, &self.topology)
                 .filter(|target| guard(prefix).is_none_or(|(_, service)| leads_only_to(target, service)))

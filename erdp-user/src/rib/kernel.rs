@@ -163,7 +163,7 @@ impl Rib {
         let path = |(next_hop, share): KernelHop| FibPath { peer, next_hop, side, share };
         match self.kernel.get(&peer).and_then(|table| table.0.get(prefix)) {
             Some(entry) => entry.hops.iter().map(|hop| path(*hop)).collect(),
-            None => vec![path((candidate.attributes.next_hop, NonZero::<u8>::MIN))],
+            None => vec![path_of(candidate)],
         }
     }
 
@@ -184,6 +184,12 @@ impl Rib {
         let (_, refusal) = refusals.iter().find(|(by, _)| *by == domain)?;
         Some((*refusal, entry.attributes.clone()))
     }
+}
+
+/// The path that a peer's candidate stands for.
+pub(super) fn path_of(candidate: &Candidate<'_>) -> FibPath {
+    let (peer, next_hop) = (candidate.peer, candidate.attributes.next_hop);
+    FibPath { peer: peer.id, next_hop, side: peer.side, share: NonZero::<u8>::MIN }
 }
 
 /// RFC 4271 section 5.1.1: a route learned by some other means is INCOMPLETE.

@@ -76,7 +76,7 @@ use adj_out::AdjRibOut;
 use decision::{Candidate, Outcome};
 use guard::Guard;
 use intern::Interner;
-use kernel::Sources;
+use kernel::{Sources, path_of};
 use policy::Import;
 
 /// Maps and sets of prefixes. Their order is never seen: what is handed out is sorted.
@@ -120,11 +120,26 @@ struct Paths {
     list: Arc<[FibPath]>,
 }
 
-/// What packets were last told to do about a prefix.
+/// What packets are to do about a prefix.
 #[derive(Clone, Debug, Default)]
-struct HandedOut {
-    paths: Option<Arc<[FibPath]>>,
+struct Told {
+    paths: Option<Arc<Paths>>,
     discard: bool,
+}
+
+impl Told {
+    /// As packets see it: who is best among the same paths is nothing to them.
+    fn fib(&self) -> (Option<&Arc<[FibPath]>>, bool) {
+        (self.paths.as_ref().map(|paths| &paths.list), self.discard)
+    }
+}
+
+/// A prefix that was decided again: what packets were to do before, and now.
+#[derive(Debug)]
+struct Decided {
+    prefix: IpNet,
+    before: Told,
+    now: Told,
 }
 
 /// The table of one domain.
@@ -137,15 +152,19 @@ struct LocRib {
     discards: BTreeSet<IpNet>,
     /// Prefixes to be decided again, perhaps more than once.
     undecided: Vec<IpNet>,
-    /// Prefixes decided since the last hand-out, with what it was then; the first entry of each counts.
-    decided: Vec<(IpNet, HandedOut)>,
+    /// Prefixes decided since the last hand-out, in order: the first entry of each says what was handed out, the last what is to be.
+    decided: Vec<Decided>,
 }
 
 impl LocRib {
-    fn now(&self, prefix: &IpNet) -> HandedOut {
-        let paths = self.routes.get(prefix).map(|paths| paths.list.clone());
-        let discard = paths.is_none() && !self.discards.is_empty() && self.discards.contains(prefix);
-        HandedOut { paths, discard }
+    fn now(&self, prefix: &IpNet) -> Told {
+        let paths = self.routes.get(prefix).cloned();
+        let discard = paths.is_none() && self.discards(prefix);
+        Told { paths, discard }
+    }
+
+    fn discards(&self, prefix: &IpNet) -> bool {
+        !self.discards.is_empty() && self.discards.contains(prefix)
     }
 }
 
@@ -389,16 +408,22 @@ impl Rib {
         for (index, loc) in self.loc.iter_mut().enumerate() {
             let Some(domain) = self.config.domains.get(index).map(|domain| domain.id) else { continue };
             let mut decided = mem::take(&mut loc.decided);
-            // Stable: of several entries of one prefix the first comes first, and says what was handed out.
-            decided.sort_by_key(|(prefix, _)| *prefix);
-            decided.dedup_by_key(|(prefix, _)| *prefix);
+            decided.sort_by_key(|it| it.prefix);
+            decided.dedup_by(|later, kept| {
+                let is_same = later.prefix == kept.prefix;
+                if is_same {
+                    mem::swap(&mut kept.now, &mut later.now);
+                }
+                is_same
+            });
             changes.reserve(decided.len());
-            for (prefix, before) in decided {
-                let now = loc.now(&prefix);
-                if now.discard != before.discard || now.paths != before.paths {
+            for Decided { prefix, before, now } in decided {
+                if now.fib() != before.fib() {
                     // A route without a path is one of the kernel that drops.
-                    let discard = now.discard || now.paths.as_ref().is_some_and(|paths| paths.is_empty());
-                    changes.push(FibChange { domain, prefix, paths: now.paths.unwrap_or_default(), discard });
+                    let discard =
+                        now.discard || now.paths.as_ref().is_some_and(|paths| paths.list.is_empty());
+                    let paths = now.paths.map(|paths| paths.list.clone()).unwrap_or_default();
+                    changes.push(FibChange { domain, prefix, paths, discard });
                 }
             }
         }
@@ -474,7 +499,7 @@ impl Rib {
     fn decide_prefix(&mut self, domain: DomainId, prefix: IpNet) {
         let decided = self.best(domain, prefix);
         let Some(loc) = self.loc.get_mut(usize::from(domain.0)) else { return };
-        let discard = !loc.discards.is_empty() && loc.discards.contains(&prefix);
+        let discard = loc.discards(&prefix);
         let before = match &decided {
             Some(paths) => loc.routes.insert(&prefix, paths.clone()),
             None => match loc.routes.remove(&prefix) {
@@ -484,11 +509,11 @@ impl Rib {
         };
         // Both are interned: equal ones are at one address.
         if before.as_ref().map(Arc::as_ptr) != decided.as_ref().map(Arc::as_ptr) {
-            let discard = before.is_none() && discard;
-            loc.decided.push((
-                prefix,
-                HandedOut { paths: before.as_ref().map(|paths| paths.list.clone()), discard },
-            ));
+            let told = |paths: &Option<Arc<Paths>>| Told {
+                paths: paths.clone(),
+                discard: paths.is_none() && discard,
+            };
+            loc.decided.push(Decided { prefix, before: told(&before), now: told(&decided) });
         }
         // Attributes may differ where paths do not; whoever is told compares with what it was told.
         let side = |paths: &Option<Arc<Paths>>| self.config.peer(paths.as_ref()?.best).map(|peer| peer.side);
@@ -531,7 +556,7 @@ impl Rib {
                 } else {
                     loc.discards.remove(&prefix);
                 }
-                loc.decided.push((prefix, before));
+                loc.decided.push(Decided { prefix, before, now: loc.now(&prefix) });
                 mark_msees(&self.config, &mut self.adj_out, domain, prefix);
             }
             for prefix in concerned {
@@ -559,9 +584,14 @@ impl Rib {
         let mut candidates = self.candidates(domain, &prefix);
         let first = candidates.next()?;
         let Some(second) = candidates.next() else {
-            let (best, only) = ((first.peer.id, first.path), self.paths_of(&first, &prefix));
+            let best = (first.peer.id, first.path);
+            let (only, of_kernel) = match kernel_attachment(first.peer.id) {
+                // Most prefixes of a full table: nothing to allocate.
+                None => (Some(path_of(&first)), Vec::new()),
+                Some(_) => (None, self.paths_of(&first, &prefix)),
+            };
             drop(candidates);
-            return Some(self.shared_paths(best, &only));
+            return Some(self.shared_paths(best, only.as_ref().map_or(&of_kernel, std::slice::from_ref)));
         };
         let all: Vec<Candidate<'_>> = [first, second].into_iter().chain(candidates).collect();
         let outcomes = decision::decide(&all);
