@@ -51,7 +51,7 @@ mod tests {
         assert!(seen.is(&Seen::by_bird("ce", &line.replace("1.250", "1.251"))));
         assert!(!seen.is(&Seen::by_bird("ce", &line.replace("1.250", "1.350"))));
         assert!(!seen.is(&Seen::by_bird("ce", &line.replace("Established", "Idle"))));
-        assert!(!Seen::are(&[seen.clone()], &[]));
+        assert!(!Seen::are(std::slice::from_ref(&seen), &[]));
         let bfd = Seen::by_bird("msee1", "198.18.0.1  edge0  Up  10:00:01.250  0.300  0.900");
         assert_eq!(
             (bfd.what.as_str(), bfd.since_ms),

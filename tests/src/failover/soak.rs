@@ -194,9 +194,20 @@ fn happen(stand: &mut Stand, event: Event, random: &mut Random) -> Result<()> {
             stand.start()?;
             until("the controller to answer", PATIENCE, || Ok(stand.edge()?.answers()))?;
         }
-        Event::TakeOver => stand.take_over()?,
+        Event::TakeOver => {
+            // One that still waits for its peers after a crash hands nothing over, and says so.
+            until("the wait after a crash to be over", PATIENCE, || Ok(!is_waiting(stand)?))?;
+            stand.take_over()?;
+        }
     }
     Ok(())
+}
+
+/// Whether the program of the controller before still forwards.
+fn is_waiting(stand: &Stand) -> Result<bool> {
+    let destination = peers::prefixes(ROUTES).first().context("a route")?.network();
+    let answers = stand.edge()?.explain("ce0", &[destination])?;
+    Ok(answers.iter().any(|answer| answer.adopted.is_some()))
 }
 
 /// What the controller shows and what the loaded program does are both held against what was announced.
