@@ -1,6 +1,7 @@
 //! Faults, each with a loss budget: numbered datagrams flow from the customer to the primary MSEE (FRR; the secondary is BIRD), something
 //! breaks, and at most so much is lost. Afterwards everything is mended, both links are in use again, and no record in the maps had to be
-//! put right. `cargo xtask bench failover` has the exact figures; the budgets here leave room for a machine that builds beside it.
+//! put right. `cargo xtask bench failover` has the exact figures; the budgets here leave room for a machine that builds beside it. Both links
+//! that flap in phase are a test of their own (`flapping.rs`).
 //!
 //! A step of the wall clock is made for the daemon alone, by a library that is loaded before the C library: the machine's clock is not a
 //! test's to move. (What the packet path and BFD go by is the monotonic clock, which nobody can step.)
