@@ -19,10 +19,15 @@ use erdp_tests::{
     },
 };
 
-/// BFD waits for a second: on a machine that builds beside it a carrier that is to be lost for 150 ms may be lost for 400.
-const TIMERS: Timers = Timers { interval_ms: 200, multiplier: 5 };
-/// What a busy machine may add, in milliseconds.
-const ROOM_MS: f64 = 100.0;
+/// BFD waits for two seconds: on a machine that builds beside it a carrier that is to be lost for 150 ms may be lost for 400.
+const TIMERS: Timers = Timers { interval_ms: 300, multiplier: 7 };
+/// Rows are repeated in which it was lost for more than half of that.
+const TRIES: usize = 3;
+/// What a busy machine may add, in milliseconds; less than the second that the kernel waits before it asks for a neighbour again.
+const ROOM_MS: f64 = 250.0;
+/// A return of which BFD and BGP notice nothing: neighbours are asked for at once, and a tenth of a second later where the switch behind the
+/// link does not forward yet.
+const RETURN_MS: f64 = 100.0;
 /// A return after which BFD and BGP have to come up again: BFD's slow pace of a second (RFC 5880 section 6.8.3) at both ends, then the
 /// peers' own waits before they take a new connection, in milliseconds.
 const BEGIN_ANEW_MS: f64 = 4_000.0;
@@ -43,7 +48,7 @@ struct Row {
 }
 
 const fn row(what: &'static str, times: usize, down_ms: u64, up_ms: u64) -> Row {
-    Row { what, times, down_ms, later_ms: 0, up_ms, return_ms: 0.0 }
+    Row { what, times, down_ms, later_ms: 0, up_ms, return_ms: RETURN_MS }
 }
 
 /// In this order: the first two losses cost no hold, and those after them more and more.
@@ -51,7 +56,7 @@ const ROWS: [Row; 4] = [
     row("as often as damping permits", 2, 150, 1_500),
     row("more often than that, both back at once", 5, 150, 600),
     Row { later_ms: 50, ..row("the same, and the one that is back later is held down", 4, 150, 600) },
-    Row { return_ms: BEGIN_ANEW_MS, ..row("for longer than BFD waits", 3, 1_500, 6_000) },
+    Row { return_ms: BEGIN_ANEW_MS, ..row("for longer than BFD waits", 3, 2_600, 6_000) },
 ];
 
 #[test]
@@ -70,7 +75,7 @@ fn both_links_flapping_in_phase_cost_what_they_are_down_and_a_return() -> Result
     stand.wait()?;
     for row in &ROWS {
         let held = holds(&stand)?;
-        flap(&mut stand, row).with_context(|| format!("{}:\n{}", row.what, stand.state()))?;
+        tried(&mut stand, row).with_context(|| format!("{}:\n{}", row.what, stand.state()))?;
         ensure!(row.later_ms == 0 || holds(&stand)? > held, "{}: nothing was held down", row.what);
     }
     needed(&mut stand).with_context(|| stand.state())
@@ -100,8 +105,19 @@ fn needed(stand: &mut Stand) -> Result<()> {
     stand.wait()
 }
 
-/// One row: each time its gap, and nothing else is lost.
-fn flap(stand: &mut Stand, row: &Row) -> Result<()> {
+/// One row, and again if the links were down for longer than they should have been.
+fn tried(stand: &mut Stand, row: &Row) -> Result<()> {
+    for _ in 0..TRIES {
+        if flap(stand, row)? {
+            return Ok(());
+        }
+        println!("    and again: this machine has held the links down for longer than {} ms", row.down_ms);
+    }
+    bail!("in {TRIES} tries the links were down for longer than BFD waits: this machine is too busy")
+}
+
+/// Each time its gap, and nothing else is lost; or the links were down for so long that this says nothing.
+fn flap(stand: &mut Stand, row: &Row) -> Result<bool> {
     let probe = Probe::start(&stand.place, stand.flow_by_primary()?)?;
     thread::sleep(Duration::from_millis(300));
     let downs = (0..row.times).map(|_| once(&stand.place, row)).collect::<Result<Vec<f64>>>();
@@ -111,7 +127,11 @@ fn flap(stand: &mut Stand, row: &Row) -> Result<()> {
     for Gap { from_ms, ms } in &gaps {
         println!("    from {from_ms:.0} ms: nothing for {ms:.1} ms");
     }
-    let budget_ms = downs.iter().copied().fold(0.0, f64::max) + row.return_ms + ROOM_MS;
+    let most_ms = downs.iter().copied().fold(0.0, f64::max);
+    if row.down_ms < u64::from(TIMERS.interval_ms) && most_ms > TIMERS.detection_ms() / 2.0 {
+        return stand.wait().map(|()| false);
+    }
+    let budget_ms = most_ms + row.return_ms + ROOM_MS;
     let longest = report.gap_ms;
     ensure!(longest <= budget_ms, "nothing for {longest:.0} ms, {budget_ms:.0} at most: {gaps:?}");
     // No fault that has not happened, and none that has cost anything but its own gap.
@@ -120,7 +140,7 @@ fn flap(stand: &mut Stand, row: &Row) -> Result<()> {
     ensure!(faults == row.times, "{faults} gaps for {} faults: {gaps:?}", row.times);
     let rest: f64 = gaps.iter().filter(|gap| !is_fault(gap)).map(|gap| gap.ms).sum();
     ensure!(rest <= ROOM_MS, "nothing for {rest:.0} ms besides the faults: {gaps:?}");
-    stand.wait()
+    stand.wait().map(|()| true)
 }
 
 /// Down and up once; for how long both were down, in milliseconds.
