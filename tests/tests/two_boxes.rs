@@ -36,8 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const WIRE: (&str, [&str; 2], [&str; 2]) =
     ("box0", ["198.18.250.1", "198.18.250.2"], ["fd00:0:0:fa::1", "fd00:0:0:fa::2"]);
 
-/// The configuration of one box; the other one has the other link.
-fn configuration(own: usize) -> String {
+/// The configuration of one box; the other one has the other link. `private` is more of its peering.
+fn configuration(own: usize, private: &str) -> String {
     let other = 1 - own;
     let links = [&plan::PRIMARY, &plan::SECONDARY];
     let place = |at: usize| match at == own {
@@ -47,7 +47,7 @@ fn configuration(own: usize) -> String {
     let (wire, ipv4, ipv6) = WIRE;
     let mut text = format!(
         "asn = {asn}\n[[circuit]]\nname = \"lab\"\nbandwidth = \"1G\"\nprimary = {}\nsecondary = {}\n\
-         [circuit.private]\nipv4 = \"{}\"\nipv6 = \"{}\"\n\
+         [circuit.private]\nipv4 = \"{}\"\nipv6 = \"{}\"\n{private}\
          [[attachment]]\ninterface = \"{wire}\"\nbox = \"other\"\npeerings = [\"lab/private\"]\nipv4 = \"{}/30\"\nipv6 = \"{}/126\"\n\
          peers = [{{ address = \"{}\", asn = {asn} }}, {{ address = \"{}\", asn = {asn} }}]\n",
         place(0),
@@ -87,7 +87,8 @@ struct Boxes {
 }
 
 impl Boxes {
-    fn up() -> Result<Boxes> {
+    /// Box B with more keys in its peering.
+    fn up(private: &str) -> Result<Boxes> {
         cleanup::on_signals()?;
         let name = lab::new_name();
         let (folder, guard) = cleanup::owned_folder(&name)?;
@@ -110,7 +111,8 @@ impl Boxes {
         for (at, short) in ["boxa", "boxb"].into_iter().enumerate() {
             let folder = boxes.folder.join(short);
             fs::create_dir_all(&folder)?;
-            boxes.edges.push(Edge::start_with(boxes.namespace(short)?, &folder, &configuration(at))?);
+            let configuration = configuration(at, if at == 1 { private } else { "" });
+            boxes.edges.push(Edge::start_with(boxes.namespace(short)?, &folder, &configuration)?);
         }
         Ok(boxes)
     }
@@ -204,7 +206,7 @@ fn b1a_two_boxes_with_one_link_each_carry_each_others_traffic_and_judge_the_pair
     if edge::skipped() {
         return Ok(());
     }
-    let mut boxes = Boxes::up()?;
+    let mut boxes = Boxes::up("")?;
     let (ce, own, wire) = (plan::CE.far.1, plan::PRIMARY.near.1, WIRE.0);
     let is_way = |at: usize, from: &'static str, to: &'static str, by: &'static str| {
         move |boxes: &Boxes| Ok(boxes.way(at, from, to)?.as_deref() == Some(by))
@@ -259,6 +261,28 @@ fn b1a_two_boxes_with_one_link_each_carry_each_others_traffic_and_judge_the_pair
     println!("the own link is used again after {took:?}");
     boxes.until("both links are whole again", |boxes| Ok(boxes.pair(0)?.0 && boxes.pair(1)?.0))?;
     a_lost_carrier_is_not_waited_for(&mut boxes)
+}
+
+/// Box B's own routes are never its best ones, and box A is told of them all the same.
+#[test]
+fn b1a_a_box_that_prefers_the_others_link_has_its_own_counted_and_at_hand() -> Result<()> {
+    if edge::skipped() || edge::left_out() {
+        return Ok(());
+    }
+    let mut boxes = Boxes::up("local-pref = 50\n")?;
+    for at in [0, 1] {
+        boxes.until("both links are whole", |boxes| Ok(boxes.pair(at)?.0))?;
+    }
+    let (ce, wire) = (plan::CE.far.1, WIRE.0);
+    boxes.namespace("msee1")?.ip(&format!("link set {} down", plan::PRIMARY.far.1))?;
+    let took = boxes.until("the customer's traffic leaves by box B", |boxes| {
+        Ok(boxes.way(0, ce, plan::AZURE_IPV4)?.as_deref() == Some(wire))
+    })?;
+    println!("the preferred link is lost: the other is used after {took:?}");
+    for at in [0, 1] {
+        boxes.until("one link is left", |boxes| Ok(boxes.pair(at)?.1.contains("one link")))?;
+    }
+    Ok(())
 }
 
 /// Without BFD: the carrier of box A's link goes, and comes back.

@@ -15,7 +15,11 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Candidate, FibPath, Map, Rib, adj_in::AdjRibIn, adj_in::Refusals, mark, policy::Import, topology::RibPeer,
+    Candidate, FibPath, Map, Rib, RibConfig,
+    adj_in::{AdjRibIn, PathIn, Refusals},
+    mark,
+    policy::Import,
+    topology::RibPeer,
 };
 use crate::{
     bgp::{Origin, PathAttributes, PathId, PeerId},
@@ -77,6 +81,43 @@ impl<'a> Sources<'a> {
             None => self.adj_in.get(usize::from(source.0))?.attributes(prefix, path),
             Some(_) => Some(&self.kernel.get(&source)?.0.get(prefix)?.attributes),
         }
+    }
+
+    /// The paths of a domain to a prefix that policy lets in, ordered by peer.
+    pub fn candidates<'p>(
+        self,
+        config: &'a RibConfig,
+        domain: DomainId,
+        prefix: &'p IpNet,
+    ) -> impl Iterator<Item = Candidate<'a>> + use<'a, 'p> {
+        let peers = config.domain(domain).map(|domain| domain.peers.as_slice()).unwrap_or_default();
+        let speaking = peers.iter().filter_map(move |id| {
+            let adj_in = self.adj_in.get(usize::from(id.0)).filter(|adj_in| !adj_in.is_empty())?;
+            Some((config.peer(*id)?, adj_in))
+        });
+        let speaking = speaking.flat_map(move |(peer, adj_in)| {
+            let accepted = adj_in.paths(prefix).filter(move |it| it.refusal(domain).is_none());
+            accepted.map(|PathIn { path, attributes, .. }| Candidate {
+                peer,
+                path,
+                router_id: adj_in.router_id,
+                attributes,
+            })
+        });
+        speaking.chain(peers.iter().filter_map(move |id| self.kernel_candidate(config, *id, prefix, domain)))
+    }
+
+    /// The candidate of a kernel source to a prefix.
+    fn kernel_candidate(
+        self,
+        config: &'a RibConfig,
+        id: PeerId,
+        prefix: &IpNet,
+        domain: DomainId,
+    ) -> Option<Candidate<'a>> {
+        let entry = self.kernel.get(&id)?.route(prefix, domain)?;
+        let (peer, router_id) = (config.peer(id)?, config.router_id);
+        Some(Candidate { peer, path: None, router_id, attributes: &entry.attributes })
     }
 }
 
@@ -143,18 +184,6 @@ impl Rib {
                 self.loc.iter_mut().for_each(|loc| loc.undecided.push(*prefix));
             }
         }
-    }
-
-    /// The candidate of a kernel source to a prefix.
-    pub(super) fn kernel_candidate<'a>(
-        &'a self,
-        id: PeerId,
-        prefix: &IpNet,
-        domain: DomainId,
-    ) -> Option<Candidate<'a>> {
-        let entry = self.kernel.get(&id)?.route(prefix, domain)?;
-        let peer = self.config.peer(id)?;
-        Some(Candidate { peer, path: None, router_id: self.config.router_id, attributes: &entry.attributes })
     }
 
     /// The paths that a candidate stands for: one of a peer, as many as the kernel has of its own.

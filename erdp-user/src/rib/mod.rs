@@ -71,7 +71,7 @@ pub use view::{HeldRoute, PeerCounts, RefusedRoute, RouteView, Verdict};
 
 use crate::bgp::{Aggregator, Family, Moment, PathAttributes, PathId, PeerId, Seconds, SessionFacts, Update};
 use crate::config::{DomainId, Side};
-use adj_in::{AdjRibIn, PathIn};
+use adj_in::AdjRibIn;
 use adj_out::AdjRibOut;
 use decision::{Candidate, Outcome};
 use guard::Guard;
@@ -573,7 +573,9 @@ impl Rib {
             else {
                 continue;
             };
-            let is_concerned = || sides.into_iter().flatten().any(|side| !side.is_like(peer.side));
+            // The other box is told of our own paths also where they are not the best.
+            let is_concerned =
+                || peer.is_internal() || sides.into_iter().flatten().any(|side| !side.is_like(peer.side));
             if out.is_up() && is_concerned() {
                 out.mark(prefix);
             }
@@ -623,21 +625,7 @@ impl Rib {
 
     /// The paths of a domain to a prefix that policy lets in, ordered by peer.
     fn candidates<'a>(&'a self, domain: DomainId, prefix: &'a IpNet) -> impl Iterator<Item = Candidate<'a>> {
-        let peers = self.config.domain(domain).map(|domain| domain.peers.as_slice()).unwrap_or_default();
-        let speaking = peers.iter().filter_map(|id| {
-            let adj_in = self.adj_in.get(usize::from(id.0)).filter(|adj_in| !adj_in.is_empty())?;
-            Some((self.config.peer(*id)?, adj_in))
-        });
-        let speaking = speaking.flat_map(move |(peer, adj_in)| {
-            let accepted = adj_in.paths(prefix).filter(move |it| it.refusal(domain).is_none());
-            accepted.map(|PathIn { path, attributes, .. }| Candidate {
-                peer,
-                path,
-                router_id: adj_in.router_id,
-                attributes,
-            })
-        });
-        speaking.chain(peers.iter().filter_map(move |id| self.kernel_candidate(*id, prefix, domain)))
+        self.sources().candidates(&self.config, domain, prefix)
     }
 
     /// The families of a peer's session; none while it is down.
@@ -683,10 +671,34 @@ fn due<'a>(
         if peer.side.is_msee() && guard.aggregates().contains(&prefix) {
             return Some((None, config.aggregate.clone()));
         }
-        let (from, attributes) = best_route(config, sources, loc.get(index)?, &prefix)?;
+        let (from, attributes) = match best_route(config, sources, loc.get(index)?, &prefix)? {
+            (from, _) if from.is_internal() && peer.is_internal() => {
+                best_external(config, sources, (peer, *domain), &prefix)?
+            }
+            best => best,
+        };
         policy::export(from, peer, attributes).ok()?;
         (!peer.side.is_msee() || guard.passes(prefix)).then(|| (Some(from), attributes.clone()))
     })
+}
+
+/// What the other edge box is told where its own path is the better one: the best that we have ourselves
+/// (draft-ietf-idr-best-external). So it has our link at hand when its own fails, and knows that we have one (B1a). A link that is
+/// without carrier or out of use is none.
+fn best_external<'a>(
+    config: &'a RibConfig,
+    sources: Sources<'a>,
+    (to, domain): (&RibPeer, DomainId),
+    prefix: &IpNet,
+) -> Option<(&'a RibPeer, &'a Arc<PathAttributes>)> {
+    let is_offered = |it: &Candidate<'_>| {
+        let RibPeer { spared, unreached, .. } = it.peer;
+        !spared && !unreached && policy::export(it.peer, to, it.attributes).is_ok()
+    };
+    let offered: Vec<Candidate<'_>> = sources.candidates(config, domain, prefix).filter(is_offered).collect();
+    let outcomes = decision::decide(&offered);
+    let (best, _) = offered.iter().zip(outcomes).find(|(_, outcome)| *outcome == Outcome::Best)?;
+    Some((best.peer, best.attributes))
 }
 
 /// What the MSEEs of a domain are told about a prefix may have changed.

@@ -167,8 +167,8 @@ impl Rib {
         }
     }
 
-    /// Whether a peer has some usable route that came into our AS from Microsoft: the other edge box has a link that works (B1a). It tells
-    /// none where it prefers ours.
+    /// Whether a peer has some usable route that came into our AS from Microsoft: the other edge box has a link that works (B1a). It
+    /// tells its own also where it prefers ours.
     pub fn brings_microsoft(&self, peer: PeerId) -> bool {
         let index = usize::from(peer.0);
         let (Some(config), Some(adj_in)) = (self.config.peer(peer), self.adj_in.get(index)) else {

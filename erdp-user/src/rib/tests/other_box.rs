@@ -137,12 +137,55 @@ fn b1a_our_own_link_comes_before_that_of_the_other_box_and_the_preference_of_eit
     assert_eq!(verdicts[1].2, Verdict::Lost("external over internal"));
     box_tells(&mut rib, "20.0.0.0/8", &[12076], 101);
     assert_eq!(used(&mut rib, "20.0.0.0/8"), [BOX], "LOCAL_PREF of an internal peer counts (section 5.1.5)");
-    assert_eq!(told(&mut rib, BOX), Vec::<String>::new(), "and what it has is not told to it");
+    assert_eq!(told(&mut rib, BOX), ["+20.0.0.0/8"], "it is told what we have ourselves");
     box_tells(&mut rib, "20.0.0.0/8", &[12076], 99);
     assert_eq!(used(&mut rib, "20.0.0.0/8"), [MSEE]);
     rib.peer_down(MSEE);
     assert_eq!(used(&mut rib, "20.0.0.0/8"), [BOX], "B2");
     assert_eq!(told(&mut rib, CE), ["+20.0.0.0/8"]);
+    assert_eq!(told(&mut rib, BOX), ["-20.0.0.0/8"], "and what it has is not told to it");
+}
+
+#[test]
+fn b1a_the_other_box_is_told_our_best_path_where_its_own_is_better_and_none_that_is_out_of_use() {
+    let prefix = "20.0.0.0/8";
+    let mut config = config();
+    config.peers[usize::from(MSEE.0)].local_pref = 50;
+    let mut rib = rib_of(config);
+    box_tells(&mut rib, prefix, &[12076], 100);
+    let ours = |rib: &mut Rib, med| announce_with(rib, MSEE, prefix, |it| it.med = Some(med));
+    let heard = |rib: &mut Rib| {
+        let updates = rib.take_outgoing(BOX);
+        let told = updates.iter().find_map(|update| update.attributes.clone());
+        let told = told.map(|it| (it.local_pref, it.med, it.next_hop));
+        (updates.iter().map(|update| update.withdrawn.len()).sum::<usize>(), told)
+    };
+    let as_told = |preference, med| Some((Some(preference), med, IpAddr::from([198, 18, 11, 1])));
+    heard(&mut rib);
+    for med in [5, 6] {
+        ours(&mut rib, med);
+        assert_eq!(used(&mut rib, prefix), [BOX]);
+        assert_eq!(
+            heard(&mut rib),
+            (0, as_told(50, Some(med))),
+            "also when nothing but that path has changed"
+        );
+    }
+    announce(&mut rib, CE, prefix);
+    assert_eq!(heard(&mut rib), (0, as_told(100, None)), "the customer's is better than our MSEE's");
+    withdraw(&mut rib, CE, prefix);
+    assert_eq!(heard(&mut rib), (0, as_told(50, Some(6))));
+    announce(&mut rib, SERVICE, prefix);
+    assert_eq!(heard(&mut rib), (0, None), "a service's stays here");
+    type Act = fn(&mut Rib, bool);
+    for act in [(|rib, out| rib.unreach(MSEE, out)) as Act, |rib, out| rib.spare(MSEE, out)] {
+        act(&mut rib, true);
+        assert_eq!(heard(&mut rib), (1, None));
+        act(&mut rib, false);
+        assert_eq!(heard(&mut rib), (0, as_told(50, Some(6))));
+    }
+    rib.peer_down(MSEE);
+    assert_eq!(heard(&mut rib), (1, None));
 }
 
 #[test]
