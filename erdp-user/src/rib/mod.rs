@@ -79,6 +79,9 @@ use intern::Interner;
 use kernel::{Sources, path_of};
 use policy::Import;
 
+/// Prefixes for which a list that is filled again and again keeps its room.
+const ROOM_KEPT: usize = 1 << 17;
+
 /// Maps and sets of prefixes. Their order is never seen: what is handed out is sorted.
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 type Set<K> = HashSet<K, foldhash::fast::RandomState>;
@@ -489,8 +492,12 @@ impl Rib {
             let mut undecided = mem::take(&mut loc.undecided);
             undecided.sort_unstable();
             undecided.dedup();
-            for prefix in undecided {
+            for prefix in undecided.drain(..) {
                 self.decide_prefix(domain, prefix);
+            }
+            // The next batch needs as much room, if this was an ordinary one.
+            if let Some(loc) = self.loc.get_mut(index).filter(|_| undecided.capacity() <= ROOM_KEPT) {
+                loc.undecided = undecided;
             }
             self.aggregate(domain);
         }

@@ -3,6 +3,7 @@
 //!
 //! Host bits of a key do not count. The order of iteration means nothing.
 
+use std::hash::{Hash, Hasher};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -10,10 +11,17 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::Map;
 use crate::bgp::Family;
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Key4 {
     address: u32,
     length: u8,
+}
+
+/// As one word, which is hashed at once.
+impl Hash for Key4 {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.address) << 8 | u64::from(self.length));
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -131,7 +139,7 @@ impl<V> PrefixMap<V> {
 /// Below this a table is not worth shrinking.
 const SHRINK_ABOVE: usize = 1 << 12;
 
-fn remove<K: Eq + std::hash::Hash, V>(map: &mut Map<K, V>, key: &K) -> Option<V> {
+fn remove<K: Eq + Hash, V>(map: &mut Map<K, V>, key: &K) -> Option<V> {
     let value = map.remove(key);
     if value.is_some() && map.capacity() > SHRINK_ABOVE && map.len() < map.capacity() / 16 {
         map.shrink_to(map.len() * 2);
