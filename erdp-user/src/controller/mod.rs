@@ -12,7 +12,8 @@
 //! [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
 //!
 //! # The loop
-//! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`]; then
+//! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`], or [`UPDATES_MAX`] of the
+//! peers; then
 //! [`Controller::settle`] carries what follows from them to the maps, the peers and the kernel. Liveness of a link goes to the
 //! map at once, before anything else; an operator's question comes before the peers' routes.
 //!
@@ -76,7 +77,10 @@ use crate::{
 };
 
 /// Messages taken together before what follows from them is carried out.
-pub const BATCH_MAX: usize = 2_048;
+const BATCH_MAX: usize = 2_048;
+/// The same of what peers say, which is some fifty milliseconds of work. Only a peer that says a lot fills it; then each node of the
+/// trie is drawn as often as there are batches that touch it, and most touch most.
+pub const UPDATES_MAX: usize = 4_096;
 /// Neighbours asked for in a second on behalf of packets: a scan of a subnet must not keep the controller busy.
 const WANTED_MAX: usize = 200;
 /// How often postponed work is tried again.
@@ -193,7 +197,7 @@ impl Controller {
                 }
                 Some(event) = inputs.peers.recv() => {
                     self.on_peer(event);
-                    for _ in 0..BATCH_MAX {
+                    for _ in 0..UPDATES_MAX {
                         let Ok(event) = inputs.peers.try_recv() else { break };
                         self.on_peer(event);
                     }

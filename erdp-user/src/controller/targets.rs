@@ -22,23 +22,27 @@ pub fn of(
     changes: Vec<FibChange>,
     attachment_of: impl Fn(PeerId) -> Option<config::AttachmentId>,
 ) -> Vec<Change> {
-    let mut targets: HashMap<*const FibPath, Arc<Target>> = HashMap::new();
-    let mut target_of = |paths: &[FibPath]| {
+    // The paths are kept with their target, so that no others come to be at the same address.
+    let mut targets: HashMap<*const FibPath, (Arc<[FibPath]>, Arc<Target>)> = HashMap::new();
+    let mut target_of = |paths: Arc<[FibPath]>| {
         let known = targets.entry(paths.as_ptr()).or_insert_with(|| {
             let member = |path: &FibPath| {
                 let attachment = fib_id(attachment_of(path.peer)?);
                 Some((NextHopKey { attachment, address: path.next_hop }, path.share))
             };
-            Arc::new(Target::to(paths.iter().filter_map(member)))
+            let target = Arc::new(Target::to(paths.iter().filter_map(member)));
+            (paths, target)
         });
-        known.clone()
+        known.1.clone()
     };
-    let target = |change: &FibChange| match (change.paths.is_empty(), change.discard) {
-        (false, _) => Some(target_of(&change.paths)),
-        (true, true) => Some(Arc::new(Target::Discard)),
-        (true, false) => None,
+    let row = |FibChange { domain, prefix, paths, discard }: FibChange| {
+        let target = match (paths.is_empty(), discard) {
+            (false, _) => Some(target_of(paths)),
+            (true, true) => Some(Arc::new(Target::Discard)),
+            (true, false) => None,
+        };
+        (usize::from(domain.0), prefix, target)
     };
-    let targets: Vec<Option<Arc<Target>>> = changes.iter().map(target).collect();
-    let row = |(change, target): (FibChange, _)| (usize::from(change.domain.0), change.prefix, target);
-    changes.into_iter().zip(targets).map(row).collect()
+    // The rows take the place of the changes.
+    changes.into_iter().map(row).collect()
 }
