@@ -179,16 +179,17 @@ fn garnished(at: usize, plain: PathAttributes, asn: u32) -> PathAttributes {
         PathAttributes { as_path: AsPath::sequence([asn].into_iter().chain(beyond)), ..plain };
     match at % 8 {
         1 => {
-            attributes.large_communities = vec![LargeCommunity(65_536, at as u32, 7), LargeCommunity(1, 2, 3)]
+            attributes.large_communities =
+                [LargeCommunity(65_536, at as u32, 7), LargeCommunity(1, 2, 3)].into()
         }
-        2 => attributes.extended_communities = vec![0x0002_fde8_0000_0000 | at as u64],
+        2 => attributes.extended_communities = [0x0002_fde8_0000_0000 | at as u64].into(),
         3 => {
             attributes.atomic_aggregate = true;
             attributes.aggregator = Some(Aggregator { asn: Asn(8_075), router_id: [192, 0, 2, 1].into() });
         }
         4 => {
             let value = (at as u32).to_be_bytes().to_vec();
-            attributes.unknown_transitive = vec![RawAttribute { flags: 0xc0, code: 99, value }];
+            attributes.unknown_transitive = [RawAttribute { flags: 0xc0, code: 99, value }].into();
         }
         _ => {}
     }

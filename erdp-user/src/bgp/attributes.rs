@@ -218,14 +218,15 @@ pub struct PathAttributes {
     pub aggregator: Option<Aggregator>,
     /// COMMUNITIES, in wire order.
     pub communities: Vec<Community>,
-    /// EXTENDED_COMMUNITIES as 64-bit values, in wire order; only carried on.
-    pub extended_communities: Vec<u64>,
+    /// EXTENDED_COMMUNITIES as 64-bit values, in wire order; only carried on. Boxed, like others that most routes have none of: a full
+    /// table has hundreds of thousands of sets.
+    pub extended_communities: Box<[u64]>,
     /// LARGE_COMMUNITIES, in wire order.
-    pub large_communities: Vec<LargeCommunity>,
+    pub large_communities: Box<[LargeCommunity]>,
     /// ONLY_TO_CUSTOMER (RFC 9234): who marked the route as one that must not go up or sideways any more.
     pub only_to_customer: Option<Asn>,
     /// What is passed on unread.
-    pub unknown_transitive: Vec<RawAttribute>,
+    pub unknown_transitive: Box<[RawAttribute]>,
 }
 
 impl PathAttributes {
@@ -240,10 +241,10 @@ impl PathAttributes {
             atomic_aggregate: false,
             aggregator: None,
             communities: Vec::new(),
-            extended_communities: Vec::new(),
-            large_communities: Vec::new(),
+            extended_communities: Box::default(),
+            large_communities: Box::default(),
             only_to_customer: None,
-            unknown_transitive: Vec::new(),
+            unknown_transitive: Box::default(),
         }
     }
 }

@@ -226,7 +226,7 @@ fn what_a_peer_is_told_has_our_as_in_front_and_us_as_next_hop_and_nothing_that_s
         attributes.med = Some(5);
         attributes.local_pref = Some(7);
         attributes.communities = vec![Community(1)];
-        attributes.unknown_transitive = vec![unread.clone()];
+        attributes.unknown_transitive = [unread.clone()].into();
     });
     let updates = rib.take_outgoing(A1_V6);
     let told = updates[0].attributes.as_ref().unwrap();
@@ -234,7 +234,7 @@ fn what_a_peer_is_told_has_our_as_in_front_and_us_as_next_hop_and_nothing_that_s
     assert_eq!(told.next_hop, "fd00::1".parse::<IpAddr>().unwrap());
     assert_eq!((told.med, told.local_pref), (None, None));
     assert_eq!(told.communities, [Community(1)]);
-    assert_eq!(told.unknown_transitive, [unread]);
+    assert_eq!(*told.unknown_transitive, [unread]);
 }
 
 #[test]

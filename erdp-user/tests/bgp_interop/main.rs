@@ -73,7 +73,7 @@ fn our_attributes(next_hop: IpAddr) -> PathAttributes {
         as_path: AsPath::sequence([65_000, 12_076, 8_075]),
         med: Some(42),
         communities: vec![Community::new(12_076, 51_010), Community::new(12_076, 5_010)],
-        large_communities: vec![LargeCommunity(65_000, 7, 9)],
+        large_communities: [LargeCommunity(65_000, 7, 9)].into(),
         ..PathAttributes::originated(next_hop)
     }
 }
@@ -84,7 +84,7 @@ fn their_attributes(path: &[u32], next_hop: IpAddr) -> PathAttributes {
         as_path: AsPath::sequence(path.iter().copied()),
         med: Some(77),
         communities: vec![Community::new(8_075, 8_000), Community::new(12_076, 51_004)],
-        large_communities: vec![LargeCommunity(65_001, 1, 2)],
+        large_communities: [LargeCommunity(65_001, 1, 2)].into(),
         ..PathAttributes::originated(next_hop)
     }
 }

@@ -403,7 +403,7 @@ fn attributes() -> impl Strategy<Value = PathAttributes> {
                 atomic_aggregate,
                 aggregator: aggregator.map(|(asn, id)| Aggregator { asn: Asn(asn), router_id: id.into() }),
                 communities: communities.into_iter().map(Community).collect(),
-                extended_communities,
+                extended_communities: extended_communities.into(),
                 large_communities: large
                     .into_iter()
                     .map(|(global, local1, local2)| LargeCommunity(global, local1, local2))

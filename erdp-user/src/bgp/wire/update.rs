@@ -355,6 +355,7 @@ fn from_entry(entry: &NlriEntry) -> Option<(u32, IpNet)> {
 /// What both halves share; the next hop is filled in by each.
 fn shared_attributes(attributes: &[PathAttribute], internal: bool) -> PathAttributes {
     let mut shared = PathAttributes::originated(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let mut unread = Vec::new();
     for attribute in attributes {
         match attribute {
             PathAttribute::Origin(origin) => shared.origin = from_origin(*origin),
@@ -381,9 +382,10 @@ fn shared_attributes(attributes: &[PathAttribute], internal: bool) -> PathAttrib
                 shared.only_to_customer = Some(Asn(*asn));
             }
             PathAttribute::NextHop(_) | PathAttribute::MpReachNlri(_) | PathAttribute::MpUnreachNlri(_) => {}
-            other => shared.unknown_transitive.extend(carried(other)),
+            other => unread.extend(carried(other)),
         }
     }
+    shared.unknown_transitive = unread.into();
     shared
 }
 
