@@ -33,7 +33,7 @@ fn b1a_what_an_attachment_to_the_other_box_cannot_be_is_refused_with_the_reason(
         "\"edge-b\"\npeerings = [\"contoso/private\"]",
         "\"edge-b\"\npeerings = [\"contoso/private\", \"contoso/microsoft\"]",
     );
-    let rows: [(String, &str, &[&str]); 8] = [
+    let rows: [(String, &str, &[&str]); 9] = [
         (shared("asn = 65010 }", "asn = 65020 }"), "attachment.ib0.peers.asn", &["not our own AS", "65010"]),
         (
             shared("asn = 65010 }", "asn = 65010, role = \"peer\" }"),
@@ -57,6 +57,11 @@ fn b1a_what_an_attachment_to_the_other_box_cannot_be_is_refused_with_the_reason(
             &["or to the other"],
         ),
         (shared("\nbox = \"edge-b\"", ""), "attachment.ib0.peers.asn", &["our own AS", "box = NAME"]),
+        (
+            shared("\nbox = \"edge-b\"", "\nbox = \"edge-b\"\nkernel-routes = {}"),
+            "attachment.ib0.kernel-routes",
+            &["remove it, or box"],
+        ),
         (two, "attachment.ib0.peerings", &["one peering", "another vlan"]),
     ];
     for (text, key, words) in rows {
