@@ -5,11 +5,12 @@
 //! are two sessions at once. The clock starts with the first byte written. Then the other MSEE of the circuit announces the same
 //! table, the first one is lost, and the second withdraws everything ([`table`], [`watch`]). Receivers take turns; medians count.
 //!
-//! Before that `erdp` alone: tables of Azure's limits with sixteen peers up, and a storm of flapping routes ([`storm`]).
+//! Before that `erdp` alone: what the table costs in each of its stages ([`stages`]), tables of Azure's limits with sixteen peers up, and a storm of flapping routes ([`storm`]).
 
 pub mod receiver;
 pub mod sender;
 pub mod stage;
+pub mod stages;
 pub mod storm;
 pub mod stream;
 pub mod table;
@@ -23,6 +24,7 @@ use serde::Serialize;
 use self::{
     receiver::Kind,
     stage::next_hop,
+    stages::Stages,
     storm::{Small, Storm},
     stream::{Samples, Stream},
     table::{Feed, Run},
@@ -46,6 +48,8 @@ pub struct Report {
     pub attribute_sets: usize,
     /// UPDATE messages.
     pub messages: usize,
+    /// What `erdp` needs for the table, without a kernel.
+    pub stages: Stages,
     /// Each receiver's runs.
     pub runs: Vec<Run>,
     /// Azure's limits.
@@ -75,6 +79,8 @@ pub fn run(quick: bool) -> Result<Report> {
         tables[0].source,
         sum(|s| s.bytes.len()) >> 20
     );
+    let stages = stages::table(&feeds)?;
+    println!("CPU seconds of the stages: {stages}");
     let small = small_tables(&tables[0], &samples, if quick { 3 } else { 9 })?;
     let storm = storm::storm(&tables[0].sample(10_000), Duration::from_secs(if quick { 10 } else { 60 }))?;
     println!(
@@ -87,7 +93,17 @@ pub fn run(quick: bool) -> Result<Report> {
         let met = if bar.met { "met" } else { "MISSED" };
         println!("{met:<7} {}: {:.2} {} {}", bar.what, bar.value, bar.relation, bar.bar);
     }
-    Ok(Report { tables: tables[0].source, prefixes, attribute_sets, messages, runs, small, storm, bars })
+    Ok(Report {
+        tables: tables[0].source,
+        prefixes,
+        attribute_sets,
+        messages,
+        stages,
+        runs,
+        small,
+        storm,
+        bars,
+    })
 }
 
 fn feed(routes: &Routes, samples: &Samples) -> Result<Feed> {
