@@ -135,6 +135,8 @@ fn send(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool) -> Result<u64> {
 }
 
 fn receive(socket: &UdpSocket, at: usize, stop: &AtomicBool) -> Result<Vec<Arrived>> {
+    // Nor may a receiver wait for longer than its buffer does, two seconds.
+    let _best_effort = erdp::kernel::datagram::make_realtime();
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     let (mut arrived, mut end, mut datagram) = (Vec::new(), None, [0; 16]);
     while end.is_none_or(|end| Instant::now() < end) {
