@@ -324,7 +324,7 @@ fn what_was_applied_and_is_not_in_the_file_is_named_before_anything_is_handed_ov
     stand.edge.ask(&["config", "apply", &own, "--confirm", "60s"])?;
     refused(&ask(&stand).context("it has restarted")?, &["erdp config confirm"])?;
     stand.edge.ask(&["config", "rollback"])?;
-    refused(&ask(&stand).context("it has restarted")?, &words)?;
+    refused(&ask(&stand).context("it has restarted")?, &[words[0], words[1], "erdp config rollback"])?;
     stand.is_intact("refused")?;
 
     fs::write(&own, &faster)?;
