@@ -85,8 +85,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const RATE: u32 = 1_000;
 /// How many a lost carrier may cost where the circuit has another link (5 ms).
 const ONE_LINK_COSTS: u64 = 5;
-/// The same where it has none: what another circuit has counts at the latest when the sessions have ended, and these hold for nine seconds.
-const BOTH_LINKS_COST: u64 = 10_000;
+/// The same where it has none: what another circuit has counts when the sessions have ended, which they do a second after the carriers.
+const BOTH_LINKS_COST: u64 = 2_000;
 
 /// Fields in the order of the end.
 struct Stand {
@@ -186,8 +186,12 @@ impl Stand {
             let counters = self.edge.counters()?;
             Ok(counters.attachments.into_iter().map(|it| (it.name, it.tx.packets)).collect())
         };
+        let namespace = self.namespace(from)?;
+        until("the sender's kernel to know the way", PATIENCE, || {
+            Ok(namespace.ip(&format!("route get {to} from {own}")).is_ok())
+        })?;
         let before = sent()?;
-        enter::run(self.namespace(from)?.name(), move || {
+        enter::run(namespace.name(), move || {
             for port in 0..FLOWS {
                 let socket = UdpSocket::bind(SocketAddr::from((own, 10_000 + port)))?;
                 socket.send_to(&[0; 8], (to, 7))?;
