@@ -10,7 +10,7 @@ use sd_notify::NotifyState;
 /// How the service manager is kept informed.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
-    /// Half of what the service manager waits for.
+    /// A third of what the service manager waits for.
     every: Option<Duration>,
     told: Instant,
 }
@@ -24,14 +24,15 @@ impl Supervisor {
         Self { every, told: Instant::now() }
     }
 
-    /// Another process is the service from now on.
+    /// Another process is the service from now on. The watchdog begins anew with it: that one does not know when we spoke last.
     pub fn succeeded_by(&self, process: u32) {
-        tell(&[NotifyState::MainPid(process), NotifyState::Status("handed over")]);
+        tell(&[NotifyState::Watchdog, NotifyState::MainPid(process), NotifyState::Status("handed over")]);
     }
 
     /// Set-up is done: sessions are being opened, the program is attached.
-    pub fn ready(&self, status: &str) {
-        tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    pub fn ready(&mut self, status: &str) {
+        self.told = Instant::now();
+        tell(&[NotifyState::Ready, NotifyState::Watchdog, NotifyState::Status(status)]);
     }
 
     /// The loop turns.
@@ -48,11 +49,11 @@ impl Supervisor {
     }
 }
 
-/// Half of the watchdog's time, if it watches us: by our own number, or by that of the daemon that has started us as its successor
+/// A third of the watchdog's time, so that one word may come late, if it watches us: by our own number, or by that of the daemon that has started us as its successor
 /// ([`super::successor`]), because what is inherited with the environment was said to that one.
 fn watchdog(usec: Option<u64>, pid: Option<u64>, watched: [u64; 2]) -> Option<Duration> {
     let is_ours = pid.is_some_and(|pid| watched.contains(&pid));
-    usec.filter(|_| is_ours).map(|usec| Duration::from_micros(usec) / 2)
+    usec.filter(|_| is_ours).map(|usec| Duration::from_micros(usec) / 3)
 }
 
 fn tell(what: &[NotifyState<'_>]) {
@@ -67,12 +68,12 @@ mod tests {
 
     #[test]
     fn the_watchdogs_word_is_for_the_process_it_names_and_for_that_ones_successor() {
-        let half = Some(Duration::from_secs(10));
+        let third = Some(Duration::from_secs(10));
         for (usec, pid, expected) in [
-            (Some(20_000_000), Some(7), half),
-            (Some(20_000_000), Some(6), half),
-            (Some(20_000_000), Some(8), None),
-            (Some(20_000_000), None, None),
+            (Some(30_000_000), Some(7), third),
+            (Some(30_000_000), Some(6), third),
+            (Some(30_000_000), Some(8), None),
+            (Some(30_000_000), None, None),
             (None, Some(7), None),
         ] {
             assert_eq!(watchdog(usec, pid, [7, 6]), expected, "{usec:?} for {pid:?}");

@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use erdp::bgp::{GracefulRestart, Seconds};
 use ipnet::IpNet;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use super::{
     CE, LINKS, Place,
@@ -199,7 +200,10 @@ impl Stand {
             let has_all = it.peer.contains(':') || stormed(&it.peer) || it.received > routes as u64;
             it.peer.starts_with(CE.0.1) || it.state == "Established" && has_all
         };
-        Ok(is_up && is_settled && bgp.len() >= 4 && bgp.iter().all(all))
+        // A link that has failed often is held down for longer each time (`pair.rs`).
+        let links: Vec<Value> = serde_json::from_str(&edge.show("links")?)?;
+        let eligible = links.iter().filter(|row| row["eligible"] == true).count();
+        Ok(is_up && is_settled && eligible == 2 && bgp.len() >= 4 && bgp.iter().all(all))
     }
 
     fn kernel_has_both(&self) -> Result<bool> {
