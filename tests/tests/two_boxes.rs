@@ -31,6 +31,8 @@ use erdp_tests::{
 };
 use serde_json::Value;
 
+/// Sessions are back so soon after the carrier: what a wait after a failed attempt would add is more.
+const BACK: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(40);
 /// The wire between the boxes: the interface on both, and the ends' addresses.
 const WIRE: (&str, [&str; 2], [&str; 2]) =
@@ -320,7 +322,7 @@ fn a_lost_carrier_is_not_waited_for(boxes: &mut Boxes) -> Result<()> {
     println!("the carrier is back: the sessions are after {took:?}");
     boxes.until("box A uses its own link again", is_way(own))?;
     boxes.until("both links are whole again", |boxes| Ok(boxes.pair(0)?.0 && boxes.pair(1)?.0))?;
-    let errors: Vec<String> = of_msee(boxes)?.into_iter().filter_map(|it| it.last_error).collect();
-    ensure!(errors.iter().all(|error| error.contains("no carrier")), "an attempt has failed: {errors:?}");
+    // The first attempt may come before the neighbour answers; the next one is not put off by it.
+    ensure!(took < BACK, "the sessions were back only after {took:?}");
     Ok(())
 }
