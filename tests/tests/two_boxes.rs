@@ -31,7 +31,7 @@ use erdp_tests::{
 };
 use serde_json::Value;
 
-/// Sessions are back so soon after the carrier: what a wait after a failed attempt would add is more.
+/// Sessions are back so soon after the carrier, an attempt that fails before the neighbour answers included.
 const BACK: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(40);
 /// The wire between the boxes: the interface on both, and the ends' addresses.
