@@ -1,4 +1,4 @@
-//! `erdp doctor`: what stands against running here, and what would be done about it; with `--fix`, done.
+//! `erdp doctor`: the problems that this machine has for the router, and the remedy of each; `--fix` applies the remedies.
 //!
 //! The findings are those that `erdp run` starts by ([`crate::kernel::preflight`]): what is refused there is a refusal here, by the same
 //! code. Beside them stand the settings that the router makes itself while it runs. After the fixes the machine is looked at
@@ -36,9 +36,9 @@ pub fn examine(config: Option<&Config>, allow_generic: bool, fix: bool) -> Repor
     }
     let refusals = findings.iter().filter(|finding| finding.refuses()).count();
     let text_of_end = match (refusals, findings.len()) {
-        (0, 0) => "nothing stands against running here".to_owned(),
-        (0, others) => format!("nothing refuses to run here; {others} to know"),
-        (refusals, all) => format!("{refusals} of {all} findings refuse to run here"),
+        (0, 0) => "no problems found".to_owned(),
+        (0, others) => format!("no problem prevents a start; findings to read: {others}"),
+        (refusals, all) => format!("{refusals} of {all} findings prevent a start"),
     };
     line(&mut text, &text_of_end);
     Report { text, may_run: refusals == 0 }

@@ -26,10 +26,10 @@ use erdp_common::reason::DropReason;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
-/// ExpressRoute edge router: forwards in XDP what BGP has taught it.
+/// ExpressRoute edge router: BGP with both Microsoft edges and the customer's routers, forwarding in XDP.
 ///
-/// Exit codes: 0 done; 1 the command failed; 2 wrong arguments or configuration; 3 this machine cannot run the router
-/// (privilege, kernel, interface, port, another daemon), with the remedy in the message.
+/// Exit codes: 0 success; 1 the command failed; 2 invalid arguments or configuration; 3 this machine cannot run the router
+/// (privilege, kernel, interface, port, another daemon). The message names the object, the reason and the remedy.
 #[derive(Parser)]
 #[command(name = "erdp", version, max_term_width = 100)]
 struct Arguments {
@@ -44,51 +44,52 @@ enum Command {
         /// Configuration file (TOML)
         #[arg(long)]
         config: PathBuf,
-        /// Control socket for `erdp show`, `erdp explain` and `erdp set`
+        /// Control socket to create for `erdp show`, `erdp explain`, `erdp set` and the other commands
         #[arg(long, default_value = DEFAULT_SOCKET)]
         control: PathBuf,
-        /// Accept slow generic XDP where the driver has no native one
+        /// Use generic XDP, which is slow, where the driver has no native XDP
         #[arg(long)]
         allow_generic: bool,
-        /// Log every dropped packet (aya-log): for a lab, not for load
+        /// Log every dropped packet (aya-log); use it in a lab only
         #[arg(long)]
         log_drops: bool,
-        /// Planned restart or upgrade: take sessions, routes and links over from the `erdp run` behind the control socket, which
-        /// then ends; no session and no packet notices. Without one there, an ordinary start
+        /// Take over sessions, routes and links from the `erdp run` that listens on the control socket; that process then ends.
+        /// No session ends and no packet is lost. Without a running one this is an ordinary start
         #[arg(long)]
         take_over: bool,
         /// Call the maps' records another version, for tests of upgrades
         #[arg(long, hide = true)]
         as_abi: Option<u32>,
     },
-    /// Replace the running controller by the program that is installed now; no session and no packet notices
+    /// Replace the running controller with the installed version; no session ends and no packet is lost
     ///
-    /// For a restart or after an upgrade, by systemd or by hand: the daemon starts its successor with its own options, gives it
-    /// everything and ends, and the service goes on under the new process. If the successor fails, the daemon goes on as before.
-    /// What a changed systemd unit says applies only from the next `systemctl restart` on.
+    /// Use it for a planned restart or after an upgrade. The running daemon starts its successor with its own options, hands
+    /// everything over and ends; the systemd service continues under the new process. If the successor fails, the old daemon
+    /// continues unchanged. Changes of the systemd unit apply only after the next `systemctl restart`.
     Restart {
         /// Control socket of the running router
         #[arg(long, default_value = DEFAULT_SOCKET)]
         control: PathBuf,
     },
-    /// Rehearse an upgrade: this build's program on copies of what forwards here; exit code 1 if it would treat a frame differently
+    /// Compare this build's packet program with the running one, on copies of its tables; exit code 1 if a frame would be treated differently
     Upgrade {
-        /// Only say what would change: nothing is attached (to upgrade, use `erdp restart`)
+        /// Report the differences and attach nothing (use `erdp restart` to upgrade)
         #[arg(long, required = true)]
         check: bool,
         /// Configuration file (TOML)
         #[arg(long)]
         config: PathBuf,
-        /// Control socket of the running router, which knows the routes
+        /// Control socket of the running router, which supplies the routes
         #[arg(long, default_value = DEFAULT_SOCKET)]
         control: PathBuf,
     },
-    /// Undo what an `erdp run` that was killed has left in this network namespace: forwarding ends
+    /// Remove everything that a killed `erdp run` has left in this network namespace; forwarding ends
     ///
-    /// A killed `erdp run` goes on forwarding, and the next one continues from there. This removes its pins, control ports,
-    /// addresses and sysctls instead. A running one is refused: SIGTERM undoes all of it.
+    /// After a kill the packet program keeps forwarding, and the next `erdp run` continues from there. This command instead removes
+    /// the pins, control ports, addresses and sysctls. It refuses while `erdp run` is running: stop that with SIGTERM, which also
+    /// cleans up.
     Uninstall,
-    /// Configurations: check, show, compare, apply, go back
+    /// Check, show, compare, apply and roll back configurations
     #[command(subcommand)]
     Config(operator::config::Verb),
     /// Write man pages and shell completions into a folder, for packages
@@ -97,35 +98,35 @@ enum Command {
         /// Where to
         folder: PathBuf,
     },
-    /// Check a configuration and this machine; change nothing
+    /// Check a configuration and this machine, without changing anything
     Check {
         /// Configuration file (TOML)
         #[arg(long)]
         config: PathBuf,
-        /// Accept slow generic XDP
+        /// Accept generic XDP, which is slow
         #[arg(long)]
         allow_generic: bool,
     },
-    /// Examine this machine: what stands against running here, and the remedy; exit code 3 if something does
+    /// Find problems of this machine and name the remedies; exit code 3 if a problem prevents a start
     Doctor {
-        /// Configuration file (TOML): its interfaces are examined too
+        /// Configuration file (TOML) whose interfaces are examined too
         #[arg(long)]
         config: Option<PathBuf>,
-        /// Do what is said for each finding; it lasts until the next boot
+        /// Apply the remedy of each problem; the changes last until the next boot
         #[arg(long)]
         fix: bool,
-        /// Accept slow generic XDP
+        /// Accept generic XDP, which is slow
         #[arg(long)]
         allow_generic: bool,
     },
-    /// Show what the running router knows
+    /// Show the state of the running router
     Show {
         /// What to show
         topic: Topic,
-        /// Only what was dropped for this reason (`show drops`)
+        /// Show only frames dropped for this reason (with `show drops`)
         #[arg(long, value_parser = PossibleValuesParser::new(DropReason::ALL.iter().map(|reason| reason.label())))]
         reason: Option<String>,
-        /// Routes that are not used or not told, each with the reason (`show routes`): the same as `show refused`
+        /// Show routes that are refused or not advertised, each with the reason (with `show routes`); the same as `show refused`
         #[arg(long)]
         refused: bool,
         /// Control socket of the running router
@@ -135,35 +136,35 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Change the running router, until it is restarted
+    /// Change the running router; changes last until it is restarted
     #[command(subcommand)]
     Set(Set),
-    /// Take a peering down for maintenance, or give it free
+    /// Take a peering out of service for maintenance, or put it back in service
     #[command(subcommand)]
     Peering(operator::drill::PeeringVerb),
-    /// Let a link fail on purpose for a limited time, and report what came of it
+    /// Fail a link on purpose for a limited time and report the effect
     ///
-    /// It ends at once when nothing else carries the traffic any more, and also when this command ends. Exit code 1 if it ended
-    /// before its time or the link is not back.
+    /// The drill ends at once when no other path carries the traffic, and when this command ends. Exit code 1 if it ended early
+    /// or the link has not come back.
     Drill(operator::drill::DrillArguments),
-    /// Predict what would be dropped if a link failed, from the load of now; nothing is touched
+    /// Predict the drops if a link failed, from the present load; nothing is changed
     #[command(name = "whatif")]
     WhatIf(operator::drill::WhatIfArguments),
-    /// Ask the loaded program what it does with a packet; nothing is sent or counted
+    /// Show what the loaded program does with a packet; nothing is sent or counted
     Explain {
-        /// Interface (or attachment name, see `erdp show links`) the packet comes in on
+        /// Interface (or attachment, see `erdp show links`) on which the packet arrives
         #[arg(long)]
         interface: String,
         /// Destination address
         #[arg(long, required_unless_present = "prefixes")]
         to: Option<IpAddr>,
-        /// File with one prefix a line: each is asked about by its first usable address
+        /// File with one prefix a line; the first usable address of each is the destination
         #[arg(long, conflicts_with = "to")]
         prefixes: Option<PathBuf>,
-        /// Source address; by default a neighbour on the interface
+        /// Source address; default: a neighbour on the interface
         #[arg(long)]
         from: Option<IpAddr>,
-        /// UDP source port: it chooses the flow's link
+        /// UDP source port; the flow hash uses it to choose the link
         #[arg(long, default_value_t = 40_000)]
         from_port: u16,
         /// UDP destination port
@@ -180,18 +181,18 @@ enum Command {
 
 #[derive(Subcommand)]
 enum Set {
-    /// What a circuit is limited to; sessions, routes and the state of its policers are kept
+    /// Change the bandwidth limit of a circuit; sessions, routes and policer state are kept
     #[command(group = ArgGroup::new("change").required(true).multiple(true))]
     Circuit {
-        /// Its name in the configuration
+        /// Name of the circuit in the configuration
         name: String,
-        /// In bits a second, as in the configuration: 500M, 2G (or 2Gbps)
+        /// Bandwidth in bits a second, as in the configuration: 500M, 2G (or 2Gbps)
         #[arg(long, group = "change")]
         bandwidth: Option<String>,
-        /// What "burst up to twice the bandwidth" means: peak-2x, dual-link or headroom-20
+        /// Burst policy: peak-2x, dual-link or headroom-20
         #[arg(long, group = "change")]
         burst: Option<String>,
-        /// How long a burst may last after idleness, in milliseconds
+        /// How long a burst may last after an idle period, in milliseconds
         #[arg(long, group = "change")]
         credit_ms: Option<i64>,
         /// Control socket of the running router
@@ -224,7 +225,7 @@ fn main() -> ExitCode {
         Command::Check { config, allow_generic } => match start::check(&config, allow_generic) {
             Ok(warnings) => {
                 warnings.iter().for_each(|warning| println!("warning: {warning}"));
-                println!("{}: good", config.display());
+                println!("{}: no problems found", config.display());
                 ExitCode::SUCCESS
             }
             Err(StartError::Config(error)) => refused(&error),
@@ -338,7 +339,7 @@ fn uninstall() -> ExitCode {
         Ok(done) => {
             done.iter().for_each(|what| println!("removed: {what}"));
             if done.is_empty() {
-                println!("nothing of erdp is in this network namespace");
+                println!("nothing to remove: this network namespace has no state of erdp");
             }
             ExitCode::SUCCESS
         }
@@ -416,11 +417,11 @@ fn explain(
             } else {
                 println!("{}", sentence(answer));
                 if let Some(adopted) = &answer.adopted {
-                    println!("  by what was known before the controller was lost: {adopted}");
+                    println!("  by the routes of the previous controller: {adopted}");
                 }
                 if answer.no_return == Some(true) {
                     println!(
-                        "  no way back: Microsoft has not been told of the source; have it announced, see `erdp show refused` (D8)"
+                        "  no return route: the source is not advertised to Microsoft; see `erdp show refused` (D8)"
                     );
                 }
             }
@@ -447,7 +448,11 @@ fn sentence(answer: &Explanation) -> String {
             },
         ),
         "punt" => {
-            format!("{}: from {came} to the edge's own kernel as {}", answer.address, or(&answer.reason, "?"))
+            format!(
+                "{}: from {came}, delivered to the router itself as {}",
+                answer.address,
+                or(&answer.reason, "?")
+            )
         }
         _ => format!(
             "{}: from {came}, dropped as {}: {}",

@@ -144,7 +144,7 @@ fn a_circuit_is_changed_whole_or_not_at_all_while_the_router_runs() -> Result<()
     ensure!(said.contains("bandwidth is 2G, was 1G") && said.contains("until erdp is restarted"), "{said}");
     ensure!(policers()? == both(2_000_000_000), "{:?}", policers()?);
     let said = place.edge.ask(&["set", "circuit", "lab", "--bandwidth", "2G"])?;
-    ensure!(said.contains("it is so already"), "{said}");
+    ensure!(said.contains("these values are already set"), "{said}");
 
     // A bucket for each link instead of one for both.
     let said = place.edge.ask(&["set", "circuit", "lab", "--bandwidth", "3G", "--burst", "dual-link"])?;

@@ -323,6 +323,6 @@ fn uninstall_removes_what_a_killed_controller_has_left_and_refuses_a_running_one
     let addresses = namespace.ip("-o address show")?;
     ensure!(!addresses.contains(plan::PRIMARY.ipv4.0), "{addresses}");
     let (done, said) = uninstall()?;
-    ensure!(done && said.contains("nothing of erdp"), "{said}");
+    ensure!(done && said.contains("no state of erdp"), "{said}");
     Ok(())
 }

@@ -162,19 +162,19 @@ pub enum Topic {
     Sessions,
     /// Best routes of every routing domain.
     Routes,
-    /// Routes that policy has refused or holds back, each with the rule's number and sentence.
+    /// Routes that policy refuses or holds back, each with the rule and the reason.
     Refused,
-    /// How many prefixes Microsoft is told, of how many it takes.
+    /// Prefixes advertised to Microsoft, and how many it accepts.
     Limits,
-    /// Interfaces and circuits: carrier, SLA validity.
+    /// Interfaces of circuits and attachments: carrier, eligibility, XDP mode, SLA validity.
     Links,
     /// Circuits: whether both links carry traffic, SLA validity, and why not.
     Circuits,
-    /// BFD sessions, and what they say about their next hops.
+    /// BFD sessions, their timers and the state of their next hops.
     Bfd,
     /// The packet path's counters.
     Counters,
-    /// What each circuit's policers let through, by class; bytes are IP bytes.
+    /// What each circuit's policers have passed and dropped, by class, in IP bytes.
     Policers,
     /// The last dropped frames that were sampled, each with its reason.
     Drops,

@@ -18,14 +18,19 @@ pub fn show(topic: Topic, value: &Value) -> String {
 /// An array of objects: one line each, columns in the order of the first object's keys.
 pub fn rows(value: &Value) -> String {
     let Some(rows) = value.as_array().filter(|rows| !rows.is_empty()) else {
-        return "nothing\n".into();
+        return "(no entries)\n".into();
     };
     let keys: Vec<&String> =
         rows.iter().find_map(Value::as_object).map(|row| row.keys().collect()).unwrap_or_default();
-    let mut cells: Vec<Vec<String>> =
-        vec![keys.iter().map(|key| key.to_uppercase().replace('_', "-")).collect()];
+    let mut cells: Vec<Vec<String>> = vec![keys.iter().map(|key| heading(key)).collect()];
     cells.extend(rows.iter().map(|row| keys.iter().map(|key| cell(&row[key.as_str()])).collect()));
     align(&cells)
+}
+
+/// The heading of a column. Keys of the JSON stay as they are for scripts; this one has a plainer word for people.
+fn heading(key: &str) -> String {
+    let word = if key == "told" { "advertised" } else { key };
+    word.to_uppercase().replace('_', "-")
 }
 
 /// The answer to `erdp set circuit`.
@@ -40,7 +45,7 @@ pub fn changed(value: &Value) -> String {
         text.push_str(&format!("circuit {name}: {key} is {to}, was {from}\n"));
     }
     if value["changed"].as_array().is_none_or(Vec::is_empty) {
-        return text + &format!("circuit {name}: nothing changed, it is so already\n");
+        return text + &format!("circuit {name}: no change: these values are already set\n");
     }
     text + &format!("This lasts {}.\n", cell(&value["lasts"]))
 }
@@ -49,14 +54,14 @@ pub fn changed(value: &Value) -> String {
 pub fn peering(value: &Value) -> String {
     let mut text = String::new();
     for orphan in value["nothing_left_of"].as_array().into_iter().flatten() {
-        text += &format!("warning: nothing is left of {}\n", cell(&orphan["place"]));
+        text += &format!("warning: no other path for {}\n", cell(&orphan["place"]));
     }
     let now = cell(&value["now"]);
     for session in value["sessions"].as_array().into_iter().flatten() {
         text += &format!("{}: {now}\n", cell(session));
     }
     if value["sessions"].as_array().is_none_or(Vec::is_empty) {
-        text += "nothing changed, it is so already\n";
+        text += "no change: the peering is already in that state\n";
     }
     text
 }
@@ -65,9 +70,9 @@ pub fn peering(value: &Value) -> String {
 pub fn drill_phase(value: &Value) -> String {
     let link = format!("{}/{}", cell(&value["circuit"]), cell(&value["link"]));
     match value["phase"].as_str() {
-        Some("watching") => format!("{link}: reading counters for a second"),
+        Some("watching") => format!("{link}: reading counters for one second"),
         Some("failing") => format!("{link}: fails for {} s (Ctrl-C ends it)", cell(&value["asked_s"])),
-        _ => format!("{link}: given free, waiting until it carries traffic ({})", cell(&value["end"])),
+        _ => format!("{link}: back in service, waiting until it carries traffic ({})", cell(&value["end"])),
     }
 }
 
@@ -92,19 +97,22 @@ pub fn drill(value: &Value) -> String {
         flow(&report["received_before"])
     );
     text += &format!(
-        "moved: {} of {} buckets of {} groups; {} groups had no other member\n",
+        "moved: {} of {} flow buckets in {} next-hop groups; groups without another member: {}\n",
         cell(&share["buckets"]),
         cell(&share["of"]),
         cell(&share["groups"]),
         cell(&share["alone"])
     );
     text += &format!(
-        "switched over: packet path {} us, all routes {} us, Microsoft's side {}\n",
+        "switch-over time: packet path {} us, all routes {} us, Microsoft's side {}\n",
         cell(&report["switched_us"]),
         cell(&report["rerouted_us"]),
-        or(&report["microsoft_moved_ms"], "ms (within 100)", "not seen: hardly anything came from there")
+        or(&report["microsoft_moved_ms"], "ms (within 100)", "not seen: too little traffic from there")
     );
-    text += &format!("used again: {}\n", or(&report["back_ms"], "ms after it was given free", "not yet"));
+    text += &format!(
+        "used again: {}\n",
+        or(&report["back_ms"], "ms after it was put back in service", "not yet")
+    );
     for (what, key) in [("lost", "dropped"), ("policer drops", "policed")] {
         let rows = report[key].as_array().into_iter().flatten();
         let rows: Vec<String> = rows
@@ -147,7 +155,7 @@ fn counters(value: &Value) -> String {
     let unexplained = cell(&value["unexplained"]);
     let mut text = align(&cells);
     for (map, count) in value["reconciled"]["repaired"].as_object().into_iter().flatten() {
-        text += &format!("records repaired in {map}: {}\n", cell(count));
+        text += &format!("map records repaired in {map}: {}\n", cell(count));
     }
     format!("{text}unexplained packets: {unexplained}\n")
 }
@@ -158,7 +166,7 @@ fn drops(value: &Value) -> String {
     let mut cells = vec![titles.map(str::to_owned).to_vec()];
     let mut remedies = BTreeMap::new();
     let Some(rows) = value.as_array().filter(|rows| !rows.is_empty()) else {
-        return "nothing\n".into();
+        return "(no entries)\n".into();
     };
     for row in rows {
         let place = if row["attachment"].is_null() { &row["interface"] } else { &row["attachment"] };
@@ -220,6 +228,12 @@ mod tests {
         let text =
             rows(&json!([{"peer": "198.18.0.2", "paths": [1, 2]}, {"peer": "fd00::2", "paths": null}]));
         assert_eq!(text, "PEER        PATHS\n198.18.0.2  1,2\nfd00::2     -\n");
+    }
+
+    #[test]
+    fn prefixes_that_are_advertised_are_called_so_in_the_heading() {
+        let text = rows(&json!([{"domain": "a/private", "told": 5}]));
+        assert_eq!(text.lines().next(), Some("DOMAIN     ADVERTISED"));
     }
 
     #[test]

@@ -17,56 +17,56 @@ use serde_json::Value;
 /// What can be done with configurations.
 #[derive(Subcommand)]
 pub enum Verb {
-    /// Check a file by itself, without this machine (`erdp check` looks at the machine too)
+    /// Check a file without looking at this machine (`erdp check` examines the machine too)
     Check {
         /// Configuration file (TOML)
         file: PathBuf,
     },
-    /// Show the running configuration as erdp understands it, one value a line; keys of sessions are hidden
+    /// Show the running configuration, one value a line; secrets are hidden
     Show {
-        /// Also what is not set: every default
+        /// Show default values too
         #[arg(long)]
         defaults: bool,
-        /// This file instead of the running configuration
+        /// Show this file instead of the running configuration
         file: Option<PathBuf>,
         /// Control socket of the running router
         #[arg(long, default_value = DEFAULT_SOCKET)]
         control: PathBuf,
     },
-    /// What would change if a file took the place of the running configuration, and which sessions would end
+    /// Show what a file would change in the running configuration, and which sessions would end
     Diff {
         /// Configuration file (TOML)
         file: PathBuf,
         #[command(flatten)]
         asking: Asking,
     },
-    /// Let a file take the place of the running configuration: whole, or not at all
+    /// Replace the running configuration with a file, completely or not at all
     ///
-    /// What changes and which sessions end is printed first. It lasts until the next start, which reads the file that `erdp run` was
-    /// given; `erdp restart` is refused as long as that file would undo it.
+    /// The changes and the sessions that end are printed first. The new configuration lasts until the next start, which reads the file
+    /// given to `erdp run`; `erdp restart` refuses while that file would undo the change.
     Apply {
         /// Configuration file (TOML)
         file: PathBuf,
-        /// Go back by itself after this time (60s, 5m) unless `erdp config confirm` comes before
+        /// Roll back after this time (60s, 5m) unless `erdp config confirm` is given before
         #[arg(long, value_parser = seconds)]
         confirm: Option<u64>,
-        /// Refuse if a session would end
+        /// Refuse the file if a session would end
         #[arg(long)]
         no_flap: bool,
         #[command(flatten)]
         asking: Asking,
     },
-    /// Keep what was applied with --confirm
+    /// Keep the configuration that was applied with --confirm
     Confirm {
         #[command(flatten)]
         asking: Asking,
     },
-    /// Go back to the configuration before the last one that was applied
+    /// Return to the configuration before the last `apply`
     Rollback {
         #[command(flatten)]
         asking: Asking,
     },
-    /// Print a configuration to begin with, and a checklist, for one way in which ExpressRoute reaches a site
+    /// Print a starting configuration with a checklist for one connectivity model
     Preset {
         /// The connectivity model
         name: Preset,
@@ -103,7 +103,7 @@ pub fn run(verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Check { file } => {
             load(&file)?;
-            println!("{}: good", file.display());
+            println!("{}: no problems found", file.display());
         }
         Verb::Show { defaults, file, control } => {
             let text = match file {
@@ -166,7 +166,9 @@ fn apply(path: &Path, confirm_s: Option<u64>, no_flap: bool, asking: &Asking) ->
         return Ok(());
     }
     match confirm_s {
-        Some(seconds) => println!("applied; back in {seconds} s unless `erdp config confirm` comes before"),
+        Some(seconds) => {
+            println!("applied; rolls back in {seconds} s unless `erdp config confirm` is given before")
+        }
         None => println!("applied"),
     }
     Ok(())
@@ -189,14 +191,12 @@ fn print_plan(answer: &Value, json: bool) {
         println!("{}: {} -> {}", difference["path"].as_str().unwrap_or("?"), side("from"), side("to"));
     }
     if plan["differences"].as_array().is_none_or(Vec::is_empty) {
-        println!("no value that is shown differs");
+        println!("no differences");
     }
     list(&plan["refused"]).iter().for_each(|why| println!("refused: {why}"));
-    for (key, what) in [
-        ("flaps", "sessions that end and begin anew"),
-        ("added", "sessions that begin"),
-        ("removed", "sessions that end"),
-    ] {
+    for (key, what) in
+        [("flaps", "sessions that restart"), ("added", "new sessions"), ("removed", "sessions that end")]
+    {
         let names = list(&plan[key]);
         println!("{what}: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") });
     }

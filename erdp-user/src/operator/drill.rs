@@ -26,26 +26,26 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 /// What can be done to a peering.
 #[derive(Subcommand)]
 pub enum PeeringVerb {
-    /// Take it down: drained first, then BGP ends with a word to the peers' operators, and BFD is administratively down
+    /// Take a peering out of service: drain it, then end BGP with a shutdown text and set BFD to AdminDown
     ///
-    /// Refused where nothing else would carry the traffic. It lasts until `erdp peering enable`, or until erdp is restarted (`erdp run
-    /// --take-over` keeps it).
+    /// Refused where no other path would carry the traffic. It lasts until `erdp peering enable` or a restart of erdp; a planned
+    /// restart (`erdp restart`) keeps it.
     Disable {
         /// A peering (contoso/private), one of its links (contoso/private/primary), or a peer's address
         name: String,
-        /// What the peers' operators are told (RFC 9003), at most 128 bytes
+        /// Shutdown text for the peers' operators (RFC 9003), at most 128 bytes
         #[arg(long, default_value = "taken down by the operator")]
         text: String,
-        /// How long to drain it before: its paths come last, and the peer is asked to do alike; 0: not at all
+        /// Time to drain first: its paths rank last here, and the peer is asked to do the same; 0: do not drain
         #[arg(long, default_value = "10s", value_parser = drain)]
         drain: u64,
-        /// Even if nothing else is left to carry the traffic
+        /// Take it down even if no other path carries the traffic
         #[arg(long)]
         force: bool,
         #[command(flatten)]
         asking: Asking,
     },
-    /// Give it free again; it is used once everything is there that carries traffic
+    /// Put a peering back in service; it is used when neighbour, BFD, session and routes are there
     Enable {
         /// As for `disable`
         name: String,
@@ -58,16 +58,16 @@ pub enum PeeringVerb {
 #[derive(clap::Args)]
 #[command(group = ArgGroup::new("what").required(true))]
 pub struct DrillArguments {
-    /// The link that is to fail: primary, secondary, contoso/primary, or its interface
+    /// Link to fail: primary, secondary, contoso/primary, or its interface
     #[arg(long, group = "what", requires = "length")]
     fail: Option<String>,
-    /// End the drill that is running
+    /// End the running drill
     #[arg(long, group = "what")]
     stop: bool,
-    /// For how long (30s, 5m), at most ten minutes
+    /// Duration (30s, 5m), at most ten minutes
     #[arg(id = "length", long = "for", value_parser = seconds)]
     length: Option<u64>,
-    /// Even if something would have no other way: its packets are dropped meanwhile
+    /// Fail it even if some traffic has no other path and is dropped meanwhile
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -77,10 +77,10 @@ pub struct DrillArguments {
 /// What `erdp whatif` takes.
 #[derive(clap::Args)]
 pub struct WhatIfArguments {
-    /// The link: primary, secondary, contoso/primary, or its interface
+    /// Link that would fail: primary, secondary, contoso/primary, or its interface
     #[arg(long)]
     fail: String,
-    /// For how long the load is read (10s, 1m)
+    /// Time over which the load is measured (10s, 1m)
     #[arg(long, default_value = "5s", value_parser = seconds)]
     over: u64,
     #[command(flatten)]
@@ -147,7 +147,7 @@ fn left_over(control: &Path) -> &'static str {
     match Client::connect(control) {
         Ok(_) => "the drill ends by itself within seconds",
         Err(_) => {
-            "erdp has ended in the middle of the drill, and its link carries nothing until it runs again: start it, if its service manager does not"
+            "erdp has ended during the drill, and the link carries nothing until erdp runs again: start it, unless its service manager does"
         }
     }
 }

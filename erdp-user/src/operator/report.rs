@@ -12,12 +12,12 @@ pub fn forecast(forecast: &Forecast) -> String {
         bits(*rate_bps)
     );
     for orphan in orphans {
-        let _ = writeln!(text, "ALL traffic of {orphan}, would be lost.");
+        let _ = writeln!(text, "All traffic of {orphan}, would be lost.");
     }
     if only_here.0 > 0 {
         let _ = writeln!(
             text,
-            "{} prefixes have a path by this link only: {}.",
+            "Prefixes with a path over this link only: {}, such as {}.",
             only_here.0,
             only_here.1.join(", ")
         );
@@ -29,13 +29,13 @@ pub fn forecast(forecast: &Forecast) -> String {
 fn direction(it: &Direction) -> String {
     let name = it.direction.replace("microsoft", "Microsoft").replace('-', " ");
     let mut text = format!(
-        "{name}: {} would move; {} in all for what remains, which carries {} for long",
+        "{name}: {} would move; the remaining link would be offered {} and carries {} permanently",
         bits(it.moves_bps),
         bits(it.offered_bps),
         bits(it.sustained_bps)
     );
     if it.peak_bps > it.sustained_bps {
-        let _ = write!(text, " and {} for a moment", bits(it.peak_bps));
+        let _ = write!(text, " and {} in bursts", bits(it.peak_bps));
     }
     text += ".\n";
     let dropped: Vec<&Class> = it.classes.iter().filter(|class| class.dropped_bps > 0).collect();
@@ -53,15 +53,15 @@ fn direction(it: &Direction) -> String {
     match it.burst_s {
         Some(seconds) => {
             let _ =
-                writeln!(text, "  not before {seconds:.1} s: credit for bursts lasts so long after idleness");
+                writeln!(text, "  from {seconds:.1} s after the failure: until then burst credit covers it");
         }
-        None if dropped.is_empty() => text += "  nothing would be dropped here\n",
+        None if dropped.is_empty() => text += "  no drops here\n",
         None => {}
     }
     if it.msee_drops_percent > 0.0 {
         let _ = writeln!(
             text,
-            "  Microsoft's own policer knows no classes: it would drop {:.0} % of all of them, voice too",
+            "  Microsoft's policer does not distinguish classes: it would drop {:.0} % of every class, voice included",
             it.msee_drops_percent
         );
     }
@@ -119,15 +119,15 @@ mod tests {
         for words in [
             "If contoso/primary failed now",
             "1.00 Gb/s bought, peak-2x",
-            "1 prefixes have a path by this link only: 10.9.0.0/16",
-            "to Microsoft: 600.0 Mb/s would move; 1.40 Gb/s in all",
+            "Prefixes with a path over this link only: 1, such as 10.9.0.0/16",
+            "to Microsoft: 600.0 Mb/s would move; the remaining link would be offered 1.40 Gb/s",
             "default: 400.0 Mb/s of 1.20 Gb/s would be dropped (33 %",
-            "not before 2.5 s",
-            "29 % of all of them, voice too",
+            "from 2.5 s after",
+            "29 % of every class, voice included",
         ] {
             assert!(text.contains(words), "{words:?} is not in\n{text}");
         }
         assert!(!text.contains("voice: "), "{text}");
-        assert!(forecast(&sample([0, 0])).contains("nothing would be dropped here"));
+        assert!(forecast(&sample([0, 0])).contains("no drops here"));
     }
 }
