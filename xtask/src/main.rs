@@ -1,4 +1,4 @@
-//! `cargo xtask`: one door for everything that is done with this repository.
+//! `cargo xtask`: the one command for everything in this repository.
 //!
 //! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`], [`package`], [`bench`], [`soak`],
 //! [`verify`]); a verb first makes sure that the pieces
@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// One door for everything: set up the machine, build, check, test and run ERDP.
+/// Set up this machine; build, check, test, run and measure ERDP.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -37,7 +37,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Install what the other verbs need (every verb also does this for itself)
+    /// Install what the other commands need (each command also does this itself)
     Setup(setup::Options),
     /// Build the BPF object, then the `erdp` binary (target/release/erdp)
     Build,
@@ -47,16 +47,16 @@ enum Verb {
     Test(test::Options),
     /// Run ERDP in a lab of network namespaces, or with --config on real interfaces
     Run(run::Options),
-    /// Bring the lab up without ERDP's checks and leave it up; tell about it; enter it; take it down
+    /// Bring a lab up without checks, list labs, enter a namespace, take a lab down
     #[command(subcommand)]
     Lab(lab::Verb),
-    /// Load every program and run the packet tables on other kernels, in virtual machines
+    /// Load every BPF program and run the packet tables on other kernels, in virtual machines
     Verify(verify::Options),
     /// Build a Debian package (target/package/)
     Package(package::Options),
-    /// Everything that can happen to an edge for as long as is said, held against what should be again and again
+    /// Run random faults for a given time under traffic, and check the router's state after each round
     Soak(soak::Options),
-    /// Measure the packet path; prints and writes JSON, judges nothing
+    /// Measure forwarding, failover, BGP and policing; prints results and can write JSON
     #[command(subcommand)]
     Bench(bench::Verb),
 }

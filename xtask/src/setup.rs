@@ -21,7 +21,7 @@ use crate::{
 /// Options of `setup`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only tell what is there, what is missing and what would be done; exit code 1 if something is missing
+    /// Only report what is installed, what is missing and what would be done; exit code 1 if something is missing
     #[arg(long)]
     check: bool,
 }

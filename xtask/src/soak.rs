@@ -16,10 +16,10 @@ use crate::{
 /// How.
 #[derive(clap::Args)]
 pub struct Options {
-    /// How long: 90s, 30m, 8h
+    /// Duration: 90s, 30m, 8h
     #[arg(long = "for", value_name = "TIME", value_parser = length, default_value = "30m")]
     length: Duration,
-    /// The order of what happens; printed by each run
+    /// Seed for the order of events; each run prints its seed
     #[arg(long)]
     seed: Option<u64>,
     /// Write the results as JSON too

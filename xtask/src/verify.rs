@@ -21,10 +21,10 @@ use crate::{
 /// Options of `verify`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Which kernels: a series as 6.1, several with commas, or `all` that the package sources offer
+    /// Kernels: a series such as 6.1, several separated by commas, or `all` that the package sources offer
     #[arg(long, value_name = "KERNELS", default_value = "all")]
     kernel: String,
-    /// Which test programs to run there, with commas: any of tests/tests
+    /// Test programs of tests/tests to run there, separated by commas
     #[arg(long, value_name = "TESTS", value_delimiter = ',', default_values = TESTS)]
     test: Vec<String>,
 }
