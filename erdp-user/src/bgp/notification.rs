@@ -245,7 +245,7 @@ pub enum DownReason {
         notification: Notification,
     },
     /// The peer said something we cannot accept, and was told so.
-    #[error("{peer}: {detail}; told it: {notification}")]
+    #[error("{peer}: {detail}; sent: {notification}")]
     Refused {
         /// The peer's address.
         peer: IpAddr,

@@ -200,7 +200,7 @@ pub fn check(config: Option<&Config>, machine: &Machine, allow_generic: bool) ->
 fn setting(pending: &sysctl::Pending) -> Finding {
     let sysctl::Pending { name, now, needed } = pending;
     let fix = Fix::Sysctl(name.clone(), needed);
-    let reason = format!("is {now}; `erdp run` needs {needed}, sets it while it runs and puts it back");
+    let reason = format!("is {now}; `erdp run` sets it to {needed} while it runs and restores it afterwards");
     Finding {
         severity: Severity::Note,
         fix: Some(fix.clone()),
@@ -335,7 +335,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 fn btf(has_btf: bool) -> Option<Finding> {
     (!has_btf).then(|| {
-        let reason = "is missing: the kernel does not tell its types";
+        let reason = "is missing: the kernel does not describe its types (BTF)";
         let remedy = "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (every current distribution's is), and mount /sys";
         refusal(Kind::Btf, "/sys/kernel/btf/vmlinux", reason, remedy)
     })
