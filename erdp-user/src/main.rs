@@ -462,3 +462,54 @@ fn sentence(answer: &Explanation) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A command as pages write it, without brackets and with a value for each placeholder.
+    fn words(code: &str) -> Vec<String> {
+        let placeholder = |word: &str| match word {
+            "ADDRESS" => "192.0.2.1".to_owned(),
+            "MODEL" => "direct".to_owned(),
+            "REASON" => "no-route".to_owned(),
+            "N" => "100".to_owned(),
+            word => word.to_owned(),
+        };
+        code.replace(['[', ']'], "").split_whitespace().map(placeholder).collect()
+    }
+
+    #[test]
+    fn commands_on_the_pages_are_commands() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut pages = vec![root.join("README.md")];
+        let docs = fs::read_dir(root.join("docs")).expect("docs").flatten().map(|entry| entry.path());
+        pages.extend(docs.filter(|path| path.extension().is_some_and(|end| end == "md")));
+        let mut seen = 0;
+        for page in pages {
+            let text = fs::read_to_string(&page).expect("a page");
+            let spans = text
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .chain(text.lines().filter_map(|line| line.strip_prefix("$ ")));
+            for code in spans.filter_map(|code| code.strip_prefix("erdp ")) {
+                seen += 1;
+                let words = ["erdp".to_owned()].into_iter().chain(words(code));
+                let Err(error) = Arguments::command().try_get_matches_from(words) else { continue };
+                // A mention without all arguments is a mention.
+                let is_mention = [
+                    ErrorKind::MissingRequiredArgument,
+                    ErrorKind::MissingSubcommand,
+                    ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
+                    ErrorKind::DisplayHelp,
+                ]
+                .contains(&error.kind());
+                assert!(is_mention, "{}: `erdp {code}`: {error}", page.display());
+            }
+        }
+        assert!(seen > 10, "only {seen} commands");
+    }
+}

@@ -15,13 +15,15 @@ pub fn show(topic: Topic, value: &Value) -> String {
     }
 }
 
-/// An array of objects: one line each, columns in the order of the first object's keys.
+/// An array of objects: one line each, columns in the order of the first object's keys. A column without any value is left out, so
+/// that tables stay narrow; `--json` has all of them.
 pub fn rows(value: &Value) -> String {
     let Some(rows) = value.as_array().filter(|rows| !rows.is_empty()) else {
         return "(no entries)\n".into();
     };
-    let keys: Vec<&String> =
+    let mut keys: Vec<&String> =
         rows.iter().find_map(Value::as_object).map(|row| row.keys().collect()).unwrap_or_default();
+    keys.retain(|key| rows.iter().any(|row| !row[key.as_str()].is_null()));
     let mut cells: Vec<Vec<String>> = vec![keys.iter().map(|key| heading(key)).collect()];
     cells.extend(rows.iter().map(|row| keys.iter().map(|key| cell(&row[key.as_str()])).collect()));
     align(&cells)
@@ -228,6 +230,12 @@ mod tests {
         let text =
             rows(&json!([{"peer": "198.18.0.2", "paths": [1, 2]}, {"peer": "fd00::2", "paths": null}]));
         assert_eq!(text, "PEER        PATHS\n198.18.0.2  1,2\nfd00::2     -\n");
+    }
+
+    #[test]
+    fn a_column_without_any_value_is_left_out() {
+        let text = rows(&json!([{"peer": "a", "finding": null}, {"peer": "b", "finding": null}]));
+        assert_eq!(text, "PEER\na\nb\n");
     }
 
     #[test]
