@@ -3,6 +3,10 @@
 // Kept in that order, which rustfmt would sort away within one block.
 pub mod config;
 
+pub mod azure;
+
+pub mod neighbour;
+
 pub mod bgp;
 
 pub mod bfd;

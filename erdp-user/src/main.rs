@@ -195,6 +195,9 @@ enum Set {
         /// How long a burst may last after an idle period, in milliseconds
         #[arg(long, group = "change")]
         credit_ms: Option<i64>,
+        /// Reduce the bandwidth all the same; Microsoft does not reduce an existing circuit
+        #[arg(long)]
+        force: bool,
         /// Control socket of the running router
         #[arg(long, default_value = DEFAULT_SOCKET)]
         control: PathBuf,
@@ -249,9 +252,9 @@ fn main() -> ExitCode {
             let topic = if refused { Topic::Refused } else { topic };
             report(show(topic, reason.as_deref(), &control, json))
         }
-        Command::Set(Set::Circuit { name, bandwidth, burst, credit_ms, control, json }) => {
+        Command::Set(Set::Circuit { name, bandwidth, burst, credit_ms, force, control, json }) => {
             let change = CircuitChange { bandwidth, burst, credit_ms };
-            report(set(Setting::Circuit { name, change }, &control, json))
+            report(set(Setting::Circuit { name, change, force }, &control, json))
         }
         Command::Peering(verb) => report(operator::drill::peering(verb)),
         Command::Drill(arguments) => {
@@ -420,9 +423,9 @@ fn explain(
                     println!("  by the routes of the previous controller: {adopted}");
                 }
                 if answer.no_return == Some(true) {
-                    println!(
-                        "  no return route: the source is not advertised to Microsoft; see `erdp show refused` (D8)"
-                    );
+                    let remedy = answer.no_return_remedy.as_deref();
+                    let remedy = remedy.unwrap_or("see `erdp show refused`");
+                    println!("  no return route: the source is not advertised to Microsoft; {remedy} (D8)");
                 }
             }
         }

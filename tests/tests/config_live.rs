@@ -47,6 +47,8 @@ const CHANGES: &[Change] = &[
         &[],
     ),
     change("hairpin", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nhairpin = \"allow\"")], &[]),
+    change("kind", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nkind = \"provider\"")], &[]),
+    change("a connected subnet", &[("peerings =", "advertise-connected = true\npeerings =")], &[]),
     change("SKU", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nsku = \"premium\"")], &[]),
     change("minimum of links", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nminimum-links = 2")], &[]),
     change("weight", &[("peerings =", "weight = 7\npeerings =")], &[]),
@@ -89,7 +91,8 @@ const CHANGES: &[Change] = &[
         "what Microsoft's routes are worth, limits",
         &[(
             "[circuit.private]",
-            "[circuit.private]\nlocal-pref = 90\nprepend = 1\nmax-prefixes = 5000\nadvertise-at-most = 100\nwhen-full = \"aggregate\"\n\
+            "[circuit.private]\nlocal-pref = 90\nprepend = 1\nmax-prefixes = 5000\nadvertise-at-most = 100\nadvertise-at-most-ipv4 = 90\n\
+             advertise-at-most-ipv6 = 80\nwhen-full = \"aggregate\"\n\
              longest-ipv4 = 30\nlongest-ipv6 = 120",
         )],
         &[],
@@ -233,7 +236,8 @@ fn each_kind_of_change_under_ten_thousand_packets_a_second_loses_none_and_ends_o
         thread::sleep(Duration::from_millis(300));
         let after = place.uptimes()?;
         place.write(&[])?;
-        place.apply(&[])?;
+        // Back to less bandwidth, where the row has changed it (A4).
+        place.apply(&["--force"])?;
         thread::sleep(Duration::from_millis(200));
         let report = probe.stop()?;
         let plan = &answer["plan"];
@@ -341,6 +345,45 @@ fn a_broken_file_at_reload_changes_nothing_and_says_where_and_why() -> Result<()
         );
         thread::sleep(Duration::from_millis(20));
     }
+    Ok(())
+}
+
+#[test]
+fn a4_less_bandwidth_needs_force_by_config_apply_and_reload_alike_and_a_rollback_none() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let mut place = Place::new()?;
+    let begin = place.running()?;
+    let less = [("bandwidth = \"1G\"", "bandwidth = \"500M\"")];
+    let words = ["500M is less than the 1G", "A4", "--force", "nothing is changed"];
+    place.write(&less)?;
+    let refused = place.apply(&[]).err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(words.iter().all(|word| refused.contains(word)), "{refused}");
+    ensure!(place.running()? == begin, "a refused decrease has changed something");
+
+    // As `systemctl reload` and SIGHUP read it.
+    place.file = place.lab.folder().join("edge.toml");
+    place.write(&less)?;
+    place.edge.process().signal(Signal::SIGHUP)?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !place.edge.process().tail(12).contains("SIGHUP") {
+        ensure!(Instant::now() < deadline, "SIGHUP is not answered: {}", place.edge.process().tail(12));
+        thread::sleep(Duration::from_millis(20));
+    }
+    let said = place.edge.process().tail(12);
+    ensure!(words.iter().all(|word| said.contains(word)), "{said}");
+    ensure!(place.running()? == begin, "SIGHUP has reduced the circuit");
+
+    // Forced, and back by a rollback (up) and from a higher rate (down), both without force.
+    place.apply(&["--force"])?;
+    ensure!(place.running()?.contains("circuit.lab.bandwidth = \"500M\""), "not forced");
+    place.config(&["rollback"])?;
+    ensure!(place.running()? == begin, "not rolled back");
+    place.write(&[("bandwidth = \"1G\"", "bandwidth = \"5G\"")])?;
+    place.apply(&["--confirm", "60s"])?;
+    place.config(&["rollback"])?;
+    ensure!(place.running()? == begin, "not rolled back to less");
     Ok(())
 }
 

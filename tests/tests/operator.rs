@@ -146,6 +146,15 @@ fn a_circuit_is_changed_whole_or_not_at_all_while_the_router_runs() -> Result<()
     let said = place.edge.ask(&["set", "circuit", "lab", "--bandwidth", "2G"])?;
     ensure!(said.contains("these values are already set"), "{said}");
 
+    // A4: less is refused without --force, and done with it.
+    let less = ["set", "circuit", "lab", "--bandwidth", "1G"];
+    place.refused(&less, &["1G is less than the 2G", "A4", "--force", "nothing is changed"])?;
+    ensure!(policers()? == both(2_000_000_000), "{:?}", policers()?);
+    let said = place.edge.ask(&[&less[..], &["--force"]].concat())?;
+    ensure!(said.contains("bandwidth is 1G, was 2G"), "{said}");
+    ensure!(policers()? == both(1_000_000_000), "{:?}", policers()?);
+    place.edge.ask(&["set", "circuit", "lab", "--bandwidth", "2G"])?;
+
     // A bucket for each link instead of one for both.
     let said = place.edge.ask(&["set", "circuit", "lab", "--bandwidth", "3G", "--burst", "dual-link"])?;
     ensure!(said.contains("warning") && said.contains("no circuit of 3G"), "{said}");

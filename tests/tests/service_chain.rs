@@ -21,7 +21,7 @@ use erdp_tests::{
         netns::{self, Namespace},
         plan,
         process::Process,
-        straight::{AZURE, CUSTOMER, Straight, ip},
+        straight::{self, AZURE, CUSTOMER, Straight, ip},
     },
     traffic::{counts::forwarded, echo::echo},
 };
@@ -75,8 +75,13 @@ to = "lab/private"
 /// The service's addresses and the edge's, by family.
 const SERVICE: [[&str; 2]; 2] = [["198.18.20.2", "198.18.20.1"], ["fd00:0:0:14::2", "fd00:0:0:14::1"]];
 
-/// A kernel that forwards everything back to the edge, and says that it has what the customer's prefixes are in.
-fn service(edge: &Namespace, folder: &std::path::Path) -> Result<(Namespace, Process)> {
+/// A kernel that forwards everything back to the edge, and a BIRD of this AS that announces these prefixes.
+fn service(
+    edge: &Namespace,
+    folder: &std::path::Path,
+    asn: u32,
+    announced: [&str; 2],
+) -> Result<(Namespace, Process)> {
     let service = Namespace::add(&edge.name().replace("-edge", "-fw"))?;
     netns::connect((edge, "svc0"), (&service, "edge0"))?;
     service.forward(true)?;
@@ -95,10 +100,10 @@ fn service(edge: &Namespace, folder: &std::path::Path) -> Result<(Namespace, Pro
     };
     let router = Router {
         namespace: "fw",
-        asn: plan::CE_ASN,
+        asn,
         id: SERVICE[0][0],
         neighbours: SERVICE.map(session).into(),
-        announced: vec!["198.18.64.0/22".parse()?, "fd00:0:0:64::/63".parse()?],
+        announced: vec![announced[0].parse()?, announced[1].parse()?],
         transit: false,
     };
     let bird = bird::start_in(&service, folder, &router)?;
@@ -113,7 +118,8 @@ fn b8_c5_a_chain_through_a_forwarding_namespace_carries_traffic_both_ways_and_ha
     }
     let mut made = None;
     let mut lab = Straight::begin(CONFIGURATION, 60, |edge, folder| {
-        made = Some(service(edge, folder)?);
+        // It says that it has what the customer's prefixes are in.
+        made = Some(service(edge, folder, plan::CE_ASN, ["198.18.64.0/22", "fd00:0:0:64::/63"])?);
         Ok(())
     })?;
     let (fw, _bird) = made.context("the service was not made")?;
@@ -166,5 +172,57 @@ fn b8_c5_a_chain_through_a_forwarding_namespace_carries_traffic_both_ways_and_ha
     println!("  a service that does not forward lets nothing through, and nothing gets around it");
     lab.until("the counters add up", |it| Ok(it.edge.counters()?.unexplained() == 0))?;
     println!("{}", lab.edge.table("counters")?);
+    Ok(())
+}
+
+/// The straight lab's configuration with an Azure VPN gateway as a service of its private peering.
+fn with_vpn() -> String {
+    let session =
+        |[theirs, _]: [&str; 2]| format!("{{ address = \"{theirs}\", asn = {} }}", plan::GATEWAY_ASN);
+    format!(
+        "{}\n[[attachment]]\ninterface = \"svc0\"\nservice = \"vpn\"\npeerings = [\"lab/private\"]\n\
+         ipv4 = \"{}/30\"\nipv6 = \"{}/64\"\npeers = [{}]\n",
+        straight::configuration(60),
+        SERVICE[0][1],
+        SERVICE[1][1],
+        SERVICE.map(session).join(", ")
+    )
+}
+
+#[test]
+fn b8_a_vpn_gateway_with_azures_own_as_is_the_backup_of_private_peering() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let mut made = None;
+    let mut lab = Straight::begin(&with_vpn(), 60, |edge, folder| {
+        made = Some(service(edge, folder, plan::GATEWAY_ASN, [plan::VNET_IPV4, plan::VNET_IPV6])?);
+        Ok(())
+    })?;
+    let (vpn, _bird) = made.context("the service was not made")?;
+    // The same hosts, as the tunnel reaches them.
+    AZURE[0].iter().try_for_each(|address| vpn.address("lo", address))?;
+    lab.until("six sessions Established, each with its routes", |it| {
+        let sessions = it.edge.sessions().unwrap_or_default();
+        let is_up = |session: &&edge::Session| session.state == "Established" && session.received == 1;
+        Ok(sessions.iter().filter(is_up).count() == 6)
+    })?;
+    let refused = lab.edge.show("refused")?;
+    ensure!(!refused.contains("\"in\""), "a route of the gateway is refused: {refused}");
+    let leads_to = |it: &Straight, interface: &str| -> Result<bool> {
+        let answers = it.edge.explain("ce0", &[ip(AZURE[0][0])?, ip(AZURE[0][1])?])?;
+        Ok(answers.iter().all(|it| it.verdict == "transmit" && it.interface.as_deref() == Some(interface)))
+    };
+    lab.until("the circuit is preferred", |it| leads_to(it, "msee1"))?;
+    lab.msee.ip("link set edge0 down")?;
+    lab.until("the tunnel takes over", |it| leads_to(it, "svc0"))?;
+    let known = |it: &Straight| bird::ask_in(it.folder(), "ce", &["show", "route", "all", plan::VNET_IPV4]);
+    let path = format!("BGP.as_path: {} {}\n", plan::EDGE_ASN, plan::GATEWAY_ASN);
+    lab.until("the customer knows the gateway's path", |it| Ok(known(it)?.contains(&path)))?;
+    for family in 0..2 {
+        let (host, azure) = (ip(CUSTOMER[family])?, ip(AZURE[0][family])?);
+        let requests = echo(&lab.ce, Some(host), azure, 3)?;
+        println!("  {host} to {azure} by the tunnel: 3 replies to {requests} requests");
+    }
     Ok(())
 }

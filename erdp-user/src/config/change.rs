@@ -3,9 +3,10 @@
 use erdp_common::policer::{BurstPolicy, Rates};
 use serde::{Deserialize, Serialize};
 
-use super::parse::circuit::{BURST_POLICIES, burst, credit, unsold};
+use super::parse::circuit::{BURST_POLICIES, burst, credit};
 use super::values::{BitsPerSecond, Why};
 use super::{Circuit, Config};
+use crate::azure::bandwidths::unsold;
 
 /// What is to be changed; the values are written as in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,19 @@ pub struct Planned {
     pub changed: Vec<Changed>,
     /// What is probably not meant.
     pub warnings: Vec<String>,
+    /// Why it is refused unless it is forced: the bandwidth would be reduced (requirement A4).
+    pub decrease: Option<String>,
+}
+
+/// The sentence that refuses a circuit less bandwidth than it has (requirement A4).
+pub(super) fn decrease(before: &Circuit, after: &Circuit) -> Option<String> {
+    let (name, from, to) = (&after.name, before.bandwidth, after.bandwidth);
+    (to < from).then(|| {
+        format!(
+            "circuit {name}: bandwidth: {to} is less than the {from} that it has, and Microsoft does not reduce a circuit (A4); keep \
+             {from}, or give --force to `erdp set circuit` or `erdp config apply` if another circuit has taken its place"
+        )
+    })
 }
 
 impl CircuitChange {
@@ -61,7 +75,7 @@ impl CircuitChange {
         let mut warnings = Vec::new();
         if let Some(text) = &self.bandwidth {
             circuit.bandwidth = BitsPerSecond::parse(text).map_err(refuse("bandwidth"))?;
-            if let Some((reason, remedy)) = unsold(circuit.bandwidth) {
+            if let Some((reason, remedy)) = unsold(circuit.bandwidth, circuit.kind, circuit.sku) {
                 warnings.push(format!("circuit {name}: bandwidth: {reason}; {remedy}"));
             }
         }
@@ -79,8 +93,8 @@ impl CircuitChange {
             warnings
                 .push(format!("circuit {name}: credit-ms: {policy} has no credit; it counts under peak-2x"));
         }
-        let changed = differences(before, &circuit);
-        Ok(Planned { index, circuit, changed, warnings })
+        let (changed, decrease) = (differences(before, &circuit), decrease(before, &circuit));
+        Ok(Planned { index, circuit, changed, warnings, decrease })
     }
 }
 

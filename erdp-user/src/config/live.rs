@@ -8,7 +8,7 @@
 use serde::Serialize;
 
 use super::CePeer;
-use super::{Config, Peer, shown};
+use super::{Config, Peer, change::decrease, shown};
 
 /// One value that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -34,6 +34,8 @@ pub struct Plan {
     pub removed: Vec<String>,
     /// Why it cannot be done while the router runs; empty: it can.
     pub refused: Vec<String>,
+    /// Why it is done only by force: circuits would have less bandwidth (requirement A4).
+    pub decreases: Vec<String>,
 }
 
 impl Plan {
@@ -44,6 +46,10 @@ impl Plan {
         if !plan.refused.is_empty() {
             return plan;
         }
+        let both = new.circuits.iter().filter_map(|circuit| {
+            Some((running.circuits.iter().find(|it| it.name == circuit.name)?, circuit))
+        });
+        plan.decreases = both.filter_map(|(old, new)| decrease(old, new)).collect();
         let (before, after) = (running.peers(), new.peers());
         for peer in &after {
             match before.iter().find(|other| is_same(other, peer)) {
@@ -110,6 +116,7 @@ fn refusals(running: &Config, new: &Config) -> Vec<String> {
                 fixed.peers.clone_from(&old.peers);
             }
             fixed.weight = old.weight;
+            fixed.advertise_connected = old.advertise_connected;
             fixed.domains.clone_from(&old.domains);
             fixed.forbidden.clone_from(&old.forbidden);
             // That it leads to a service is fixed; where the service is and what it alone may carry is not.
@@ -153,6 +160,7 @@ fn refusals(running: &Config, new: &Config) -> Vec<String> {
 /// Gives a circuit the old one's values of all that is changed live.
 fn keep_circuit(fixed: &mut super::Circuit, old: &super::Circuit) {
     fixed.bandwidth = old.bandwidth;
+    fixed.kind = old.kind;
     fixed.sku = old.sku;
     fixed.enabled = old.enabled;
     fixed.hairpin = old.hairpin;

@@ -44,10 +44,14 @@ pub use live::{Difference, Plan, flaps as session_flaps, is_same as is_same_peer
 pub use plan::{Attachment, AttachmentId, Domain, DomainId, LinkRole, Peer, Side};
 pub use values::{BitsPerSecond, Tags, VlanId};
 
+use crate::azure::prefixes;
 use crate::bgp::{Asn, Community, Family, Role, Seconds};
 
 /// Microsoft's autonomous system on every ExpressRoute peering (requirement E1).
 pub const MICROSOFT_ASN: Asn = Asn(12076);
+
+/// The autonomous system of Azure's VPN gateways and route servers, which a service may speak with (requirement B8).
+pub const GATEWAY_ASN: Asn = Asn(65515);
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -121,6 +125,8 @@ pub struct Circuit {
     /// What is bought; each direction is limited to it on its own (requirement A1).
     #[serde(serialize_with = "shown::text_of")]
     pub bandwidth: BitsPerSecond,
+    /// What is bought, again: it decides which bandwidths are sold (requirement A3); `None`: those of any kind are.
+    pub kind: Option<CircuitKind>,
     /// What is bought, again: it decides route limits and scope (requirement A6).
     pub sku: Sku,
     /// The S-tag that names the circuit on its links, if the provider hands over QinQ (requirement C4).
@@ -173,6 +179,35 @@ impl Circuit {
     }
 }
 
+/// How the circuit reaches Microsoft, which decides what bandwidths it is sold in (requirement A3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum CircuitKind {
+    /// By a connectivity provider.
+    #[serde(rename = "provider")]
+    Provider,
+    /// On a pair of 10 Gb/s ports of one's own.
+    #[serde(rename = "direct-10g")]
+    Direct10G,
+    /// On a pair of 100 Gb/s ports of one's own.
+    #[serde(rename = "direct-100g")]
+    Direct100G,
+}
+
+impl CircuitKind {
+    /// All of them.
+    pub const ALL: [CircuitKind; 3] =
+        [CircuitKind::Provider, CircuitKind::Direct10G, CircuitKind::Direct100G];
+
+    /// The word for it in the file and in every message.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CircuitKind::Provider => "provider",
+            CircuitKind::Direct10G => "direct-10g",
+            CircuitKind::Direct100G => "direct-100g",
+        }
+    }
+}
+
 /// What the circuit was bought as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -184,6 +219,20 @@ pub enum Sku {
     Premium,
     /// The regions near the peering location only.
     Local,
+}
+
+impl Sku {
+    /// All of them.
+    pub const ALL: [Sku; 3] = [Sku::Standard, Sku::Premium, Sku::Local];
+
+    /// The word for it in the file and in every message.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Sku::Standard => "standard",
+            Sku::Premium => "premium",
+            Sku::Local => "local",
+        }
+    }
 }
 
 /// Where one of a circuit's two cross-connections ends.
@@ -272,8 +321,12 @@ pub enum WhenFull {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Limits {
-    /// Prefixes of each family at most; `None`: what the SKU and the peering allow.
+    /// Prefixes of each family at most, where no key of one family says more; `None`: what the SKU and the peering allow.
     pub advertise_at_most: Option<u32>,
+    /// IPv4 prefixes at most; never above what the SKU and the peering allow.
+    pub advertise_at_most_ipv4: Option<u32>,
+    /// IPv6 prefixes at most; never above what the SKU and the peering allow.
+    pub advertise_at_most_ipv6: Option<u32>,
     /// What happens above that.
     pub when_full: WhenFull,
     /// Communities of which a route from Microsoft must have one; empty: no filter (requirement D6).
@@ -282,6 +335,18 @@ pub struct Limits {
     pub longest_ipv4: u8,
     /// Longest IPv6 prefix either way.
     pub longest_ipv6: u8,
+}
+
+impl Limits {
+    /// How many IPv4 and IPv6 prefixes an MSEE is advertised at most: as many as Microsoft accepts, or fewer where a key says so
+    /// (requirement D1).
+    pub fn advertise(&self, kind: PeeringKind, sku: Sku) -> [u32; 2] {
+        let [ceiling4, ceiling6] = prefixes::ceilings(kind, sku);
+        let lowered = |key: Option<u32>, ceiling: u32| {
+            key.or(self.advertise_at_most).map_or(ceiling, |most| most.min(ceiling))
+        };
+        [lowered(self.advertise_at_most_ipv4, ceiling4), lowered(self.advertise_at_most_ipv6, ceiling6)]
+    }
 }
 
 /// A peering: two BGP sessions for each family, one to each MSEE (requirement B3).
@@ -385,6 +450,8 @@ pub struct CeAttachment {
     pub other_box: Option<String>,
     /// Our addresses with the length of their subnets, IPv4 first; at most one of each family.
     pub addresses: Vec<IpNet>,
+    /// Whether the attachment's own subnets are announced to Microsoft, so that hosts on its wire can be reached (requirement C2).
+    pub advertise_connected: bool,
     /// Which routes of the kernel are taken if they lead through it; `None`: none.
     pub kernel_routes: Option<KernelRoutes>,
     /// The customer's routers.

@@ -128,6 +128,8 @@ pub struct Attachment {
     pub encrypted_only: Vec<IpNet>,
     /// Our addresses, each with the length of its subnet, IPv4 first.
     pub addresses: Vec<IpNet>,
+    /// Whether its own subnets are announced to Microsoft (requirement C2); never on the MSEE side.
+    pub advertise_connected: bool,
     /// Which routes of the kernel are taken if they lead through it; none on the MSEE side.
     pub kernel_routes: Option<KernelRoutes>,
 }
@@ -225,6 +227,7 @@ impl Config {
                 forbidden: ce.forbidden.clone(),
                 encrypted_only: ce.service.iter().flat_map(|it| it.encrypted_only.iter().copied()).collect(),
                 addresses: ce.addresses.clone(),
+                advertise_connected: ce.advertise_connected,
                 kernel_routes: ce.kernel_routes.clone(),
             });
         }
@@ -385,6 +388,7 @@ fn msee_attachment(
         forbidden: Vec::new(),
         encrypted_only: Vec::new(),
         addresses: peering.addresses(role).filter_map(address).collect(),
+        advertise_connected: false,
         kernel_routes: None,
     })
 }

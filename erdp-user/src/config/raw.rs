@@ -50,6 +50,7 @@ pub(super) struct RawZoneRule {
 pub(super) struct RawCircuit {
     pub name: Spanned<String>,
     pub bandwidth: Spanned<String>,
+    pub kind: Option<Spanned<String>>,
     pub sku: Option<Spanned<String>>,
     pub s_vlan: Option<Spanned<i64>>,
     pub admin: Option<Spanned<String>>,
@@ -102,7 +103,10 @@ pub(super) struct RawPeering {
     pub prepend: Option<Spanned<i64>>,
     pub max_prefixes: Option<Spanned<i64>>,
     pub max_prefixes_wait: Option<Spanned<i64>>,
+    /// Of both families: before each had a key of its own.
     pub advertise_at_most: Option<Spanned<i64>>,
+    pub advertise_at_most_ipv4: Option<Spanned<i64>>,
+    pub advertise_at_most_ipv6: Option<Spanned<i64>>,
     pub when_full: Option<Spanned<String>>,
     pub route_filter: Option<Spanned<Vec<Spanned<String>>>>,
     pub longest_ipv4: Option<Spanned<i64>>,
@@ -146,6 +150,7 @@ pub(super) struct RawAttachment {
     pub s_vlan: Option<Spanned<i64>>,
     pub ipv4: Option<Spanned<String>>,
     pub ipv6: Option<Spanned<String>>,
+    pub advertise_connected: Option<Spanned<bool>>,
     pub kernel_routes: Option<Spanned<RawKernelRoutes>>,
     #[serde(default)]
     pub peers: Vec<Spanned<RawPeer>>,

@@ -35,9 +35,6 @@ impl fmt::Display for BitsPerSecond {
     }
 }
 
-/// What Microsoft sells (requirement A3; provider circuits and ExpressRoute Direct, as of 2025), in Mb/s.
-const SOLD_MBPS: [u64; 11] = [50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 40_000, 100_000, 10];
-
 impl BitsPerSecond {
     pub(super) fn parse(text: &str) -> Result<BitsPerSecond, Why> {
         let refuse = |reason: &str| {
@@ -61,11 +58,6 @@ impl BitsPerSecond {
             Some(bits) => Ok(BitsPerSecond(bits)),
             None => Err(refuse("is more than 2^64 bits a second")),
         }
-    }
-
-    /// Whether Microsoft sells circuits of this bandwidth.
-    pub(super) fn is_sold(self) -> bool {
-        SOLD_MBPS.iter().any(|mbps| mbps * 1_000_000 == self.0)
     }
 }
 
@@ -131,6 +123,8 @@ impl fmt::Display for Tags {
 pub(super) enum AsnOf {
     Ours,
     Customer,
+    /// A VPN, NAT or appliance, which may be Azure's own (requirement B8).
+    Service,
     Microsoft,
 }
 
@@ -148,12 +142,15 @@ const ILLEGAL_ASNS: [(u32, u32, &str); 7] = [
 pub(super) fn asn(number: i64, whose: AsnOf) -> Result<Asn, Why> {
     let remedy = match whose {
         AsnOf::Microsoft => "leave it out for Microsoft's 12076",
-        AsnOf::Ours | AsnOf::Customer => {
+        AsnOf::Ours | AsnOf::Customer | AsnOf::Service => {
             "use a registered AS, or a private one: 64512-65514, 65521-65534 or 4200000000-4294967294"
         }
     };
     let refuse = |reason: &str| (format!("{number} {reason}"), remedy.to_owned());
     let asn = u32::try_from(number).map_err(|_| refuse("is not a 32-bit AS number"))?;
+    if Asn(asn) == super::GATEWAY_ASN && whose == AsnOf::Service {
+        return Ok(Asn(asn));
+    }
     if let Some((_, _, reason)) = ILLEGAL_ASNS.iter().find(|(first, last, _)| (*first..=*last).contains(&asn))
     {
         return Err(refuse(reason));

@@ -124,6 +124,9 @@ pub enum Configuring {
         confirm_s: Option<u64>,
         /// Refuse if a session would end.
         no_flap: bool,
+        /// Even if a circuit would have less bandwidth.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
     },
     /// Keep what was applied.
     Confirm,
@@ -150,6 +153,9 @@ pub enum Setting {
         name: String,
         /// The values, as the file has them.
         change: CircuitChange,
+        /// Even if it would have less bandwidth.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
     },
 }
 
@@ -217,6 +223,9 @@ pub struct Explanation {
     /// True: no MSEE has been told of the packet's source, so no answer would find back (D8).
     #[serde(default)]
     pub no_return: Option<bool>,
+    /// What to do about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_return_remedy: Option<String>,
     /// While the program of the controller before forwards, which was asked then: what its end waits for.
     #[serde(default)]
     pub adopted: Option<String>,

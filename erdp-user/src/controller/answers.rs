@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::{Controller, fib_id};
 use crate::{
     bgp::{Family, PeerId, Speaker},
-    config::{DomainId, Link, LinkRole, Side},
+    config::{Attachment, DomainId, Link, LinkRole, Side},
     control::{Explanation, Question, Reply, Request, Setting, Topic},
     dataplane::{self, Answer, Dataplane},
     fib::{AttachmentFacts, NextHopKey, Target},
-    rib::{FibPath, Meter, communities, is_draining, kernel_attachment},
+    rib::{FibPath, Meter, communities, connected_attachment, is_draining, kernel_attachment},
 };
 
 /// Destinations in one question; the client splits longer lists.
@@ -39,7 +39,7 @@ impl Controller {
             Request::Show(Topic::Drops) => Ok(self.drops.show(self.forwarding.topology())),
             // Carried out by the loop, which may wait for it.
             Request::Config(_) => Err("the loop answers this".into()),
-            Request::Set(Setting::Circuit { name, change }) => self.set_circuit(name, change),
+            Request::Set(Setting::Circuit { name, change, force }) => self.set_circuit(name, change, *force),
             Request::Peering(asked) => self.peering(asked),
             Request::Drill(asked) => self.drill(asked),
             Request::Load { link } => self.load(link),
@@ -90,13 +90,17 @@ impl Controller {
         for domain in &self.domains {
             for route in self.rib.routes(domain.id) {
                 let via = |path: &FibPath| self.attachment_of(path.peer).map_or("?", |id| self.name_of(id));
-                let is_kernel = kernel_attachment(route.best).is_some();
+                let source = match (kernel_attachment(route.best), connected_attachment(route.best)) {
+                    (Some(_), _) => "kernel",
+                    (None, Some(_)) => "connected",
+                    (None, None) => "bgp",
+                };
                 rows.push(json!({
                     "domain": domain.name,
                     "prefix": route.prefix,
                     "next_hops": route.paths.iter().map(|path| path.next_hop).collect::<Vec<_>>(),
                     "via": route.paths.iter().map(via).collect::<Vec<_>>(),
-                    "source": if is_kernel { "kernel" } else { "bgp" },
+                    "source": source,
                     "shares": route.paths.iter().map(|path| path.share).collect::<Vec<_>>(),
                     "as_path": route.attributes.as_path.to_string(),
                     "communities": route.attributes.communities.iter().map(named).collect::<Vec<_>>(),
@@ -110,9 +114,10 @@ impl Controller {
     /// What was refused on the way in and held back on the way out, each with the rule's number and sentence; then connections that
     /// nobody was there for.
     fn show_refused(&self) -> Value {
-        let peer = |id: PeerId| match kernel_attachment(id) {
-            Some(attachment) => Some(format!("kernel on {}", self.name_of(attachment))),
-            None => self.peers.get(usize::from(id.0)).map(|peer| peer.session.remote.to_string()),
+        let peer = |id: PeerId| match (kernel_attachment(id), connected_attachment(id)) {
+            (Some(attachment), _) => Some(format!("kernel on {}", self.name_of(attachment))),
+            (None, Some(attachment)) => Some(format!("connected on {}", self.name_of(attachment))),
+            (None, None) => self.peers.get(usize::from(id.0)).map(|peer| peer.session.remote.to_string()),
         };
         let domain = |id: DomainId| self.domains.get(usize::from(id.0)).map(|domain| &domain.name);
         let refused = self.rib.refused().into_iter().map(|row| {
@@ -259,7 +264,14 @@ impl Controller {
         let (next_hop, members) = if is_adopted { self.led_adopted(to, &answer) } else { self.led(&answer) };
         let no_return = next_hop.and_then(|key| self.lacks_return(ingress, from, key));
         let explanation = self.explanation(to, &answer, next_hop, members);
-        Ok(Explanation { no_return, adopted: self.waiting().map(|wait| adopted_words(&wait)), ..explanation })
+        let no_return_remedy =
+            no_return.filter(|lacks| *lacks).map(|_| return_remedy(&self.attachments, from));
+        Ok(Explanation {
+            no_return,
+            no_return_remedy,
+            adopted: self.waiting().map(|wait| adopted_words(&wait)),
+            ..explanation
+        })
     }
 
     /// The next hop of an answer and all that it was chosen from.
@@ -303,6 +315,7 @@ impl Controller {
             next_hop: next_hop.map(|key| key.address),
             members,
             no_return: None,
+            no_return_remedy: None,
             adopted: None,
         }
     }
@@ -321,6 +334,21 @@ impl Controller {
 
     pub(super) fn is_up(&self, interface: &str) -> bool {
         self.links.values().any(|link| link.name == interface && link.is_alive())
+    }
+}
+
+/// What to do about a source that no MSEE has been advertised (requirement D8): its router announces it, or, where it is a host on a wire of
+/// ours, we do (requirement C2).
+fn return_remedy(attachments: &[Attachment], from: IpAddr) -> String {
+    let is_on_it = |attachment: &&Attachment| {
+        attachment.side == Side::Ce && attachment.addresses.iter().any(|net| net.contains(&from))
+    };
+    match attachments.iter().find(is_on_it) {
+        Some(attachment) if !attachment.advertise_connected => format!(
+            "{from} is on {}'s own subnet, which nobody announces: write advertise-connected = true on the attachment (C2)",
+            attachment.name
+        ),
+        _ => "see `erdp show refused`".to_owned(),
     }
 }
 
@@ -412,6 +440,25 @@ mod tests {
             up(NONE, Some(false)).is_some_and(|text| text.contains("route filter") && text.contains("D6"))
         );
         assert_eq!((up(NONE, None), up(received, Some(true))), (None, None));
+    }
+
+    #[test]
+    fn c2_the_advice_for_a_host_on_an_attachments_own_subnet_names_the_key_that_makes_it_reachable() {
+        let text = include_str!("../../../deploy/erdp.toml");
+        let remedy = |text: &str, from: &str| {
+            let (config, _) = Config::parse(text, std::path::Path::new("erdp.toml")).unwrap();
+            return_remedy(&config.attachments(), from.parse().unwrap())
+        };
+        for on_wire in ["198.18.10.2", "fd00:18:10::2"] {
+            let said = remedy(text, on_wire);
+            assert!(said.contains("advertise-connected = true") && said.contains("ce0"), "{said}");
+        }
+        for elsewhere in ["198.18.64.1", "198.18.0.2"] {
+            assert!(!remedy(text, elsewhere).contains("advertise-connected"), "{elsewhere}");
+        }
+        let announced =
+            text.replacen("interface = \"ce0\"", "interface = \"ce0\"\nadvertise-connected = true", 1);
+        assert!(remedy(&announced, "198.18.10.2").contains("show refused"));
     }
 
     #[test]

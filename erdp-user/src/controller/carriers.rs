@@ -30,6 +30,7 @@ impl Controller {
     /// Sessions end whose links have been without a carrier for too long, and begin where it is back.
     pub(super) async fn mind_carriers(&mut self) {
         while let Some((ifindex, word)) = self.fallover.poll(self.started.elapsed()) {
+            self.connect_subnets(ifindex, word == Word::Begin);
             let peers = self.peers_on(ifindex);
             let interface = self.interface(ifindex);
             tracing::warn!(
@@ -45,6 +46,17 @@ impl Controller {
                     self.rib.peer_down(peer);
                 }
             }
+        }
+    }
+
+    /// The subnets on a link are announced, where they are at all, as long as it has a carrier (requirement C2).
+    fn connect_subnets(&mut self, ifindex: u32, is_up: bool) {
+        let on_it = self.attachments.iter().filter(|attachment| {
+            let facts = self.forwarding.topology().attachment(fib_id(attachment.id));
+            facts.is_some_and(|facts| facts.ifindex == ifindex)
+        });
+        for attachment in on_it {
+            self.rib.connect(attachment.id, is_up);
         }
     }
 

@@ -11,8 +11,16 @@ use crate::{
 
 impl Controller {
     /// Changes what a circuit is limited to.
-    pub(super) fn set_circuit(&mut self, name: &str, change: &CircuitChange) -> Result<Value, String> {
+    pub(super) fn set_circuit(
+        &mut self,
+        name: &str,
+        change: &CircuitChange,
+        force: bool,
+    ) -> Result<Value, String> {
         let planned = change.plan(&self.config, name)?;
+        if let Some(why) = planned.decrease.as_ref().filter(|_| !force) {
+            return Err(format!("{why}; nothing is changed"));
+        }
         let before = self.config.circuits[planned.index].clone();
         if !planned.changed.is_empty()
             && let Err(error) = self.limit(&planned)

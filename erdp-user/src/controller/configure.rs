@@ -47,7 +47,9 @@ impl Controller {
         let result = match asked {
             Configuring::Show => Ok(shown::text(&self.config).into()),
             Configuring::Diff(file) => self.diff(file),
-            Configuring::Apply { file, confirm_s, no_flap } => self.apply(file, *confirm_s, *no_flap).await,
+            Configuring::Apply { file, confirm_s, no_flap, force } => {
+                self.apply(file, *confirm_s, *no_flap, *force).await
+            }
             Configuring::Confirm => self.confirm(),
             Configuring::Rollback => self.rollback().await,
         };
@@ -59,7 +61,13 @@ impl Controller {
         Ok(report(&Plan::between(&self.config, &config), &warnings))
     }
 
-    async fn apply(&mut self, file: &File, confirm_s: Option<u64>, no_flap: bool) -> Result<Value, String> {
+    async fn apply(
+        &mut self,
+        file: &File,
+        confirm_s: Option<u64>,
+        no_flap: bool,
+        force: bool,
+    ) -> Result<Value, String> {
         if self.history.deadline.is_some() {
             return Err(
                 "a change waits to be confirmed; `erdp config confirm` or `erdp config rollback` first"
@@ -77,6 +85,9 @@ impl Controller {
         let plan = Plan::between(&self.config, &config);
         if !plan.refused.is_empty() {
             return Err(format!("{}; nothing is changed", plan.refused.join("\n")));
+        }
+        if !force && !plan.decreases.is_empty() {
+            return Err(format!("{}; nothing is changed", plan.decreases.join("\n")));
         }
         let ends = || plan.flaps.iter().chain(&plan.removed).map(String::as_str).collect::<Vec<_>>();
         if no_flap && !ends().is_empty() {
@@ -223,6 +234,7 @@ impl Controller {
             restarted.push(id);
         }
         self.rib.reconfigure(RibConfig::with_peers(config, self.peers.clone(), &self.vacant));
+        self.note_link_locals();
         for id in &restarted {
             let session = self.peers[usize::from(id.0)].session.clone();
             if let Some(speaker) = &mut self.speaker {

@@ -243,7 +243,7 @@ impl Controller {
             // Of a session that ends.
             (Handed::Routes(_) | Handed::Told(_) | Handed::Untold { .. }, None) => {}
             (Handed::Setting { circuit, change }, _) => {
-                if let Err(error) = self.set_circuit(&circuit, &change) {
+                if let Err(error) = self.set_circuit(&circuit, &change, true) {
                     tracing::warn!(circuit, error, "a change by the operator is lost");
                 }
             }

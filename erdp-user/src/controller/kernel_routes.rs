@@ -25,6 +25,7 @@ use crate::{
         interface_name,
         routes::{self, Change, Counts, Elsewhere, Hop, Leads, Listener, RouteEvent, RoutesError, Watch},
     },
+    neighbour::{NoHost, no_host},
     rib::{KernelHop, KernelPath},
 };
 
@@ -46,6 +47,9 @@ pub(super) enum NotTaken {
     /// Ourselves.
     #[error("its gateway is an address of this edge")]
     OwnAddress,
+    /// An address that the subnet or the family reserves.
+    #[error("no neighbour has its gateway's address: {0}")]
+    NoHost(NoHost),
     /// IPv4 by IPv6.
     #[error("its gateway is of the other family")]
     OtherFamily,
@@ -176,6 +180,8 @@ fn neighbour(prefix: IpNet, hop: &Hop, facts: Option<&AttachmentFacts>) -> Resul
         Err(NotTaken::OtherFamily)
     } else if ours.contains(&Some(gateway)) {
         Err(NotTaken::OwnAddress)
+    } else if let Some(reason) = no_host(gateway, facts.subnets.iter().copied()) {
+        Err(NotTaken::NoHost(reason))
     } else if is_link_local || facts.subnets.iter().any(|subnet| subnet.contains(&gateway)) {
         Ok(gateway)
     } else {

@@ -73,7 +73,7 @@ use crate::{
     fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Wish},
     kernel::{Kernel, KernelEvent, Link, control_port::Shape, routes::RouteEvent},
     peering::Peerings,
-    rib::{Meter, Overflow, Rib, kernel_attachment},
+    rib::{Ignored, Meter, Overflow, Rib, source_attachment},
 };
 
 /// Messages taken together before what follows from them is carried out.
@@ -263,6 +263,7 @@ impl Controller {
                 if address.is_unicast_link_local() =>
             {
                 self.log_failure(|it| it.forwarding.link_local(ifindex, address, &mut it.dataplane));
+                self.note_link_locals();
             }
             KernelEvent::Address { .. } => {}
             KernelEvent::Neighbour { ifindex, address, mac } => {
@@ -281,6 +282,16 @@ impl Controller {
                 }
             }
             KernelEvent::Resync => self.resync().await,
+        }
+    }
+
+    /// Our link-local addresses are no next hops of the peers behind them.
+    pub(super) fn note_link_locals(&mut self) {
+        for peer in &self.peers {
+            let facts = self.forwarding.topology().attachment(fib_id(peer.attachment));
+            if let Some(address) = facts.and_then(|facts| facts.link_local6) {
+                self.rib.link_local(peer.session.id, address);
+            }
         }
     }
 
@@ -421,11 +432,18 @@ impl Controller {
     /// The attachment that a peer's routes lead through, or the kernel's.
     fn attachment_of(&self, source: PeerId) -> Option<config::AttachmentId> {
         let of_peer = || self.peers.get(usize::from(source.0)).map(|peer| peer.attachment);
-        kernel_attachment(source).or_else(of_peer)
+        source_attachment(source).or_else(of_peer)
     }
 
     /// Peers that announced too much are sent away (D2); how full the peerings are is said when it matters (D1).
     fn act_on_limits(&mut self) {
+        for Ignored { peer, refusal, example, count } in self.rib.take_ignored() {
+            let name = &self.peers[usize::from(peer.0)].name;
+            tracing::warn!(
+                peer = name, prefix = %example, routes = count, rule = refusal.rule(),
+                "ignored: {refusal}; see `erdp show refused`"
+            );
+        }
         for overflow in self.rib.take_overflows() {
             let name = &self.peers[usize::from(overflow.peer.0)].name;
             tracing::error!(

@@ -705,7 +705,7 @@ async fn reload(path: &Path, asked: &mpsc::Sender<Asked>) {
         Err(error) => return tracing::error!(file = %path.display(), %error, "SIGHUP: nothing is changed"),
     };
     let file = File { path: path.to_owned(), text };
-    let request = Request::Config(Configuring::Apply { file, confirm_s: None, no_flap: false });
+    let request = Request::Config(Configuring::Apply { file, confirm_s: None, no_flap: false, force: false });
     let (sender, receiver) = oneshot::channel();
     if asked.send((request, sender)).await.is_err() {
         return;

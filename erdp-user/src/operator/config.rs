@@ -53,6 +53,9 @@ pub enum Verb {
         /// Refuse the file if a session would end
         #[arg(long)]
         no_flap: bool,
+        /// Reduce a circuit's bandwidth all the same; Microsoft does not reduce an existing circuit
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         asking: Asking,
     },
@@ -126,7 +129,9 @@ pub fn run(verb: Verb) -> Result<(), Failure> {
             let answer = ask(&asking, Configuring::Diff(read(&file)?))?;
             print_plan(&answer, asking.json);
         }
-        Verb::Apply { file, confirm, no_flap, asking } => apply(&file, confirm, no_flap, &asking)?,
+        Verb::Apply { file, confirm, no_flap, force, asking } => {
+            apply(&file, confirm, no_flap, force, &asking)?
+        }
         Verb::Confirm { asking } => {
             ask(&asking, Configuring::Confirm)?;
             println!("confirmed");
@@ -154,13 +159,13 @@ fn ask(asking: &Asking, request: Configuring) -> Result<Value> {
     Ok(Client::connect(&asking.control)?.ask(&Request::Config(request))?)
 }
 
-fn apply(path: &Path, confirm_s: Option<u64>, no_flap: bool, asking: &Asking) -> Result<()> {
+fn apply(path: &Path, confirm_s: Option<u64>, no_flap: bool, force: bool, asking: &Asking) -> Result<()> {
     let file = read(path)?;
     if !asking.json {
         print_plan(&ask(asking, Configuring::Diff(file.clone()))?, false);
         std::io::stdout().flush()?;
     }
-    let answer = ask(asking, Configuring::Apply { file, confirm_s, no_flap })?;
+    let answer = ask(asking, Configuring::Apply { file, confirm_s, no_flap, force })?;
     if asking.json {
         println!("{answer}");
         return Ok(());
@@ -194,6 +199,7 @@ fn print_plan(answer: &Value, json: bool) {
         println!("no differences");
     }
     list(&plan["refused"]).iter().for_each(|why| println!("refused: {why}"));
+    list(&plan["decreases"]).iter().for_each(|why| println!("refused without --force: {why}"));
     for (key, what) in
         [("flaps", "sessions that restart"), ("added", "new sessions"), ("removed", "sessions that end")]
     {

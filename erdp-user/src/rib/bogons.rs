@@ -1,5 +1,6 @@
 //! Prefixes that have no business on Microsoft peering, in either direction (requirement D4): private, loopback,
-//! link-local, multicast, documentation and otherwise not unicast on the Internet.
+//! link-local, multicast, documentation and otherwise not unicast on the Internet. Some of them are nowhere a destination of unicast
+//! packets, and have no business on private peering either: [`MARTIANS`] (RFC 4271 section 6.3).
 //!
 //! 198.18.0.0/15 (benchmarking, RFC 2544) is deliberately absent: laboratories run on it, and no one else does.
 
@@ -27,6 +28,30 @@ pub const BOGONS: [(&str, &str); 19] = [
     ("fe80::/10", "link-local (RFC 4291)"),
     ("ff00::/8", "multicast (RFC 4291)"),
 ];
+
+/// The prefixes that no network can be, each with its origin; a route inside one of them is semantically incorrect (RFC 4271 section 6.3).
+pub const MARTIANS: [(&str, &str); 7] = [
+    ("0.0.0.0/8", "this network (RFC 1122)"),
+    ("127.0.0.0/8", "loopback (RFC 1122)"),
+    ("169.254.0.0/16", "link-local, which no router forwards (RFC 3927)"),
+    ("224.0.0.0/3", "multicast, reserved and broadcast (RFC 5771, RFC 1112, RFC 919)"),
+    ("::/8", "unspecified, loopback, IPv4-compatible, IPv4-mapped and reserved (RFC 4291)"),
+    ("fe80::/10", "link-local, which no router forwards (RFC 4291)"),
+    ("ff00::/8", "multicast (RFC 4291)"),
+];
+
+/// Of `::/8`, what networks do use: IPv4 addresses behind a translator (RFC 6052, RFC 8215).
+const TRANSLATED: &str = "64:ff9b::/32";
+
+/// Whether a prefix lies inside one that no network can be. A default route does not.
+pub fn is_martian(prefix: IpNet) -> bool {
+    static TABLE: std::sync::OnceLock<(Vec<IpNet>, Option<IpNet>)> = std::sync::OnceLock::new();
+    let (martians, translated) = TABLE.get_or_init(|| {
+        (MARTIANS.iter().filter_map(|(text, _)| text.parse().ok()).collect(), TRANSLATED.parse().ok())
+    });
+    martians.iter().any(|martian| martian.contains(&prefix))
+        && !translated.is_some_and(|translated| translated.contains(&prefix))
+}
 
 /// Whether a prefix lies inside a bogon. A default route does not: it has a rule of its own.
 pub fn is_bogon(prefix: IpNet) -> bool {
@@ -80,6 +105,44 @@ mod tests {
             for address in [v4, v6] {
                 assert_eq!(is_public(address), !is_bogon(address.into()), "{address}");
             }
+        }
+    }
+
+    #[test]
+    fn rfc4271_6_3_every_martian_is_a_bogon_and_no_table_of_them_is_cut_short() {
+        for (text, _) in MARTIANS {
+            let net: IpNet = text.parse().unwrap();
+            assert!(net == net.trunc() && is_martian(net) && is_bogon(net), "{text}");
+        }
+        let rows = [
+            ("0.0.0.0/8", true),
+            ("0.0.0.0/32", true),
+            ("0.0.0.0/0", false),
+            ("0.0.0.0/7", false),
+            ("127.0.0.0/8", true),
+            ("127.0.0.1/32", true),
+            ("126.0.0.0/8", false),
+            ("169.254.169.254/32", true),
+            ("224.0.0.0/4", true),
+            ("240.0.0.0/4", true),
+            ("255.255.255.255/32", true),
+            ("223.255.255.0/24", false),
+            ("100.64.0.0/10", false),
+            ("10.0.0.0/8", false),
+            ("::/0", false),
+            ("::/128", true),
+            ("::1/128", true),
+            ("::ffff:10.0.0.0/104", true),
+            ("64:ff9b::/96", false),
+            ("100::/64", false),
+            ("fc00::/7", false),
+            ("fe80::/10", true),
+            ("fe80::1/128", true),
+            ("ff00::/8", true),
+            ("ff02::1/128", true),
+        ];
+        for (prefix, expected) in rows {
+            assert_eq!(is_martian(prefix.parse().unwrap()), expected, "{prefix}");
         }
     }
 

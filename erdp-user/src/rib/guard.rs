@@ -1,7 +1,7 @@
 //! The prefix guard (requirement D1): Microsoft drops a session that announces more prefixes than the circuit's SKU allows, so more are
 //! never announced. What is held back depends on the prefixes only, and so is the same on both links of a circuit.
 //!
-//! [`LIMITS`] is data with a date. Prefixes are ranked, the shorter first and then by address; the first as many as are allowed are
+//! How many that are is data with a date ([`crate::azure::prefixes`]). Prefixes are ranked, the shorter first and then by address; the first as many as are allowed are
 //! told. Where the configuration says `aggregate`, neighbours are first replaced by what covers both, the longest first, until the rest
 //! fits; an aggregate's own packets without a longer match are discarded here and not sent in a circle.
 
@@ -11,24 +11,7 @@ use ipnet::IpNet;
 
 use super::policy::HoldBack;
 use crate::bgp::Family;
-use crate::config::{PeeringKind, Sku, WhenFull};
-
-/// Prefixes that Microsoft takes, as published on 2026-11-21: peering, SKU, IPv4, IPv6. On Microsoft peering for each session.
-pub const LIMITS: [(PeeringKind, Sku, u32, u32); 6] = [
-    (PeeringKind::Private, Sku::Standard, 4_000, 100),
-    (PeeringKind::Private, Sku::Local, 4_000, 100),
-    (PeeringKind::Private, Sku::Premium, 10_000, 100),
-    (PeeringKind::Microsoft, Sku::Standard, 200, 200),
-    (PeeringKind::Microsoft, Sku::Local, 200, 200),
-    (PeeringKind::Microsoft, Sku::Premium, 200, 200),
-];
-
-/// The limits of a peering: IPv4, IPv6.
-pub fn limits(kind: PeeringKind, sku: Sku) -> [u32; 2] {
-    let row = LIMITS.iter().find(|row| (row.0, row.1) == (kind, sku));
-    // The smallest of the table is right for nothing that is not in it, and never too many.
-    row.map_or([200, 100], |row| [row.2, row.3])
-}
+use crate::config::WhenFull;
 
 /// A prefix by rank: the shorter first, then by address.
 type Ranked = (u8, IpNet);
@@ -249,18 +232,6 @@ mod tests {
     fn told(guard: &Guard) -> Vec<String> {
         let wanted = guard.told.union(&guard.held).map(|(_, prefix)| *prefix).filter(|it| guard.passes(*it));
         wanted.chain(guard.aggregates.iter().copied()).map(|prefix| prefix.to_string()).collect()
-    }
-
-    #[test]
-    fn d1_the_limits_are_those_of_sku_and_peering() {
-        let rows = [
-            (PeeringKind::Private, Sku::Standard, [4_000, 100]),
-            (PeeringKind::Private, Sku::Premium, [10_000, 100]),
-            (PeeringKind::Microsoft, Sku::Premium, [200, 200]),
-        ];
-        for (kind, sku, expected) in rows {
-            assert_eq!(limits(kind, sku), expected);
-        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use super::{
     Candidate, FibPath, Map, Rib, RibConfig,
     adj_in::{AdjRibIn, PathIn, Refusals},
+    connected::{self, source_attachment},
     mark,
     policy::Import,
     topology::RibPeer,
@@ -36,7 +37,7 @@ pub fn kernel_source(attachment: AttachmentId) -> PeerId {
 
 /// The attachment whose kernel routes an identifier stands for; `None`: it is a peer's.
 pub fn kernel_attachment(source: PeerId) -> Option<AttachmentId> {
-    (source.0 >= FIRST).then_some(AttachmentId(source.0 & !FIRST))
+    (FIRST..connected::FIRST).contains(&source.0).then_some(AttachmentId(source.0 & !FIRST))
 }
 
 /// A neighbour of the attachment, and its share of the flows.
@@ -77,7 +78,7 @@ impl<'a> Sources<'a> {
         prefix: &IpNet,
         path: Option<PathId>,
     ) -> Option<&'a Arc<PathAttributes>> {
-        match kernel_attachment(source) {
+        match source_attachment(source) {
             None => self.adj_in.get(usize::from(source.0))?.attributes(prefix, path),
             Some(_) => Some(&self.kernel.get(&source)?.0.get(prefix)?.attributes),
         }
@@ -129,6 +130,11 @@ impl KernelIn {
         (!is_refused).then_some(entry)
     }
 
+    /// Every prefix.
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
+        self.0.keys().copied()
+    }
+
     /// Every refused route with its reasons.
     pub fn refused(&self) -> impl Iterator<Item = (IpNet, &Refusals)> {
         self.0.iter().filter_map(|(prefix, entry)| Some((*prefix, entry.refusals.as_ref()?)))
@@ -148,17 +154,35 @@ impl Rib {
     /// What the kernel says of a prefix through an attachment from now on; `None`: nothing.
     pub fn kernel_route(&mut self, attachment: AttachmentId, prefix: IpNet, path: Option<KernelPath>) {
         let id = kernel_source(attachment);
-        let Some(source) = self.config.peer(id) else { return };
-        let table = self.kernel.entry(id).or_default();
-        let Some(path) = path else {
-            if table.0.remove(&prefix).is_some() {
-                mark(&mut self.loc, source, prefix);
-            }
+        if self.config.peer(id).is_none() {
             return;
-        };
+        }
+        let Some(path) = path else { return self.displace(id, &prefix) };
         let mut hops = path.hops;
         hops.sort_unstable();
-        let attributes = self.attributes.shared(Arc::new(attributes(prefix, path.metric, &hops)));
+        let attributes = attributes(prefix, path.metric, &hops);
+        self.place(id, prefix, Arc::new(attributes), hops);
+    }
+
+    /// A source beside the peers has no route to a prefix any more, perhaps because the source is gone too.
+    pub(super) fn displace(&mut self, id: PeerId, prefix: &IpNet) {
+        let Some(table) = self.kernel.get_mut(&id) else { return };
+        if table.0.remove(prefix).is_some() {
+            self.loc.iter_mut().for_each(|loc| loc.undecided.push(*prefix));
+        }
+    }
+
+    /// A source beside the peers has this route to a prefix from now on.
+    pub(super) fn place(
+        &mut self,
+        id: PeerId,
+        prefix: IpNet,
+        attributes: Arc<PathAttributes>,
+        hops: Vec<KernelHop>,
+    ) {
+        let Some(source) = self.config.peer(id) else { return };
+        let table = self.kernel.entry(id).or_default();
+        let attributes = self.attributes.shared(attributes);
         let refusals = Import::of_kernel(&self.config, source, &attributes).judge(prefix);
         let entry = Entry { attributes, hops: hops.into(), refusals };
         let is_same = |before: &Entry| {

@@ -8,8 +8,10 @@
 //! - `several`: those of its paths that have identifiers (RFC 7911).
 //! - `stale`: graceful restart, as the one that helps. As the one that restarts, the controller waits (`controller::inherit`).
 //! - `kernel`: routes of the kernel, a source beside the peers.
+//! - `connected`: subnets of our own that are announced, another such source.
 //! - `policy`: what is refused on the way in and held back on the way out, one rule at a time.
-//! - `bogons`: prefixes that have no business on Microsoft peering.
+//! - `bogons`: prefixes that have no business on Microsoft peering, and those that no network can be.
+//! - `ignored`: which of what is refused is an error of the peer's, and logged.
 //! - `communities`: names of Microsoft's communities, from a dated table.
 //! - `decision`: the ordered rules that rank the paths to a prefix.
 //! - `drain`: Microsoft's maintenance, as its routes tell of it.
@@ -33,10 +35,12 @@ mod adj_in;
 mod adj_out;
 pub mod bogons;
 pub mod communities;
+mod connected;
 mod decision;
 mod drain;
 mod guard;
 mod hand_over;
+mod ignored;
 mod intern;
 mod kernel;
 mod policy;
@@ -60,9 +64,11 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use connected::{connected_attachment, source_attachment};
 pub use drain::is_draining;
 pub use guard::Meter;
 pub use hand_over::PeerTable;
+pub use ignored::Ignored;
 pub use kernel::{KernelHop, KernelPath, kernel_attachment, kernel_source};
 pub use policy::{HoldBack, Refusal};
 pub use prefix_map::PrefixMap;
@@ -70,7 +76,7 @@ pub use topology::{RibConfig, RibDomain, RibPeer};
 pub use view::{HeldRoute, PeerCounts, RefusedRoute, RouteView, Verdict};
 
 use crate::bgp::{Aggregator, Family, Moment, PathAttributes, PathId, PeerId, Seconds, SessionFacts, Update};
-use crate::config::{DomainId, Side};
+use crate::config::{AttachmentId, DomainId, Side};
 use adj_in::AdjRibIn;
 use adj_out::AdjRibOut;
 use decision::{Candidate, Outcome};
@@ -131,9 +137,10 @@ struct Told {
 }
 
 impl Told {
-    /// As packets see it: who is best among the same paths is nothing to them.
+    /// As packets see it: who is best among the same paths is nothing to them, and their way to a connected subnet is no route of ours.
     fn fib(&self) -> (Option<&Arc<[FibPath]>>, bool) {
-        (self.paths.as_ref().map(|paths| &paths.list), self.discard)
+        let routed = self.paths.as_ref().filter(|paths| connected_attachment(paths.best).is_none());
+        (routed.map(|paths| &paths.list), self.discard)
     }
 }
 
@@ -204,8 +211,10 @@ pub struct Rib {
     /// IPv4 and IPv6 of each domain.
     guards: Vec<[Guard; 2]>,
     levels: Vec<[u8; 2]>,
-    /// What the kernel says, by its source.
+    /// What the kernel says, and what is connected, by its source.
     kernel: BTreeMap<PeerId, kernel::KernelIn>,
+    /// Attachments whose links carry nothing: their subnets are not announced.
+    disconnected: BTreeSet<AttachmentId>,
     attributes: Interner<PathAttributes>,
     paths: Interner<Paths>,
     /// The paths that were decided last: most often also the next prefix's.
@@ -214,6 +223,7 @@ pub struct Rib {
     /// Until when who is away, or telling again, may take.
     deadlines: BTreeMap<PeerId, Moment>,
     overflows: Vec<Overflow>,
+    ignored: ignored::Log,
     /// Peers that have exceeded their limit on this session: what they say is not heard.
     overflowing: BTreeSet<PeerId>,
     /// Peers whose sessions we have ended ourselves, routes kept: they have forgotten nothing, whatever they say of their forwarding.
@@ -224,23 +234,27 @@ impl Rib {
     /// An empty base: all peers down.
     pub fn new(config: RibConfig) -> Rib {
         let guards = |domain: &RibDomain| domain.advertise.map(|limit| Guard::new(limit, domain.when_full));
-        Rib {
+        let mut rib = Rib {
             adj_in: config.peers.iter().map(|_| AdjRibIn::default()).collect(),
             adj_out: config.peers.iter().map(|_| AdjRibOut::default()).collect(),
             loc: config.domains.iter().map(|_| LocRib::default()).collect(),
             guards: config.domains.iter().map(guards).collect(),
             levels: config.domains.iter().map(|_| [0; 2]).collect(),
             kernel: BTreeMap::new(),
+            disconnected: BTreeSet::new(),
             attributes: Interner::default(),
             paths: Interner::default(),
             last_paths: None,
             now: Moment::default(),
             deadlines: BTreeMap::new(),
             overflows: Vec::new(),
+            ignored: ignored::Log::default(),
             overflowing: BTreeSet::new(),
             ended_here: BTreeSet::new(),
             config,
-        }
+        };
+        rib.originate();
+        rib
     }
 
     /// What it was made from.
@@ -299,6 +313,7 @@ impl Rib {
             let was = before.peer(peer.id);
             peer.spared = was.is_some_and(|was| was.spared);
             peer.unreached = was.is_some_and(|was| was.unreached);
+            peer.link_local = was.and_then(|was| was.link_local);
         }
         self.adj_in.resize_with(self.config.peers.len(), AdjRibIn::default);
         self.adj_out.resize_with(self.config.peers.len(), AdjRibOut::default);
@@ -317,6 +332,7 @@ impl Rib {
             }
         }
         self.judge_kernel_again();
+        self.originate();
         for (peer, out) in self.config.peers.iter().zip(&mut self.adj_out) {
             out.mark_told();
             let told = peer.domains.iter().filter_map(|domain| self.loc.get(usize::from(domain.0)));
@@ -380,7 +396,9 @@ impl Rib {
         let import = Import::new(&self.config, rib_peer, &attributes);
         let Some(adj_in) = self.adj_in.get_mut(usize::from(peer.0)) else { return };
         for prefix in prefixes {
-            if adj_in.insert(*prefix, path, &attributes, import.judge(*prefix)) {
+            let refusals = import.judge(*prefix);
+            self.ignored.note(peer, *prefix, refusals.as_ref());
+            if adj_in.insert(*prefix, path, &attributes, refusals) {
                 mark(&mut self.loc, rib_peer, *prefix);
             }
         }
@@ -422,10 +440,10 @@ impl Rib {
             changes.reserve(decided.len());
             for Decided { prefix, before, now } in decided {
                 if now.fib() != before.fib() {
+                    let (paths, discard) = now.fib();
                     // A route without a path is one of the kernel that drops.
-                    let discard =
-                        now.discard || now.paths.as_ref().is_some_and(|paths| paths.list.is_empty());
-                    let paths = now.paths.map(|paths| paths.list.clone()).unwrap_or_default();
+                    let discard = discard || paths.is_some_and(|paths| paths.is_empty());
+                    let paths = paths.cloned().unwrap_or_default();
                     changes.push(FibChange { domain, prefix, paths, discard });
                 }
             }
@@ -594,7 +612,7 @@ impl Rib {
         let first = candidates.next()?;
         let Some(second) = candidates.next() else {
             let best = (first.peer.id, first.path);
-            let (only, of_kernel) = match kernel_attachment(first.peer.id) {
+            let (only, of_kernel) = match source_attachment(first.peer.id) {
                 // Most prefixes of a full table: nothing to allocate.
                 None => (Some(path_of(&first)), Vec::new()),
                 Some(_) => (None, self.paths_of(&first, &prefix)),

@@ -11,12 +11,14 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::adj_in::Refusals;
-use super::bogons::is_bogon;
+use super::bogons::{is_bogon, is_martian};
+use super::connected::connected_attachment;
 use super::drain::{DRAIN_REPEATS, GRACEFUL_SHUTDOWN};
 use super::guard;
 use super::topology::{DEFAULT_LOCAL_PREF, RibConfig, RibDomain, RibPeer};
 use crate::bgp::{Asn, Community, Family, PathAttributes, Role};
-use crate::config::{MICROSOFT_ASN, PeeringKind, Side};
+use crate::config::{GATEWAY_ASN, MICROSOFT_ASN, PeeringKind, Side};
+use crate::neighbour::no_host;
 
 /// Why a route is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, thiserror::Error)]
@@ -36,6 +38,18 @@ pub enum Refusal {
     /// The next hop is our own address.
     #[error("the next hop is our own address (RFC 4271 section 6.3)")]
     NextHopIsUs,
+    /// An address that the subnet or the family reserves.
+    #[error(
+        "no neighbour has the next hop's address: it is the subnet's own, its broadcast or its subnet-router anycast address, or not \
+         unicast at all (RFC 4271 sections 6.3 and 5.1.3)"
+    )]
+    NextHopIsNoHost,
+    /// Addresses that no network can be.
+    #[error(
+        "no network can have these addresses (this network, loopback, link-local, multicast, reserved), so the route is ignored (RFC \
+         4271 section 6.3)"
+    )]
+    Martian,
     /// An AS that ExpressRoute does not take in a customer's path.
     #[error(
         "an AS that Azure reserves (65515-65520), of documentation (64496-64511) or reserved is in the path, and ExpressRoute would not \
@@ -48,7 +62,10 @@ pub enum Refusal {
     )]
     RouteLeak,
     /// Inside one of our own link subnets.
-    #[error("the prefix is one of our own link subnets, or part of one (D4)")]
+    #[error(
+        "the prefix is one of our own link subnets, or part of one (D4); to announce the subnet of an attachment, write \
+         advertise-connected = true there (C2)"
+    )]
     OwnLinkSubnet,
     /// Inside a prefix of another attachment's service.
     #[error("the prefix is `encrypted-only`: it may be reached through its service and not in clear (B9)")]
@@ -79,7 +96,7 @@ impl Refusal {
     pub fn rule(self) -> &'static str {
         match self {
             Self::OwnAsInPath => "RFC 4271 9.1.2",
-            Self::WrongFirstAs | Self::NextHopIsUs => "RFC 4271 6.3",
+            Self::WrongFirstAs | Self::NextHopIsUs | Self::NextHopIsNoHost | Self::Martian => "RFC 4271 6.3",
             Self::NextHopElsewhere => "RFC 4271 5.1.3",
             Self::ReservedAsInPath => "E1",
             Self::RouteLeak => "RFC 9234 5",
@@ -89,6 +106,11 @@ impl Refusal {
             Self::TooLong => "D3",
             Self::NotInRouteFilter => "D6",
         }
+    }
+
+    /// Whether the route's UPDATE is in error, which the peer's operator has to mend (RFC 4271 section 6.3), and not unwanted here.
+    pub fn is_an_error(self) -> bool {
+        matches!(self.rule(), "RFC 4271 6.3" | "RFC 4271 5.1.3")
     }
 }
 
@@ -109,6 +131,11 @@ pub enum HoldBack {
     /// Microsoft's AS is in a route for an MSEE.
     #[error("AS12076 is in its path already, and Microsoft would be offered transit to itself (D9)")]
     MicrosoftInPath,
+    /// An AS that ExpressRoute refuses is in a route for an MSEE.
+    #[error(
+        "an AS that Azure reserves (65515-65520), of documentation or reserved is in its path, and ExpressRoute would not take it (E1)"
+    )]
+    ReservedAsInPath,
     /// RFC 1997.
     #[error("a well-known community forbids it (RFC 1997: NO_EXPORT, NO_ADVERTISE or NO_EXPORT_SUBCONFED)")]
     WellKnownCommunity,
@@ -135,6 +162,7 @@ impl HoldBack {
             Self::SameSide | Self::MicrosoftInPath => "D9",
             Self::NoChain | Self::ServiceStays => "C1",
             Self::WellKnownCommunity => "RFC 1997",
+            Self::ReservedAsInPath => "E1",
             Self::CustomersOnly => "RFC 9234 5",
             Self::NoRoom | Self::Aggregated => "D1",
         }
@@ -152,7 +180,7 @@ const ATTRIBUTE_RULES: [AttributeRule; 5] = [as_loop, first_as, reserved_as, lea
 const PREFIX_RULES: [PrefixRule; 3] = [next_hop_family, own_link_subnet, encrypted_only];
 
 /// Rules about a route in one domain.
-const DOMAIN_RULES: [DomainRule; 4] = [default_route, bogon, too_long, route_filter];
+const DOMAIN_RULES: [DomainRule; 5] = [default_route, bogon, martian, too_long, route_filter];
 
 /// The rules of import, asked for many prefixes with the same attributes.
 pub(super) struct Import<'a> {
@@ -205,17 +233,31 @@ fn as_loop(config: &RibConfig, _: &RibPeer, attributes: &PathAttributes) -> Opti
 }
 
 fn first_as(_: &RibConfig, peer: &RibPeer, attributes: &PathAttributes) -> Option<Refusal> {
-    // An internal peer puts no AS in front.
-    let is_theirs = peer.is_internal() || attributes.as_path.first() == Some(peer.asn);
+    let first = attributes.as_path.first();
+    let is_theirs = match peer.role {
+        // An internal peer puts no AS in front.
+        _ if peer.is_internal() => true,
+        // Nor does a route server, in front of whose clients' paths it stands (RFC 7947 section 2.2.2.1). None of its clients is
+        // Microsoft: by that AS the other edge box knows what came over a circuit.
+        Some(Role::RouteServerClient) if !peer.side.is_msee() => {
+            first.is_some_and(|first| first != MICROSOFT_ASN)
+        }
+        _ => first == Some(peer.asn),
+    };
     (!is_theirs).then_some(Refusal::WrongFirstAs)
 }
 
-/// What Microsoft announces is its own business; what is announced to Microsoft is ours (requirement E1).
+/// What Microsoft announces is its own business; what is announced to Microsoft is ours (requirement E1). A service may lead to an
+/// Azure VPN gateway, whose AS is one of the reserved ones (requirement B8).
 fn reserved_as(_: &RibConfig, peer: &RibPeer, attributes: &PathAttributes) -> Option<Refusal> {
-    let is_reserved =
-        |asn: Asn| matches!(asn.0, 0 | 23_456 | 64_496..=64_511 | 65_515..=65_520 | 65_535 | u32::MAX);
     let is_ours = !peer.origin(attributes).is_msee();
-    (is_ours && attributes.as_path.asns().any(is_reserved)).then_some(Refusal::ReservedAsInPath)
+    let is_refused = |asn: Asn| is_reserved(asn) && !(peer.side == Side::Service && asn == GATEWAY_ASN);
+    (is_ours && attributes.as_path.asns().any(is_refused)).then_some(Refusal::ReservedAsInPath)
+}
+
+/// Whether ExpressRoute refuses paths with an AS in them (requirement E1).
+fn is_reserved(asn: Asn) -> bool {
+    matches!(asn.0, 0 | 23_456 | 64_496..=64_511 | 65_515..=65_520 | 65_535 | u32::MAX)
 }
 
 /// RFC 9234 section 5, ingress: a marked route from a customer, or from a peer that did not mark it itself.
@@ -233,8 +275,13 @@ fn leak(_: &RibConfig, peer: &RibPeer, attributes: &PathAttributes) -> Option<Re
 fn next_hop(_: &RibConfig, peer: &RibPeer, attributes: &PathAttributes) -> Option<Refusal> {
     let next_hop = attributes.next_hop;
     let is_link_local = matches!(next_hop, IpAddr::V6(address) if address.is_unicast_link_local());
-    if peer.addresses.iter().any(|ours| ours.addr() == next_hop) {
+    let is_ours = peer.link_local.is_some_and(|ours| next_hop == IpAddr::V6(ours))
+        || peer.addresses.iter().any(|ours| ours.addr() == next_hop);
+    if is_ours {
         return Some(Refusal::NextHopIsUs);
+    }
+    if no_host(next_hop, peer.addresses.iter().copied()).is_some() {
+        return Some(Refusal::NextHopIsNoHost);
     }
     let is_shared = is_link_local || peer.addresses.iter().any(|ours| ours.contains(&next_hop));
     (!is_shared).then_some(Refusal::NextHopElsewhere)
@@ -250,8 +297,10 @@ fn next_hop_family(
     (!is_same).then_some(Refusal::NextHopElsewhere)
 }
 
-fn own_link_subnet(config: &RibConfig, _: &RibPeer, prefix: IpNet, _: &PathAttributes) -> Option<Refusal> {
-    config.link_subnets.iter().any(|subnet| subnet.contains(&prefix)).then_some(Refusal::OwnLinkSubnet)
+fn own_link_subnet(config: &RibConfig, peer: &RibPeer, prefix: IpNet, _: &PathAttributes) -> Option<Refusal> {
+    let is_ours = config.link_subnets.iter().any(|subnet| subnet.contains(&prefix));
+    // We announce them ourselves where `advertise-connected` says so (requirement C2).
+    (is_ours && connected_attachment(peer.id).is_none()).then_some(Refusal::OwnLinkSubnet)
 }
 
 fn encrypted_only(config: &RibConfig, peer: &RibPeer, prefix: IpNet, _: &PathAttributes) -> Option<Refusal> {
@@ -275,6 +324,11 @@ fn default_route(
 
 fn bogon(domain: &RibDomain, _: &RibPeer, prefix: IpNet, _: &PathAttributes) -> Option<Refusal> {
     (domain.kind == PeeringKind::Microsoft && is_bogon(prefix)).then_some(Refusal::Bogon)
+}
+
+/// On either peering; on Microsoft peering the rule about bogons has said so already.
+fn martian(_: &RibDomain, _: &RibPeer, prefix: IpNet, _: &PathAttributes) -> Option<Refusal> {
+    is_martian(prefix).then_some(Refusal::Martian)
 }
 
 fn too_long(domain: &RibDomain, _: &RibPeer, prefix: IpNet, _: &PathAttributes) -> Option<Refusal> {
@@ -309,6 +363,9 @@ pub(super) fn export(from: &RibPeer, to: &RibPeer, attributes: &PathAttributes) 
     if to.side.is_msee() && attributes.as_path.contains(MICROSOFT_ASN) {
         return Err(HoldBack::MicrosoftInPath);
     }
+    if to.side.is_msee() && attributes.as_path.asns().any(is_reserved) {
+        return Err(HoldBack::ReservedAsInPath);
+    }
     if is_kept_at_home(attributes, to.is_internal()) {
         return Err(HoldBack::WellKnownCommunity);
     }
@@ -334,6 +391,7 @@ pub(super) fn is_for_microsoft(from: &RibPeer, domain: &RibDomain, attributes: &
     !from.origin(attributes).is_msee()
         && is_fronted
         && !attributes.as_path.contains(MICROSOFT_ASN)
+        && !attributes.as_path.asns().any(is_reserved)
         && !is_kept_at_home(attributes, false)
 }
 

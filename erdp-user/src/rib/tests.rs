@@ -1,6 +1,8 @@
 //! Tables: one row for each rule of import, export and decision; what is handed out, and when.
 
 mod add_path;
+mod connected;
+mod errors;
 mod kernel;
 mod other_box;
 mod reconfigure;

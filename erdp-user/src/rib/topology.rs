@@ -1,12 +1,12 @@
 //! What the configuration says of domains and peers, in the form that the base needs: indices resolved, subnets listed.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{aggregate_of, guard, kernel_attachment, kernel_source};
+use super::{aggregate_of, connected, kernel_source, source_attachment};
 use crate::bgp::{Asn, Community, Family, PathAttributes, PeerId, Role};
 use crate::config::{self, Config, DomainId, LinkRole, MaxPrefixes, PeeringKind, Side, WhenFull};
 
@@ -26,6 +26,8 @@ pub struct RibConfig {
     pub peers: Vec<RibPeer>,
     /// Attachments whose kernel routes are taken, as if they were peers; their identifiers are not places in a list.
     pub kernel: Vec<RibPeer>,
+    /// Attachments whose own subnets are announced (requirement C2), likewise.
+    pub connected: Vec<RibPeer>,
     /// Prefixes that only their service may carry (requirement B9).
     pub encrypted_only: Vec<IpNet>,
     /// Subnets of our own links and attachments, which nobody may announce to us.
@@ -75,6 +77,8 @@ pub struct RibPeer {
     /// Our addresses on its attachment, each with the length of its subnet: next hops must lie in one of them, and ours is
     /// the next hop that it is told.
     pub addresses: Vec<IpNet>,
+    /// Our link-local address on its attachment, once the kernel has told it ([`super::Rib::link_local`]).
+    pub link_local: Option<Ipv6Addr>,
     /// Prefixes that only it may carry: its attachment leads to their service.
     pub carries: Vec<IpNet>,
     /// Domains in which it stands between a chain's start and Microsoft, so that MSEEs are told its routes.
@@ -127,6 +131,7 @@ impl RibConfig {
                         attachment.domains.clone()
                     },
                     addresses: attachment.addresses.clone(),
+                    link_local: None,
                     carries: attachment.encrypted_only.clone(),
                     fronts: fronts(config, attachment.id),
                     local_pref: options.local_pref.unwrap_or(match peer.side {
@@ -143,6 +148,7 @@ impl RibConfig {
             })
             .collect();
         let kernel = kernel_sources(config, &attachments);
+        let connected = connected::sources(config, &attachments);
         let domains = config.domains().into_iter().filter_map(|domain| {
             let circuit = config.circuits.get(domain.circuit)?;
             let limits = &circuit.peering(domain.kind)?.limits;
@@ -151,16 +157,14 @@ impl RibConfig {
                 name: domain.name,
                 kind: domain.kind,
                 forced_tunnel: domain.forced_tunnel,
-                advertise: match limits.advertise_at_most {
-                    Some(most) => [most; 2],
-                    None => guard::limits(domain.kind, circuit.sku),
-                },
+                advertise: limits.advertise(domain.kind, circuit.sku),
                 when_full: limits.when_full,
                 route_filter: limits.route_filter.clone(),
                 longest: [limits.longest_ipv4, limits.longest_ipv6],
                 peers: peers
                     .iter()
                     .chain(&kernel)
+                    .chain(&connected)
                     .filter(|peer| peer.domains.contains(&domain.id))
                     .map(|peer| peer.id)
                     .collect(),
@@ -177,14 +181,15 @@ impl RibConfig {
             link_subnets: config.link_subnets(),
             peers,
             kernel,
+            connected,
         }
     }
 
-    /// The peer or kernel source of an identifier.
+    /// The peer, or the source beside them, of an identifier.
     pub fn peer(&self, id: PeerId) -> Option<&RibPeer> {
-        match kernel_attachment(id) {
+        match source_attachment(id) {
             None => self.peers.get(usize::from(id.0)),
-            Some(_) => self.kernel.iter().find(|source| source.id == id),
+            Some(_) => self.kernel.iter().chain(&self.connected).find(|source| source.id == id),
         }
     }
 
@@ -206,27 +211,8 @@ fn microsoft_behind(config: &Config, attachment: &config::Attachment) -> Option<
 fn kernel_sources(config: &Config, attachments: &[config::Attachment]) -> Vec<RibPeer> {
     let source = |attachment: &config::Attachment| {
         let kernel = attachment.kernel_routes.as_ref()?;
-        Some(RibPeer {
-            id: kernel_source(attachment.id),
-            name: format!("{} kernel", attachment.name),
-            side: attachment.side,
-            // Nobody's: it is neither an external nor an internal peer.
-            asn: Asn(0),
-            local_asn: config.asn,
-            // Unique, as decisions need it: no peer has an address of ours.
-            remote: attachment.addresses.first()?.addr(),
-            domains: attachment.domains.clone(),
-            addresses: attachment.addresses.clone(),
-            carries: attachment.encrypted_only.clone(),
-            fronts: fronts(config, attachment.id),
-            local_pref: kernel.local_pref,
-            prepend: 0,
-            max_prefixes: None,
-            role: None,
-            microsoft: None,
-            spared: false,
-            unreached: false,
-        })
+        let source = RibPeer::beside(config, attachment, kernel_source(attachment.id))?;
+        Some(RibPeer { name: format!("{} kernel", attachment.name), local_pref: kernel.local_pref, ..source })
     };
     attachments.iter().filter_map(source).collect()
 }
@@ -238,6 +224,32 @@ fn fronts(config: &Config, attachment: config::AttachmentId) -> Vec<DomainId> {
 }
 
 impl RibPeer {
+    /// A source of routes on an attachment that is nobody's session.
+    pub(super) fn beside(config: &Config, attachment: &config::Attachment, id: PeerId) -> Option<RibPeer> {
+        Some(RibPeer {
+            id,
+            name: attachment.name.clone(),
+            side: attachment.side,
+            // Nobody's: it is neither an external nor an internal peer.
+            asn: Asn(0),
+            local_asn: config.asn,
+            // Unique, as decisions need it: no peer has an address of ours.
+            remote: attachment.addresses.first()?.addr(),
+            domains: attachment.domains.clone(),
+            addresses: attachment.addresses.clone(),
+            link_local: None,
+            carries: attachment.encrypted_only.clone(),
+            fronts: fronts(config, attachment.id),
+            local_pref: DEFAULT_LOCAL_PREF,
+            prepend: 0,
+            max_prefixes: None,
+            role: None,
+            microsoft: None,
+            spared: false,
+            unreached: false,
+        })
+    }
+
     /// Whether it is in our own AS.
     pub fn is_internal(&self) -> bool {
         self.side == Side::Box

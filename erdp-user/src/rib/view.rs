@@ -120,7 +120,7 @@ impl Rib {
                 Some((peer, it.attributes.clone(), Verdict::Refused(it.refusal(domain)?)))
             })
         });
-        let kernel = self.config.kernel.iter().filter_map(|source| {
+        let kernel = self.config.kernel.iter().chain(&self.config.connected).filter_map(|source| {
             let (refusal, attributes) = self.kernel_refusal(source, &prefix, domain)?;
             Some((source.id, attributes, Verdict::Refused(refusal)))
         });

@@ -181,7 +181,8 @@ fn happen(stand: &mut Stand, event: Event, random: &mut Random) -> Result<()> {
         Event::BgpReset => drop(peers::vtysh(&stand.place, "msee1", "clear bgp *")?),
         Event::Rate(gigabits) => {
             let rate = format!("{gigabits}G");
-            stand.edge()?.ask(&["set", "circuit", "lab", "--bandwidth", &rate])?;
+            // It goes both ways, and less needs to be forced (A4).
+            stand.edge()?.ask(&["set", "circuit", "lab", "--force", "--bandwidth", &rate])?;
         }
         Event::Stop => {
             stand.signal(Signal::SIGSTOP)?;

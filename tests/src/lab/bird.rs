@@ -140,15 +140,11 @@ fn text(router: &Router, hold_s: u32) -> String {
         plan::LAB_IPV4,
         plan::LAB_IPV6,
     );
-    // Azure removes its gateways' private AS number on the way to the customer; multi-exit discriminators are equal, so that
-    // two MSEEs' paths are equally good.
+    // As Azure does, it leaves its gateways' AS in the path; multi-exit discriminators are equal, so that two MSEEs' paths are
+    // equally good.
     let source = if router.transit { "[ RTS_STATIC, RTS_BGP ]" } else { "[ RTS_STATIC ]" };
-    writeln!(
-        text,
-        "filter announce {{ if source !~ {source} then reject; bgp_path.delete({}); bgp_med = 0; accept; }}",
-        plan::GATEWAY_ASN
-    )
-    .unwrap_or_default();
+    writeln!(text, "filter announce {{ if source !~ {source} then reject; bgp_med = 0; accept; }}")
+        .unwrap_or_default();
     for (family, is_ipv4) in [("ipv4", true), ("ipv6", false)] {
         text += &format!("protocol static own_{family} {{ {family};\n");
         for prefix in router.announced.iter().filter(|prefix| prefix.addr().is_ipv4() == is_ipv4) {

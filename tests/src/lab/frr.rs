@@ -143,11 +143,7 @@ fn bgpd(router: &Router) -> Result<String> {
             router.neighbours.iter().filter(|neighbour| neighbour.remote.contains('.') == is_ipv4)
         {
             let remote = neighbour.remote;
-            // As Azure does: its gateways' private AS number does not leave it.
             writeln!(text, "  neighbor {remote} activate\n  neighbor {remote} route-map OUT out")?;
-            if neighbour.asn == plan::EDGE_ASN {
-                writeln!(text, "  neighbor {remote} remove-private-AS all")?;
-            }
         }
         writeln!(text, " exit-address-family")?;
     }

@@ -21,6 +21,7 @@ use super::subnet::interface_address;
 use super::zone::Zones;
 use super::{hold_time, interface_name, optional, secret, tags, value};
 use crate::bgp::{Asn, Family};
+use crate::neighbour::no_host;
 
 pub(super) fn attachment(
     raw: &RawAttachment,
@@ -49,9 +50,14 @@ pub(super) fn attachment(
         let reason = "the attachment has no address, so nothing can be routed through it";
         return Err(Fault::new(at, key("ipv4"), reason, "add ipv4, ipv6 or both"));
     }
+    let whose = match (&raw.r#box, &raw.service) {
+        (Some(_), _) => AsnOf::Ours,
+        (None, Some(_)) => AsnOf::Service,
+        (None, None) => AsnOf::Customer,
+    };
     let mut peers: Vec<CePeer> = Vec::new();
     for table in &raw.peers {
-        let peer = ce_peer(table.get_ref(), &addresses, (ours, raw.r#box.is_some()), &key("peers"), ledger)?;
+        let peer = ce_peer(table.get_ref(), &addresses, (ours, whose), &key("peers"), ledger)?;
         if peers.iter().any(|earlier| earlier.address == peer.address) {
             let reason = format!("{} is listed twice", peer.address);
             return Err(Fault::new(
@@ -68,6 +74,7 @@ pub(super) fn attachment(
     let service = service(raw, &addresses, &key, ledger)?;
     let other_box = raw.r#box.as_ref().map(|name| name.get_ref().clone());
     let kernel_routes = kernel_routes(raw, &addresses, &peers, &key)?;
+    let advertise_connected = advertise_connected(raw, &key)?;
     Ok(CeAttachment {
         interface,
         tags,
@@ -77,9 +84,28 @@ pub(super) fn attachment(
         service,
         other_box,
         addresses,
+        advertise_connected,
         kernel_routes,
         peers,
     })
+}
+
+/// Hosts are on the customer's wires only: behind the others there is one box that announces what it has itself.
+fn advertise_connected(raw: &RawAttachment, key: &dyn Fn(&str) -> String) -> Result<bool, Fault> {
+    let Some(advertise) = &raw.advertise_connected else { return Ok(false) };
+    let leads_to = match (&raw.service, &raw.r#box) {
+        (Some(_), _) => "a service",
+        (None, Some(_)) => "the other edge box",
+        (None, None) => return Ok(*advertise.get_ref()),
+    };
+    if *advertise.get_ref() {
+        let reason = format!(
+            "the attachment leads to {leads_to}, and no hosts of the customer are on its subnet (C2)"
+        );
+        let remedy = "write it on attachments of the customer only";
+        return Err(Fault::new(advertise.span(), key("advertise-connected"), reason, remedy));
+    }
+    Ok(false)
 }
 
 fn weight(number: i64) -> Result<NonZero<u8>, Why> {
@@ -128,7 +154,7 @@ fn domain_ids(
 fn ce_peer(
     raw: &RawPeer,
     addresses: &[IpNet],
-    (ours, is_box): (Asn, bool),
+    (ours, whose): (Asn, AsnOf),
     key: &str,
     ledger: &mut Ledger,
 ) -> Result<CePeer, Fault> {
@@ -139,9 +165,8 @@ fn ce_peer(
         })
     })?;
     let local = value(&raw.address, &key("address"), |_| local_for(address, addresses))?;
-    let of = if is_box { AsnOf::Ours } else { AsnOf::Customer };
-    let peer_asn = value(&raw.asn, &key("asn"), |number| asn(*number, of))?;
-    if is_box {
+    let peer_asn = value(&raw.asn, &key("asn"), |number| asn(*number, whose))?;
+    if whose == AsnOf::Ours {
         other_box::peer(raw, peer_asn, ours, &key)?;
     } else if peer_asn == ours {
         let reason = format!("{peer_asn} is our own AS, and customers' routers are external peers");
@@ -188,12 +213,8 @@ pub(super) fn local_for(peer: IpAddr, addresses: &[IpNet]) -> Result<IpAddr, Why
     if net.addr() == peer {
         return Err((format!("{peer} is our own address"), "write the peer's address".to_owned()));
     }
-    let is_pair = net.prefix_len() + 1 == net.max_prefix_len();
-    if !is_pair && (peer == net.network() || (peer.is_ipv4() && peer == net.broadcast())) {
-        return Err((
-            format!("{peer} is the network or broadcast address of {net}"),
-            "write a host's".to_owned(),
-        ));
+    if let Some(reason) = no_host(peer, [*net]) {
+        return Err((format!("{peer} is no host's address on {net}: {reason}"), "write a host's".to_owned()));
     }
     Ok(net.addr())
 }

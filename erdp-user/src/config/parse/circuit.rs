@@ -10,11 +10,14 @@ use super::super::error::Fault;
 use super::super::plan::LinkRole;
 use super::super::raw::{RawCircuit, RawLink, RawPeering};
 use super::super::values::{AsnOf, BitsPerSecond, VlanId, Why, asn, is_private_asn, plain_name};
-use super::super::{Circuit, Limits, Link, LinkPair, MICROSOFT_ASN, Peering, PeeringKind, Sku, WhenFull};
+use super::super::{
+    Circuit, CircuitKind, Limits, Link, LinkPair, MICROSOFT_ASN, Peering, PeeringKind, Sku, WhenFull,
+};
 use super::bfd::bfd;
 use super::session::{Keys, limit, options};
 use super::subnet::optional_pair;
 use super::{hold_time, interface_name, optional, secret, tags, value, word};
+use crate::azure::{bandwidths::unsold, prefixes};
 use crate::bgp::{Asn, Community};
 use crate::rib::communities;
 
@@ -36,10 +39,13 @@ pub(super) fn circuit(
         return Err(Fault::new(public.span(), key("public"), reason, remedy));
     }
     let [primary, secondary] = links(raw, at, &key)?;
+    let kind = optional(raw.kind.as_ref(), &key("kind"), |text| kind(text))?;
+    let sku = optional(raw.sku.as_ref(), &key("sku"), |text| sku(text))?.unwrap_or_default();
     let mut circuit = Circuit {
         name: name.clone(),
-        bandwidth: bandwidth(&raw.bandwidth, key("bandwidth"), ledger)?,
-        sku: optional(raw.sku.as_ref(), &key("sku"), |text| sku(text))?.unwrap_or_default(),
+        bandwidth: bandwidth(&raw.bandwidth, key("bandwidth"), kind, sku, ledger)?,
+        kind,
+        sku,
         s_vlan: optional(raw.s_vlan.as_ref(), &key("s-vlan"), |number| VlanId::parse(*number))?,
         enabled: word(raw.admin.as_ref(), &key("admin"), ["enabled", "disabled"])?,
         hairpin: !word(raw.hairpin.as_ref(), &key("hairpin"), ["deny", "allow"])?,
@@ -69,19 +75,27 @@ pub(super) fn circuit(
     Ok(circuit)
 }
 
-fn bandwidth(raw: &Spanned<String>, key: String, ledger: &mut Ledger) -> Result<BitsPerSecond, Fault> {
+fn bandwidth(
+    raw: &Spanned<String>,
+    key: String,
+    kind: Option<CircuitKind>,
+    sku: Sku,
+    ledger: &mut Ledger,
+) -> Result<BitsPerSecond, Fault> {
     let bandwidth = value(raw, &key, |text| BitsPerSecond::parse(text))?;
-    if let Some((reason, remedy)) = unsold(bandwidth) {
+    if let Some((reason, remedy)) = unsold(bandwidth, kind, sku) {
         ledger.warn(raw.span(), key, reason, &remedy);
     }
     Ok(bandwidth)
 }
 
-/// Reason and remedy of the warning about a bandwidth that is not on the list (requirement A3).
-pub(in crate::config) fn unsold(bandwidth: BitsPerSecond) -> Option<Why> {
-    let remedy =
-        "use what was bought: 50, 100, 200, 500M, 1, 2, 5, 10G, on Direct also 40, 100G (10M: legacy)";
-    (!bandwidth.is_sold()).then(|| (format!("Microsoft sells no circuit of {bandwidth}"), remedy.to_owned()))
+fn kind(text: &str) -> Result<CircuitKind, Why> {
+    CircuitKind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
+        (
+            format!("`{text}` is not a kind of circuit"),
+            "use \"provider\", \"direct-10g\" or \"direct-100g\"".to_owned(),
+        )
+    })
 }
 
 /// The two links, at least one of them here.
@@ -97,12 +111,9 @@ fn links(raw: &RawCircuit, at: Range<usize>, key: &dyn Fn(&str) -> String) -> Re
 }
 
 fn sku(text: &str) -> Result<Sku, Why> {
-    match text {
-        "standard" => Ok(Sku::Standard),
-        "premium" => Ok(Sku::Premium),
-        "local" => Ok(Sku::Local),
-        _ => Err((format!("`{text}` is not a SKU"), "use \"standard\", \"premium\" or \"local\"".to_owned())),
-    }
+    Sku::ALL.into_iter().find(|sku| sku.as_str() == text).ok_or_else(|| {
+        (format!("`{text}` is not a SKU"), "use \"standard\", \"premium\" or \"local\"".to_owned())
+    })
 }
 
 /// The words for them.
@@ -199,7 +210,7 @@ fn peering(
         md5: secret([raw.md5.as_ref(), raw.md5_file.as_ref()], &key, ledger)?,
         passive: raw.passive,
         options: options(&session_keys(raw), &key)?,
-        limits: limits(raw, kind, &key)?,
+        limits: limits(raw, kind, circuit.sku, &key, ledger)?,
         forced_tunnel: raw.forced_tunnel,
         bfd: bfd(raw.bfd.as_ref(), &key, ledger)?,
         ipv4,
@@ -221,7 +232,13 @@ fn session_keys(raw: &RawPeering) -> Keys<'_> {
     }
 }
 
-fn limits(raw: &RawPeering, kind: PeeringKind, key: &dyn Fn(&str) -> String) -> Result<Limits, Fault> {
+fn limits(
+    raw: &RawPeering,
+    kind: PeeringKind,
+    sku: Sku,
+    key: &dyn Fn(&str) -> String,
+    ledger: &mut Ledger,
+) -> Result<Limits, Fault> {
     if let (PeeringKind::Private, Some(filter)) = (kind, &raw.route_filter) {
         let reason = "route filters are for Microsoft peering, and private peering has none (D6)";
         return Err(Fault::new(filter.span(), key("route-filter"), reason, "move it to [circuit.microsoft]"));
@@ -230,10 +247,12 @@ fn limits(raw: &RawPeering, kind: PeeringKind, key: &dyn Fn(&str) -> String) -> 
     let longest = |raw: &Option<Spanned<i64>>, name: &str, most: u8| -> Result<u8, Fault> {
         Ok(optional(raw.as_ref(), &key(name), |number| longest(*number, most))?.unwrap_or(most))
     };
+    let [advertise_at_most, advertise_at_most_ipv4, advertise_at_most_ipv6] =
+        advertise(raw, kind, sku, key, ledger)?;
     Ok(Limits {
-        advertise_at_most: optional(raw.advertise_at_most.as_ref(), &key("advertise-at-most"), |number| {
-            limit(*number)
-        })?,
+        advertise_at_most,
+        advertise_at_most_ipv4,
+        advertise_at_most_ipv6,
         when_full: optional(raw.when_full.as_ref(), &key("when-full"), |text| when_full(text))?
             .unwrap_or_default(),
         route_filter: filter
@@ -242,6 +261,51 @@ fn limits(raw: &RawPeering, kind: PeeringKind, key: &dyn Fn(&str) -> String) -> 
         longest_ipv4: longest(&raw.longest_ipv4, "longest-ipv4", 32)?,
         longest_ipv6: longest(&raw.longest_ipv6, "longest-ipv6", 128)?,
     })
+}
+
+/// The keys of both families, of IPv4 and of IPv6. Microsoft's limits are ceilings: above one the MSEE drops the session (requirement D1).
+fn advertise(
+    raw: &RawPeering,
+    kind: PeeringKind,
+    sku: Sku,
+    key: &dyn Fn(&str) -> String,
+    ledger: &mut Ledger,
+) -> Result<[Option<u32>; 3], Fault> {
+    let [ceiling4, ceiling6] = prefixes::ceilings(kind, sku);
+    let at_most = |raw: Option<&Spanned<i64>>, name: &str, ceiling, family| {
+        optional(raw, &key(name), |number| at_most(*number, ceiling, family, kind, sku))
+    };
+    let both = at_most(raw.advertise_at_most.as_ref(), "advertise-at-most", ceiling4, "IPv4")?;
+    if let (Some(most), Some(raw), None, Some(_)) =
+        (both, &raw.advertise_at_most, &raw.advertise_at_most_ipv6, &raw.ipv6)
+        && most > ceiling6
+    {
+        let reason = format!(
+            "{most} is above the {ceiling6} IPv6 prefixes that Microsoft accepts on {} peering; IPv6 stays at {ceiling6} (D1)",
+            kind.as_str()
+        );
+        let remedy = "give each family its own limit: advertise-at-most-ipv4 and advertise-at-most-ipv6";
+        ledger.warn(raw.span(), key("advertise-at-most"), reason, remedy);
+    }
+    Ok([
+        both,
+        at_most(raw.advertise_at_most_ipv4.as_ref(), "advertise-at-most-ipv4", ceiling4, "IPv4")?,
+        at_most(raw.advertise_at_most_ipv6.as_ref(), "advertise-at-most-ipv6", ceiling6, "IPv6")?,
+    ])
+}
+
+fn at_most(number: i64, ceiling: u32, family: &str, kind: PeeringKind, sku: Sku) -> Result<u32, Why> {
+    let most = limit(number)?;
+    if most <= ceiling {
+        return Ok(most);
+    }
+    let reason = format!(
+        "{most} is above the {ceiling} {family} prefixes that Microsoft accepts on {} peering of a {} circuit, and above \
+         that the MSEE drops the session (D1)",
+        kind.as_str(),
+        sku.as_str()
+    );
+    Err((reason, format!("write at most {ceiling}, or leave it out for {ceiling}")))
 }
 
 fn when_full(text: &str) -> Result<WhenFull, Why> {

@@ -14,6 +14,7 @@ use super::super::raw::{RawAttachment, RawChain};
 use super::super::values::{Why, plain_name};
 use super::super::{CeAttachment, Chain, ChainStart, Service};
 use super::{attachment::domain_id, optional, subnet::prefix, value};
+use crate::neighbour::no_host;
 
 /// The service behind an attachment; its other keys are refused without `service`.
 pub(super) fn service(
@@ -54,6 +55,9 @@ fn next_hop(text: &str, addresses: &[IpNet]) -> Result<IpAddr, Why> {
     }
     if !addresses.iter().any(|ours| ours.contains(&address)) {
         return Err((format!("{address} is in none of the attachment's subnets"), remedy()));
+    }
+    if let Some(reason) = no_host(address, addresses.iter().copied()) {
+        return Err((format!("{address} is no host's address: {reason}"), remedy()));
     }
     Ok(address)
 }

@@ -46,6 +46,133 @@ fn d1_and_d3_limits_are_those_of_the_sku_unless_the_file_says_less() {
     assert_eq!(of(&less), ([50, 50], [29, 128], WhenFull::Aggregate));
 }
 
+/// The limits of the minimal circuit with other keys, or the refusal; `sku` and `kind` as in the file.
+fn advertised(sku: &str, kind: &str, keys: &str) -> Result<[u32; 2], String> {
+    let text = edited(PRIVATE, "ipv4 = \"198.18.0.0/29\"\nipv6 = \"fd00::/125\"\n")
+        .replace("bandwidth = \"1G\"", &format!("bandwidth = \"1G\"\nsku = \"{sku}\""))
+        .replace("[circuit.private]", &format!("[circuit.{kind}]\n{keys}"))
+        .replace("contoso/private", &format!("contoso/{kind}"));
+    match parse(&text) {
+        Ok((config, _)) => Ok(crate::rib::RibConfig::new(&config).domains[0].advertise),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[test]
+fn d1_microsofts_limits_are_ceilings_of_each_family_and_a_key_lowers_one_familys_only() {
+    // SKU, peering, keys, and what each family is limited to.
+    let rows = [
+        ("standard", "private", "advertise-at-most = 4000", [4_000, 100]),
+        ("premium", "private", "advertise-at-most = 4000", [4_000, 100]),
+        ("premium", "private", "advertise-at-most = 10000", [10_000, 100]),
+        ("local", "private", "advertise-at-most = 50", [50, 50]),
+        ("standard", "private", "advertise-at-most-ipv4 = 50", [50, 100]),
+        ("standard", "private", "advertise-at-most-ipv6 = 50", [4_000, 50]),
+        ("standard", "private", "advertise-at-most-ipv4 = 4000\nadvertise-at-most-ipv6 = 100", [4_000, 100]),
+        ("standard", "private", "advertise-at-most = 60\nadvertise-at-most-ipv6 = 70", [60, 70]),
+        ("premium", "microsoft", "advertise-at-most = 200", [200, 200]),
+        ("premium", "microsoft", "advertise-at-most-ipv6 = 1", [200, 1]),
+    ];
+    for (sku, kind, keys, limits) in rows {
+        assert_eq!(advertised(sku, kind, keys), Ok(limits), "{sku} {kind} {keys}");
+    }
+}
+
+#[test]
+fn d1_a_limit_above_what_microsoft_accepts_is_refused_with_the_rule_and_the_number() {
+    let rows = [
+        ("standard", "private", "advertise-at-most = 20000", "4000 IPv4"),
+        ("premium", "private", "advertise-at-most = 10001", "10000 IPv4"),
+        ("standard", "private", "advertise-at-most-ipv4 = 4001", "4000 IPv4"),
+        ("premium", "private", "advertise-at-most-ipv6 = 101", "100 IPv6"),
+        ("premium", "microsoft", "advertise-at-most = 201", "200 IPv4"),
+        ("local", "microsoft", "advertise-at-most-ipv6 = 201", "200 IPv6"),
+    ];
+    for (sku, kind, keys, number) in rows {
+        let refused = advertised(sku, kind, keys).unwrap_err();
+        let key = keys.split(' ').next().unwrap();
+        assert!(
+            [key, number, "D1", kind, sku].iter().all(|word| refused.contains(word)),
+            "{sku} {kind} {keys}: {refused}"
+        );
+    }
+}
+
+#[test]
+fn d1_the_key_of_both_families_warns_where_it_cannot_hold_for_ipv6_and_names_the_keys_that_can() {
+    let dual = "ipv4 = \"198.18.0.0/29\"\nipv6 = \"fd00::/125\"\n";
+    let warnings = |subnets: &str, keys: &str| {
+        let (_, warnings) = parse(&edited(PRIVATE, &format!("{subnets}{keys}\n"))).unwrap();
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let said = warnings(dual, "advertise-at-most = 4000");
+    let [text] = said.as_slice() else { panic!("{said:?}") };
+    assert!(["100 IPv6", "advertise-at-most-ipv6", "D1"].iter().all(|word| text.contains(word)), "{text}");
+    assert_eq!(warnings(dual, "advertise-at-most = 100"), [] as [String; 0]);
+    assert_eq!(warnings("ipv4 = \"198.18.0.0/29\"\n", "advertise-at-most = 4000"), [] as [String; 0]);
+    assert_eq!(warnings(dual, "advertise-at-most = 4000\nadvertise-at-most-ipv6 = 9"), [] as [String; 0]);
+}
+
+#[test]
+fn a4_less_bandwidth_is_refused_unless_forced_by_either_way_in_and_more_never_is() {
+    let at = |bandwidth: &str| accepted(&edited("\"1G\"", &format!("\"{bandwidth}\"")));
+    for (from, to, is_less) in [
+        ("1G", "500M", true),
+        ("1G", "999M", true),
+        ("1G", "1G", false),
+        ("1G", "2G", false),
+        ("500M", "1G", false),
+    ] {
+        let change = CircuitChange { bandwidth: Some(to.into()), ..CircuitChange::default() };
+        let set = change.plan(&at(from), "contoso").unwrap().decrease;
+        let plan = Plan::between(&at(from), &at(to));
+        assert!(plan.refused.is_empty(), "{plan:?}");
+        let applied = plan.decreases;
+        assert_eq!((set.is_some(), applied.len()), (is_less, usize::from(is_less)), "{from} to {to}");
+        for said in set.iter().chain(&applied) {
+            let words = ["contoso", "A4", "--force", from, to];
+            assert!(words.iter().all(|word| said.contains(word)), "{said}");
+        }
+    }
+    // Other changes of a circuit have nothing to do with it.
+    let change = CircuitChange { burst: Some("dual-link".into()), ..CircuitChange::default() };
+    assert_eq!(change.plan(&at("1G"), "contoso").unwrap().decrease, None);
+}
+
+#[test]
+fn a3_the_kind_of_a_circuit_decides_which_bandwidths_are_warned_about_and_none_is_refused() {
+    let warnings = |keys: &str| parse(&edited("bandwidth = \"1G\"", keys)).unwrap().1.len();
+    let rows = [
+        ("bandwidth = \"100G\"", 0),
+        ("bandwidth = \"3G\"", 1),
+        ("bandwidth = \"100G\"\nkind = \"provider\"", 1),
+        ("bandwidth = \"100G\"\nkind = \"direct-100g\"", 0),
+        ("bandwidth = \"500M\"\nkind = \"direct-10g\"", 1),
+        ("bandwidth = \"10M\"\nkind = \"provider\"", 0),
+        ("bandwidth = \"500M\"\nsku = \"local\"", 1),
+    ];
+    for (keys, expected) in rows {
+        assert_eq!(warnings(keys), expected, "{keys}");
+    }
+    let refused =
+        refusal(&edited("bandwidth = \"1G\"", "bandwidth = \"1G\"\nkind = \"satellite\"")).to_string();
+    assert!(refused.contains("contoso.kind") && refused.contains("direct-100g"), "{refused}");
+}
+
+#[test]
+fn c2_connected_subnets_are_announced_on_attachments_of_the_customer_only() {
+    let with =
+        |interface: &str| edited("interface = \"ce0\"", &format!("{interface}\nadvertise-connected = true"));
+    let config = accepted(&with("interface = \"ce0\""));
+    assert!(config.attachments().iter().all(|it| it.advertise_connected != it.side.is_msee()));
+    assert!(accepted(MINIMAL).attachments().iter().all(|it| !it.advertise_connected));
+    let refused = refusal(&with("interface = \"ce0\"\nservice = \"vpn\"")).to_string();
+    assert!(refused.contains("advertise-connected") && refused.contains("service"), "{refused}");
+    // It changes while the router runs, and ends no session.
+    let plan = Plan::between(&accepted(MINIMAL), &config);
+    assert!(plan.refused.is_empty() && plan.flaps.is_empty() && !plan.is_empty(), "{plan:?}");
+}
+
 #[test]
 fn d6_a_route_filter_is_made_of_names_or_numbers_and_belongs_to_microsoft_peering() {
     let microsoft = format!(
@@ -78,6 +205,20 @@ fn e1_as_numbers_that_expressroute_does_not_take_are_refused_with_the_reason() {
     }
     for asn in ["64512", "65534", "4200000000"] {
         accepted(&edited("asn = 65010", &format!("asn = {asn}")));
+    }
+}
+
+#[test]
+fn b8_the_as_of_azures_gateways_is_a_services_peers_and_nobody_elses() {
+    let service = "interface = \"ce0\"\nservice = \"vpn\"";
+    let of = |interface: &str, asn: &str| {
+        parse(&edited("interface = \"ce0\"", interface).replace("asn = 65020", &format!("asn = {asn}")))
+    };
+    let config = of(service, "65515").unwrap().0;
+    assert_eq!(config.peers()[2].session.remote_asn, GATEWAY_ASN);
+    for (interface, asn) in [("interface = \"ce0\"", "65515"), (service, "65516"), (service, "65520")] {
+        let refused = of(interface, asn).unwrap_err().to_string();
+        assert!(refused.contains("reserved by Azure"), "{interface} {asn}: {refused}");
     }
 }
 

@@ -71,7 +71,7 @@ fn hops_are_taken_through_their_attachment_with_their_shares_and_the_others_are_
     let leads = |hops: &[Hop]| Leads::Hops(Arc::from(hops));
     let tunnel = Hop { encapsulated: true, ..hop(2, "198.18.10.2", 1) };
     type Row = (&'static str, Vec<Hop>, [&'static [(&'static str, u8)]; 2], &'static [NotTaken]);
-    let rows: [Row; 12] = [
+    let rows: [Row; 16] = [
         ("20.0.0.0/8", vec![hop(2, "198.18.10.2", 1)], [&[("198.18.10.2", 1)], &[]], &[]),
         (
             "20.0.0.0/8",
@@ -93,6 +93,11 @@ fn hops_are_taken_through_their_attachment_with_their_shares_and_the_others_are_
         ("20.0.0.0/8", vec![hop(2, "198.18.99.2", 1)], [&[], &[]], &[NotTaken::OtherSubnet]),
         ("20.0.0.0/8", vec![hop(2, "198.18.10.1", 1)], [&[], &[]], &[NotTaken::OwnAddress]),
         ("20.0.0.0/8", vec![hop(2, "fe80::2", 1)], [&[], &[]], &[NotTaken::OtherFamily]),
+        // RFC 4271 sections 6.3 and 5.1.3: an address that no neighbour has.
+        ("20.0.0.0/8", vec![hop(2, "198.18.10.7", 1)], [&[], &[]], &[NotTaken::NoHost(NoHost::Broadcast)]),
+        ("20.0.0.0/8", vec![hop(2, "198.18.10.0", 1)], [&[], &[]], &[NotTaken::NoHost(NoHost::Network)]),
+        ("2600::/12", vec![hop(2, "fd00:10::", 1)], [&[], &[]], &[NotTaken::NoHost(NoHost::Anycast)]),
+        ("2600::/12", vec![hop(2, "ff02::1", 1)], [&[], &[]], &[NotTaken::NoHost(NoHost::NotUnicast)]),
         ("20.0.0.0/8", vec![tunnel], [&[], &[]], &[NotTaken::Encapsulated]),
         ("2600::/12", vec![hop(2, "fe80::2", 1)], [&[("fe80::2", 1)], &[]], &[]),
     ];

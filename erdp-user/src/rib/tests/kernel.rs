@@ -11,18 +11,18 @@ fn kernel_config(keys: [&str; 2]) -> RibConfig {
     RibConfig::new(&Config::parse(&text, Path::new("erdp.toml")).unwrap().0)
 }
 
-fn kernel_rib() -> Rib {
+pub(super) fn kernel_rib() -> Rib {
     rib_of(kernel_config(["{}", "{}"]))
 }
 
 /// The attachments `ce0` and `ce1`.
-fn attachments(rib: &Rib) -> [AttachmentId; 2] {
+pub(super) fn kernel_attachments(rib: &Rib) -> [AttachmentId; 2] {
     let ids: Vec<AttachmentId> =
         rib.config().kernel.iter().filter_map(|source| kernel_attachment(source.id)).collect();
     ids.try_into().unwrap()
 }
 
-fn path(metric: u32, hops: &[(&str, u8)]) -> Option<KernelPath> {
+pub(super) fn path(metric: u32, hops: &[(&str, u8)]) -> Option<KernelPath> {
     let hop = |(address, share): &(&str, u8)| (address.parse().unwrap(), NonZero::new(*share).unwrap());
     Some(KernelPath { metric, hops: hops.iter().map(hop).collect() })
 }
@@ -39,7 +39,7 @@ fn handed(rib: &mut Rib) -> Vec<(DomainId, String, Vec<String>, bool)> {
 #[test]
 fn a_route_of_the_kernel_is_used_and_told_to_microsoft_as_incomplete_and_goes() {
     let mut rib = kernel_rib();
-    let [ce0, _] = attachments(&rib);
+    let [ce0, _] = kernel_attachments(&rib);
     rib.kernel_route(ce0, net("20.0.0.0/8"), path(20, &[("198.18.10.9", 3), ("198.18.10.8", 1)]));
     let hops = vec!["198.18.10.8*1".to_owned(), "198.18.10.9*3".to_owned()];
     let expected = [
@@ -70,7 +70,7 @@ fn a_route_of_the_kernel_is_used_and_told_to_microsoft_as_incomplete_and_goes() 
 fn bgp_wins_over_the_kernel_unless_local_pref_says_otherwise() {
     for (keys, wins) in [("{}", "198.18.10.2*1"), ("{ local-pref = 101 }", "198.18.10.9*1")] {
         let mut rib = rib_of(kernel_config([keys, keys]));
-        let [ce0, _] = attachments(&rib);
+        let [ce0, _] = kernel_attachments(&rib);
         rib.kernel_route(ce0, net("20.0.0.0/8"), path(0, &[("198.18.10.9", 1)]));
         announce(&mut rib, CE0, "20.0.0.0/8");
         assert_eq!(handed(&mut rib)[0].2, [wins], "{keys}");
@@ -88,7 +88,7 @@ fn bgp_wins_over_the_kernel_unless_local_pref_says_otherwise() {
 #[test]
 fn one_route_of_the_kernel_over_two_attachments_shares_the_traffic_and_a_lower_metric_takes_it() {
     let mut rib = kernel_rib();
-    let [ce0, ce1] = attachments(&rib);
+    let [ce0, ce1] = kernel_attachments(&rib);
     rib.kernel_route(ce0, net("20.0.0.0/8"), path(20, &[("198.18.10.9", 1)]));
     rib.kernel_route(ce1, net("20.0.0.0/8"), path(20, &[("198.18.11.2", 2)]));
     let of = |rib: &mut Rib| {
@@ -103,7 +103,7 @@ fn one_route_of_the_kernel_over_two_attachments_shares_the_traffic_and_a_lower_m
 #[test]
 fn what_the_kernel_drops_on_purpose_is_dropped_here_and_told_and_a_real_path_takes_its_place() {
     let mut rib = kernel_rib();
-    let [ce0, ce1] = attachments(&rib);
+    let [ce0, ce1] = kernel_attachments(&rib);
     rib.kernel_route(ce0, net("20.0.0.0/8"), path(0, &[]));
     let dropped = (A_PRIVATE, "20.0.0.0/8".to_owned(), vec![], true);
     assert_eq!(handed(&mut rib)[0], dropped);
@@ -124,7 +124,7 @@ fn what_the_kernel_drops_on_purpose_is_dropped_here_and_told_and_a_real_path_tak
 #[test]
 fn the_rules_about_prefixes_hold_for_the_kernel_too_and_say_so() {
     let mut rib = kernel_rib();
-    let [ce0, ce1] = attachments(&rib);
+    let [ce0, ce1] = kernel_attachments(&rib);
     let source = kernel_source(ce0);
     rib.kernel_route(ce0, net("0.0.0.0/0"), path(0, &[("198.18.10.9", 1)]));
     rib.kernel_route(ce0, net("198.18.10.0/25"), path(0, &[("198.18.10.9", 1)]));
@@ -148,7 +148,7 @@ fn the_rules_about_prefixes_hold_for_the_kernel_too_and_say_so() {
 #[test]
 fn another_configuration_judges_the_kernels_routes_anew() {
     let mut rib = kernel_rib();
-    let [ce0, _] = attachments(&rib);
+    let [ce0, _] = kernel_attachments(&rib);
     rib.kernel_route(ce0, net("0.0.0.0/0"), path(0, &[("198.18.10.9", 1)]));
     rib.take_fib_changes();
     assert_eq!(rib.refused().len(), 1);
