@@ -84,10 +84,13 @@ impl Stand {
         Ok(bits as f64 * 1_000.0 / milliseconds as f64)
     }
 
-    /// Carries a change out as the controller does; the answer is the bucket's words before and after.
+    /// Carries a change out as the controller does, less bandwidth as if it were forced (A4); the answer is the bucket's words before
+    /// and after.
     fn change(&mut self, change: &CircuitChange) -> Result<[[u64; 4]; 2]> {
         let planned = change.plan(&self.config, "lab").map_err(anyhow::Error::msg)?;
         let before = &self.config.circuits[planned.index];
+        let is_less = planned.circuit.bandwidth < before.bandwidth;
+        ensure!(planned.decrease.is_some() == is_less, "{change:?}: {:?}", planned.decrease);
         let records = limits::change(planned.index, before, &planned.circuit, self.now)
             .map_err(|error| anyhow::anyhow!("{error}"))?;
         let old = self.dataplane.bucket(self.outbound)?;
