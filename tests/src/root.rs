@@ -36,6 +36,7 @@ const SYSTEMCTL: &str = r#"#!/bin/sh
 [ "$*" = "enable --now erdp" ] || { echo "systemctl $*: only enable --now erdp is known here" >&2; exit 1; }
 setsid /usr/local/sbin/erdp-service >/run/erdp-service.log 2>&1 </dev/null &
 echo $! >/run/erdp-service.pid
+echo "Created symlink /etc/systemd/system/multi-user.target.wants/erdp.service."
 for _ in $(seq 200); do erdp show links >/dev/null 2>&1 && exit 0; sleep 0.05; done
 cat /run/erdp-service.log >&2
 exit 1

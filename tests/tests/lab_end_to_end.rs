@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use erdp_tests::{
     edge,
     lab::{cleanup, plan},
+    quick_start,
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -24,6 +25,8 @@ use nix::{
 struct Run {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    /// What has been read.
+    printed: String,
 }
 
 impl Run {
@@ -32,14 +35,12 @@ impl Run {
         command.args(["run", "--once"]).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().context("cannot start erdp-lab")?;
         let stdout = child.stdout.take().context("no pipe to erdp-lab")?;
-        Ok(Run { child, lines: BufReader::new(stdout).lines() })
+        Ok(Run { child, lines: BufReader::new(stdout).lines(), printed: String::new() })
     }
 
     /// Reads on to the first line that contains `text`.
     fn read_to(&mut self, text: &str) -> Result<()> {
-        for line in self.lines.by_ref() {
-            let line = line?;
-            println!("  | {line}");
+        while let Some(line) = self.read()? {
             if line.contains(text) {
                 return Ok(());
             }
@@ -47,11 +48,17 @@ impl Run {
         bail!("erdp-lab ended without saying `{text}`")
     }
 
+    fn read(&mut self) -> Result<Option<String>> {
+        let Some(line) = self.lines.next().transpose()? else { return Ok(None) };
+        println!("  | {line}");
+        self.printed += &line;
+        self.printed.push('\n');
+        Ok(Some(line))
+    }
+
     /// Reads to the end and returns the exit code; None when a signal has ended it.
     fn finish(&mut self) -> Result<Option<i32>> {
-        for line in self.lines.by_ref() {
-            println!("  | {}", line?);
-        }
+        while self.read()?.is_some() {}
         Ok(self.child.wait()?.code())
     }
 
@@ -143,6 +150,8 @@ fn every_check_holds_twice_in_a_row_and_nothing_is_left() -> Result<()> {
         let processes = run.processes();
         ensure!(processes.len() >= 6, "erdp, zebra, bgpd and three BIRDs should run, and do {processes:?}");
         ensure!(run.finish()? == Some(0), "round {round} has failed");
+        // README shows a run of `cargo xtask run`, which becomes this program once everything is built.
+        quick_start::example("cargo xtask run")?.compare(&run.printed)?;
         run.leaves_nothing(&processes)?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
 
-use crate::command::root;
+use crate::{command::root, pages};
 
 /// The text files of the repository by their path from its root.
 #[derive(Debug, Default)]
@@ -71,6 +71,7 @@ pub fn findings(tree: &Tree) -> Vec<String> {
     }
     findings.extend(unnamed_folders(tree));
     findings.extend(untested_rules(tree));
+    findings.extend(pages::findings(&tree.0));
     findings
 }
 

@@ -15,6 +15,7 @@ mod facts;
 mod lab;
 mod layout;
 mod package;
+mod pages;
 mod pieces;
 mod run;
 mod setup;
@@ -80,5 +81,55 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::{CommandFactory as _, error::ErrorKind};
+
+    use super::*;
+
+    /// A command as pages write it, without brackets and with a value for each placeholder.
+    fn words(code: &str) -> Vec<String> {
+        let placeholder = |word: &str| match word {
+            "N" => "1".to_owned(),
+            word => word.to_owned(),
+        };
+        code.replace(['[', ']'], "").split_whitespace().map(placeholder).collect()
+    }
+
+    #[test]
+    fn commands_on_the_pages_are_commands() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut pages = vec![root.join("README.md")];
+        let docs = fs::read_dir(root.join("docs")).expect("docs").flatten().map(|entry| entry.path());
+        pages.extend(docs.filter(|path| path.extension().is_some_and(|end| end == "md")));
+        let mut seen = 0;
+        for page in pages {
+            let text = fs::read_to_string(&page).expect("a page");
+            let spans = text
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .chain(text.lines().filter_map(|line| line.strip_prefix("$ ")));
+            for code in spans.filter_map(|code| code.strip_prefix("cargo xtask ")) {
+                seen += 1;
+                let words = ["cargo xtask".to_owned()].into_iter().chain(words(code));
+                let Err(error) = Cli::command().try_get_matches_from(words) else { continue };
+                // A mention without all arguments is a mention.
+                let is_mention = [
+                    ErrorKind::MissingRequiredArgument,
+                    ErrorKind::MissingSubcommand,
+                    ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
+                    ErrorKind::DisplayHelp,
+                ]
+                .contains(&error.kind());
+                assert!(is_mention, "{}: `cargo xtask {code}`: {error}", page.display());
+            }
+        }
+        assert!(seen > 10, "only {seen} commands");
     }
 }

@@ -42,6 +42,16 @@ const FILES: &[(&str, &str)] = &[
     ("deploy/frr/frr.conf", "usr/share/doc/erdp/examples/frr/frr.conf"),
     ("deploy/grafana.json", "usr/share/doc/erdp/examples/grafana.json"),
     ("docs/metrics.md", "usr/share/doc/erdp/metrics.md"),
+    ("docs/architecture.md", "usr/share/doc/erdp/docs/architecture.md"),
+    ("docs/benchmarks.md", "usr/share/doc/erdp/docs/benchmarks.md"),
+    ("docs/bgp.md", "usr/share/doc/erdp/docs/bgp.md"),
+    ("docs/configuration.md", "usr/share/doc/erdp/docs/configuration.md"),
+    ("docs/kernel-routes.md", "usr/share/doc/erdp/docs/kernel-routes.md"),
+    ("docs/lab.md", "usr/share/doc/erdp/docs/lab.md"),
+    ("docs/metrics.md", "usr/share/doc/erdp/docs/metrics.md"),
+    ("docs/operating.md", "usr/share/doc/erdp/docs/operating.md"),
+    ("docs/packets.md", "usr/share/doc/erdp/docs/packets.md"),
+    ("docs/vm-lab.md", "usr/share/doc/erdp/docs/vm-lab.md"),
     ("README.md", "usr/share/doc/erdp/README.md"),
 ];
 
@@ -55,7 +65,7 @@ const COMPLETIONS: &[(&str, &str)] = &[
 /// The verb.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let package = package(&build::erdp()?, options.revision)?;
-    println!("packaged {}", package.display());
+    println!("packaged {}", package.strip_prefix(root()).unwrap_or(&package).display());
     if options.verify {
         println!("{}", vm::service::run()?);
     }

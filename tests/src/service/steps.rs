@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use erdp::kernel::preflight::NEEDED_CAPABILITIES;
 
 use super::{Machine, fact, fails, number, sh};
-use crate::quick_start;
+use crate::quick_start::{self, Example};
 
 /// A check, by its name; it answers sentences.
 pub(super) type Step = (&'static str, fn(&mut Machine) -> Result<Vec<String>>);
@@ -40,9 +40,9 @@ fn one(sentence: String) -> Result<Vec<String>> {
 }
 
 fn quick_start_leads_to_a_circuit(machine: &mut Machine) -> Result<Vec<String>> {
-    let commands = quick_start::commands()?;
-    ensure!((3..=10).contains(&commands.len()), "{} commands", commands.len());
-    for command in &commands {
+    let examples = quick_start::installation()?;
+    ensure!((3..=12).contains(&examples.len()), "{} commands", examples.len());
+    for Example { command, .. } in &examples {
         println!("$ {command}\n{}", sh(command)?.trim_end());
     }
     // `systemctl enable --now` has come back only when the router had said that it is ready.
@@ -54,8 +54,8 @@ fn quick_start_leads_to_a_circuit(machine: &mut Machine) -> Result<Vec<String>> 
         Ok(())
     })?;
     one(format!(
-        "{} commands of the quick start, three sessions established, {} datagrams and none lost",
-        commands.len(),
+        "{} commands of README, three sessions established, {} datagrams and none lost",
+        examples.len(),
         report.sent
     ))
 }
