@@ -165,12 +165,22 @@ pub fn is_full() -> bool {
     std::env::var_os("ERDP_TEST_FULL").is_some()
 }
 
-/// Says that a test is one of `--full`, where this run is not; everyday runs have one row of each kind.
+/// Says DEFERRED of a whole test that is one of `--full`, where this run is not. A test that only has fewer rows every day asks
+/// [`is_full`].
 pub fn left_out() -> bool {
     if !is_full() {
-        println!("  only with `cargo xtask test --full`");
+        println!("DEFERRED: only with `cargo xtask test --full`");
     }
     !is_full()
+}
+
+/// The folder of collected data that `ERDP_DATA` names; `None`, with DEFERRED, where it names none.
+pub fn data() -> Option<PathBuf> {
+    let folder = std::env::var_os("ERDP_DATA").map(PathBuf::from);
+    if folder.is_none() {
+        println!("DEFERRED: only with ERDP_DATA (`cargo xtask test --data`)");
+    }
+    folder
 }
 
 /// Whether a test that starts `erdp` in network namespaces cannot run here; the reason has then been printed as SKIP.

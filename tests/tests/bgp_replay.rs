@@ -3,10 +3,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env,
     io::Read as _,
     net::IpAddr,
-    path::Path,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -195,11 +193,8 @@ fn committed_messages_mean_to_us_what_they_mean_to_bgpkit() -> Result<()> {
 
 #[test]
 fn collected_messages_mean_to_us_what_they_mean_to_bgpkit() -> Result<()> {
-    let Some(folder) = env::var_os("ERDP_DATA") else {
-        println!("not run: ERDP_DATA is not set");
-        return Ok(());
-    };
-    let path = Path::new(&folder).join("bgp/bgp-messages.tsv.gz");
+    let Some(folder) = erdp_tests::edge::data() else { return Ok(()) };
+    let path = folder.join("bgp/bgp-messages.tsv.gz");
     let file = std::fs::File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut text = String::new();
     flate2::read::GzDecoder::new(file).read_to_string(&mut text)?;

@@ -134,7 +134,7 @@ fn b6_a_drill_fails_a_link_measures_and_ends_with_its_time_its_command_its_need_
     }
     let mut stand = Stand::up(|text| text)?;
     it_ends_with_its_time(&mut stand)?;
-    if edge::left_out() {
+    if !edge::is_full() {
         return Ok(());
     }
     it_is_refused_where_it_would_hurt(&mut stand)?;

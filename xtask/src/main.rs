@@ -20,6 +20,7 @@ mod pieces;
 mod run;
 mod setup;
 mod soak;
+mod tally;
 mod test;
 mod verify;
 mod vm;
@@ -46,6 +47,9 @@ enum Verb {
     Check,
     /// Build and run every test: unit, property, packet tables, kernel, lab
     Test(test::Options),
+    /// One row of `test`, run by `test` itself
+    #[command(subcommand, hide = true)]
+    TestRow(test::own::Own),
     /// Run ERDP in a lab of network namespaces, or with --config on real interfaces
     Run(run::Options),
     /// Bring a lab up without checks, list labs, enter a namespace, take a lab down
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Verb::Build => build::run(),
         Verb::Check => check::run(),
         Verb::Test(options) => test::run(&options),
+        Verb::TestRow(own) => Ok(test::own::run(&own)),
         Verb::Run(options) => run::run(&options),
         Verb::Lab(verb) => lab::run(&verb),
         Verb::Verify(options) => verify::run(&options),

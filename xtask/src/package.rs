@@ -16,7 +16,8 @@ use anyhow::{Context as _, Result};
 use crate::{
     build,
     command::{command, must, output, root},
-    vm,
+    pieces::Need,
+    setup, vm,
 };
 
 /// Options of `package`.
@@ -64,6 +65,7 @@ const COMPLETIONS: &[(&str, &str)] = &[
 
 /// The verb.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    setup::ensure(&[Need::Package])?;
     let package = package(&build::erdp()?, options.revision)?;
     println!("packaged {}", package.strip_prefix(root()).unwrap_or(&package).display());
     if options.verify {

@@ -20,6 +20,10 @@ pub enum Need {
     Check,
     /// The VM lab: QEMU and what packs a guest.
     Vm,
+    /// The Debian package.
+    Package,
+    /// What only `test --full` runs: a clean Debian root for the row "stranger".
+    Full,
 }
 
 /// Which compiler makes the BPF object.
@@ -82,6 +86,9 @@ static TYPOS: Tool = Tool {
     purpose: "checks spelling",
 };
 
+/// What the everyday tests need; all of it is installed before the first test.
+pub const TESTS: &[Need] = &[Need::Bpf, Need::Lab, Need::Package];
+
 /// Debian packages: the name, what it is for, who needs it.
 const PACKAGES: &[(&str, &str, Need)] = &[
     ("iproute2", "makes the lab's namespaces and links (ip)", Need::Lab),
@@ -93,6 +100,9 @@ const PACKAGES: &[(&str, &str, Need)] = &[
     ("gobgpd", "a third BGP implementation to agree with", Need::Lab),
     ("openbgpd", "a fourth one", Need::Lab),
     ("exabgp", "a scripted BGP sender", Need::Lab),
+    ("procps", "reads the lab's sysctls (sysctl)", Need::Lab),
+    ("strace", "lists the daemon's system calls, in a test", Need::Lab),
+    ("systemd", "lists what the unit's filter allows (systemd-analyze), in a test", Need::Lab),
     ("rustc-web", "compiles the BPF program", Need::Bpf),
     ("cargo-web", "builds the BPF program", Need::Bpf),
     ("rust-web-src", "the source of core, compiled for BPF", Need::Bpf),
@@ -106,7 +116,8 @@ const PACKAGES: &[(&str, &str, Need)] = &[
     ("xz-utils", "unpacks kernel modules", Need::Vm),
     ("zstd", "unpacks kernel modules", Need::Vm),
     ("cpio", "reads a guest's archive back, in a test", Need::Vm),
-    ("binutils", "strips what a guest runs (strip)", Need::Vm),
+    ("binutils", "strips programs for the package and for guests (strip)", Need::Package),
+    ("mmdebstrap", "makes a clean Debian root", Need::Full),
     ("rust-web-clippy", "lints the BPF program", Need::Check),
 ];
 

@@ -26,7 +26,7 @@ pub struct Options {
     check: bool,
 }
 
-const EVERYTHING: &[Need] = &[Need::Bpf, Need::Lab, Need::Check, Need::Vm];
+const EVERYTHING: &[Need] = &[Need::Bpf, Need::Lab, Need::Package, Need::Vm, Need::Check, Need::Full];
 
 /// The verb.
 pub fn run(options: &Options) -> Result<ExitCode> {

@@ -8,9 +8,9 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context as _, Result};
 
 use crate::{
-    build,
-    cargo_tests::{self, Tally},
+    build, cargo_tests,
     command::root,
+    tally::Tally,
     vm::{
         self,
         guest::Job,
@@ -57,34 +57,22 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The row of `cargo xtask test`: the oldest kernel, or every one and the lab's runs. Where there can be no virtual machine, it is skipped and says why.
-pub fn as_test(full: bool) -> Tally {
-    println!("\n== virtual machines");
-    let asked = if full { "all" } else { "oldest" };
-    let kernels = match vm::kernels(asked, Flavour::Cloud) {
-        Ok(kernels) => kernels,
+/// A row of `cargo xtask test`: one kernel, by its release or as `oldest`. Where there can be no virtual machine, it is skipped and says why.
+pub fn as_test(asked: &str) -> Tally {
+    let kernel = match vm::kernels(asked, Flavour::Cloud).map(|mut kernels| kernels.pop()) {
+        Ok(Some(kernel)) => kernel,
+        Ok(None) => return vm::skip("the VM lab", &anyhow::anyhow!("there is no kernel")),
         Err(error) => return vm::skip("the VM lab", &error),
     };
-    let job = job(&TESTS.map(str::to_owned));
-    let mut tally = Tally::default();
-    for kernel in &kernels {
-        let row =
-            job.as_ref().map_err(|error| anyhow::anyhow!("{error:#}")).and_then(|job| verify(kernel, job));
-        match row {
-            Ok((row, tests)) => {
-                println!("kernel {}: {row}", kernel.release);
-                tally = tally.plus(tests);
-            }
-            Err(error) => {
-                println!("kernel {}: FAILED: {error:#}", kernel.release);
-                tally = tally.plus(Tally::of_one(false));
-            }
+    match job(&TESTS.map(str::to_owned)).and_then(|job| verify(&kernel, &job)) {
+        Ok((row, tests)) => {
+            println!("kernel {}: {row}", kernel.release);
+            tests
         }
-    }
-    if full {
-        tally.plus(vm::lab::as_test()).plus(vm::service::as_test())
-    } else {
-        tally.plus(vm::lab::as_quick_test())
+        Err(error) => {
+            println!("kernel {}: FAILED: {error:#}", kernel.release);
+            Tally::of_one(false)
+        }
     }
 }
 

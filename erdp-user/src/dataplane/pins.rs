@@ -119,7 +119,8 @@ impl Pins {
     pub fn begin(&self, number: u32) -> Result<(), PinError> {
         let maps = self.maps(number);
         for folder in [&maps, &self.folder.join("links")] {
-            fs::create_dir_all(folder).map_err(failed(folder))?;
+            // Another edge that ends at this moment removes the folder above if it is empty.
+            fs::create_dir_all(folder).or_else(|_| fs::create_dir_all(folder)).map_err(failed(folder))?;
         }
         fs::set_permissions(&self.folder, fs::Permissions::from_mode(0o700)).map_err(failed(&self.folder))?;
         let name = self.folder.join("namespace");

@@ -46,9 +46,11 @@ impl Traces {
     /// Writes them in one step: the file is the old one or the new one.
     pub fn write(&self) -> io::Result<()> {
         let path = file()?;
-        fs::create_dir_all(FOLDER)?;
         let draft = path.with_extension("new");
-        fs::write(&draft, serde_json::to_vec(self)?)?;
+        let text = serde_json::to_vec(self)?;
+        let write = || fs::create_dir_all(FOLDER).and_then(|()| fs::write(&draft, &text));
+        // Another edge that ends at this moment removes the folder if it is empty.
+        write().or_else(|_| write())?;
         fs::rename(&draft, &path)
     }
 

@@ -249,11 +249,19 @@ fn remove_folder(path: &Path) {
 pub fn owned_folder(prefix: &str) -> Result<(PathBuf, Guard)> {
     guarded(|| {
         let path = Path::new(RUN).join(prefix);
-        fs::create_dir_all(&path)
-            .with_context(|| format!("cannot make the lab's folder {}", path.display()))?;
+        // Under a name that no sweep knows until it has its mark: another process that sweeps now must not take it for a dead lab's.
+        let draft = Path::new(RUN).join(format!(".new-{prefix}"));
+        fs::create_dir_all(&draft)
+            .with_context(|| format!("cannot make the lab's folder {}", draft.display()))?;
         let owner = started(process::id()).unwrap_or_default();
-        fs::write(path.join("owner"), owner)
-            .with_context(|| format!("cannot write into {}", path.display()))?;
+        fs::write(draft.join("owner"), owner)
+            .with_context(|| format!("cannot write into {}", draft.display()))?;
+        if path.exists() {
+            // Of a dead lab whose owner had our process id.
+            remove_folder(&path);
+        }
+        fs::rename(&draft, &path)
+            .with_context(|| format!("cannot make the lab's folder {}", path.display()))?;
         Ok((path.clone(), Leftover::Folder(path)))
     })
 }

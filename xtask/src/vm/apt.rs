@@ -175,8 +175,35 @@ fn configured() -> String {
     output(&mut targets).unwrap_or_default()
 }
 
+/// The sources of a release and its updates that this machine has configured, as lines of sources.list.
+pub fn sources_of(release: &str) -> Vec<String> {
+    sources(&configured(), release, Path::new(KEYRING).exists())
+}
+
+fn sources(configured: &str, release: &str, keyring: bool) -> Vec<String> {
+    let signed = if keyring { format!("[signed-by={KEYRING}] ") } else { String::new() };
+    let rows = configured.lines().filter_map(|line| line.split_once(' '));
+    let is_wanted = |name: &str| {
+        name.strip_prefix(release).is_some_and(|rest| ["", "-updates", "-security"].contains(&rest))
+    };
+    rows.filter(|(_, name)| is_wanted(name))
+        .map(|(place, name)| format!("deb {signed}{place} {name} main"))
+        .collect()
+}
+
+/// How this machine's apt reaches its sources: proxies, time-outs, what it accepts; lines of apt.conf.
+pub fn network_options() -> String {
+    let dumped = output(Command::new("apt-config").arg("dump")).unwrap_or_default();
+    let is_wanted = |line: &&str| {
+        ["Acquire::http", "Acquire::https", "Acquire::Check-", "Acquire::Retries", "Acquire::ForceIP"]
+            .iter()
+            .any(|key| line.starts_with(key))
+    };
+    dumped.lines().filter(is_wanted).map(|line| format!("{line}\n")).collect()
+}
+
 /// This Debian's code name.
-fn release() -> Option<String> {
+pub fn release() -> Option<String> {
     let text = fs::read_to_string("/etc/os-release").ok()?;
     text.lines()
         .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
@@ -197,6 +224,19 @@ fn extra_sources(configured: &str, release: &str, keyring: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sources_of_a_release_are_its_own_and_its_updates() {
+        let here = "http://a.example/debian/ bookworm\nhttp://a.example/debian/ bookworm-updates\n\
+                    http://b.example/other/ other-bookworm\nhttp://a.example/debian/ bookworm-backports\n";
+        assert_eq!(
+            sources(here, "bookworm", false),
+            [
+                "deb http://a.example/debian/ bookworm main",
+                "deb http://a.example/debian/ bookworm-updates main"
+            ]
+        );
+    }
 
     #[test]
     fn backports_come_from_where_the_release_comes_from_and_are_added_once() {

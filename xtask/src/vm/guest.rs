@@ -143,7 +143,10 @@ fn stripped(path: &Path, kept: &Path) -> Result<Vec<u8>> {
     let made = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
     if made(&plain).is_none_or(|kept| made(path).is_none_or(|built| kept <= built)) {
         fs::create_dir_all(kept).with_context(|| format!("cannot make {}", kept.display()))?;
-        must(Command::new("strip").arg("-s").arg("-o").arg(&plain).arg(path))?;
+        // Under another name until it is whole: two machines may be made at once.
+        let partial = plain.with_extension(process::id().to_string());
+        must(Command::new("strip").arg("-s").arg("-o").arg(&partial).arg(path))?;
+        fs::rename(&partial, &plain).with_context(|| format!("cannot rename {}", partial.display()))?;
     }
     fs::read(&plain).with_context(|| format!("cannot read {}", plain.display()))
 }

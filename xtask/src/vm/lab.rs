@@ -20,7 +20,7 @@ use super::{
     kernels::{Flavour, Kernel},
     qemu::{self, Wire},
 };
-use crate::{build, cargo_tests::Tally, pieces::Need, setup};
+use crate::{build, pieces::Need, setup, tally::Tally};
 
 /// Which driver the edge's cards have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -60,9 +60,19 @@ pub struct Explore {
 }
 
 impl Card {
-    fn name(self) -> &'static str {
+    /// As Linux calls its driver.
+    pub fn name(self) -> &'static str {
         match self {
             Card::Virtio => "virtio-net",
+            Card::Igb => "igb",
+            Card::Vmxnet3 => "vmxnet3",
+        }
+    }
+
+    /// As `--card` takes it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Card::Virtio => "virtio",
             Card::Igb => "igb",
             Card::Vmxnet3 => "vmxnet3",
         }
@@ -122,18 +132,14 @@ fn tell((name, end): &(String, End)) {
     }
 }
 
-/// The row of `cargo xtask test`: the doctor's card, which takes seconds.
-pub fn as_quick_test() -> Tally {
-    as_rows(&Options { kernel: KERNELS.to_owned(), card: None, offloads: true })
-}
-
-/// The rows of `cargo xtask test --full`: what `run --vm` runs, each run a test.
-pub fn as_test() -> Tally {
-    as_rows(&Options { kernel: KERNELS.to_owned(), card: None, offloads: false })
-}
-
-fn as_rows(options: &Options) -> Tally {
-    let rows = match rows(options) {
+/// A row of `cargo xtask test`: one card on one kernel, or the doctor's card with offloads.
+pub fn as_test(card: Option<(Card, &str)>) -> Tally {
+    let options = Options {
+        kernel: card.map_or(KERNELS, |(_, kernel)| kernel).to_owned(),
+        card: card.map(|(card, _)| card),
+        offloads: card.is_none(),
+    };
+    let rows = match rows(&options) {
         Ok(rows) => rows,
         Err(error) => vec![("run --vm".to_owned(), End::Failed(error))],
     };
@@ -212,7 +218,7 @@ fn runs(options: &Options) -> Vec<(Card, Result<Kernel>)> {
 }
 
 fn kernels_of(card: Card, asked: &str) -> Result<Vec<Kernel>> {
-    setup::ensure(&[Need::Lab, Need::Vm])?;
+    setup::ensure(&[Need::Lab, Need::Vm, Need::Package])?;
     if card == Card::Igb
         && let Some(reason) = no_igb(qemu::version())
     {

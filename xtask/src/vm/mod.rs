@@ -28,7 +28,7 @@ use self::{
     kernels::{Flavour, Kernel},
     qemu::{Machine, Outcome, Wire},
 };
-use crate::{cargo_tests::Tally, command::root, pieces::Need, setup};
+use crate::{command::root, pieces::Need, setup, tally::Tally};
 
 /// The lab's folder.
 pub fn folder() -> PathBuf {
@@ -43,7 +43,7 @@ pub fn kernels(asked: &str, flavour: Flavour) -> Result<Vec<Kernel>> {
     if env::consts::ARCH != "x86_64" {
         bail!("the VM lab boots x86-64 kernels, and this machine is {}", env::consts::ARCH);
     }
-    setup::ensure(&[Need::Vm])?;
+    setup::ensure(&[Need::Vm, Need::Package])?;
     let vm = folder();
     let apt = Apt::open(&vm)?;
     let chosen = kernels::choose(&apt.kernels(), asked, flavour)?;

@@ -12,7 +12,7 @@ use super::{
     guest::{Job, System},
     kernels::{Flavour, Kernel},
 };
-use crate::{build, cargo_tests::Tally, command::root, package, pieces::Need, setup};
+use crate::{build, command::root, package, pieces::Need, setup, tally::Tally};
 
 /// By TCG on a busy machine.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// # Errors
 /// When a machine cannot be made, or a check fails.
 pub fn run() -> Result<String> {
-    setup::ensure(&[Need::Lab, Need::Vm])?;
+    setup::ensure(&[Need::Lab, Need::Vm, Need::Package])?;
     let (kernel, debian) = machine()?;
     check(&kernel, &debian)
 }

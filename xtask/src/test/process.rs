@@ -1,0 +1,202 @@
+//! One row's process: started in a group of its own, its output collected and counted, ended when it takes too long.
+//!
+//! The lab's own daemons are in process groups of their own and die with the thread that started them; SIGTERM lets the row take its lab
+//! down before that. Output goes to one pipe, standard error with it, so that lines keep their order.
+
+use std::{
+    io::{BufRead as _, BufReader, PipeReader},
+    os::unix::process::CommandExt as _,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, Sender, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+
+use super::rows::{Group, Row, Work};
+use crate::{
+    command::{cargo, line, root},
+    tally::Tally,
+};
+
+/// Between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(15);
+/// How often a process is looked at.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// How a row is to run.
+#[derive(Clone, Debug, Default)]
+pub struct How {
+    /// With everything that `--full` has.
+    pub is_full: bool,
+    /// Variables for the tests: name and value.
+    pub variables: Vec<(String, String)>,
+}
+
+/// How a row has ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// What was counted.
+    pub tally: Tally,
+    /// Everything that it printed.
+    pub output: String,
+    /// From start to end.
+    pub took: Duration,
+    /// Whether a signal to xtask ended it: then the rest says nothing.
+    pub is_interrupted: bool,
+}
+
+/// What a row's process is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Take your lab down and end.
+    End,
+}
+
+/// The row's command.
+fn command(row: &Row, how: &How) -> Result<Command> {
+    let inner = match &row.work {
+        Work::Program(program, arguments) => program.command(arguments),
+        Work::Documentation => {
+            let mut cargo = cargo();
+            cargo.args(["test", "--doc", "--quiet", "--workspace", "--exclude", "erdp-ebpf"]);
+            cargo.current_dir(root());
+            cargo
+        }
+        Work::Own(own) => own.command()?,
+    };
+    // Whatever becomes of xtask, the row ends and takes its lab down.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]);
+    if row.group == Group::Cpu {
+        command.args(["nice", "-n", "10"]);
+    }
+    command.arg(inner.get_program()).args(inner.get_args());
+    if let Some(folder) = inner.get_current_dir() {
+        command.current_dir(folder);
+    }
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    if how.is_full {
+        command.env("PROPTEST_CASES", "2560").env("ERDP_TEST_FULL", "1");
+    }
+    command.envs(how.variables.iter().map(|(name, value)| (name, value)));
+    Ok(command)
+}
+
+/// Runs a row to its end, on the calling thread. Ends it when it takes longer than `limit`, or by an order.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run(row: &Row, how: &How, limit: Duration, orders: &Receiver<Order>) -> Result<Ended> {
+    let mut command = command(row, how)?;
+    let (reader, writer) = std::io::pipe().context("no pipe")?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone().context("no pipe")?).stderr(writer);
+    command.process_group(0);
+    let begin = Instant::now();
+    let mut child = command.spawn().with_context(|| format!("cannot start `{}`", line(&command)))?;
+    // The command holds the pipe's other end.
+    drop(command);
+    let is_own = matches!(row.work, Work::Own(_));
+    let lines = collect(reader, is_own);
+    let (status, end) = wait(&mut child, begin + limit, orders)?;
+    let took = begin.elapsed();
+    let (tally, mut output) = match lines.recv_timeout(GRACE) {
+        Ok(read) => read,
+        Err(_) => {
+            signal(&child, Signal::SIGKILL);
+            lines.recv_timeout(GRACE).unwrap_or_else(|_| {
+                (
+                    Tally::default(),
+                    "its output is lost: a process that it left behind has it open\n".to_owned(),
+                )
+            })
+        }
+    };
+    let mut tally = tally.ended(status.success() && end == End::Own);
+    if let End::Limit = end {
+        output += &format!("FAILED: it has not ended within {} s and was ended\n", limit.as_secs());
+        tally.failed = tally.failed.max(1);
+    }
+    if tally.is_empty() && has_filter(row) {
+        output += "FAILED: no test has the name that the table of rows gives\n";
+        tally.failed = 1;
+    }
+    if !status.success() {
+        output += &format!("({status})\n");
+    }
+    Ok(Ended { tally, output, took, is_interrupted: end == End::Order })
+}
+
+fn has_filter(row: &Row) -> bool {
+    matches!(&row.work, Work::Program(_, arguments) if arguments.iter().any(|it| it == "--exact"))
+}
+
+/// Why a process was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Own,
+    Limit,
+    Order,
+}
+
+fn wait(child: &mut Child, deadline: Instant, orders: &Receiver<Order>) -> Result<(ExitStatus, End)> {
+    let mut end = End::Own;
+    let mut kill_at: Option<Instant> = None;
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait")? {
+            return Ok((status, end));
+        }
+        if kill_at.is_none() {
+            if orders.try_recv().is_ok() {
+                end = End::Order;
+            } else if Instant::now() > deadline {
+                end = End::Limit;
+            }
+            if end != End::Own {
+                signal(child, Signal::SIGTERM);
+                kill_at = Some(Instant::now() + GRACE);
+            }
+        }
+        if kill_at.is_some_and(|at| Instant::now() > at) {
+            signal(child, Signal::SIGKILL);
+        }
+        thread::sleep(GLANCE);
+    }
+}
+
+/// To the whole group, which is the row's own.
+fn signal(child: &Child, signal: Signal) {
+    // Gone already is as good.
+    let _gone = killpg(Pid::from_raw(child.id().cast_signed()), signal);
+}
+
+/// Reads to the end on a thread of its own; the answer comes when the last one who can write has ended.
+fn collect(reader: PipeReader, is_own: bool) -> Receiver<(Tally, String)> {
+    let (sender, receiver): (Sender<(Tally, String)>, _) = channel();
+    thread::spawn(move || {
+        let (mut tally, mut output) = (Tally::default(), String::new());
+        for text in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+            let text = String::from_utf8_lossy(&text);
+            if is_own {
+                tally.result(&text)
+            } else {
+                tally.line(&text)
+            }
+            output += &text;
+            output.push('\n');
+        }
+        // Nobody waits any more where the row was given up.
+        let _unheard = sender.send((tally, output));
+    });
+    receiver
+}

@@ -1,0 +1,280 @@
+//! The rows of the test command: which test programs there are, with whom each may run at the same time, how long it takes, what it reads.
+//!
+//! One table, [`TABLE`]. A program that is not in it runs alone, which is slow and never wrong. A long program is split by the names of
+//! its tests: an entry with names has those, and the entry without has the rest.
+
+use crate::{cargo_tests::Program, test::own::Own};
+
+/// With whom a row may run at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Keeps a CPU busy and does not look at the time: beside others, with less priority.
+    Cpu,
+    /// Waits most of the time, with patience: several side by side.
+    Functional,
+    /// Measures how long something takes, or what is lost meanwhile: alone.
+    Alone,
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Entry {
+    /// `package target`, as cargo names the program.
+    program: &'static str,
+    /// Some of its tests, by their whole names; none: all that no other entry names.
+    only: &'static [&'static str],
+    group: Group,
+    /// How long it takes with everything built, on two cores.
+    seconds: u32,
+    /// The same with `--full`; 0 where `--full` adds nothing.
+    full: u32,
+    /// What it reads besides [`SHARED`], from the repository's root; a folder ends with a slash.
+    reads: &'static [&'static str],
+}
+
+/// What every test program depends on. Wider than need be: a row that runs again costs less than one that should have.
+pub const SHARED: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    ".cargo/",
+    "deploy/",
+    "erdp-common/",
+    "erdp-ebpf/",
+    "erdp-user/Cargo.toml",
+    "erdp-user/build.rs",
+    "erdp-user/src/",
+    "tests/Cargo.toml",
+    "tests/corpus/",
+    "tests/src/",
+    "xtask/src/build.rs",
+    "xtask/src/pieces.rs",
+];
+
+const fn entry(program: &'static str, group: Group, seconds: u32, full: u32) -> Entry {
+    Entry { program, only: &[], group, seconds, full, reads: &[] }
+}
+
+const fn part(
+    program: &'static str,
+    only: &'static [&'static str],
+    group: Group,
+    seconds: u32,
+    full: u32,
+) -> Entry {
+    Entry { program, only, group, seconds, full, reads: &[] }
+}
+
+const fn reading(entry: Entry, reads: &'static [&'static str]) -> Entry {
+    Entry { reads, ..entry }
+}
+
+use Group::{Alone, Cpu, Functional};
+
+/// Every program that has been measured.
+const TABLE: &[Entry] = &[
+    reading(entry("erdp-user erdp", Cpu, 20, 60), &["docs/metrics.md"]),
+    entry("erdp-user erdp (bin)", Cpu, 1, 0),
+    entry("erdp-common erdp_common", Cpu, 10, 30),
+    reading(entry("xtask xtask (bin)", Cpu, 2, 0), &["xtask/", "README.md", "docs/", ".ci/run"]),
+    reading(entry("erdp-user bgp_interop", Functional, 40, 300), &["erdp-user/tests/"]),
+    entry("erdp-tests erdp_tests", Cpu, 2, 0),
+    entry("erdp-tests bfd_interop", Alone, 20, 0),
+    entry("erdp-tests bgp_replay", Cpu, 2, 0),
+    entry("erdp-tests config_live", Alone, 20, 0),
+    entry("erdp-tests differential", Cpu, 20, 120),
+    entry("erdp-tests doctor", Functional, 2, 0),
+    entry("erdp-tests drills", Alone, 20, 60),
+    entry("erdp-tests drop_samples", Alone, 5, 0),
+    entry("erdp-tests failed_take_over", Alone, 10, 90),
+    entry("erdp-tests faults", Alone, 15, 120),
+    entry("erdp-tests fib_churn", Cpu, 15, 60),
+    entry("erdp-tests flapping", Alone, 1, 60),
+    entry("erdp-tests floods", Alone, 20, 90),
+    entry("erdp-tests full_circuit", Functional, 10, 60),
+    entry("erdp-tests hand_over", Alone, 1, 90),
+    entry("erdp-tests hostile", Cpu, 10, 120),
+    entry("erdp-tests isolation", Cpu, 10, 60),
+    entry("erdp-tests kernel_routes", Functional, 20, 0),
+    entry("erdp-tests lab_end_to_end", Alone, 40, 0),
+    part(
+        "erdp-tests lab_end_to_end",
+        &["an_interrupted_run_leaves_nothing_wherever_it_was"],
+        Functional,
+        50,
+        0,
+    ),
+    entry("erdp-tests link_policy", Alone, 1, 60),
+    entry("erdp-tests metrics", Functional, 10, 0),
+    entry("erdp-tests operator", Functional, 5, 0),
+    reading(entry("erdp-tests package", Alone, 10, 0), &["README.md", "docs/", "xtask/src/package.rs"]),
+    reading(entry("erdp-tests packet_page", Cpu, 1, 0), &["docs/packets.md"]),
+    entry("erdp-tests packet_tables", Cpu, 5, 0),
+    entry("erdp-tests path_discovery", Functional, 15, 0),
+    entry("erdp-tests policing", Cpu, 5, 30),
+    entry("erdp-tests privileges", Functional, 10, 0),
+    entry("erdp-tests rate_change", Alone, 5, 0),
+    entry("erdp-tests re_announced", Functional, 15, 90),
+    entry("erdp-tests reconcile", Alone, 10, 0),
+    entry("erdp-tests refusals", Functional, 5, 0),
+    entry("erdp-tests restart", Alone, 60, 180),
+    entry("erdp-tests service_chain", Functional, 10, 0),
+    entry("erdp-tests service_manager", Functional, 5, 0),
+    entry("erdp-tests several_circuits", Alone, 1, 60),
+    entry("erdp-tests shared_bucket", Alone, 5, 0),
+    entry("erdp-tests slow_path", Alone, 5, 0),
+    entry("erdp-tests sticky_flows", Alone, 5, 40),
+    entry("erdp-tests tagged_peerings", Functional, 15, 0),
+    entry("erdp-tests two_boxes", Functional, 20, 40),
+];
+
+/// What reads `ERDP_DATA`: the program, and the tests that do; none: all of them.
+pub const DATA: &[(&str, &[&str])] = &[
+    ("erdp-user erdp", &["bgp::wire::tests::collected_messages_decode_without_panic"]),
+    ("erdp-tests bgp_replay", &["collected_messages_mean_to_us_what_they_mean_to_bgpkit"]),
+    (
+        "erdp-tests differential",
+        &["captured_packets_have_the_same_verdict_bytes_and_counters_in_kernel_and_host"],
+    ),
+    ("erdp-tests fib_churn", &[]),
+    ("erdp-tests hand_over", &[]),
+    ("erdp-tests re_announced", &[]),
+];
+
+/// What a row runs.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// A test program with libtest's arguments.
+    Program(Program, Vec<String>),
+    /// The tests in the documentation.
+    Documentation,
+    /// A row of xtask's own.
+    Own(Own),
+}
+
+/// A row, ready to run.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The program, and the first of its tests where only some are in it.
+    pub name: String,
+    /// With whom it may run.
+    pub group: Group,
+    /// How long it may take.
+    pub seconds: u32,
+    /// Whether `--full` adds to it.
+    pub is_longer_in_full: bool,
+    /// What it depends on; a folder ends with a slash, and the empty name is the whole tree.
+    pub sources: Vec<String>,
+    /// Whether it reads `ERDP_DATA`.
+    pub has_data: bool,
+    /// What it runs.
+    pub work: Work,
+}
+
+/// The rows of one program.
+pub fn of_program(program: &Program, is_full: bool) -> Vec<Row> {
+    rows_of(TABLE, program, is_full)
+}
+
+fn rows_of(table: &[Entry], program: &Program, is_full: bool) -> Vec<Row> {
+    let entries: Vec<&Entry> = table.iter().filter(|entry| entry.program == program.name).collect();
+    let named: Vec<&str> = entries.iter().flat_map(|entry| entry.only).copied().collect();
+    let rest = entries.iter().find(|entry| entry.only.is_empty());
+    let rest = rest.map_or_else(|| entry("", Alone, 60, 60), |found| Entry { ..**found });
+    let parts = entries.iter().filter(|entry| !entry.only.is_empty());
+    let mut rows: Vec<Row> = parts.map(|entry| row(entry, program, entry.only, &[], is_full)).collect();
+    rows.push(row(&rest, program, &[], &named, is_full));
+    rows
+}
+
+fn row(entry: &Entry, program: &Program, only: &[&str], but: &[&str], is_full: bool) -> Row {
+    let is_longer_in_full = entry.full > 0;
+    let name = match only.first() {
+        Some(first) => format!("{}: {first}", program.name),
+        None => program.name.clone(),
+    };
+    Row {
+        name,
+        group: entry.group,
+        seconds: if is_full && is_longer_in_full { entry.full } else { entry.seconds },
+        is_longer_in_full,
+        sources: sources(&program.name, entry.reads),
+        has_data: DATA.iter().any(|(reads, _)| *reads == program.name),
+        work: Work::Program(program.clone(), arguments(&program.name, only, but)),
+    }
+}
+
+/// Its own files, what it says that it reads, and what all depend on.
+fn sources(program: &str, reads: &[&str]) -> Vec<String> {
+    let mut sources: Vec<String> = SHARED.iter().chain(reads).map(|path| (*path).to_owned()).collect();
+    if let Some(test) = program.strip_prefix("erdp-tests ") {
+        sources.extend([format!("tests/tests/{test}.rs"), format!("tests/tests/{test}/")]);
+    }
+    sources
+}
+
+/// libtest's: one test after the other with its progress shown where labs share CPUs and time.
+fn arguments(program: &str, only: &[&str], but: &[&str]) -> Vec<String> {
+    let is_lab = program.starts_with("erdp-tests");
+    let how: &[&str] = if is_lab { &["--test-threads=1", "--nocapture"] } else { &["--show-output"] };
+    let mut arguments: Vec<String> = how.iter().map(|word| (*word).to_owned()).collect();
+    if !only.is_empty() || !but.is_empty() {
+        arguments.push("--exact".to_owned());
+    }
+    arguments.extend(only.iter().map(|test| (*test).to_owned()));
+    arguments.extend(but.iter().flat_map(|test| ["--skip".to_owned(), (*test).to_owned()]));
+    arguments
+}
+
+/// The tests that read `ERDP_DATA`, and no other.
+pub fn of_data(programs: &[Program], is_full: bool) -> Vec<Row> {
+    let found = DATA.iter().filter_map(|(name, tests)| {
+        let program = programs.iter().find(|program| program.name == *name)?;
+        let entry = TABLE.iter().find(|entry| entry.program == *name)?;
+        Some(row(entry, program, tests, &[], is_full))
+    });
+    found.collect()
+}
+
+/// The rows that xtask carries out itself.
+pub fn own(own: Own) -> Row {
+    let (group, seconds, is_longer_in_full) = match &own {
+        Own::Kernel { .. } => (Cpu, 30, false),
+        Own::Offloads => (Cpu, 20, false),
+        Own::Card { .. } => (Cpu, 150, false),
+        Own::Service => (Cpu, 290, false),
+        Own::Released => (Cpu, 300, false),
+        Own::Stranger => (Alone, 1_200, false),
+    };
+    let mut sources: Vec<String> = SHARED.iter().map(|path| (*path).to_owned()).collect();
+    sources.extend(
+        ["xtask/", "README.md", "docs/metrics.md", "tests/tests/packet_tables.rs"].map(str::to_owned),
+    );
+    match own {
+        // A commit's content does not change; that it is built is seen at once.
+        Own::Released => sources = vec!["xtask/src/test/released.rs".to_owned()],
+        Own::Stranger => sources = vec![String::new()],
+        _ => {}
+    }
+    Row {
+        name: own.name(),
+        group,
+        seconds,
+        is_longer_in_full,
+        sources,
+        has_data: false,
+        work: Work::Own(own),
+    }
+}
+
+/// The tests in the documentation of the libraries.
+pub fn documentation() -> Row {
+    Row {
+        name: "documentation".to_owned(),
+        group: Cpu,
+        seconds: 10,
+        is_longer_in_full: false,
+        sources: sources("documentation", &[]),
+        has_data: false,
+        work: Work::Documentation,
+    }
+}
