@@ -328,7 +328,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 
 #[test]
 fn a_step_of_the_wall_clock_changes_no_session_and_loses_nothing() -> Result<()> {
-    if edge::skipped() || edge::left_out() {
+    if edge::skipped() {
         return Ok(());
     }
     let mut stand = Stand::up(plan(""))?;
@@ -356,7 +356,7 @@ fn a_step_of_the_wall_clock_changes_no_session_and_loses_nothing() -> Result<()>
     };
     let before = (ups(&stand)?, bgp(&stand)?);
     let probe = Probe::start(&stand.place, stand.flow_by_primary()?)?;
-    for _ in 0..2 {
+    for _ in 0..if edge::is_full() { 2 } else { 1 } {
         fs::write(&step, "")?;
         thread::sleep(Duration::from_secs(2));
         fs::remove_file(&step)?;
@@ -365,7 +365,7 @@ fn a_step_of_the_wall_clock_changes_no_session_and_loses_nothing() -> Result<()>
     // With the clock ahead, a link fails and comes back: what is logged of it has the wrong year.
     fs::write(&step, "")?;
     let report = probe.stop()?;
-    println!("  the wall clock goes ten years ahead and back, twice: {report:?}");
+    println!("  the wall clock goes ten years ahead and back: {report:?}");
     ensure!((ups(&stand)?, bgp(&stand)?) == before, "a session has changed");
     ensure!(report.gap_ms <= ROOM_MS && report.at[1] == 0, "{report:?}");
     failed(&mut stand, Fault::Silent)?;

@@ -51,7 +51,7 @@ const fn row(what: &'static str, times: usize, down_ms: u64, up_ms: u64) -> Row 
     Row { what, times, down_ms, later_ms: 0, up_ms, return_ms: RETURN_MS }
 }
 
-/// In this order: the first two losses cost no hold, and those after them more and more.
+/// In this order: the first two losses cost no hold, and those after them more and more. Every day the first two rows.
 const ROWS: [Row; 4] = [
     row("as often as damping permits", 2, 150, 1_500),
     row("more often than that, both back at once", 5, 150, 600),
@@ -61,7 +61,7 @@ const ROWS: [Row; 4] = [
 
 #[test]
 fn both_links_flapping_in_phase_cost_what_they_are_down_and_a_return() -> Result<()> {
-    if edge::skipped() || edge::left_out() {
+    if edge::skipped() {
         return Ok(());
     }
     let mut stand = Stand::up(Plan {
@@ -73,10 +73,14 @@ fn both_links_flapping_in_phase_cost_what_they_are_down_and_a_return() -> Result
         has_customer: false,
     })?;
     stand.wait()?;
-    for row in &ROWS {
+    let rows = if edge::is_full() { &ROWS[..] } else { &ROWS[..2] };
+    for row in rows {
         let held = holds(&stand)?;
         tried(&mut stand, row).with_context(|| format!("{}:\n{}", row.what, stand.state()))?;
         ensure!(row.later_ms == 0 || holds(&stand)? > held, "{}: nothing was held down", row.what);
+    }
+    if !edge::is_full() {
+        return Ok(());
     }
     needed(&mut stand).with_context(|| stand.state())
 }

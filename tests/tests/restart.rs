@@ -168,6 +168,8 @@ fn routes_of_a_peer_that_is_late_stay_until_it_has_sent_them() -> Result<()> {
     thread::sleep(delay);
     let log = fs::read_to_string(edge.process().log())?;
     ensure!(log.contains("adopted routes stay") && !log.contains("forwarding taken over"), "{log}");
+    let asked = explained(&edge)?;
+    ensure!(asked.adopted.as_ref().is_some_and(|it| it.contains("secondary")), "explain: {asked:?}");
     let mut probes = Some((probe, other));
     let mut reports = Vec::new();
     // A router that was stopped for longer than its hold time drops its other sessions when it goes on, and traffic with them.

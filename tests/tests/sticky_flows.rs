@@ -153,10 +153,11 @@ fn flows() -> Result<Vec<Vec<u8>>> {
         .collect()
 }
 
-/// Twice each link, first the one whose session came first, so that an order of coming is seen if it matters.
+/// Every day one link; in full both and the first again, which is the one whose session came first, so that an order of coming is seen if
+/// it matters.
 #[test]
 fn after_a_withdrawal_and_a_return_every_flow_is_where_it_was() -> Result<()> {
-    if edge::skipped() || edge::left_out() {
+    if edge::skipped() {
         return Ok(());
     }
     let timers = Timers { interval_ms: 100, multiplier: 4 };
@@ -164,7 +165,8 @@ fn after_a_withdrawal_and_a_return_every_flow_is_where_it_was() -> Result<()> {
     let mut stand = Stand::up(Plan { router, msees, timers, routes: 20, extra: "", has_customer: false })?;
     stand.wait()?;
     let before = flows::ways(&stand.place)?;
-    for link in [0, 1, 0] {
+    let links: &[usize] = if edge::is_full() { &[0, 1, 0] } else { &[0] };
+    for &link in links {
         let mine = before.iter().filter(|way| **way == link).count();
         ensure!(mine * 3 > flows::FLOWS, "link {link} has {mine} of {} flows", flows::FLOWS);
         withdrawn(&mut stand, link, &before).with_context(|| format!("link {link}:\n{}", stand.state()))?;
