@@ -59,6 +59,12 @@ fn package(id: &str) -> Option<&str> {
 }
 
 impl Program {
+    /// Any program, for tests of those who run them.
+    #[cfg(test)]
+    pub fn any(name: &str, executable: &str) -> Program {
+        Program { name: name.to_owned(), executable: executable.into(), folder: "/".into() }
+    }
+
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.executable

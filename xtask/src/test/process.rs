@@ -200,3 +200,68 @@ fn collect(reader: PipeReader, is_own: bool) -> Receiver<(Tally, String)> {
     });
     receiver
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cargo_tests::Program;
+
+    /// A row that is a line of shell.
+    fn shell(script: &str) -> Row {
+        let arguments = ["-c", script].map(str::to_owned).into();
+        Row {
+            name: "a row".to_owned(),
+            group: Group::Functional,
+            seconds: 1,
+            is_longer_in_full: false,
+            sources: Vec::new(),
+            has_data: false,
+            work: Work::Program(Program::any("a row", "/bin/sh"), arguments),
+        }
+    }
+
+    fn ran(script: &str, limit: Duration) -> Ended {
+        let (_orders, order) = channel();
+        run(&shell(script), &How::default(), limit, &order).expect("it starts")
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn both_outputs_are_kept_in_order_and_counted() {
+        let ended = ran(
+            "echo one; echo two >&2; echo 'SKIP: no'; echo 'test result: ok. 3 passed; 0 failed; 0 ignored'",
+            LONG,
+        );
+        assert!(ended.output.starts_with("one\ntwo\nSKIP: no\n"), "{}", ended.output);
+        assert_eq!((ended.tally.passed, ended.tally.failed, ended.tally.skipped), (2, 0, 1));
+    }
+
+    #[test]
+    fn a_row_that_fails_or_dies_has_a_failure() {
+        for script in
+            ["exit 3", "echo 'test result: ok. 3 passed; 0 failed; 0 ignored'; exit 3", "kill -9 $$"]
+        {
+            assert_eq!(ran(script, LONG).tally.failed, 1, "{script}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_hangs_is_ended_with_what_it_has_started_and_has_failed() {
+        let begin = Instant::now();
+        let ended = ran("echo begun; sleep 600 & sleep 600", Duration::from_millis(200));
+        assert!(begin.elapsed() < GRACE, "the whole group hears SIGTERM: {:?}", begin.elapsed());
+        assert_eq!(ended.tally.failed, 1);
+        assert!(ended.output.contains("begun\nFAILED: it has not ended within"), "{}", ended.output);
+    }
+
+    #[test]
+    fn an_order_ends_a_row_which_takes_its_lab_down_first() {
+        let (orders, order) = channel();
+        orders.send(Order::End).expect("it listens");
+        let row = shell("trap 'echo down; exit 143' TERM; for _ in $(seq 600); do sleep 0.05; done");
+        let waiting = thread::spawn(move || run(&row, &How::default(), LONG, &order));
+        let ended = waiting.join().expect("no panic").expect("it starts");
+        assert!(ended.is_interrupted);
+    }
+}

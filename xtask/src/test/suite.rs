@@ -220,3 +220,65 @@ fn hash(sources: &Sources, row: &Row, how: &How) -> Option<String> {
     how.variables.iter().filter(|_| row.is_longer_in_full).for_each(|(name, _)| more += name);
     sources.hash(&row.sources, &more)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cargo_tests::Program;
+
+    fn row(name: &str, group: Group, script: &str) -> Row {
+        Row {
+            name: name.to_owned(),
+            group,
+            seconds: 1,
+            is_longer_in_full: false,
+            sources: Vec::new(),
+            has_data: false,
+            work: Work::Program(Program::any(name, "/bin/sh"), ["-c", script].map(str::to_owned).into()),
+        }
+    }
+
+    fn suite() -> Suite {
+        Suite {
+            mode: Mode::Everyday,
+            how: How::default(),
+            limits: Limits { cpu: 1, functional: 3 },
+            ledger: Ledger::default(),
+            sources: None,
+            signal: Arc::default(),
+        }
+    }
+
+    const SCRIPT: &str =
+        "date +%s%N; sleep 0.1; echo 'test result: ok. 1 passed; 0 failed; 0 ignored'; date +%s%N";
+
+    #[test]
+    fn every_row_runs_and_nothing_runs_beside_a_timing_critical_one() {
+        let groups =
+            [Group::Alone, Group::Functional, Group::Cpu, Group::Alone, Group::Functional, Group::Cpu];
+        let rows =
+            groups.iter().enumerate().map(|(at, group)| row(&format!("{at}"), *group, SCRIPT)).collect();
+        let done = suite().run(rows).expect("they start");
+        assert_eq!(done.iter().map(|it| it.tally.passed).sum::<u64>(), 6);
+        let span = |at: usize| {
+            let one = done.iter().find(|it| it.name == format!("{at}")).expect("it has run");
+            let times: Vec<u64> = one.output.lines().filter_map(|line| line.parse().ok()).collect();
+            (times[0], times[1])
+        };
+        for alone in [0, 3] {
+            for other in (0..6).filter(|other| *other != alone) {
+                let ((begin, end), (from, to)) = (span(alone), span(other));
+                assert!(end <= from || to <= begin, "{alone} and {other} ran at the same time");
+            }
+        }
+    }
+
+    #[test]
+    fn a_signal_ends_what_runs_and_starts_nothing_more() {
+        let mut suite = suite();
+        suite.signal.store(2, Ordering::Relaxed);
+        let done = suite.run(vec![row("a", Group::Alone, SCRIPT)]).expect("nothing is wrong");
+        assert!(done.is_empty());
+        assert_eq!(suite.signal(), Some(2));
+    }
+}
