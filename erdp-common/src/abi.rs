@@ -355,7 +355,8 @@ pub struct Budget {
     pub tolerance: u64,
 }
 
-/// What the program for dropped packets is told about one, see [`crate::answer`].
+/// What the program for dropped packets is told about one, see [`crate::answer`]. The one for BFD gets two numbers by the same record: the
+/// frame's length on arrival as `reason`, the session as `group`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Errand {

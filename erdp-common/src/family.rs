@@ -103,10 +103,8 @@ pub trait Family {
     fn parse<P: Packet>(packet: &P, at: usize) -> Result<Datagram, DropReason>;
     /// Whether the address is one of ours on this attachment.
     fn is_ours(address: Address, attachment: &Attachment) -> bool;
-    /// Whether the source can be on a wire at all and may be forwarded.
-    fn is_martian_source(source: Address) -> bool;
-    /// Whether the destination is a unicast address that may be forwarded.
-    fn is_forwardable(destination: Address) -> bool;
+    /// Whether a packet may be forwarded that has this unicast address as its destination or its source.
+    fn is_forwardable(address: Address) -> bool;
     /// Whether the address is one of the Internet's: what may be a source on Microsoft peering (D4). The prefixes are those that
     /// the routing policy refuses there.
     fn is_public(address: Address) -> bool;
@@ -169,16 +167,12 @@ impl Family for V4 {
         address == Address::v4(attachment.local4) && !address.is_unspecified()
     }
 
-    /// RFC 1812 section 5.3.7: 0/8, 127/8, class D and E including the limited broadcast.
+    /// RFC 1812 section 5.3.7: 0/8, 127/8, class D and E including the limited broadcast. RFC 3927 section 7: 169.254/16, as a source or
+    /// as a destination, is for the wire it is on.
     #[inline(always)]
-    fn is_martian_source(source: Address) -> bool {
-        let first = (source.high >> 56) as u8;
-        first == 0 || first == 127 || first >= 224
-    }
-
-    #[inline(always)]
-    fn is_forwardable(destination: Address) -> bool {
-        !Self::is_martian_source(destination) && destination.high >> 48 != 0xa9fe // 169.254/16, RFC 3927
+    fn is_forwardable(address: Address) -> bool {
+        let first = (address.high >> 56) as u8;
+        first != 0 && first != 127 && first < 224 && address.high >> 48 != 0xa9fe
     }
 
     /// 198.18.0.0/15 (RFC 2544) counts as public: laboratories run on it, and no one else does.
@@ -263,18 +257,14 @@ impl Family for V6 {
             && !address.is_unspecified()
     }
 
-    /// RFC 4291 section 2.7 and 2.5: multicast, unspecified, loopback; link-local is for the wire it is on.
+    /// RFC 4291 section 2.7 and 2.5: multicast, unspecified, loopback; link-local is for the wire it is on. IPv4 addresses in IPv6's
+    /// clothes (::/96 and ::ffff:0:0/96; RFC 4291 section 2.5.5, RFC 6890) are for the inside of a host.
     #[inline(always)]
-    fn is_martian_source(source: Address) -> bool {
-        !Self::is_forwardable(source)
-    }
-
-    #[inline(always)]
-    fn is_forwardable(destination: Address) -> bool {
-        let is_multicast = destination.high >> 56 == 0xff;
-        let is_link_local = destination.high >> 54 == 0xfe80 >> 6;
-        let is_special = destination.high == 0 && destination.low <= 1;
-        !is_multicast && !is_link_local && !is_special
+    fn is_forwardable(address: Address) -> bool {
+        let is_multicast = address.high >> 56 == 0xff;
+        let is_link_local = address.high >> 54 == 0xfe80 >> 6;
+        let is_host_internal = address.high == 0 && matches!(address.low >> 32, 0 | 0xffff);
+        !is_multicast && !is_link_local && !is_host_internal
     }
 
     #[inline(always)]

@@ -1,13 +1,22 @@
-//! Stage "link": Ethernet and zero to two VLAN tags, and which attachment they name.
+//! Stage "link": Ethernet and zero to two VLAN tags, and which attachment they name; where the frame ends.
 //!
-//! 802.1Q, 802.1ad; requirement C4: both tags may carry ethertype 0x8100.
+//! 802.1Q, 802.1ad; requirement C4: both tags may carry ethertype 0x8100. An identifier of 0 (the null VID) names no VLAN: such a tag
+//! carries a priority only, and the frame is taken as if it had not got it, in whichever place it is.
 
 use network_types::{
     eth::{EthHdr, EtherType},
     vlan::VlanHdr,
 };
 
-use crate::{packet::Packet, reason::DropReason, tables::Tables};
+use crate::{
+    packet::{EthernetWords, Packet},
+    reason::DropReason,
+    tables::Tables,
+};
+
+/// Shortest payload of an Ethernet frame (IEEE 802.3 section 3.2.8; 60 octets less the header): what is shorter is padded to it, and
+/// tags do not count (IEEE 802.1Q annex G.2.3).
+const PAYLOAD_MIN: u32 = 46;
 
 /// The layer 2 part of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +70,46 @@ pub fn parse<P: Packet>(packet: &P) -> Result<Link, DropReason> {
         inner: inner.vid(),
         to_group,
     })
+}
+
+/// Takes the tags out that carry a priority only (IEEE 802.1Q table 9-2: VID 0), so that all that follows, the kernel too, has the frame
+/// as if it had come without.
+#[inline(always)]
+pub fn without_null_tags<P: Packet>(packet: &mut P, link: Link) -> Result<Link, DropReason> {
+    let has_null_tag = link.tags > 0 && link.outer == 0 || link.tags > 1 && link.inner == 0;
+    if !has_null_tag {
+        return Ok(link);
+    }
+    let EthernetWords { first, second, tags: [outer], .. } = packet.read(0).ok_or(DropReason::Truncated)?;
+    let ether_type = link.ether_type.to_ne_bytes();
+    let kept = if link.outer != 0 {
+        Some((outer, link.outer))
+    } else if link.tags > 1 && link.inner != 0 {
+        let inner: [u8; 4] = packet.read(EthHdr::LEN + 2).ok_or(DropReason::Truncated)?;
+        Some((inner, link.inner))
+    } else {
+        None
+    };
+    if let Some((tag, vid)) = kept {
+        packet.cut_front(4).ok_or(DropReason::Truncated)?;
+        packet
+            .write(0, EthernetWords { first, second, tags: [tag], ether_type })
+            .ok_or(DropReason::Truncated)?;
+        return Ok(Link { payload_at: EthHdr::LEN + VlanHdr::LEN, tags: 1, outer: vid, inner: 0, ..link });
+    }
+    packet.cut_front(if link.tags > 1 { 8 } else { 4 }).ok_or(DropReason::Truncated)?;
+    packet.write(0, EthernetWords { first, second, tags: [], ether_type }).ok_or(DropReason::Truncated)?;
+    Ok(Link { payload_at: EthHdr::LEN, tags: 0, outer: 0, inner: 0, ..link })
+}
+
+/// Cuts off what is behind an IP packet of `len` bytes, but for the padding of a short frame: whatever is sent was judged and paid for.
+#[inline(always)]
+pub fn cut_trailer<P: Packet>(packet: &mut P, payload_at: usize, len: u32) -> Result<(), DropReason> {
+    let end = payload_at + len.max(PAYLOAD_MIN) as usize;
+    if packet.len() > end {
+        return packet.cut_to(end).ok_or(DropReason::BadLength);
+    }
+    Ok(())
 }
 
 /// The attachment that the interface and the tags name: array look-ups only.

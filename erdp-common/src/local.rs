@@ -1,14 +1,19 @@
 //! Stage "local": what is for this router itself, and nothing else, goes to the kernel.
 //!
 //! Local is (attachment, address, configured peer) (invariant 11): ARP (RFC 826) and neighbour discovery (RFC 4861) for our own
-//! addresses on this very attachment, BGP and BFD from a configured peer of this attachment, echo to our addresses.
+//! addresses on this very attachment, BGP and BFD from a configured peer of this attachment, echo to our addresses; and what asks for the
+//! multicast groups of these addresses (MLD), because a switch that gets no answer sends us no more neighbour solicitations (RFC 4861
+//! section 7.2.1). IPv4 needs no likeness of that: its ARP is broadcast, which no switch prunes, so IGMP stays outside.
 
-use network_types::{arp::ArpHdr, ip::IpProto};
+use network_types::{
+    arp::ArpHdr,
+    ip::{IpProto, Ipv6Hdr},
+};
 
 use crate::{
     abi::{Attachment, PeerKey},
     bfd,
-    family::{Address, Datagram, Family},
+    family::{Address, Datagram, Family, V6},
     packet::Packet,
     pipeline::Verdict,
     reason::{DropReason, PuntKind},
@@ -21,6 +26,11 @@ pub const BGP_PORT: u16 = 179;
 
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// Multicast listener queries, the reports and "done" of version 1 (RFC 2710), the report of version 2 (RFC 3810).
+const LISTENER_QUERY: u8 = 130;
+const LISTENER_REPORT: u8 = 131;
+const LISTENER_DONE: u8 = 132;
+const LISTENER_REPORT_2: u8 = 143;
 const ALL_NODES: Address = Address { high: 0xff02 << 48, low: 1 };
 /// ff02::1:ff00:0/104 (RFC 4291 section 2.7.1).
 const SOLICITED_NODE: Address = Address { high: 0xff02 << 48, low: 0x0000_0001_ff00_0000 };
@@ -38,7 +48,9 @@ pub fn arp<P: Packet>(packet: &P, at: usize, attachment: &Attachment) -> Result<
 
 /// `Some` when the packet ends here: for the kernel, or dropped; `None` when it is to be forwarded.
 #[inline(always)]
-pub fn ip<F: Family, T: Tables>(
+pub fn ip<F: Family, P: Packet, T: Tables>(
+    packet: &P,
+    at: usize,
     datagram: &Datagram,
     attachment_id: u16,
     attachment: &Attachment,
@@ -48,7 +60,9 @@ pub fn ip<F: Family, T: Tables>(
     if !ours && F::is_forwardable(datagram.destination) {
         return None;
     }
-    if let Some(kind) = discovery::<F>(datagram, ours, attachment) {
+    let link_local = discovery::<F>(datagram, ours, attachment)
+        .or_else(|| listeners::<F, P>(packet, at, datagram, ours, attachment));
+    if let Some(kind) = link_local {
         return Some(kind.map(Verdict::Punt));
     }
     Some(if !ours {
@@ -92,6 +106,64 @@ fn discovery<F: Family>(
     })
 }
 
+/// Multicast listener discovery; `None` for anything else. To the kernel goes what asks for our groups, of either version: a query to all
+/// nodes, to one of our solicited-node groups, or to an address of ours (RFC 3810 section 5.1.15). It must be from this link by all that
+/// RFC 3810 section 5 says of it: a link-local source, a hop limit of 1, and "router alert" in a hop-by-hop header.
+///
+/// The reports of others are for routers and switches. A host would only let itself be silenced by them (RFC 2710 section 4), and then a
+/// switch between the two would prune it.
+#[inline(always)]
+fn listeners<F: Family, P: Packet>(
+    packet: &P,
+    at: usize,
+    datagram: &Datagram,
+    ours: bool,
+    attachment: &Attachment,
+) -> Option<Result<PuntKind, DropReason>> {
+    if F::BITS != 128 || datagram.protocol != F::ICMP {
+        return None;
+    }
+    let [kind, ..] = datagram.transport()?;
+    if !matches!(kind, LISTENER_QUERY | LISTENER_REPORT | LISTENER_DONE | LISTENER_REPORT_2) {
+        return None;
+    }
+    let destination = datagram.destination;
+    let asks_us = kind == LISTENER_QUERY
+        && (ours || destination == ALL_NODES || is_solicited_node(destination, attachment));
+    let is_of_this_link =
+        is_link_local::<F>(datagram.source) && datagram.hop_limit == 1 && has_router_alert(packet, at);
+    Some(if asks_us && is_of_this_link && !datagram.is_fragment {
+        Ok(PuntKind::NeighbourDiscovery)
+    } else {
+        Err(DropReason::NdNotForUs)
+    })
+}
+
+/// Whether the first thing behind the IPv6 header at `at` is a hop-by-hop header with nothing but "router alert" for MLD (RFC 2711
+/// section 2.1) and padding, in either order, before ICMPv6.
+#[inline(always)]
+fn has_router_alert<P: Packet>(packet: &P, at: usize) -> bool {
+    const NEXT_HEADER: usize = 6;
+    const HOP_BY_HOP: u8 = 0;
+    const ROUTER_ALERT: [u8; 4] = [5, 2, 0, 0];
+    let Some([next, _]) = packet.read::<[u8; 2]>(at + NEXT_HEADER) else {
+        return false;
+    };
+    let Some([behind, len, a, b, c, d, e, f]) = packet.read::<[u8; 8]>(at + Ipv6Hdr::LEN) else {
+        return false;
+    };
+    next == HOP_BY_HOP
+        && behind == V6::ICMP
+        && len == 0
+        && ([a, b, c, d] == ROUTER_ALERT || [c, d, e, f] == ROUTER_ALERT)
+}
+
+/// fe80::/10.
+#[inline(always)]
+fn is_link_local<F: Family>(address: Address) -> bool {
+    F::BITS == 128 && address.high >> 54 == 0xfe80 >> 6
+}
+
 /// Whether the group address is made of the last 24 bits of one of our addresses.
 #[inline(always)]
 fn is_solicited_node(group: Address, attachment: &Attachment) -> bool {
@@ -108,8 +180,7 @@ fn is_on_link<F: Family, T: Tables>(
     attachment: &Attachment,
     tables: &T,
 ) -> bool {
-    let is_link_local = F::BITS == 128 && address.high >> 54 == 0xfe80 >> 6;
-    is_link_local
+    is_link_local::<F>(address)
         || source::leads_to::<F, T>(F::root(attachment), address, attachment_id, tables)
             == u32::from(attachment_id)
 }

@@ -101,6 +101,7 @@ fn decide<P: Packet, T: Tables>(
     trail: &mut Trail,
 ) -> Result<Verdict, DropReason> {
     let link = link::parse(packet)?;
+    let link = link::without_null_tags(packet, link)?;
     let Some(id) = link::attachment(&link, ifindex, tables) else {
         return control::from_kernel(packet, &link, ifindex, tables).map_err(black_box);
     };
@@ -133,13 +134,16 @@ fn ip<F: Family, P: Packet, T: Tables>(
         // Each way through the extension headers would be followed to the end of the program by itself.
         datagram.forget(tables);
     }
-    if let Some(ends_here) = local::ip::<F, T>(&datagram, trail.attachment, attachment, tables) {
+    link::cut_trailer(packet, link.payload_at, datagram.len)?;
+    let local =
+        local::ip::<F, P, T>(packet, link.payload_at, &datagram, trail.attachment, attachment, tables);
+    if let Some(ends_here) = local {
         return ends_here;
     }
     if link.to_group {
         return Err(DropReason::NotUnicast); // RFC 1812 section 5.3.4
     }
-    if F::is_martian_source(datagram.source) {
+    if !F::is_forwardable(datagram.source) {
         return Err(DropReason::MartianSource);
     }
     source::check::<F, T>(trail.attachment, attachment, datagram.source, tables)?;

@@ -49,7 +49,8 @@ reasons! {
         BadHeader = 5, "bad-header", "a broken or hostile sender: find it by its source MAC address";
         /// The IP length field goes beyond the frame or is below the header's.
         BadLength = 6, "bad-length", "a broken or hostile sender, or a port that cuts frames: compare MTUs";
-        /// The source address can never be one on the wire (RFC 1812 section 5.3.7, RFC 4291 section 2.7).
+        /// The source address can never be one of a packet that is forwarded (RFC 1812 section 5.3.7, RFC 3927 section 7, RFC 4291
+        /// sections 2.5 and 2.7).
         MartianSource = 7, "martian-source", "spoofed or misconfigured source: find it by its source MAC address";
         /// Destination is multicast, broadcast, loopback or link-local and not for this router, or the frame was sent to a group of
         /// stations (RFC 1812 section 5.3.4).
@@ -72,7 +73,7 @@ reasons! {
         Hairpin = 16, "hairpin", "set `hairpin = \"allow\"` on the circuit if sites or VNets are meant to meet here";
         /// ARP that asks for somebody else.
         ArpNotForUs = 17, "arp-not-for-us", "normal on shared segments; otherwise the neighbour has a wrong subnet mask";
-        /// Neighbour discovery that is not for this router, or a router advertisement or redirect.
+        /// Neighbour discovery or multicast listener discovery that is not for this router, or a router advertisement or redirect.
         NdNotForUs = 18, "nd-not-for-us", "normal on shared segments; switch router advertisements off on the neighbour";
         /// No room in front of the packet for the tags to push.
         NoHeadroom = 19, "no-headroom", "the driver gives XDP too little headroom: see `erdp check`";
@@ -104,7 +105,7 @@ reasons! {
     PuntKind {
         /// ARP for one of our addresses, or a gratuitous one.
         Arp = 0, "arp", "";
-        /// IPv6 neighbour solicitation or advertisement for us.
+        /// IPv6 neighbour solicitation or advertisement for us, or a query for the groups that we listen to.
         NeighbourDiscovery = 1, "nd", "";
         /// TCP port 179 of a configured peer.
         Bgp = 2, "bgp", "";

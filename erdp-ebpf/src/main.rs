@@ -60,7 +60,7 @@ pub fn erdp(ctx: XdpContext) -> u32 {
     let trail = black_box(&mut trail);
     let verdict = pipeline::process(&mut frame, ctx.ingress_ifindex() as u32, &Maps, trail);
     if let Verdict::Bfd(session) = verdict {
-        maps::send_bfd(&ctx, u32::from(session));
+        maps::send_bfd(&ctx, u32::from(session), len as u32);
     }
     if trail.is_question {
         answer(&mut frame, verdict, trail);
@@ -102,7 +102,7 @@ pub fn erdp_bfd(ctx: XdpContext) -> u32 {
         return xdp_action::XDP_DROP;
     };
     let mut frame = Frame::new(&ctx);
-    let len = frame.len() as u64;
+    let len = u64::from(errand.reason);
     let mut trail = Trail { is_question: frame.is_question(), ..Trail::default() };
     let verdict = bfd::receive(&mut frame, ctx.ingress_ifindex() as u32, errand.group, &Maps, &mut trail);
     if trail.is_question {

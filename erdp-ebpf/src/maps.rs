@@ -350,12 +350,15 @@ pub fn send_errand(ctx: &XdpContext, errand: Errand) {
     }
 }
 
-/// Calls the program for BFD with a session; comes back only when there is none.
+/// Calls the program for BFD with a session and the frame's length on arrival; comes back only when there is none.
 #[inline(always)]
-pub fn send_bfd(ctx: &XdpContext, session: u32) {
+pub fn send_bfd(ctx: &XdpContext, session: u32, came: u32) {
     if let Some(slot) = ERRAND.get_ptr_mut(0) {
         // SAFETY: a value of a per-CPU map: the programs of this CPU run one after the other.
-        unsafe { (&raw mut (*slot).group).write_volatile(session) };
+        unsafe {
+            (&raw mut (*slot).group).write_volatile(session);
+            (&raw mut (*slot).reason).write_volatile(came);
+        }
         // SAFETY: nothing here needs to be dropped.
         unsafe { BFD.tail_call(ctx, 0) };
     }

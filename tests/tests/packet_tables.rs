@@ -105,16 +105,16 @@ fn check(row: &Row, answer: &Answer) -> Result<()> {
                 kind.label(),
                 answer.punt_kind()
             );
-            ensure!(answer.frame == row.frame, "a punted frame was changed");
+            ensure!(answer.frame == row.taken, "a punted frame was changed");
         }
         Expect::PuntVia(kind, tags) => {
             ensure!(answer.punt_kind() == Some(*kind), "expected punt {}, got {answer:?}", kind.label());
-            ensure!(answer.frame == without_tags(&row.frame, *tags), "not the frame without its tags");
+            ensure!(answer.frame == without_tags(&row.taken, *tags), "not the frame without its tags");
         }
         Expect::FromKernel(tags) => {
             ensure!(answer.verdict() == "transmit" && answer.trace.next_hop == 0, "expected it to leave");
             ensure!(vids(&answer.frame, tags.len()) == *tags, "the tags are not {tags:?}");
-            ensure!(without_tags(&answer.frame, tags.len()) == row.frame, "more was changed than the tags");
+            ensure!(without_tags(&answer.frame, tags.len()) == row.taken, "more was changed than the tags");
         }
         Expect::Transmit(next_hop, tags) => {
             ensure!(
@@ -162,8 +162,8 @@ fn check_frame(row: &Row, answer: &Answer, tags: &[u16]) -> Result<()> {
         );
     }
     let ip_at = 14 + 4 * tags.len();
-    let (came, left) = (&row.frame[row.ip_at..], &answer.frame[ip_at..]);
-    ensure!(answer.frame[ip_at - 2..ip_at] == row.frame[row.ip_at - 2..row.ip_at], "wrong ethertype");
+    let (came, left) = (&row.taken[row.ip_at..], &answer.frame[ip_at..]);
+    ensure!(answer.frame[ip_at - 2..ip_at] == row.taken[row.ip_at - 2..row.ip_at], "wrong ethertype");
     ensure!(came.len() == left.len(), "length changed from {} to {}", came.len(), left.len());
     let changed: Vec<usize> = (0..came.len()).filter(|at| came[*at] != left[*at]).collect();
     if came[0] >> 4 == 6 {

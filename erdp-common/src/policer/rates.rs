@@ -124,21 +124,28 @@ impl QosProfile {
         for code in [46, 34, 18, 10] {
             profile.dscp[code] = code as u8;
         }
-        if by_ports {
-            let range = |first, last, class: Class, dscp| PortRange { first, last, class: class as u8, dscp };
-            profile.ports = [
-                range(50_000, 50_019, Class::Voice, 46),
-                range(50_020, 50_039, Class::Interactive, 34),
-                range(50_040, 50_059, Class::Interactive, 18),
-            ];
-            profile.ranges = 3;
-        }
-        profile
+        if by_ports { profile.with_teams_ports([46, 34, 18]) } else { profile }
     }
 
     /// Private peering: the same classes, every code kept.
     pub fn private() -> Self {
         Self::by_code()
+    }
+
+    /// The same, and unmarked Teams traffic is classified by its client ports; it stays unmarked, as every code is kept.
+    pub fn private_by_ports() -> Self {
+        Self::by_code().with_teams_ports([0; 3])
+    }
+
+    /// Audio, video and sharing by client port, with the codes that they leave with.
+    fn with_teams_ports(self, [audio, video, sharing]: [u8; 3]) -> Self {
+        let range = |first, last, class: Class, dscp| PortRange { first, last, class: class as u8, dscp };
+        let ports = [
+            range(50_000, 50_019, Class::Voice, audio),
+            range(50_020, 50_039, Class::Interactive, video),
+            range(50_040, 50_059, Class::Interactive, sharing),
+        ];
+        Self { ports, ranges: 3, ..self }
     }
 
     fn by_code() -> Self {

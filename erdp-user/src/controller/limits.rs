@@ -83,6 +83,7 @@ pub fn policers_of(config: &Config) -> Vec<PolicerOf> {
 const PRIVATE: u16 = 1;
 const MICROSOFT: u16 = 2;
 const MICROSOFT_BY_PORTS: u16 = 3;
+const PRIVATE_BY_PORTS: u16 = 4;
 /// Preamble and start (8), Ethernet header (14), FCS (4), gap (12): what a packet takes on the wire beside itself.
 const WIRE_OVERHEAD: u32 = 38;
 
@@ -106,7 +107,8 @@ pub fn of(config: &Config, attachment: &Attachment) -> Limits {
         inbound: id(domain.circuit, role, Direction::Inbound, circuit.burst),
         outbound: id(domain.circuit, role, Direction::Outbound, circuit.burst),
         profile: match (domain.kind, by_ports) {
-            (PeeringKind::Private, _) => PRIVATE,
+            (PeeringKind::Private, false) => PRIVATE,
+            (PeeringKind::Private, true) => PRIVATE_BY_PORTS,
             (PeeringKind::Microsoft, false) => MICROSOFT,
             (PeeringKind::Microsoft, true) => MICROSOFT_BY_PORTS,
         },
@@ -119,6 +121,7 @@ pub fn records(config: &Config, now: u64) -> Vec<Record> {
         Record::Profile(PRIVATE, QosProfile::private()),
         Record::Profile(MICROSOFT, QosProfile::microsoft(false)),
         Record::Profile(MICROSOFT_BY_PORTS, QosProfile::microsoft(true)),
+        Record::Profile(PRIVATE_BY_PORTS, QosProfile::private_by_ports()),
     ];
     for attachment in 0..MAX_ATTACHMENTS as u16 {
         let budget = |kind| Record::Budget(kind, attachment, budget::default_of(kind));
@@ -199,4 +202,46 @@ pub fn show(config: &Config, tally: impl Fn(u16, Class) -> [Tally; 4]) -> Value 
         }
     }
     rows.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const CONFIG: &str = r#"
+asn = 65010
+[[circuit]]
+name = "a"
+bandwidth = "1G"
+primary = { local = "eth1" }
+secondary = { local = "eth2" }
+[circuit.private]
+ipv4 = "198.18.0.0/29"
+[[attachment]]
+interface = "eth0"
+peerings = ["a/private"]
+ipv4 = "198.18.10.1/30"
+"#;
+
+    fn profiles(config: &str) -> Vec<u16> {
+        let config = Config::parse(config, Path::new("erdp.toml")).expect("a configuration").0;
+        config.attachments().iter().map(|attachment| of(&config, attachment).profile).collect()
+    }
+
+    #[test]
+    fn f_classify_ports_is_done_on_private_peering_too() {
+        let by_ports = CONFIG.replace("/29\"\n", "/29\"\nclassify-ports = true\n");
+        let without = profiles(CONFIG);
+        assert!(without.contains(&PRIVATE) && !without.contains(&PRIVATE_BY_PORTS), "{without:?}");
+        let with = profiles(&by_ports);
+        assert!(with.contains(&PRIVATE_BY_PORTS) && !with.contains(&PRIVATE), "{with:?}");
+        let config = Config::parse(&by_ports, Path::new("erdp.toml")).expect("a configuration").0;
+        let written = records(&config, 0).into_iter().find_map(|record| match record {
+            Record::Profile(PRIVATE_BY_PORTS, profile) => Some(profile),
+            _ => None,
+        });
+        assert_eq!(written, Some(QosProfile::private_by_ports()));
+    }
 }

@@ -46,6 +46,8 @@ pub fn sample(rng: &mut Rng, ports: Ports) -> Sample {
     frame.extend_from_slice(&payload);
     if rarely(rng, 5) {
         frame.extend(std::iter::repeat_n(0, rng.usize(1..47))); // padding
+    } else if rarely(rng, 20) {
+        frame.extend(std::iter::repeat_n(0, rng.usize(47..2_000))); // a trailer
     }
     Sample { ifindex, frame }
 }
@@ -62,7 +64,12 @@ fn entrance(rng: &mut Rng, ports: Ports) -> (u32, u8, Vec<(u16, u16)>) {
         18 => return control_port(rng, ports),
         _ => return anywhere(rng, ports),
     };
-    let tags = vids.iter().map(|vid| (pick(rng, &[DOT1Q, DOT1AD]), vid | (rng.u16(..16) << 12))).collect();
+    let mut tags: Vec<_> =
+        vids.iter().map(|vid| (pick(rng, &[DOT1Q, DOT1AD]), vid | (rng.u16(..16) << 12))).collect();
+    while rarely(rng, 12) {
+        let at = rng.usize(..=tags.len());
+        tags.insert(at, (pick(rng, &[DOT1Q, DOT1AD]), rng.u16(..16) << 12)); // priority only
+    }
     (ifindex, id, tags)
 }
 
@@ -186,7 +193,14 @@ fn address6(rng: &mut Rng, id: u8) -> Ipv6Addr {
         13 => Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, pick(rng, &[1, 1, 2, 5])),
         14 => pick(
             rng,
-            &[Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST, Ipv6Addr::new(0xff0e, 0, 0, 0, 0, 0, 0, 1)],
+            &[
+                Ipv6Addr::UNSPECIFIED,
+                Ipv6Addr::LOCALHOST,
+                Ipv6Addr::new(0xff0e, 0, 0, 0, 0, 0, 0, 1),
+                Ipv4Addr::new(20, 1, 0, 9).to_ipv6_mapped(),
+                Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0x1401, 9),
+                Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0x1401, 9),
+            ],
         ),
         _ => rng.u128(..).to_be_bytes().into(),
     }
@@ -201,7 +215,32 @@ fn source6(rng: &mut Rng, id: u8) -> Ipv6Addr {
     }
 }
 
+/// Multicast listener discovery, right in most of what makes it so.
+fn listeners(rng: &mut Rng, id: u8) -> Vec<u8> {
+    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, pick(rng, &[id, id, 0x77]).into());
+    let all = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let destination = if rarely(rng, 8) { address6(rng, id) } else { pick(rng, &[all, all, group]) };
+    let neighbour = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x99);
+    let source = if rarely(rng, 4) { source6(rng, id) } else { neighbour };
+    let mut payload = vec![58, 0];
+    payload
+        .extend(pick(rng, &[[5, 2, 0, 0, 1, 0], [5, 2, 0, 0, 1, 0], [1, 0, 5, 2, 0, 0], [1, 4, 0, 0, 0, 0]]));
+    payload.push(pick(rng, &[130, 130, 130, 131, 132, 143]));
+    let len = pick(rng, &[3, 23, 27, 27]);
+    payload.extend(bytes(rng, len));
+    let mut packet = vec![0x60, 0, 0, 0, 0, payload.len() as u8];
+    packet
+        .extend_from_slice(&[pick(rng, &[0, 0, 0, 0, 60]), if rarely(rng, 6) { hop_limit(rng) } else { 1 }]);
+    packet.extend_from_slice(&source.octets());
+    packet.extend_from_slice(&destination.octets());
+    packet.extend_from_slice(&payload);
+    packet
+}
+
 fn ipv6(rng: &mut Rng, id: u8) -> Vec<u8> {
+    if rarely(rng, 10) {
+        return listeners(rng, id);
+    }
     let (source, destination) = (source6(rng, id), address6(rng, id));
     let protocol = pick(rng, &[58, 58, 58, 58, 6, 6, 17, 17, 1, 132, 59, 50]);
     let chain = extensions(rng);

@@ -23,6 +23,14 @@ same stages on the host (`cargo test -p erdp-tests --test packet_tables`).
 *Counter* is the line of `erdp show counters` that counts it; a forwarded packet counts as `tx`. *Told* is the ICMP error (type/code)
 that its sender gets, within the attachment's budget; none is sent about ICMP errors, later fragments, or frames to a group address
 (RFC 1812 section 4.3.2.7, RFC 4443 section 2.4).
+
+Two things come off a frame before anything else is asked. A tag with VLAN ID 0 carries a priority and names no VLAN (IEEE 802.1Q): the
+frame is as if it had come without, on its way to a neighbour and to the kernel. Bytes behind the IP packet are cut off before it is judged,
+charged and sent; the padding of Ethernet's shortest frame (46 bytes behind the header and the tags) stays and is not charged.
+
+Of multicast, only what keeps IPv6 neighbours finding us goes to the kernel: neighbour discovery for our groups, and queries of multicast
+listener discovery, which a snooping switch sends to learn where these groups are wanted. IPv4 needs no such thing: ARP is broadcast, no
+switch prunes it, and IGMP stays outside.
 ";
 
 /// The page.

@@ -18,6 +18,10 @@ pub(super) fn dropped(ports: Ports, rows: &mut Vec<Row>) {
     let from = |from| Build::ipv4(from, AZURE, 17, &Build::udp(1, 2, b""), |_| {});
     let long = Build::ipv4(CUSTOMER, [20, 9, 0, 9], 17, &Build::udp(1, 2, &[0; 1380]), |_| {});
     let hops = Build::ipv6(v6("fd00:18:64::7"), v6("2603:1::9"), 17, 1, &Build::udp(1, 2, b""));
+    let igmp =
+        Build::ipv4([198, 18, 1, 2], [224, 0, 0, 1], 2, &[0x11, 100, 0xee, 0x9b, 0, 0, 0, 0], |header| {
+            header.time_to_live = 1;
+        });
     let from6 = |from| Build::ipv6(v6(from), v6("2603:1::9"), 17, 64, &Build::udp(1, 2, b""));
     rows.extend([
         drop("LLDP", ports.c, &[], 0x88cc, &[0; 46], Why::NotIp),
@@ -59,6 +63,53 @@ pub(super) fn dropped(ports: Ports, rows: &mut Vec<Row>) {
         drop("source 127.0.0.1", ports.c, &[], IPV4, &from([127, 0, 0, 1]), Why::MartianSource),
         drop("source 0.0.0.0", ports.c, &[], IPV4, &from([0, 0, 0, 0]), Why::MartianSource),
         drop("source multicast", ports.c, &[], IPV4, &from([224, 0, 0, 5]), Why::MartianSource),
+        drop(
+            "source 169.254.0.0/16, link-local (RFC 3927 section 7)",
+            ports.c,
+            &[],
+            IPV4,
+            &from([169, 254, 7, 7]),
+            Why::MartianSource,
+        ),
+        drop(
+            "source 169.254.0.0/16 from Azure (RFC 3927 section 7)",
+            ports.a,
+            &[],
+            IPV4,
+            &Build::ipv4([169, 254, 7, 7], CUSTOMER, 17, &Build::udp(1, 2, b""), |_| {}),
+            Why::MartianSource,
+        ),
+        drop(
+            "source 169.254.0.0/16 to Microsoft peering (RFC 3927 section 7)",
+            ports.c,
+            &[],
+            IPV4,
+            &Build::ipv4([169, 254, 7, 7], [20, 15, 0, 9], 17, &Build::udp(1, 2, b""), |_| {}),
+            Why::MartianSource,
+        ),
+        drop("source 0.1.2.3", ports.c, &[], IPV4, &from([0, 1, 2, 3]), Why::MartianSource),
+        drop("source ::", ports.c, &[], IPV6, &from6("::"), Why::MartianSource),
+        drop("source ff0e::1", ports.c, &[], IPV6, &from6("ff0e::1"), Why::MartianSource),
+        drop(
+            "source ::ffff:20.1.0.9, IPv4 mapped (RFC 4291 section 2.5.5.2)",
+            ports.c,
+            &[],
+            IPV6,
+            &from6("::ffff:20.1.0.9"),
+            Why::MartianSource,
+        ),
+        drop(
+            "source ::20.1.0.9, IPv4 compatible (RFC 4291 section 2.5.5.1)",
+            ports.c,
+            &[],
+            IPV6,
+            &from6("::20.1.0.9"),
+            Why::MartianSource,
+        ),
+        drop("IPv4 mapped destination", ports.c, &[], IPV6, &udp6("::ffff:20.1.0.9"), Why::NotUnicast),
+        drop("IPv4 compatible destination", ports.c, &[], IPV6, &udp6("::20.1.0.9"), Why::NotUnicast),
+        drop("IPv6 unspecified destination", ports.c, &[], IPV6, &udp6("::"), Why::NotUnicast),
+        drop("IGMP query: IPv4 needs none, as ARP is broadcast", ports.a, &[], IPV4, &igmp, Why::NotUnicast),
         drop("source ::1", ports.c, &[], IPV6, &from6("::1"), Why::MartianSource),
         drop("source link-local", ports.c, &[], IPV6, &from6("fe80::5"), Why::MartianSource),
         drop("multicast", ports.c, &[], IPV4, &udp4([224, 0, 0, 5]), Why::NotUnicast),

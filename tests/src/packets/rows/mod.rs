@@ -10,6 +10,7 @@ mod forwarded;
 mod local;
 mod odd;
 mod policy;
+mod wire;
 
 use erdp_common::reason::{DropReason, PuntKind};
 
@@ -46,7 +47,9 @@ pub struct Row {
     pub ifindex: u32,
     /// The frame.
     pub frame: Vec<u8>,
-    /// Offset of its IP header.
+    /// What it is taken for: the same, but for tags that carry a priority only and bytes behind the packet.
+    pub taken: Vec<u8>,
+    /// Offset of the IP header in that.
     pub ip_at: usize,
     /// The verdict.
     pub expect: Expect,
@@ -72,13 +75,16 @@ fn udp6(to: &str) -> Vec<u8> {
 /// A kind of packets: what its rows have in common, and who adds them.
 type Subject = (&'static str, fn(Ports, &mut Vec<Row>));
 
-const SUBJECTS: [Subject; 14] = [
+const SUBJECTS: [Subject; 17] = [
     ("Forwarded", forwarded::forwarded),
     ("Options, fragments and extension headers", forwarded::variable_offsets),
     ("ICMP errors about flows of ours", odd::icmp_errors),
     ("At the limits", odd::limits),
+    ("Bytes behind the packet", wire::trailers),
+    ("Tags that carry a priority only", wire::priority_tags),
     ("For the router itself", local::for_the_router),
     ("ARP and neighbour discovery", local::discovery),
+    ("Multicast listener discovery", wire::listeners),
     ("BFD", bfd::rows),
     ("Through control ports", local::through_control_ports),
     ("Classes and buckets", policy::classified_and_policed),
@@ -112,5 +118,6 @@ fn row(
     payload: &[u8],
     expect: Expect,
 ) -> Row {
-    Row { name, ifindex, frame: Build::ethernet(tags, kind, payload), ip_at: 14 + 4 * tags.len(), expect }
+    let frame = Build::ethernet(tags, kind, payload);
+    Row { name, ifindex, taken: frame.clone(), frame, ip_at: 14 + 4 * tags.len(), expect }
 }

@@ -122,14 +122,6 @@ pub(super) fn limits(ports: Ports, rows: &mut Vec<Row>) {
             Drop(DropReason::TooManyTags),
         ),
         row(
-            "tag 0, which is priority only",
-            ports.c,
-            &[(DOT1Q, 0)],
-            IPV4,
-            &udp4(AZURE),
-            Drop(DropReason::UnknownAttachment),
-        ),
-        row(
             "tag 4095, which is reserved",
             ports.c,
             &[(DOT1Q, 4_095)],

@@ -145,7 +145,6 @@ pub(super) fn public_sources(ports: Ports, rows: &mut Vec<Row>) {
     drop4("172.16.0.0/12 to Microsoft peering (D4)", [172, 31, 255, 254]);
     drop4("192.168.0.0/16 to Microsoft peering (D4)", [192, 168, 0, 1]);
     drop4("100.64.0.0/10, carrier-grade NAT, to Microsoft peering (D4)", [100, 127, 0, 1]);
-    drop4("169.254.0.0/16 to Microsoft peering (D4)", [169, 254, 7, 7]);
     drop4("documentation addresses to Microsoft peering (D4)", [203, 0, 113, 7]);
     let unnatted = || Drop(DropReason::UnnattedSource);
     rows.extend([
