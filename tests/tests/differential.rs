@@ -2,13 +2,14 @@
 //!
 //! `ERDP_TEST_FULL=1` (`cargo xtask test --full`) makes it three million frames; `ERDP_TEST_SEED` chooses others than the usual ones.
 
-use std::{env, path::Path, thread, time::Instant};
+use std::{env, thread, time::Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use erdp::dataplane::Record;
 use erdp_common::abi::{GROUP_GLEAN, Group, NEXT_HOP_RESOLVED, NextHop, PeerKey, Port, Vlan};
 use erdp_tests::{
     differential::{Difference, Generator, Histogram, Outcome, Pair, captures, policed::START},
+    edge,
     packets::{Ports, forward, in_network_namespace, is_root, rows, veth_ports},
 };
 
@@ -103,15 +104,12 @@ fn random_frames(
 
 #[test]
 fn captured_packets_have_the_same_verdict_bytes_and_counters_in_kernel_and_host() -> Result<()> {
-    let Some(data) = env::var_os("ERDP_DATA") else {
-        println!("not run: ERDP_DATA is not set");
-        return Ok(());
-    };
+    let Some(data) = edge::data() else { return Ok(()) };
     if !is_root() {
         println!("SKIP: loading an XDP program needs root");
         return Ok(());
     }
-    let folder = Path::new(&data).join("pcaps");
+    let folder = data.join("pcaps");
     let files = captures::files(&folder)?;
     ensure!(!files.is_empty(), "{} has no captures", folder.display());
     in_network_namespace(|| {
