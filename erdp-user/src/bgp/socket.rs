@@ -1,7 +1,7 @@
 //! Socket options of BGP's TCP connections, and the words for what the system says about them.
 //!
 //! Connecting sockets are bound to our address and, where configured, to the interface; both they and listening sockets carry the peers' MD5
-//! keys (RFC 2385). TTL is 255 with GTSM, whose check the kernel does (RFC 5082), and 1 otherwise: a directly connected session must not
+//! keys (RFC 2385), and both send with class selector 6. TTL is 255 with GTSM, whose check the kernel does (RFC 5082), and 1 otherwise: a directly connected session must not
 //! leave its link. TCP_MD5SIG, IP_MINTTL and IPV6_MINHOPCOUNT have no safe wrapper in the crates used here, hence the two calls below.
 
 use std::ffi::{CString, c_int};
@@ -31,11 +31,7 @@ pub(super) fn dialling_socket(config: &PeerConfig) -> io::Result<TcpSocket> {
     }
     set_md5(socket.as_fd(), config.remote, config.md5.as_deref().unwrap_or_default())?;
     set_ttl(&socket, config.remote, config.gtsm)?;
-    if config.remote.is_ipv4() {
-        socket.set_tos_v4(TOS_NETWORK_CONTROL)?;
-    } else {
-        socket.set_tclass_v6(TOS_NETWORK_CONTROL)?;
-    }
+    set_network_control(&socket, config.remote)?;
     socket.set_tcp_nodelay(true)?;
     socket.bind(&scoped(config.local, 0, config.interface.as_deref())?.into())?;
     Ok(TcpSocket::from_std_stream(socket.into()))
@@ -49,10 +45,12 @@ pub(super) fn remote_address(config: &PeerConfig) -> io::Result<SocketAddr> {
 /// Prepares a connection the peer made.
 pub(super) fn prepare_accepted(stream: &TcpStream, config: &PeerConfig) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    set_ttl(&SockRef::from(stream), config.remote, config.gtsm)
+    let socket = SockRef::from(stream);
+    set_network_control(&socket, config.remote)?;
+    set_ttl(&socket, config.remote, config.gtsm)
 }
 
-/// A listening socket. Its TTL is 255, so that also peers with GTSM take the SYN-ACK.
+/// A listening socket. Its TTL is 255, so that also peers with GTSM take the SYN-ACK, which is network control like all that follows.
 pub(super) fn listening_socket(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -62,9 +60,18 @@ pub(super) fn listening_socket(address: SocketAddr) -> io::Result<TcpListener> {
     } else {
         socket.set_ttl_v4(255)?;
     }
+    set_network_control(&socket, address.ip())?;
     socket.bind(&address.into())?;
     socket.listen(128)?;
     TcpListener::from_std(socket.into())
+}
+
+/// RFC 4271 appendix E: BGP's packets have the precedence of network control, whoever has called.
+fn set_network_control(socket: &Socket, address: IpAddr) -> io::Result<()> {
+    match address {
+        IpAddr::V4(_) => socket.set_tos_v4(TOS_NETWORK_CONTROL),
+        IpAddr::V6(_) => socket.set_tclass_v6(TOS_NETWORK_CONTROL),
+    }
 }
 
 fn set_ttl(socket: &Socket, remote: IpAddr, gtsm: bool) -> io::Result<()> {
@@ -192,4 +199,41 @@ pub(super) fn explain(error: &io::Error, config: &PeerConfig) -> String {
         _ => String::new(),
     };
     format!("{error}{hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::{Asn, PeerId};
+    use super::*;
+
+    /// The listening socket, one that it has accepted and one that dials, on loopback.
+    async fn three(ip: IpAddr) -> (TcpListener, TcpStream, TcpSocket) {
+        let listener = listening_socket(SocketAddr::new(ip, 0)).unwrap();
+        let asns = (Asn(65_001), Asn(65_002));
+        let config = PeerConfig::new(PeerId(0), asns, Ipv4Addr::new(10, 0, 0, 1), ip, ip);
+        let address = listener.local_addr().unwrap();
+        let _caller = std::net::TcpStream::connect(address).unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        prepare_accepted(&accepted, &config).unwrap();
+        (listener, accepted, dialling_socket(&config).unwrap())
+    }
+
+    #[tokio::test]
+    async fn rfc4271_appendix_e_all_sockets_send_with_network_control_in_both_families() {
+        for ip in ["127.0.0.1", "::1"] {
+            let ip: IpAddr = ip.parse().unwrap();
+            let (listener, accepted, dialling) = three(ip).await;
+            let sockets = [
+                ("listening", SockRef::from(&listener)),
+                ("accepted", SockRef::from(&accepted)),
+                ("dialling", SockRef::from(&dialling)),
+            ];
+            for (name, socket) in sockets {
+                let class = if ip.is_ipv4() { socket.tos_v4() } else { socket.tclass_v6() };
+                assert_eq!(class.unwrap(), TOS_NETWORK_CONTROL, "{name} socket on {ip}");
+            }
+        }
+    }
 }
