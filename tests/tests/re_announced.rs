@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use erdp::bgp::{
-    Aggregator, AsPath, Asn, LargeCommunity, PathAttributes, RawAttribute, Update,
+    Aggregator, AsPath, Asn, LargeCommunity, Partial, PathAttributes, RawAttribute, Update,
     wire::{self, Message},
 };
 use erdp_tests::{
@@ -186,13 +186,21 @@ fn garnished(at: usize, plain: PathAttributes, asn: u32) -> PathAttributes {
         3 => {
             attributes.atomic_aggregate = true;
             attributes.aggregator = Some(Aggregator { asn: Asn(8_075), router_id: [192, 0, 2, 1].into() });
+            attributes.partial = Partial::AGGREGATOR;
         }
         4 => {
             let value = (at as u32).to_be_bytes().to_vec();
             attributes.unknown_transitive = [RawAttribute { flags: 0xc0, code: 99, value }].into();
         }
+        5 => attributes.partial = Partial::COMMUNITIES,
+        6 => {
+            attributes.extended_communities = [0x0002_fde8_0000_0000 | at as u64].into();
+            attributes.large_communities = [LargeCommunity(1, 2, 3)].into();
+            attributes.partial = Partial::EXTENDED_COMMUNITIES.with(Partial::LARGE_COMMUNITIES);
+        }
         _ => {}
     }
+    attributes.settle_partial();
     attributes
 }
 

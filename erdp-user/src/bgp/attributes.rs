@@ -191,12 +191,69 @@ pub struct Aggregator {
 /// An optional transitive attribute ERDP does not interpret but must pass on (RFC 4271 section 5).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RawAttribute {
-    /// The flags octet as received; Partial is added when it is passed on.
+    /// Optional, transitive and partial, and no other bit of the flags octet: Partial is set, because we do not know the attribute.
     pub flags: u8,
     /// The attribute's type code.
     pub code: u8,
     /// The value.
     pub value: Vec<u8>,
+}
+
+/// Which of the optional transitive attributes that ERDP reads carry the Partial bit: somebody on the way did not know the attribute,
+/// or has added it without being the originator. Nobody may take the bit away (RFC 4271 section 5). A set in one octet, because a full
+/// table has hundreds of thousands of sets of attributes; a member is there only if its attribute is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Partial(u8);
+
+impl Partial {
+    /// AGGREGATOR, and AS4_AGGREGATOR, which says the same.
+    pub const AGGREGATOR: Self = Self(1);
+    /// COMMUNITIES.
+    pub const COMMUNITIES: Self = Self(1 << 1);
+    /// EXTENDED_COMMUNITIES.
+    pub const EXTENDED_COMMUNITIES: Self = Self(1 << 2);
+    /// LARGE_COMMUNITIES.
+    pub const LARGE_COMMUNITIES: Self = Self(1 << 3);
+    /// ONLY_TO_CUSTOMER.
+    pub const ONLY_TO_CUSTOMER: Self = Self(1 << 4);
+    /// AS4_PATH, which only peers without four-octet AS numbers send and are sent.
+    pub const AS4_PATH: Self = Self(1 << 5);
+
+    /// The member for an attribute of this type code, if there is one.
+    pub fn of_code(code: u8) -> Option<Self> {
+        match code {
+            7 | 18 => Some(Self::AGGREGATOR),
+            8 => Some(Self::COMMUNITIES),
+            16 => Some(Self::EXTENDED_COMMUNITIES),
+            17 => Some(Self::AS4_PATH),
+            32 => Some(Self::LARGE_COMMUNITIES),
+            35 => Some(Self::ONLY_TO_CUSTOMER),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing carries the bit.
+    pub fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether all of `other` carry it.
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Without `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
 }
 
 /// Everything a set of prefixes shares. Compared as a value: equal attributes mean routes may travel in one UPDATE.
@@ -214,6 +271,9 @@ pub struct PathAttributes {
     pub local_pref: Option<u32>,
     /// ATOMIC_AGGREGATE.
     pub atomic_aggregate: bool,
+    /// Which attributes carry the Partial bit; those of [`Self::unknown_transitive`] have theirs in their flags.
+    #[serde(default, skip_serializing_if = "Partial::is_empty")]
+    pub partial: Partial,
     /// AGGREGATOR.
     pub aggregator: Option<Aggregator>,
     /// COMMUNITIES, in wire order.
@@ -239,12 +299,56 @@ impl PathAttributes {
             med: None,
             local_pref: None,
             atomic_aggregate: false,
+            partial: Partial::default(),
             aggregator: None,
             communities: Vec::new(),
             extended_communities: Box::default(),
             large_communities: Box::default(),
             only_to_customer: None,
             unknown_transitive: Box::default(),
+        }
+    }
+
+    /// Whether the route was originated in our own AS, so that what is added to it is added by its originator.
+    pub fn is_originated_here(&self) -> bool {
+        self.as_path.is_empty()
+    }
+
+    /// Adds a community. An attribute that somebody other than the originator attaches carries the Partial bit (RFC 4271 section 5);
+    /// one that is there already keeps the bit that it has.
+    pub fn add_community(&mut self, community: Community) {
+        if self.communities.contains(&community) {
+            return;
+        }
+        if self.communities.is_empty() && !self.is_originated_here() {
+            self.partial = self.partial.with(Partial::COMMUNITIES);
+        }
+        self.communities.push(community);
+    }
+
+    /// Marks the route as one for customers only, unless somebody has done so before (RFC 9234 section 5); Partial as in
+    /// [`Self::add_community`].
+    pub fn mark_only_to_customer(&mut self, by: Asn) {
+        if self.only_to_customer.is_some() {
+            return;
+        }
+        if !self.is_originated_here() {
+            self.partial = self.partial.with(Partial::ONLY_TO_CUSTOMER);
+        }
+        self.only_to_customer = Some(by);
+    }
+
+    /// Forgets the Partial bit of attributes that are not there.
+    pub fn settle_partial(&mut self) {
+        let absent = [
+            (Partial::AGGREGATOR, self.aggregator.is_none()),
+            (Partial::COMMUNITIES, self.communities.is_empty()),
+            (Partial::EXTENDED_COMMUNITIES, self.extended_communities.is_empty()),
+            (Partial::LARGE_COMMUNITIES, self.large_communities.is_empty()),
+            (Partial::ONLY_TO_CUSTOMER, self.only_to_customer.is_none()),
+        ];
+        for (member, _) in absent.into_iter().filter(|(_, is_absent)| *is_absent) {
+            self.partial = self.partial.without(member);
         }
     }
 }

@@ -39,8 +39,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use attributes::{
-    Aggregator, AsPath, AsPathSegment, Asn, Community, LargeCommunity, Origin, PathAttributes, PathId,
-    RawAttribute, RefreshMark, Update,
+    Aggregator, AsPath, AsPathSegment, Asn, Community, LargeCommunity, Origin, Partial, PathAttributes,
+    PathId, RawAttribute, RefreshMark, Update,
 };
 pub use capabilities::{AddPath, GracefulRestart, Kept, Role};
 pub use listen::{ListenError, Listener, Refused};

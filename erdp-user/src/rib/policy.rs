@@ -225,7 +225,9 @@ pub(super) fn marked(peer: &RibPeer, attributes: Arc<PathAttributes>) -> Arc<Pat
     if !is_from_above || attributes.only_to_customer.is_some() {
         return attributes;
     }
-    Arc::new(PathAttributes { only_to_customer: Some(peer.asn), ..(*attributes).clone() })
+    let mut marked = (*attributes).clone();
+    marked.mark_only_to_customer(peer.asn);
+    Arc::new(marked)
 }
 
 fn as_loop(config: &RibConfig, _: &RibPeer, attributes: &PathAttributes) -> Option<Refusal> {
@@ -417,18 +419,19 @@ pub(super) fn exported(attributes: &PathAttributes, to: &RibPeer, next_hop: IpAd
         return told;
     }
     let spares = if to.spared { DRAIN_REPEATS } else { 0 };
+    // Before the path is longer: whether we originate the route is seen by it.
+    if to.spared {
+        told.add_community(GRACEFUL_SHUTDOWN);
+    }
+    if matches!(to.role, Some(Role::Provider | Role::Peer | Role::RouteServer)) {
+        // RFC 9234 section 5, egress: from here on only down.
+        told.mark_only_to_customer(to.local_asn);
+    }
     for _ in 0..=usize::from(to.prepend) + spares {
         told.as_path = told.as_path.prepended(to.local_asn);
-    }
-    if to.spared && !told.communities.contains(&GRACEFUL_SHUTDOWN) {
-        told.communities.push(GRACEFUL_SHUTDOWN);
     }
     told.next_hop = next_hop;
     told.med = None;
     told.local_pref = None;
-    if matches!(to.role, Some(Role::Provider | Role::Peer | Role::RouteServer)) {
-        // RFC 9234 section 5, egress: from here on only down.
-        told.only_to_customer = told.only_to_customer.or(Some(to.local_asn));
-    }
     told
 }

@@ -10,8 +10,8 @@ use codec::attribute::PathAttribute;
 use ipnet::IpNet;
 use rustbgpd_wire as codec;
 
-use super::{Context, HEADER_BYTES, Refresh, encode_route_refresh};
-use crate::bgp::{AsPath, AsPathSegment, Family, Origin, PathAttributes, RefreshMark, Update};
+use super::{Context, DEFINED_FLAGS, EXTENDED_LENGTH, HEADER_BYTES, PARTIAL, Refresh, encode_route_refresh};
+use crate::bgp::{AsPath, AsPathSegment, Family, Origin, Partial, PathAttributes, RefreshMark, Update};
 
 /// Why routes cannot be put on the wire; the caller made the mistake.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -203,7 +203,25 @@ fn shared_attributes(
     let mut bytes = Vec::new();
     codec::attribute::encode_path_attributes(&list, &mut bytes, context.four_octet_asn, false)
         .map_err(|error| EncodeError::Codec(error.to_string()))?;
+    set_flags(&mut bytes, attributes.partial);
     Ok(bytes)
+}
+
+/// The Partial bit where an attribute carries it, and zero in the low four bits of all flags (RFC 4271 sections 4.3 and 5).
+fn set_flags(attributes: &mut [u8], partial: Partial) {
+    let mut rest = attributes;
+    while let [flags, code, tail @ ..] = rest {
+        let is_partial = Partial::of_code(*code).is_some_and(|member| partial.contains(member));
+        *flags = *flags & DEFINED_FLAGS | if is_partial { PARTIAL } else { 0 };
+        let taken = match tail {
+            [high, low, ..] if *flags & EXTENDED_LENGTH != 0 => {
+                2 + usize::from(u16::from_be_bytes([*high, *low]))
+            }
+            [length, ..] => 1 + usize::from(*length),
+            [] => return,
+        };
+        rest = tail.get_mut(taken..).unwrap_or_default();
+    }
 }
 
 fn to_origin(origin: Origin) -> codec::attribute::Origin {

@@ -31,6 +31,17 @@ pub const MAX_EXTENDED_BYTES: usize = 65_535;
 /// Marker, length and type.
 pub const HEADER_BYTES: usize = 19;
 
+/// The flags of a path attribute (RFC 4271 section 4.3): not every speaker must know it.
+const OPTIONAL: u8 = 0x80;
+/// It is passed on to other ASes.
+const TRANSITIVE: u8 = 0x40;
+/// Somebody on the way did not know it, or has added it without being the originator.
+const PARTIAL: u8 = 0x20;
+/// Its length has two octets.
+const EXTENDED_LENGTH: u8 = 0x10;
+/// The low four bits mean nothing: ignored when received, and sent as zero.
+const DEFINED_FLAGS: u8 = OPTIONAL | TRANSITIVE | PARTIAL | EXTENDED_LENGTH;
+
 /// A decoded message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -182,13 +193,12 @@ pub fn message_length(buffer: &[u8]) -> Result<Option<usize>, WireError> {
     let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
     let length = u16::from_be_bytes([header[16], header[17]]);
     let kind = header[18];
-    // The shortest message of each type; RFC 4271 section 6.1 and RFC 7313 section 5.
+    // The shortest message of each type (RFC 4271 section 6.1). How long a ROUTE-REFRESH must be depends on what was agreed on.
     let least = match kind {
         1 => 29,
         2 => 23,
         3 => 21,
-        4 => HEADER_BYTES,
-        5 => 23,
+        4 | 5 => HEADER_BYTES,
         _ => {
             let notification = Notification { code: 1, subcode: 3, data: vec![kind] };
             return Err(WireError::reset(format!("unknown message type {kind}"), notification));
@@ -209,8 +219,11 @@ pub fn message_length(buffer: &[u8]) -> Result<Option<usize>, WireError> {
 
 /// Decodes one whole message, as [`message_length`] cut it.
 pub fn decode(message: &[u8], context: &Context) -> Result<Message, WireError> {
+    const ROUTE_REFRESH: u8 = 5;
+    if message.get(HEADER_BYTES - 1) == Some(&ROUTE_REFRESH) {
+        return decode_route_refresh(message, context).map(Message::RouteRefresh);
+    }
     let mut bytes = Bytes::copy_from_slice(message);
-    refresh_length(message)?;
     let decoded = codec::decode_message(&mut bytes, MAX_EXTENDED_BYTES as u16);
     match decoded.map_err(|error| WireError::from_codec(&error))? {
         codec::Message::Open(open) => Ok(Message::Open(open_from_codec(&open))),
@@ -221,16 +234,6 @@ pub fn decode(message: &[u8], context: &Context) -> Result<Message, WireError> {
             subcode: notification.subcode,
             data: notification.data.to_vec(),
         })),
-        codec::Message::RouteRefresh(refresh) => {
-            let family =
-                refresh.afi().zip(refresh.safi()).and_then(|(afi, safi)| family_from_codec(afi, safi));
-            Ok(Message::RouteRefresh(family.and_then(|family| match refresh.subtype_raw {
-                0 => Some(Refresh::Request(family)),
-                1 => Some(Refresh::Mark(RefreshMark::Begin(family))),
-                2 => Some(Refresh::Mark(RefreshMark::End(family))),
-                _ => None,
-            })))
-        }
         other => Err(WireError::reset(
             format!("message type {} is not supported", other.message_type()),
             Notification { code: 1, subcode: 3, data: vec![other.message_type().as_u8()] },
@@ -238,17 +241,37 @@ pub fn decode(message: &[u8], context: &Context) -> Result<Message, WireError> {
     }
 }
 
-/// RFC 7313 section 5: a mark of another length than 23 bytes ends the session with an error of its own.
-fn refresh_length(message: &[u8]) -> Result<(), WireError> {
-    const MARK_BYTES: usize = HEADER_BYTES + 4;
-    match (message.get(HEADER_BYTES - 1), message.get(HEADER_BYTES + 2)) {
-        (Some(5), Some(1 | 2)) if message.len() != MARK_BYTES => {
-            let data = message[..message.len().min(MAX_MESSAGE_BYTES - HEADER_BYTES - 2)].to_vec();
-            let notification = Notification { code: 7, subcode: 1, data };
-            Err(WireError::reset("a mark of a route refresh has the wrong length", notification))
+/// A request, whatever follows it: that is a list of outbound route filters, which we have never agreed to take and therefore ignore
+/// (RFC 5291). A mark, where marks were agreed on, has four octets exactly (RFC 7313 section 5); where they were not, it is ignored
+/// like any other subtype.
+fn decode_route_refresh(message: &[u8], context: &Context) -> Result<Option<Refresh>, WireError> {
+    let body = &message[HEADER_BYTES.min(message.len())..];
+    let is_mark = context.enhanced_refresh && matches!(body.get(2), Some(1 | 2));
+    let (&[high, low, subtype, safi], is_exact) = match body.split_first_chunk::<4>() {
+        Some((fixed, rest)) => (fixed, rest.is_empty()),
+        None if is_mark => (&[0; 4], false),
+        None => {
+            let length = message.len() as u16;
+            let notification = Notification { code: 1, subcode: 2, data: length.to_be_bytes().to_vec() };
+            return Err(WireError::reset("a ROUTE-REFRESH is too short to name a family", notification));
         }
-        _ => Ok(()),
+    };
+    if is_mark && !is_exact {
+        let data = message[..message.len().min(MAX_MESSAGE_BYTES - HEADER_BYTES - 2)].to_vec();
+        let notification = Notification { code: 7, subcode: 1, data };
+        return Err(WireError::reset("a mark of a route refresh has the wrong length", notification));
     }
+    let family = match ([high, low], safi) {
+        ([0, 1], 1) => Family::Ipv4Unicast,
+        ([0, 2], 1) => Family::Ipv6Unicast,
+        _ => return Ok(None),
+    };
+    Ok(match subtype {
+        0 => Some(Refresh::Request(family)),
+        1 if is_mark => Some(Refresh::Mark(RefreshMark::Begin(family))),
+        2 if is_mark => Some(Refresh::Mark(RefreshMark::End(family))),
+        _ => None,
+    })
 }
 
 /// Encodes an OPEN with our capabilities.

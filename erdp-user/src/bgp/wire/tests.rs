@@ -1,6 +1,9 @@
 //! Round trips, rows of good and bad messages, mutated bytes, and messages nobody here wrote.
 
 mod add_path;
+mod flags;
+mod next_hops;
+mod refresh;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +13,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::bgp::{
-    Aggregator, AsPath, AsPathSegment, Community, LargeCommunity, Origin, PathAttributes, RawAttribute,
+    Aggregator, AsPath, AsPathSegment, Community, LargeCommunity, Origin, Partial, PathAttributes,
+    RawAttribute,
 };
 
 fn context() -> Context {
@@ -382,7 +386,7 @@ fn attributes() -> impl Strategy<Value = PathAttributes> {
             asns.chunks(255).map(|chunk| AsPathSegment::Sequence(chunk.iter().copied().map(Asn).collect()));
         AsPath { segments: segments.collect() }
     });
-    let aggregator = prop::option::of((1..u32::MAX, any::<u32>()));
+    let aggregator = prop::option::of((1..u32::MAX, any::<u32>(), any::<bool>()));
     let large = prop::collection::hash_set((any::<u32>(), any::<u32>(), any::<u32>()), 0..20);
     let raw = prop::option::of((200..250u8, prop::collection::vec(any::<u8>(), 0..300)));
     let lists =
@@ -396,12 +400,14 @@ fn attributes() -> impl Strategy<Value = PathAttributes> {
             aggregator,
             (communities, extended_communities, large, raw),
         )| {
+            let is_partial = aggregator.is_some_and(|(_, _, is_partial)| is_partial);
             PathAttributes {
                 origin,
                 as_path,
                 med,
                 atomic_aggregate,
-                aggregator: aggregator.map(|(asn, id)| Aggregator { asn: Asn(asn), router_id: id.into() }),
+                partial: if is_partial { Partial::AGGREGATOR } else { Partial::default() },
+                aggregator: aggregator.map(|(asn, id, _)| Aggregator { asn: Asn(asn), router_id: id.into() }),
                 communities: communities.into_iter().map(Community).collect(),
                 extended_communities: extended_communities.into(),
                 large_communities: large

@@ -14,15 +14,18 @@ use codec::validate::{ErrorDisposition, UpdateValidationOptions, validate_update
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustbgpd_wire as codec;
 
-use super::{Context, DecodedUpdate, Reaction, WireError, family_from_codec};
+use super::{
+    Context, DEFINED_FLAGS, DecodedUpdate, EXTENDED_LENGTH, OPTIONAL, PARTIAL, Reaction, TRANSITIVE,
+    WireError, family_from_codec,
+};
 use crate::bgp::{
-    Aggregator, AsPath, AsPathSegment, Asn, Community, Family, LargeCommunity, Notification, Origin,
+    Aggregator, AsPath, AsPathSegment, Asn, Community, Family, LargeCommunity, Notification, Origin, Partial,
     PathAttributes, PathId, RawAttribute, Update,
 };
 
 /// Decodes the body of an UPDATE; an error always ends the session.
 pub(super) fn decode(raw: &codec::UpdateMessage, context: &Context) -> Result<DecodedUpdate, WireError> {
-    let Screened { kept: attributes, mut faults } = screen(&raw.path_attributes, &context.families);
+    let Screened { kept: attributes, mut faults, partial } = screen(&raw.path_attributes, context);
     if attributes.is_empty() && !faults.is_empty() && raw.nlri.is_empty() && raw.withdrawn_routes.is_empty() {
         return Ok(DecodedUpdate { updates: Vec::new(), faults });
     }
@@ -41,19 +44,20 @@ pub(super) fn decode(raw: &codec::UpdateMessage, context: &Context) -> Result<De
         let updates = if context.families.contains(&family) { vec![marker] } else { Vec::new() };
         return Ok(DecodedUpdate { updates, faults });
     }
-    prefer_link_local(&mut update.attributes);
+    choose_next_hop(&mut update.attributes);
     faults.extend(parsed.malformed.iter().map(|bad| fault(bad.type_code, bad.disposition, &bad.error)));
     if !faults.iter().any(|fault| fault.reaction == Reaction::TreatAsWithdraw) {
         // Otherwise what it misses is what was just left out.
         faults.extend(validate(&update, context));
     }
-    settle(update, context, faults)
+    settle(update, context, partial, faults)
 }
 
 /// Decides between reset and treat-as-withdraw, then builds the updates.
 fn settle(
     update: ParsedUpdate,
     context: &Context,
+    partial: Partial,
     faults: Vec<WireError>,
 ) -> Result<DecodedUpdate, WireError> {
     if let Some(reset) = faults.iter().find(|fault| matches!(fault.reaction, Reaction::Reset(_))) {
@@ -67,22 +71,25 @@ fn settle(
         let detail = format!("{fault}, in an UPDATE that names no reachable route");
         return Err(WireError::reset(detail, Notification::new(3, 1)));
     }
-    let withdrawing = worst.is_some();
-    Ok(assemble(update, context, withdrawing, faults))
+    Ok(assemble(update, context, partial, worst.is_some(), faults))
 }
 
 /// Attributes as the codec is to see them.
+#[derive(Default)]
 struct Screened {
     kept: Vec<u8>,
     faults: Vec<WireError>,
+    /// Which of them came with the Partial bit.
+    partial: Partial,
 }
 
 /// Leaves out MP attributes of families that were not agreed on, unread: RFC 4760 section 7 allows to ignore them, and so the
 /// codec's decoders of a dozen families are out of a peer's reach. Those of the others get the flags that they should have, where they have
-/// not (RFC 7606 section 3 c: that withdraws, where the codec would end the session). Framing faults are left in for the codec to judge.
-fn screen(attributes: &[u8], families: &[Family]) -> Screened {
-    const EXTENDED_LENGTH: u8 = 0x10;
-    let mut screened = Screened { kept: Vec::with_capacity(attributes.len()), faults: Vec::new() };
+/// not (RFC 7606 section 3 c: that withdraws, where the codec would end the session). The low four bits of all flags are ignored (RFC
+/// 4271 section 4.3). Framing faults are left in for the codec to judge.
+fn screen(attributes: &[u8], context: &Context) -> Screened {
+    let mut screened = Screened { kept: Vec::with_capacity(attributes.len()), ..Screened::default() };
+    let mut seen = [false; 256];
     let mut rest = attributes;
     while let [flags, code, tail @ ..] = rest {
         let length = match tail {
@@ -94,16 +101,21 @@ fn screen(attributes: &[u8], families: &[Family]) -> Screened {
         };
         let Some((attribute, after)) = rest.split_at_checked(length) else { break };
         let value = &attribute[if flags & EXTENDED_LENGTH == 0 { 3 } else { 4 }..];
+        // Of several the first counts (RFC 7606 section 3 g).
+        let is_first = !std::mem::replace(&mut seen[usize::from(*code)], true);
         match (code, value) {
-            (14 | 15, [high, low, safi, ..]) if !agreed([*high, *low], *safi, families) => {
+            (14 | 15, [high, low, safi, ..]) if !agreed([*high, *low], *safi, &context.families) => {
                 screened.faults.push(ignored((u16::from_be_bytes([*high, *low]), *safi)));
             }
             (14 | 15, [_, _, _, ..]) => {
                 screened.faults.extend(wrong_flags(*code, *flags));
-                screened.kept.push(OPTIONAL | flags & EXTENDED_LENGTH);
-                screened.kept.extend_from_slice(&attribute[1..]);
+                screened.keep(OPTIONAL | flags & EXTENDED_LENGTH, attribute);
             }
-            _ => screened.kept.extend_from_slice(attribute),
+            _ => {
+                let partial = is_partial(*code, *flags, context).filter(|_| is_first);
+                screened.partial = screened.partial.with(partial.unwrap_or_default());
+                screened.keep(flags & DEFINED_FLAGS, attribute);
+            }
         }
         rest = after;
     }
@@ -111,11 +123,22 @@ fn screen(attributes: &[u8], families: &[Family]) -> Screened {
     screened
 }
 
-const OPTIONAL: u8 = 0x80;
+impl Screened {
+    fn keep(&mut self, flags: u8, attribute: &[u8]) {
+        self.kept.push(flags);
+        self.kept.extend_from_slice(&attribute[1..]);
+    }
+}
+
+/// The member of an attribute that we read and that carries the Partial bit. AS4_PATH and AS4_AGGREGATOR say something only where AS
+/// numbers have two octets (RFC 6793 section 4.1).
+fn is_partial(code: u8, flags: u8, context: &Context) -> Option<Partial> {
+    let is_read = !matches!(code, 17 | 18) || !context.four_octet_asn;
+    Partial::of_code(code).filter(|_| is_read && flags & PARTIAL != 0)
+}
 
 /// An MP attribute is optional and not transitive.
 fn wrong_flags(code: u8, flags: u8) -> Option<WireError> {
-    const TRANSITIVE: u8 = 0x40;
     let detail = || format!("attribute {code}: its flags {flags:#04x} are not those of an MP attribute");
     let is_wrong = flags & (OPTIONAL | TRANSITIVE) != OPTIONAL;
     is_wrong.then(|| WireError { detail: detail(), reaction: Reaction::TreatAsWithdraw })
@@ -147,16 +170,27 @@ fn end_of_rib(raw: &codec::UpdateMessage, update: &ParsedUpdate, malformed: bool
     }
 }
 
-/// Some speakers put an unspecified address where a link has no global one (RFC 2545 section 3 allows the link-local beside it).
-fn prefer_link_local(attributes: &mut [PathAttribute]) {
+/// Of the two next hops that IPv6 may come with, the one that is used: a global address before a link-local one, wherever they stand.
+/// RFC 2545 section 3 has the global one first and the link-local one second; speakers are known that fill one of the places with zeros,
+/// or with a second global address, which is ignored.
+fn choose_next_hop(attributes: &mut [PathAttribute]) {
     for attribute in attributes {
         if let PathAttribute::MpReachNlri(mp) = attribute
-            && let (IpAddr::V6(Ipv6Addr::UNSPECIFIED), Some(link_local)) =
-                (mp.next_hop, mp.link_local_next_hop)
+            && let (IpAddr::V6(first), Some(second)) = (mp.next_hop, mp.link_local_next_hop)
         {
-            mp.next_hop = IpAddr::V6(link_local);
+            let both = [first, second];
+            let global = both.into_iter().find(is_global);
+            let link_local = both.into_iter().find(Ipv6Addr::is_unicast_link_local);
+            mp.next_hop = IpAddr::V6(global.or(link_local).unwrap_or(first));
+            mp.link_local_next_hop = None;
         }
     }
+}
+
+/// Whether an address can be a next hop beyond its link's own scope.
+fn is_global(address: &Ipv6Addr) -> bool {
+    let is_special = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+    !is_special && !address.is_unicast_link_local() && address.to_ipv4_mapped().is_none()
 }
 
 fn validate(update: &ParsedUpdate, context: &Context) -> Option<WireError> {
@@ -210,10 +244,13 @@ fn mp_unreach(attributes: &[PathAttribute]) -> Option<&MpUnreachNlri> {
 fn assemble(
     update: ParsedUpdate,
     context: &Context,
+    partial: Partial,
     withdrawing: bool,
     mut faults: Vec<WireError>,
 ) -> DecodedUpdate {
-    let shared = shared_attributes(&update.attributes, context.internal);
+    let mut shared = shared_attributes(&update.attributes, context.internal);
+    shared.partial = partial;
+    shared.settle_partial();
     let body_hop = update.attributes.iter().find_map(|attribute| match attribute {
         PathAttribute::NextHop(address) => Some(IpAddr::V4(*address)),
         _ => None,
@@ -412,17 +449,12 @@ fn from_large(value: &codec::attribute::LargeCommunity) -> LargeCommunity {
 
 /// An attribute we do not read, if it is one to pass on: optional and transitive (RFC 4271 section 5).
 fn carried(attribute: &PathAttribute) -> Option<RawAttribute> {
-    const OPTIONAL_TRANSITIVE: u8 = 0xc0;
-    const EXTENDED_LENGTH: u8 = 0x10;
     let mut bytes = Vec::new();
     codec::attribute::encode_path_attributes(std::slice::from_ref(attribute), &mut bytes, true, false)
         .ok()?;
     let (&[flags, code], rest) = bytes.split_first_chunk::<2>()?;
     let length_bytes = if flags & EXTENDED_LENGTH == 0 { 1 } else { 2 };
     let value = rest.get(length_bytes..)?.to_vec();
-    (flags & OPTIONAL_TRANSITIVE == OPTIONAL_TRANSITIVE).then_some(RawAttribute {
-        flags: flags & !EXTENDED_LENGTH,
-        code,
-        value,
-    })
+    let is_optional_transitive = flags & (OPTIONAL | TRANSITIVE) == OPTIONAL | TRANSITIVE;
+    is_optional_transitive.then_some(RawAttribute { flags: OPTIONAL | TRANSITIVE | PARTIAL, code, value })
 }
