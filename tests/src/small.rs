@@ -8,6 +8,7 @@
 //! Addresses and names are those of [`plan`]; [`edge::configuration`](crate::edge::configuration) fits. Both MSEEs have the VNet's host.
 
 use std::{
+    fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     thread,
@@ -15,6 +16,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
 
 use crate::{
     edge::{Edge, Session},
@@ -103,6 +105,85 @@ impl SmallLab {
     /// When it does not answer.
     pub fn birdc(&self, short: &str, words: &[&str]) -> Result<String> {
         bird::ask_in(&self.folder, short, words)
+    }
+
+    /// The BIRD in one of the far namespaces.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn router(&mut self, short: &str) -> Result<&mut Process> {
+        let name = format!("bird-{short}");
+        let found = self.routers.iter_mut().find(|it| it.name() == name);
+        found.with_context(|| format!("the small lab has no router {short}"))
+    }
+
+    /// Changes a piece of a BIRD's configuration in its file; `birdc configure`, or the next start, reads it.
+    ///
+    /// # Errors
+    /// When the piece is not there.
+    pub fn edit_router(&self, short: &str, from: &str, to: &str) -> Result<()> {
+        let file = self.folder.join(short).join("bird.conf");
+        let text = fs::read_to_string(&file)?;
+        if !text.contains(from) {
+            bail!("{} has no {from:?}", file.display());
+        }
+        fs::write(&file, text.replace(from, to)).context("cannot write BIRD's configuration")
+    }
+
+    /// Kills a BIRD that may not say a word: it stops reading, is sent something, and what its kernel says at its end is lost. So its
+    /// peers do not notice, as with a machine that loses its power.
+    ///
+    /// # Errors
+    /// Names the step.
+    pub fn kill_silently(
+        &mut self,
+        short: &str,
+        lost: &[&str],
+        say: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<()> {
+        self.router(short)?.signal(Signal::SIGSTOP)?;
+        say(self)?;
+        self.until_unread(short, lost)?;
+        for (act, is_lost) in [("add", true), ("del", false)] {
+            for address in lost {
+                self.namespace(short)?.ip(&format!("route {act} blackhole {address}"))?;
+            }
+            if is_lost {
+                self.router(short)?.signal(Signal::SIGKILL)?;
+                self.router(short)?.wait(Duration::from_secs(5))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until something is unread of each of these peers: what is unread when a socket is closed makes it end at once, by a reset,
+    /// and send nothing later.
+    fn until_unread(&self, short: &str, peers: &[&str]) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let sockets = self.namespace(short)?.exec("ss", &["-Htn", "state", "established"])?;
+            let is_unread = |peer: &&str| {
+                let of_it = sockets.lines().filter(|line| line.contains(*peer));
+                of_it.filter_map(|line| line.split_whitespace().next()).any(|unread| unread != "0")
+            };
+            if peers.iter().all(is_unread) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("nothing came for {short}: {sockets}");
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Starts a BIRD again that has ended.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start_router(&mut self, short: &str, options: &[&str]) -> Result<()> {
+        let started = bird::start_again(self.namespace(short)?, &self.folder, short, options)?;
+        *self.router(short)? = started;
+        Ok(())
     }
 
     /// Starts erdp with a configuration, and waits until all its sessions are established.

@@ -1,7 +1,7 @@
 //! The embedded BGP speaker.
 //!
 //! `attributes` the types a route is described with; `capabilities` what an OPEN offers; `wire` bytes <-> messages; `notification` why a session ends, in the
-//! protocol's numbers and in an operator's sentence; `session` the pure machine of one peer (RFC 4271 section 8); `socket` the
+//! protocol's numbers and in an operator's sentence; `faults` messages with faults as operators see them; `session` the pure machine of one peer (RFC 4271 section 8); `socket` the
 //! socket options; `listen` port 179; `peer` the task that drives one session; `speaker` all of them together.
 //!
 //! A message's way in: `peer` reads bytes and hands them to its `session` with the time; `session` cuts messages, `wire`
@@ -23,6 +23,7 @@
 
 mod attributes;
 mod capabilities;
+mod faults;
 pub mod listen;
 mod notification;
 mod peer;
@@ -43,9 +44,10 @@ pub use attributes::{
     PathId, RawAttribute, RefreshMark, Update,
 };
 pub use capabilities::{AddPath, GracefulRestart, Kept, Role};
+pub use faults::{FaultKind, FaultyUpdate};
 pub use listen::{ListenError, Listener, Refused};
 pub use notification::{Cease, DownReason, Notification};
-pub use peer::{Handed, PeerHandle, PeerStatus};
+pub use peer::{Handed, PeerHandle, PeerStatus, SeenFault};
 pub use session::{Action, ConnId, Counters, Gate, Loss, Moment, Session, SessionState, State};
 pub use speaker::Speaker;
 

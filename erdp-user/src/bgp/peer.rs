@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -18,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
+use super::faults::{self, FaultyUpdate, LogRate};
 use super::{
     Action, Asn, ConnId, Counters, Gate, Loss, Moment, PeerCommand, PeerConfig, PeerEvent, PeerId, Session,
     SessionFacts, SessionState, State, Update, socket,
@@ -55,8 +57,31 @@ pub struct PeerStatus {
     pub counters: Counters,
     /// The last failure, also of an attempt.
     pub last_error: Option<String>,
-    /// The last fault in an UPDATE that did not end the session.
+    /// How many seconds ago that was.
+    pub last_error_age_s: Option<u64>,
+    /// The last fault in an UPDATE.
     pub last_fault: Option<String>,
+    /// How many seconds ago that was.
+    pub last_fault_age_s: Option<u64>,
+}
+
+/// An UPDATE with faults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenFault {
+    /// What was wrong with it.
+    pub update: Arc<FaultyUpdate>,
+    /// How many seconds ago it came.
+    pub age_s: u64,
+}
+
+/// What the task tells of its session, with times that ages are made of when somebody asks.
+#[derive(Debug)]
+struct Published {
+    status: PeerStatus,
+    since: Instant,
+    failed: Option<Instant>,
+    /// The last messages with faults, the newest last.
+    faults: VecDeque<(Instant, Arc<FaultyUpdate>)>,
 }
 
 /// The controller's end of a peer's task.
@@ -66,7 +91,7 @@ pub struct PeerHandle {
     routes: mpsc::Sender<PeerCommand>,
     orders: mpsc::Sender<PeerCommand>,
     hand_over: mpsc::Sender<HandOver>,
-    status: watch::Receiver<(PeerStatus, Instant)>,
+    status: watch::Receiver<Published>,
 }
 
 /// An established session, with its connection, that its task has given up.
@@ -95,10 +120,24 @@ impl PeerHandle {
 
     /// The session as it is now.
     pub fn status(&self) -> PeerStatus {
-        let (mut status, since) = self.status.borrow().clone();
-        status.state_secs = since.elapsed().as_secs();
+        let published = self.status.borrow();
+        let age = |since: Instant| since.elapsed().as_secs();
+        let mut status = published.status.clone();
+        status.state_secs = age(published.since);
         status.uptime_s = (status.state == State::Established).then_some(status.state_secs);
+        status.last_error_age_s = published.failed.map(age);
+        status.last_fault_age_s = published.faults.back().map(|(at, _)| age(*at));
         status
+    }
+
+    /// The last UPDATE messages with faults, the newest first.
+    pub fn faults(&self) -> Vec<SeenFault> {
+        let published = self.status.borrow();
+        let seen = |(at, update): &(Instant, Arc<FaultyUpdate>)| SeenFault {
+            update: update.clone(),
+            age_s: at.elapsed().as_secs(),
+        };
+        published.faults.iter().rev().map(seen).collect()
     }
 
     /// Has the task give its session up and end; these updates are sent over it first, or by whoever gets it.
@@ -194,9 +233,12 @@ fn task(
         facts: session.facts().cloned(),
         counters: session.counters(),
         last_error: None,
+        last_error_age_s: None,
         last_fault: None,
+        last_fault_age_s: None,
     };
-    let (status_in, status) = watch::channel((status, start));
+    let published = Published { status, since: start, failed: None, faults: VecDeque::new() };
+    let (status_in, status) = watch::channel(published);
     let driver = Driver {
         session,
         start,
@@ -206,6 +248,7 @@ fn task(
         accepted,
         events,
         status: status_in,
+        log_rate: LogRate::default(),
         links,
         dialling: None,
         untold: VecDeque::new(),
@@ -238,7 +281,8 @@ struct Driver {
     hand_over: mpsc::Receiver<HandOver>,
     accepted: mpsc::Receiver<TcpStream>,
     events: mpsc::Sender<PeerEvent>,
-    status: watch::Sender<(PeerStatus, Instant)>,
+    status: watch::Sender<Published>,
+    log_rate: LogRate,
     /// At most two: the session's collision rules allow no more.
     links: Vec<Link>,
     dialling: Option<Dialling>,
@@ -317,11 +361,27 @@ impl Driver {
             }
             Action::Close(id) => self.close(id),
             Action::Tell(event) => self.untold.push_back(event),
-            Action::Note(fault) => {
-                debug!(peer = %self.session.config().remote, reaction = ?fault.reaction, "{fault}");
-                self.status.send_modify(|(status, _)| status.last_fault = Some(fault.to_string()));
-            }
+            Action::Note(update) => self.note(Arc::new(update)),
         }
+    }
+
+    /// Keeps a message with faults, and logs it unless there are too many (RFC 7606 section 6).
+    fn note(&mut self, update: Arc<FaultyUpdate>) {
+        if let Some(left_out) = self.log_rate.admit(self.now()) {
+            warn!(
+                peer = %self.session.config().remote, reaction = update.kind.as_str(),
+                prefixes = update.prefixes_text(), detail = update.detail, message_bytes = update.message_bytes,
+                message = update.hex(), left_out,
+                "an UPDATE has a fault: {}", update.kind.outcome()
+            );
+        }
+        self.status.send_modify(|published| {
+            published.status.last_fault = Some(update.detail.clone());
+            if published.faults.len() == faults::KEPT {
+                published.faults.pop_front();
+            }
+            published.faults.push_back((Instant::now(), update));
+        });
     }
 
     fn dial(&mut self, id: ConnId) {
@@ -356,9 +416,11 @@ impl Driver {
 
     /// What an operator may read from now on. Nobody waits for it, so nobody is woken: it happens for every batch of bytes.
     fn publish(&mut self) {
-        let (session, since) = (&self.session, self.start + self.session.since().0);
-        self.status.send_if_modified(|(status, at)| {
-            *at = since;
+        let (session, start) = (&self.session, self.start);
+        self.status.send_if_modified(|published| {
+            published.since = start + session.since().0;
+            published.failed = session.last_error_at().map(|at| start + at.0);
+            let status = &mut published.status;
             status.counters = session.counters();
             if status.state != session.state() {
                 status.state = session.state();
@@ -423,8 +485,9 @@ impl Driver {
             self.obey(Some(PeerCommand::Send { session, update }));
         }
         self.act();
-        let mut links = std::mem::take(&mut self.links);
-        let link = if links.len() == 1 { links.pop() } else { None };
+        // A call beside it is closed: the peer calls whoever goes on.
+        let mut links = std::mem::take(&mut self.links).into_iter();
+        let link = links.find(|link| Some(link.id) == self.session.connection());
         let handed = self.session.hand_over(self.now()).zip(link).and_then(|(state, mut link)| {
             let unwritten = link.unwritten.split_off(link.written);
             Some(Handed { state, stream: link.stream.into_std().ok()?, unwritten })

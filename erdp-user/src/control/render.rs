@@ -11,6 +11,8 @@ pub fn show(topic: Topic, value: &Value) -> String {
     match topic {
         Topic::Counters => counters(value),
         Topic::Drops => drops(value),
+        Topic::Sessions => sessions(value),
+        Topic::Refused => refused(value),
         _ => rows(value),
     }
 }
@@ -33,6 +35,42 @@ pub fn rows(value: &Value) -> String {
 fn heading(key: &str) -> String {
     let word = if key == "told" { "advertised" } else { key };
     word.to_uppercase().replace('_', "-")
+}
+
+/// The last error with its age, and how many faults there were in a peer's UPDATE messages; what they were is in `erdp show refused`.
+fn sessions(value: &Value) -> String {
+    let mut value = value.clone();
+    for row in value.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        let hidden = ["last_error_age_s", "faults", "last_fault", "last_fault_age_s"];
+        let [error_age, faults, ..] = hidden.map(|key| row.shift_remove(key).unwrap_or_default());
+        if let (Some(error), Some(age_s)) = (row["last_error"].as_str(), error_age.as_u64()) {
+            row["last_error"] = format!("{error} ({} ago)", duration(age_s)).into();
+        }
+        let count: u64 = faults.as_object().map_or(0, |it| it.values().filter_map(Value::as_u64).sum());
+        row.insert("faults".into(), Some(count).filter(|count| *count > 0).into());
+    }
+    rows(&value)
+}
+
+/// Without the messages themselves, which `--json` has.
+fn refused(value: &Value) -> String {
+    let mut value = value.clone();
+    for row in value.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        for key in ["fault", "age_s", "message", "message_bytes"] {
+            row.shift_remove(key);
+        }
+    }
+    rows(&value)
+}
+
+/// Seconds in the largest unit of which there are at least two.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
 }
 
 /// The answer to `erdp set circuit`.
@@ -242,6 +280,35 @@ mod tests {
     fn prefixes_that_are_advertised_are_called_so_in_the_heading() {
         let text = rows(&json!([{"domain": "a/private", "told": 5}]));
         assert_eq!(text.lines().next(), Some("DOMAIN     ADVERTISED"));
+    }
+
+    #[test]
+    fn an_old_error_is_shown_with_its_age_and_faults_are_counted() {
+        let session = |error, age_s, faults| {
+            json!({"peer": "198.18.0.2", "state": "Established", "last_error": error, "finding": null,
+                "last_error_age_s": age_s, "faults": faults, "last_fault": "x", "last_fault_age_s": 3})
+        };
+        let faults = json!({"treat-as-withdraw": 2, "attribute-discard": 5});
+        let text = show(
+            Topic::Sessions,
+            &json!([
+                session(json!("refused"), json!(7_300), faults),
+                session(json!(null), json!(null), json!(null))
+            ]),
+        );
+        let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(words[0], ["PEER", "STATE", "LAST-ERROR", "FAULTS"]);
+        assert_eq!(words[1], ["198.18.0.2", "Established", "refused", "(2", "h", "ago)", "7"]);
+        assert_eq!(words[2], ["198.18.0.2", "Established", "-", "-"]);
+    }
+
+    #[test]
+    fn the_table_of_refused_routes_is_without_messages() {
+        let fault = json!({"way": "in", "prefix": "20.0.0.0/8", "rule": "RFC 7606", "reason": "a fault",
+            "fault": "treat-as-withdraw", "age_s": 3, "message": "ffff", "message_bytes": 2});
+        let text = show(Topic::Refused, &json!([fault]));
+        let expected = "WAY  PREFIX      RULE      REASON\nin   20.0.0.0/8  RFC 7606  a fault\n";
+        assert_eq!(text, expected);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Controller, fib_id};
 use crate::{
-    bgp::{Family, PeerId, Speaker},
+    bgp::{Family, FaultKind, PeerId, SeenFault, Speaker},
     config::{Attachment, DomainId, Link, LinkRole, Side},
     control::{Explanation, Question, Reply, Request, Setting, Topic},
     dataplane::{self, Answer, Dataplane},
@@ -73,6 +73,13 @@ impl Controller {
                 "attachment": self.name_of(peer.attachment),
                 "last_error": status.last_error,
                 "finding": finding(peer, &status, counts, self.route_filter(peer)),
+                "last_error_age_s": status.last_error_age_s,
+                "faults": FaultKind::ALL
+                    .into_iter()
+                    .map(|kind| (kind.as_str().to_owned(), status.counters.faults(kind).into()))
+                    .collect::<serde_json::Map<_, _>>(),
+                "last_fault": status.last_fault,
+                "last_fault_age_s": status.last_fault_age_s,
             })
         };
         self.sessions().map(row).collect()
@@ -111,8 +118,8 @@ impl Controller {
         rows.into()
     }
 
-    /// What was refused on the way in and held back on the way out, each with the rule's number and sentence; then connections that
-    /// nobody was there for.
+    /// What was refused on the way in and held back on the way out, each with the rule's number and sentence; the last messages with
+    /// faults; then connections that nobody was there for.
     fn show_refused(&self) -> Value {
         let peer = |id: PeerId| match (kernel_attachment(id), connected_attachment(id)) {
             (Some(attachment), _) => Some(format!("kernel on {}", self.name_of(attachment))),
@@ -150,7 +157,10 @@ impl Controller {
                 "reason": format!("{count} {why}"),
             })
         });
-        refused.chain(self.show_not_taken()).chain(held).chain(closed).collect()
+        let faulty = self.sessions().flat_map(|(peer, session)| {
+            session.faults().into_iter().flat_map(|seen| fault_rows(peer.session.remote, &seen))
+        });
+        refused.chain(faulty).chain(self.show_not_taken()).chain(held).chain(closed).collect()
     }
 
     /// How many prefixes Microsoft is told, of how many it takes (D1).
@@ -352,6 +362,23 @@ fn return_remedy(attachments: &[Attachment], from: IpAddr) -> String {
     }
 }
 
+/// A row for each prefix that is known of an UPDATE with faults (RFC 7606 section 6); one where none is.
+fn fault_rows(peer: IpAddr, seen: &SeenFault) -> Vec<Value> {
+    let update = &seen.update;
+    let row = |prefix: Option<&IpNet>| {
+        json!({
+            "way": "in", "peer": peer, "domain": null, "prefix": prefix, "rule": "RFC 7606",
+            "reason": format!("{} {} s ago: {}", update.kind.outcome(), seen.age_s, update.detail),
+            "fault": update.kind, "age_s": seen.age_s, "message": update.hex(),
+            "message_bytes": update.message_bytes,
+        })
+    };
+    if update.prefixes.is_empty() {
+        return vec![row(None)];
+    }
+    update.prefixes.iter().map(|prefix| row(Some(prefix))).collect()
+}
+
 /// What the end of the wait depends on.
 fn adopted_words((missing, seconds): &(Vec<&str>, u64)) -> String {
     let whom = if missing.is_empty() { "the end of the change".to_owned() } else { missing.join(", ") };
@@ -425,7 +452,9 @@ mod tests {
             facts: None,
             counters: Default::default(),
             last_error: last_error.map(str::to_owned),
+            last_error_age_s: None,
             last_fault: None,
+            last_fault_age_s: None,
         };
         finding(peer, &status, counts, filter)
     }

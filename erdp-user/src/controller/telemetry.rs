@@ -13,7 +13,7 @@ use erdp_common::{classify::Class, policer::Passage};
 
 use super::{Controller, limits};
 use crate::{
-    bgp::State,
+    bgp::{FaultKind, State},
     config::{self, Circuit, Link, LinkRole, PeeringKind, Side},
     dataplane::{Counters, Dataplane as _},
     fib::{AttachmentId, NextHopKey},
@@ -193,6 +193,10 @@ impl Controller {
             page.put(Metric::SessionReceived, &labels, counts.received as f64);
             page.put(Metric::SessionRefused, &labels, counts.refused as f64);
             page.put(Metric::SessionAdvertised, &labels, counts.advertised as f64);
+            for kind in FaultKind::ALL {
+                let count = status.counters.faults(kind) as f64;
+                page.put(Metric::SessionFaults, &[&remote, attachment, kind.as_str()], count);
+            }
             if let Side::Msee(role) = peer.side
                 && let Some((circuit, peering)) = self.place_of(peer.attachment)
             {

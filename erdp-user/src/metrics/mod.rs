@@ -92,6 +92,7 @@ metrics! {
     SessionReceived = "erdp_session_received_prefixes", Gauge, ["peer", "attachment"], "Prefixes that a peer announces";
     SessionRefused = "erdp_session_refused_prefixes", Gauge, ["peer", "attachment"], "Those of a peer's prefixes that policy refuses";
     SessionAdvertised = "erdp_session_advertised_prefixes", Gauge, ["peer", "attachment"], "Prefixes that we announce to a peer";
+    SessionFaults = "erdp_session_update_faults", Counter, ["peer", "attachment", "reaction"], "Faults in a peer's UPDATE messages, by what was done about them (RFC 7606): attribute-discard, afi-safi-disable, treat-as-withdraw, session-reset";
     Routes = "erdp_routes", Gauge, ["domain"], "Prefixes that a routing domain reaches";
     FibInUse = "erdp_fib_blocks_in_use", Gauge, [], "KiB of the forwarding trie in use";
     FibSize = "erdp_fib_blocks", Gauge, [], "KiB of the forwarding trie in all";

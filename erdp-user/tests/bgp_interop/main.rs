@@ -1,6 +1,6 @@
 //! The BGP speaker against FRR and BIRD as Debian ships them: sessions of both kinds, thousands of routes both ways, a proper end.
 //!
-//! `matrix` tries every feature with five other implementations, `paths` several paths to a prefix. Here: FRR carries both families over one IPv4 session; BIRD has a session for each, IPv4 with an MD5 key and IPv6 with GTSM.
+//! `matrix` tries every feature with five other implementations, `paths` several paths to a prefix, `silent` peers that restart without a word. Here: FRR carries both families over one IPv4 session; BIRD has a session for each, IPv4 with an MD5 key and IPv6 with GTSM.
 
 #![expect(clippy::unwrap_used, reason = "all of this crate is test code: what fails fails the test")]
 
@@ -8,6 +8,7 @@ mod daemons;
 mod lab;
 mod matrix;
 mod paths;
+mod silent;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

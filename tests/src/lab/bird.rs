@@ -92,16 +92,26 @@ pub fn start_with_hold(
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let config = folder.join("bird.conf");
     fs::write(&config, text(router, hold_s)).with_context(|| format!("cannot write {}", config.display()))?;
+    start_again(namespace, parent, router.namespace, &[])
+}
+
+/// Starts BIRD with the configuration that is there from an earlier start, and more options.
+///
+/// # Errors
+/// When the daemon does not start.
+pub fn start_again(namespace: &Namespace, parent: &Path, short: &str, options: &[&str]) -> Result<Process> {
+    let folder = parent.join(short);
     let mut command = namespace.command("bird")?;
     command
         .arg("-f")
+        .args(options)
         .arg("-c")
-        .arg(&config)
+        .arg(folder.join("bird.conf"))
         .arg("-s")
         .arg(socket(&folder))
         .arg("-P")
         .arg(folder.join("bird.pid"));
-    Process::start(&format!("bird-{}", router.namespace), command, parent)
+    Process::start(&format!("bird-{short}"), command, parent)
 }
 
 /// Asks a running BIRD by `birdc`.

@@ -6,12 +6,13 @@
 //! A peer that calls while we wait, at a gate or after a failure, is *held*: its connection stays open and unanswered, and is the one
 //! that is used when the wait is over. RFC 4271 section 8.2.2 has Idle refuse it, and that costs more than it saves: the peer waits for
 //! longer each time (FRR up to two minutes), calls cross when both are ready, and FRR 8.4 has been seen to overlook a refusal and sit in
-//! OpenSent for its whole hold time, turning away all our calls with Cease/7. A held peer gives up by itself, after its hold time.
+//! OpenSent for its whole hold time, turning away all our calls with Cease/7. A held call ends like one in OpenSent: when the peer gives
+//! up, and after four minutes at the latest.
 //! Refused is who calls a session that an operator has taken down, or that has sent too many prefixes and is not back yet.
 
 use super::super::{Cease, DownReason, Notification, wire};
-use super::machine::{Event, Machine};
-use super::time::Moment;
+use super::machine::{Event, Machine, OPEN_WAIT};
+use super::time::{Moment, Timer};
 use super::{Action, ConnId, Session, State, Which};
 
 /// What can keep a session from being tried.
@@ -70,7 +71,8 @@ impl Session {
             Gate::Operator => Event::Stop(Notification::cease(Cease::AdministrativeShutdown, text)),
             Gate::Bfd => Event::Stop(Notification::cease(Cease::BfdDown, "")),
             Gate::Carrier => {
-                self.last_error = Some(DownReason::NoCarrier { peer: self.config.remote }.to_string());
+                let reason = DownReason::NoCarrier { peer: self.config.remote };
+                self.last_error = Some((reason.to_string(), now));
                 Event::CarrierLost
             }
         };
@@ -120,9 +122,28 @@ impl Session {
         if is_away || self.gates.are_open() && !self.main.waits_idle() {
             return self.refuse(conn, Cease::ConnectionRejected);
         }
+        self.hold_call(conn, now);
+    }
+
+    /// Keeps a call open and unanswered, for as long as one in OpenSent may take.
+    pub(super) fn hold_call(&mut self, conn: ConnId, now: Moment) {
+        let mut held = Machine::accepted(conn);
+        held.timers.set(Timer::Hold, now + OPEN_WAIT);
         // A second call: the peer has given the first one up.
-        if let Some(Machine { conn: Some(older), .. }) = self.held.replace(Machine::accepted(conn)) {
+        if let Some(Machine { conn: Some(older), .. }) = self.held.replace(held) {
             self.actions.push_back(Action::Close(older));
+        }
+    }
+
+    /// A held call's timer may have expired: it has waited in vain, or for long enough.
+    pub(super) fn check_held(&mut self, now: Moment) {
+        match self.held.as_mut().and_then(|held| Some((held.timers.take_expired(now)?, held.conn))) {
+            Some((Timer::Hold, Some(conn))) => {
+                self.held = None;
+                self.say_and_close(conn, &Notification::hold_expired());
+            }
+            Some(_) => self.judge_held(now),
+            None => {}
         }
     }
 
@@ -145,8 +166,11 @@ impl Session {
     }
 
     pub(super) fn refuse(&mut self, conn: ConnId, cease: Cease) {
-        let refusal = wire::encode_notification(&Notification::cease(cease, ""));
-        self.actions.push_back(Action::Send(conn, refusal));
+        self.say_and_close(conn, &Notification::cease(cease, ""));
+    }
+
+    pub(super) fn say_and_close(&mut self, conn: ConnId, notification: &Notification) {
+        self.actions.push_back(Action::Send(conn, wire::encode_notification(notification)));
         self.actions.push_back(Action::Close(conn));
     }
 }

@@ -25,8 +25,9 @@ use super::{ConnId, Loss, State};
 const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// A SYN that was not answered within this time is lost; the next one of the same attempt comes after a second, or two, or four.
 const FIRST_ANSWER: Duration = Duration::from_millis(200);
-/// How long a connected peer may take for its OPEN. RFC 4271 section 8.2.2 suggests a large value, 4 minutes.
-const OPEN_WAIT: Duration = Duration::from_secs(240);
+/// How long a connected peer may take for its OPEN, and after it for its KEEPALIVE where no hold time was agreed on. RFC 4271 section
+/// 8.2.2 suggests a large value, 4 minutes.
+pub(super) const OPEN_WAIT: Duration = Duration::from_secs(240);
 /// The least send hold time, RFC 9687 section 4.
 const SEND_HOLD: Duration = Duration::from_secs(480);
 
@@ -310,19 +311,21 @@ impl Machine {
     fn confirm(&mut self, agreed: Box<Agreed>, env: &mut Env<'_>) {
         self.state = State::OpenConfirm;
         self.agreed = Some(agreed);
-        self.timers.stop(Timer::Hold);
+        // Without a hold time, too, the peer's KEEPALIVE does not take for ever.
+        self.timers.set(Timer::Hold, env.now + OPEN_WAIT);
         self.restart_hold(env);
         self.send_keepalive(env);
     }
 
     fn establish(&mut self, env: &mut Env<'_>) {
         self.state = State::Established;
+        self.timers.stop(Timer::Hold);
         self.restart_hold(env);
         env.backoff.established(env.now);
         env.effects.extend(self.agreed.clone().map(Effect::Up));
     }
 
-    fn send_keepalive(&mut self, env: &mut Env<'_>) {
+    pub(super) fn send_keepalive(&mut self, env: &mut Env<'_>) {
         self.send(wire::encode_keepalive(), env);
         self.restart_keepalive(env);
     }
@@ -336,19 +339,17 @@ impl Machine {
     fn hold_expired(&mut self, env: &mut Env<'_>) {
         self.send(wire::encode_notification(&Notification::hold_expired()), env);
         let (peer, hold) = (env.config.remote, self.agreed.as_ref().map(|agreed| agreed.facts.hold));
-        self.fail(
-            match hold {
-                Some(hold) => DownReason::HoldExpired { peer, hold },
-                None => DownReason::ConnectionLost {
-                    peer,
-                    detail: format!(
-                        "no OPEN within {} s: is BGP configured for us there?",
-                        OPEN_WAIT.as_secs()
-                    ),
-                },
-            },
-            env,
-        );
+        let waited = |what: &str| {
+            let detail =
+                format!("no {what} within {} s: is BGP configured for us there?", OPEN_WAIT.as_secs());
+            DownReason::ConnectionLost { peer, detail }
+        };
+        let reason = match hold {
+            None => waited("OPEN"),
+            Some(hold) if hold.0 == 0 => waited("KEEPALIVE"),
+            Some(hold) => DownReason::HoldExpired { peer, hold },
+        };
+        self.fail(reason, env);
     }
 
     fn send_hold_expired(&mut self, env: &mut Env<'_>) {

@@ -7,12 +7,13 @@
 //! A peer may connect while we connect to it: then there are two machines, the *main* one and its *rival*, until one reaches
 //! Established or the collision is resolved (RFC 4271 section 6.8, RFC 6286 section 2.3: the connection made by the side with the higher
 //! identifier stays). A rival whose main fails takes its place. When a session is tried at all, and what becomes of a peer that calls
-//! while it is not, is in `gates`.
+//! while it is not, is in `gates`; what becomes of one that calls while its session is Established, in `second_call`.
 
 mod gates;
 mod hand_over;
 mod machine;
 mod open;
+mod second_call;
 mod time;
 
 use std::collections::VecDeque;
@@ -22,7 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use super::wire::{self, DecodedUpdate, EncodeError, Message, Reaction, Refresh, WireError};
 use super::{
-    Cease, DownReason, Family, Kept, Notification, PeerConfig, PeerEvent, Seconds, SessionFacts, Update,
+    Cease, DownReason, Family, FaultKind, FaultyUpdate, Kept, Notification, PeerConfig, PeerEvent, Seconds,
+    SessionFacts, Update,
 };
 use gates::Gates;
 use machine::{Effect, Env, Event, Machine};
@@ -56,6 +58,9 @@ impl fmt::Display for State {
     }
 }
 
+/// The type of an UPDATE.
+const UPDATE: u8 = 2;
+
 /// Names one TCP connection of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnId(pub u32);
@@ -80,8 +85,8 @@ pub enum Action {
     Close(ConnId),
     /// Tell the controller.
     Tell(PeerEvent),
-    /// An UPDATE had a fault that did not end the session.
-    Note(WireError),
+    /// An UPDATE had faults: show them.
+    Note(FaultyUpdate),
 }
 
 /// How much went over the session since it was made; never reset.
@@ -105,6 +110,18 @@ pub struct Counters {
     pub withdrawn_out: u64,
     /// Faults in UPDATE messages that did not end the session.
     pub faults_in: u64,
+    /// Of those, attributes that were discarded (RFC 7606 section 2, as the next three).
+    #[serde(default)]
+    pub attributes_discarded: u64,
+    /// Routes of a family that was not agreed on, and that were ignored.
+    #[serde(default)]
+    pub families_ignored: u64,
+    /// Routes that were treated as withdrawn.
+    #[serde(default)]
+    pub treated_as_withdrawn: u64,
+    /// UPDATE messages that ended a session.
+    #[serde(default)]
+    pub update_resets: u64,
     /// Updates that could not be sent: not Established, or not encodable.
     pub unsent: u64,
     /// Times the session became Established.
@@ -113,14 +130,37 @@ pub struct Counters {
     pub failed: u64,
 }
 
+impl Counters {
+    /// How many faults in UPDATE messages were met in this way.
+    pub fn faults(&self, kind: FaultKind) -> u64 {
+        match kind {
+            FaultKind::AttributeDiscard => self.attributes_discarded,
+            FaultKind::AfiSafiDisable => self.families_ignored,
+            FaultKind::TreatAsWithdraw => self.treated_as_withdrawn,
+            FaultKind::SessionReset => self.update_resets,
+        }
+    }
+
+    fn count_fault(&mut self, kind: FaultKind) {
+        *match kind {
+            FaultKind::AttributeDiscard => &mut self.attributes_discarded,
+            FaultKind::AfiSafiDisable => &mut self.families_ignored,
+            FaultKind::TreatAsWithdraw => &mut self.treated_as_withdrawn,
+            FaultKind::SessionReset => &mut self.update_resets,
+        } += 1;
+    }
+}
+
 /// The session with one peer.
 #[derive(Debug)]
 pub struct Session {
     config: PeerConfig,
     main: Machine,
     rival: Option<Machine>,
-    /// The peer's call that waits for our answer; only in Idle.
+    /// The peer's call that waits for our answer; only in Idle and Established.
     held: Option<Machine>,
+    /// When a second call last had us look whether the connection of the session is still known to the peer.
+    probed: Option<Moment>,
     gates: Gates,
     backoff: Backoff,
     overflow: Overflows,
@@ -128,7 +168,7 @@ pub struct Session {
     actions: VecDeque<Action>,
     counters: Counters,
     since: Moment,
-    last_error: Option<String>,
+    last_error: Option<(String, Moment)>,
 }
 
 impl Session {
@@ -139,6 +179,7 @@ impl Session {
             main: Machine::new(),
             rival: None,
             held: None,
+            probed: None,
             gates: Gates::default(),
             backoff: Backoff::new(seed),
             overflow: Overflows::default(),
@@ -167,6 +208,7 @@ impl Session {
     pub fn handle_overflow(&mut self, now: Moment, family: Family, limit: u32, wait: Seconds) {
         let notification = Notification::maximum_prefixes(family, limit);
         let wait = self.overflow.next(now, wait.duration());
+        self.turn_away();
         self.step(Which::Main, Event::Overflow(notification, wait), now);
     }
 
@@ -206,7 +248,8 @@ impl Session {
                 self.rival = Some(Machine::accepted(conn));
                 self.step(Which::Rival, Event::Connected, now);
             }
-            (State::Established, _) | (_, Some(_)) => self.refuse(conn, Cease::CollisionResolution),
+            (State::Established, _) => self.called_in_established(conn, now),
+            (_, Some(_)) => self.refuse(conn, Cease::CollisionResolution),
             (State::Idle, None) => self.called_in_idle(conn, now),
         }
         conn
@@ -223,7 +266,7 @@ impl Session {
     /// Bytes came in, cut anywhere.
     pub fn handle_bytes(&mut self, now: Moment, conn: ConnId, bytes: &[u8]) {
         if self.keep_held(conn, bytes) {
-            return;
+            return self.judge_held(now);
         }
         let Some(machine) = self.which(conn).and_then(|which| self.machine(which)) else { return };
         machine.inbox.extend_from_slice(bytes);
@@ -237,6 +280,7 @@ impl Session {
                     done += length;
                     self.counters.messages_in += 1;
                     let event = self.event_of(which, message);
+                    self.note_faults(which, &event, message);
                     if let (Event::Open(_), Some(machine)) = (&event, self.machine(which)) {
                         machine.heard = message.to_vec();
                     }
@@ -274,6 +318,7 @@ impl Session {
 
     /// The deadline has come.
     pub fn handle_timeout(&mut self, now: Moment) {
+        self.check_held(now);
         for which in [Which::Rival, Which::Main] {
             while let Some(timer) = self.machine(which).and_then(|machine| machine.timers.take_expired(now)) {
                 let event = match timer {
@@ -328,8 +373,8 @@ impl Session {
 
     /// When to call [`Session::handle_timeout`].
     pub fn poll_deadline(&self) -> Option<Moment> {
-        let rival = self.rival.as_ref().and_then(|rival| rival.timers.next());
-        self.main.timers.next().into_iter().chain(rival).min()
+        let others = [&self.rival, &self.held].into_iter().flatten();
+        std::iter::once(&self.main).chain(others).filter_map(|machine| machine.timers.next()).min()
     }
 
     /// The state of the session.
@@ -354,7 +399,17 @@ impl Session {
 
     /// The last failure in words.
     pub fn last_error(&self) -> Option<&str> {
-        self.last_error.as_deref()
+        self.last_error.as_ref().map(|(error, _)| error.as_str())
+    }
+
+    /// When that was.
+    pub fn last_error_at(&self) -> Option<Moment> {
+        self.last_error.as_ref().map(|(_, at)| *at)
+    }
+
+    /// The connection of the session, or of the attempt at one.
+    pub fn connection(&self) -> Option<ConnId> {
+        self.main.conn
     }
 
     /// The configuration it was made with.
@@ -379,7 +434,6 @@ impl Session {
 
     /// One whole message as an event.
     fn event_of(&self, which: Which, message: &[u8]) -> Event {
-        const UPDATE: u8 = 2;
         let machine = match which {
             Which::Main => &self.main,
             Which::Rival => self.rival.as_ref().unwrap_or(&self.main),
@@ -406,6 +460,29 @@ impl Session {
             Ok(Message::RouteRefresh(family)) => Event::RouteRefresh(family),
             Err(error) => fault(error),
         }
+    }
+
+    /// Counts the faults of an UPDATE, and has them shown (RFC 7606 section 6).
+    fn note_faults(&mut self, which: Which, event: &Event, message: &[u8]) {
+        let is_up = self.machine(which).is_some_and(|machine| machine.state == State::Established);
+        if !is_up || message.get(wire::HEADER_BYTES - 1) != Some(&UPDATE) {
+            return;
+        }
+        let noted = match event {
+            Event::Update(update) => {
+                self.counters.faults_in += update.faults.len() as u64;
+                for fault in &update.faults {
+                    self.counters.count_fault(FaultKind::from(&fault.reaction));
+                }
+                FaultyUpdate::of_update(update, message)
+            }
+            Event::Fault(Refusal { detail, notification }) => {
+                self.counters.count_fault(FaultKind::SessionReset);
+                FaultyUpdate::of_reset(&WireError::reset(detail.clone(), notification.clone()), message)
+            }
+            _ => None,
+        };
+        self.actions.extend(noted.map(Action::Note));
     }
 
     /// An event of a connection, after settling whether that connection stays (RFC 4271 section 6.8).
@@ -476,11 +553,11 @@ impl Session {
             self.since = now;
         }
         for effect in effects {
-            self.apply(effect);
+            self.apply(effect, now);
         }
     }
 
-    fn apply(&mut self, effect: Effect) {
+    fn apply(&mut self, effect: Effect, now: Moment) {
         let peer = self.config.id;
         match effect {
             Effect::Connect(conn) => self.actions.push_back(Action::Connect(conn)),
@@ -507,14 +584,12 @@ impl Session {
                 let update = Update { refresh: Some(mark), ..Update::default() };
                 self.actions.push_back(Action::Tell(PeerEvent::Update { peer, update }));
             }
-            Effect::Down(reason, kept) => self.down(reason, kept),
+            Effect::Down(reason, kept) => self.down(reason, kept, now),
         }
     }
 
     fn deliver(&mut self, decoded: DecodedUpdate) {
         self.counters.updates_in += 1;
-        self.counters.faults_in += decoded.faults.len() as u64;
-        self.actions.extend(decoded.faults.into_iter().map(Action::Note));
         for update in decoded.updates {
             self.counters.announced_in += update.announced.len() as u64;
             self.counters.withdrawn_in += update.withdrawn.len() as u64;
@@ -523,8 +598,8 @@ impl Session {
     }
 
     /// While another connection is alive, the end of one is no news but for who looks closely.
-    fn down(&mut self, reason: DownReason, kept: Option<Kept>) {
-        self.last_error = Some(reason.to_string());
+    fn down(&mut self, reason: DownReason, kept: Option<Kept>, now: Moment) {
+        self.last_error = Some((reason.to_string(), now));
         if self.rival.is_none() {
             self.counters.failed += u64::from(!matches!(reason, DownReason::Stopped(_)));
             self.actions.push_back(Action::Tell(PeerEvent::Down { peer: self.config.id, reason, kept }));
@@ -542,7 +617,9 @@ enum Which {
 fn fault(error: WireError) -> Event {
     let notification = match error.reaction {
         Reaction::Reset(notification) => notification,
-        Reaction::TreatAsWithdraw | Reaction::DiscardAttribute => Notification::new(3, 0),
+        Reaction::TreatAsWithdraw | Reaction::DisableFamily | Reaction::DiscardAttribute => {
+            Notification::new(3, 0)
+        }
     };
     Event::Fault(Refusal { detail: error.detail, notification })
 }

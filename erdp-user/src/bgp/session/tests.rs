@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 mod agreed;
 mod gates;
+mod second_call;
 
 const EVENTS: [&str; 19] = [
     "Start",
@@ -289,6 +290,46 @@ fn hold_time_zero_needs_no_keepalives_ever() {
     assert!(sent(&bench.actions(), conn).is_empty());
 }
 
+/// In every state but Established a silent peer is waited for with a timer, whatever hold time it wants.
+#[test]
+fn rfc4271_8_2_2_a_peer_that_falls_silent_before_the_session_is_up_is_given_up_after_four_minutes_at_most() {
+    for hold in [0, 90] {
+        for stage in ["Connect", "OpenSent", "OpenConfirm"] {
+            let mut bench = Bench::new(PeerConfig { hold: Seconds(hold), ..config() });
+            if stage != "Connect" {
+                let conn = bench.dial();
+                if stage == "OpenConfirm" {
+                    bench.hear(conn, &encode_open(&their_open([10, 0, 0, 1])).unwrap());
+                }
+            }
+            assert_eq!(bench.session.state().to_string(), stage, "hold time {hold}");
+            bench.actions();
+            bench.pass(if stage == "OpenConfirm" && hold > 0 { u64::from(hold) } else { 240 });
+            let reason = bench.down().map(|reason| reason.to_string()).unwrap_or_default();
+            let words = match (stage, hold) {
+                ("Connect", _) => "no answer",
+                ("OpenSent", _) => "no OPEN within 240 s",
+                (_, 0) => "no KEEPALIVE within 240 s",
+                _ => "nothing heard for 90 s",
+            };
+            assert!(reason.contains(words), "{stage}, hold time {hold}: {reason:?}");
+        }
+    }
+}
+
+#[test]
+fn the_last_error_has_its_time() {
+    let (mut bench, conn) = Bench::new(config()).establish();
+    assert_eq!(bench.session.last_error_at(), None);
+    bench.now = at(7);
+    bench.session.handle_lost(bench.now, conn, Loss::Failed("reset".to_owned()));
+    bench.now = at(8);
+    assert_eq!(bench.session.last_error_at(), Some(at(7)));
+    let mut gated = Bench::new(config());
+    gated.session.handle_close(at(9), Gate::Carrier, "");
+    assert_eq!(gated.session.last_error_at(), Some(at(9)));
+}
+
 #[test]
 fn a_stalled_driver_that_reads_first_keeps_the_session() {
     let (mut bench, conn) = Bench::new(config()).establish();
@@ -441,17 +482,6 @@ fn of_two_connections_the_one_made_by_the_higher_identifier_stays() {
 }
 
 #[test]
-fn an_established_session_keeps_its_connection_against_any_other() {
-    let (mut bench, conn) = Bench::new(config()).establish();
-    let other = bench.session.handle_accepted(bench.now);
-    let actions = bench.actions();
-    assert_eq!(sent(&actions, other)[0][18..21], [3, 6, 7]);
-    assert_eq!(actions[1..], [Action::Close(other)]);
-    bench.hear(conn, &encode_keepalive());
-    assert_eq!(bench.session.state(), State::Established);
-}
-
-#[test]
 fn the_first_connection_to_be_established_ends_an_unfinished_other() {
     let mut bench = Bench::new(config());
     let actions = bench.actions();
@@ -519,14 +549,66 @@ fn a_bad_attribute_withdraws_its_routes_and_the_session_lives() {
     message[26] = 9;
     bench.hear(conn, &message);
     let actions = bench.actions();
-    let [Action::Note(fault), Action::Tell(PeerEvent::Update { update, .. })] = &actions[..] else {
+    let [Action::Note(faulty), Action::Tell(PeerEvent::Update { update, .. })] = &actions[..] else {
         panic!("{actions:?}")
     };
     assert_eq!(
-        (&fault.reaction, &update.withdrawn, update.announced.len()),
-        (&Reaction::TreatAsWithdraw, &announced, 0)
+        (faulty.kind, &update.withdrawn, update.announced.len()),
+        (FaultKind::TreatAsWithdraw, &announced, 0)
     );
+    assert_eq!((&faulty.prefixes, &faulty.message), (&announced, &message));
     assert_eq!(bench.session.state(), State::Established);
+}
+
+/// An UPDATE of 20.0.0.0/8 with these attributes before NEXT_HOP.
+fn update_with(attributes: &[&[u8]]) -> Vec<u8> {
+    const NEXT_HOP: &[u8] = &[0x40, 3, 4, 198, 18, 0, 2];
+    let attributes = [attributes.concat(), NEXT_HOP.to_vec()].concat();
+    let length = (19 + 4 + attributes.len() + 2) as u16;
+    let mut message = vec![0xff; 16];
+    message.extend_from_slice(&length.to_be_bytes());
+    message.extend_from_slice(&[2, 0, 0]);
+    message.extend_from_slice(&(attributes.len() as u16).to_be_bytes());
+    message.extend_from_slice(&attributes);
+    message.extend_from_slice(&[8, 20]);
+    message
+}
+
+#[test]
+fn rfc7606_6_every_reaction_to_a_faulty_update_is_counted_and_shown_with_prefixes_and_message() {
+    const ORIGIN: &[u8] = &[0x40, 1, 1, 0];
+    const AS_PATH: &[u8] = &[0x40, 2, 6, 2, 1, 0, 0, 0x2f, 0x2c];
+    let rows: [(&str, Vec<&[u8]>, FaultKind, &str); 5] = [
+        ("ORIGIN 20", vec![&[0x40, 1, 1, 20], AS_PATH], FaultKind::TreatAsWithdraw, "20.0.0.0/8"),
+        ("no ORIGIN", vec![AS_PATH], FaultKind::TreatAsWithdraw, "20.0.0.0/8"),
+        (
+            "ATOMIC_AGGREGATE of 1",
+            vec![ORIGIN, AS_PATH, &[0x40, 6, 1, 0]],
+            FaultKind::AttributeDiscard,
+            "20.0.0.0/8",
+        ),
+        (
+            "multicast routes",
+            vec![ORIGIN, AS_PATH, &[0x80, 14, 6, 0, 1, 2, 1, 9, 9]],
+            FaultKind::AfiSafiDisable,
+            "20.0.0.0/8",
+        ),
+        ("MP_REACH cut", vec![ORIGIN, AS_PATH, &[0x80, 14, 4, 0, 2, 1, 16]], FaultKind::SessionReset, ""),
+    ];
+    for (name, attributes, kind, prefixes) in rows {
+        let (mut bench, conn) = Bench::new(config()).establish();
+        let message = update_with(&attributes);
+        bench.hear(conn, &message);
+        let actions = bench.actions();
+        let Some(Action::Note(faulty)) = actions.first() else { panic!("{name}: {actions:?}") };
+        assert_eq!((faulty.kind, faulty.prefixes_text().as_str()), (kind, prefixes), "{name}");
+        assert_eq!(faulty.message, message, "{name}");
+        for other in FaultKind::ALL {
+            let count = bench.session.counters().faults(other);
+            assert_eq!(count, u64::from(other == kind), "{name}: {}", other.as_str());
+        }
+        assert_eq!(bench.session.state() == State::Established, kind != FaultKind::SessionReset, "{name}");
+    }
 }
 
 proptest! {

@@ -108,6 +108,8 @@ pub struct DecodedUpdate {
 pub enum Reaction {
     /// The attribute is ignored, the routes stand.
     DiscardAttribute,
+    /// The routes of a family that was not agreed on are ignored ("AFI/SAFI disable"; RFC 4760 section 7).
+    DisableFamily,
     /// The routes of the message count as withdrawn.
     TreatAsWithdraw,
     /// The session ends with this NOTIFICATION.

@@ -189,8 +189,8 @@ fn each_malformed_attribute_gets_the_reaction_of_rfc_7606() {
     let flagged = |flags: u8| [&[flags], &mp(&global, &v6)[1..]].concat();
     let foreign = |safi| [0x80, 14, 6, 0, 1, safi, 1, 9, 9];
     for (name, attribute, expected) in [
-        ("4760 7 multicast was not agreed on", foreign(2).to_vec(), "+0 -0 DiscardAttribute"),
-        ("4760 7 a family nobody knows", foreign(99).to_vec(), "+0 -0 DiscardAttribute"),
+        ("4760 7 multicast was not agreed on", foreign(2).to_vec(), "+0 -0 DisableFamily"),
+        ("4760 7 a family nobody knows", foreign(99).to_vec(), "+0 -0 DisableFamily"),
         ("global next hop", mp(&global, &v6), "+1 -0"),
         ("global and link-local", mp(&[global, local].concat(), &v6), "+1 -0"),
         ("unspecified and link-local", mp(&[[0; 16], local].concat(), &v6), "+1 -0"),

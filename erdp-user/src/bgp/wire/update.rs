@@ -155,7 +155,7 @@ fn agreed(afi: [u8; 2], safi: u8, families: &[Family]) -> bool {
 fn ignored((afi, safi): (u16, u8)) -> WireError {
     let detail =
         format!("routes of AFI {afi} SAFI {safi}, which was not agreed on, are ignored (RFC 4760 section 7)");
-    WireError { detail, reaction: Reaction::DiscardAttribute }
+    WireError { detail, reaction: Reaction::DisableFamily }
 }
 
 /// RFC 4724 section 2: an empty UPDATE for IPv4, an empty MP_UNREACH_NLRI and nothing else for other families.
@@ -332,7 +332,7 @@ impl Reach {
         if self.foreign {
             let detail =
                 "routes of a family that was not agreed on are ignored (RFC 4760 section 7)".to_owned();
-            faults.push(WireError { detail, reaction: Reaction::DiscardAttribute });
+            faults.push(WireError { detail, reaction: Reaction::DisableFamily });
         }
         let first = self.paths.values().find_map(|routes| routes.announced.first());
         let attributes =

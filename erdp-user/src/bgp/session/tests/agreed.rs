@@ -4,15 +4,15 @@
 use super::super::super::{AddPath, GracefulRestart, Kept, RefreshMark, Role};
 use super::*;
 
-const V4: Family = Family::Ipv4Unicast;
-const V6: Family = Family::Ipv6Unicast;
+pub(super) const V4: Family = Family::Ipv4Unicast;
+pub(super) const V6: Family = Family::Ipv6Unicast;
 
-fn restart(notification: bool, families: &[(Family, bool)]) -> GracefulRestart {
+pub(super) fn restart(notification: bool, families: &[(Family, bool)]) -> GracefulRestart {
     GracefulRestart { restarting: false, notification, time: Seconds(90), families: families.to_vec() }
 }
 
 /// An established session whose peer's OPEN was changed before it was sent.
-fn with_open(config: PeerConfig, change: impl FnOnce(&mut Open)) -> (Bench, ConnId) {
+pub(super) fn with_open(config: PeerConfig, change: impl FnOnce(&mut Open)) -> (Bench, ConnId) {
     let mut open = their_open([10, 0, 0, 1]);
     change(&mut open);
     let mut bench = Bench::new(config);
