@@ -52,6 +52,7 @@ const FILES: &[(&str, &str)] = &[
     ("docs/metrics.md", "usr/share/doc/erdp/docs/metrics.md"),
     ("docs/operating.md", "usr/share/doc/erdp/docs/operating.md"),
     ("docs/packets.md", "usr/share/doc/erdp/docs/packets.md"),
+    ("docs/testing.md", "usr/share/doc/erdp/docs/testing.md"),
     ("docs/vm-lab.md", "usr/share/doc/erdp/docs/vm-lab.md"),
     ("README.md", "usr/share/doc/erdp/README.md"),
 ];

@@ -73,11 +73,11 @@ use Group::{Alone, Cpu, Functional};
 /// Every program that has been measured.
 const TABLE: &[Entry] = &[
     reading(entry("erdp-user erdp", Cpu, 20, 60), &["docs/metrics.md"]),
-    entry("erdp-user erdp (bin)", Cpu, 1, 0),
+    reading(entry("erdp-user erdp (bin)", Cpu, 1, 0), &["README.md", "docs/"]),
     entry("erdp-common erdp_common", Cpu, 10, 30),
     reading(entry("xtask xtask (bin)", Cpu, 2, 0), &["xtask/", "README.md", "docs/", ".ci/run"]),
     reading(entry("erdp-user bgp_interop", Functional, 40, 300), &["erdp-user/tests/"]),
-    entry("erdp-tests erdp_tests", Cpu, 2, 0),
+    reading(entry("erdp-tests erdp_tests", Cpu, 2, 0), &["README.md"]),
     entry("erdp-tests bfd_interop", Alone, 20, 0),
     entry("erdp-tests bgp_replay", Cpu, 2, 0),
     entry("erdp-tests config_live", Alone, 20, 0),
@@ -95,7 +95,7 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests hostile", Cpu, 10, 120),
     entry("erdp-tests isolation", Cpu, 10, 60),
     entry("erdp-tests kernel_routes", Functional, 20, 0),
-    entry("erdp-tests lab_end_to_end", Alone, 40, 0),
+    reading(entry("erdp-tests lab_end_to_end", Alone, 40, 0), &["README.md"]),
     part(
         "erdp-tests lab_end_to_end",
         &["an_interrupted_run_leaves_nothing_wherever_it_was"],
