@@ -81,10 +81,10 @@ fn c2_a_host_on_an_attachments_own_wire_is_reachable_from_azure_by_the_key_and_o
         let said = [explained(it, 0)?, explained(it, 1)?];
         Ok(said.iter().all(|it| it["verdict"] == "transmit" && it["no_return"] == true))
     })?;
-    for family in 0..2 {
+    for (family, address) in HOST.iter().enumerate() {
         let said = explained(&lab, family)?;
         let remedy = said["no_return_remedy"].as_str().unwrap_or_default().to_owned();
-        println!("  {}: {remedy}", HOST[family]);
+        println!("  {address}: {remedy}");
         ensure!(remedy.contains("advertise-connected = true") && remedy.contains("lan0"), "{said}");
     }
     ensure!(has_routes(&lab)? == [false; 2], "the subnet is announced without the key");
