@@ -4,6 +4,7 @@
 //! reads nothing, so that every finding has a row in a table of tests. What only shows when it is tried (a driver
 //! without native XDP, a busy port 179) is said by whoever tries it.
 
+mod far_end;
 mod fix;
 mod interface;
 mod interrupts;
@@ -14,6 +15,7 @@ pub mod netdev;
 use std::{collections::BTreeMap, fmt, fs, thread};
 
 pub use self::{
+    far_end::FarEnd,
     fix::Fix,
     interface::{Feature, Interface, has_carrier, set_feature},
     links::SINGLE_BUFFER_MTU,
@@ -70,11 +72,13 @@ pub enum Kind {
     TagsMtu,
     /// A setting that the router makes itself.
     Setting,
+    /// The far end of a veth leaves checksums to hardware that is not there.
+    Checksums,
 }
 
 impl Kind {
     /// All.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 18] = [
         Kind::Privilege,
         Kind::Kernel,
         Kind::Btf,
@@ -92,6 +96,7 @@ impl Kind {
         Kind::VlanFilter,
         Kind::TagsMtu,
         Kind::Setting,
+        Kind::Checksums,
     ];
 }
 

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::{
+    far_end::{self, FarEnd},
     interrupts::{self, Interrupt},
     netdev,
 };
@@ -35,6 +36,8 @@ pub struct Interface {
     pub interrupts: Vec<Interrupt>,
     /// The features that are on, by the kernel's names (`ethtool -k` shows some under older ones).
     pub features: BTreeSet<String>,
+    /// The other end of the pair, of a veth only.
+    pub far_end: Option<FarEnd>,
 }
 
 impl Interface {
@@ -44,6 +47,7 @@ impl Interface {
         let asked = Asked { socket, name };
         let flags = asked.flags().unwrap_or(0);
         let (driver, bus) = asked.driver().map_or((None, None), |(driver, bus)| (Some(driver), Some(bus)));
+        let is_veth = driver.as_deref() == Some("veth");
         Interface {
             is_up: flags & libc::IFF_UP != 0,
             is_promiscuous: flags & libc::IFF_PROMISC != 0,
@@ -53,6 +57,7 @@ impl Interface {
             queues: asked.channels().ok().map(|channels| channels.receive()),
             interrupts: bus.map(|bus| interrupts::of(&bus)).unwrap_or_default(),
             features: asked.features().unwrap_or_default(),
+            far_end: is_veth.then(|| index_of(name).map_or(FarEnd::Unseen, far_end::read)),
         }
     }
 
@@ -152,6 +157,33 @@ pub(super) fn set_queues(interface: &str, queues: u32) -> io::Result<()> {
         words[6] = queues.min(most_tx);
     }
     asked.ethtool(&mut words)
+}
+
+/// The features of an interface that are on.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn features_of(interface: &str) -> io::Result<BTreeSet<String>> {
+    Asked { socket: UnixDatagram::unbound()?, name: interface }.features()
+}
+
+/// The index of an interface.
+fn index_of(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: a NUL-terminated name.
+    Some(unsafe { libc::if_nametoindex(name.as_ptr()) }).filter(|index| *index != 0)
+}
+
+/// The name of an interface.
+pub(super) fn name_of(ifindex: u32) -> Option<String> {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: as many bytes as the longest name has with its NUL; the answer is null or their beginning.
+    let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) };
+    if found.is_null() {
+        return None;
+    }
+    // SAFETY: not null, so it is the buffer above, with a NUL-terminated name in it.
+    Some(unsafe { CStr::from_ptr(found) }.to_string_lossy().into_owned())
 }
 
 /// The names of all interfaces.

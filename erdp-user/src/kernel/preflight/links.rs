@@ -1,6 +1,6 @@
 //! Findings about interfaces: what would lose traffic before the program sees it, or after it has sent it on.
 
-use super::{Finding, Fix, Interface, Kind, netdev, refusal, warning};
+use super::{FarEnd, Finding, Fix, Interface, Kind, Severity, far_end, netdev, refusal, warning};
 use crate::config::Tags;
 
 /// A page, less the room before the packet (256), skb_shared_info behind it (320) and an Ethernet header with two tags
@@ -40,6 +40,7 @@ pub(super) fn findings(
     if !allow_generic {
         findings.extend(driver(name, interface));
     }
+    findings.extend(checksums(name, interface));
     findings.extend(queues(name, interface, cpus));
     findings.extend(interrupts(name, interface, cpus));
     if tags != Tags::Untagged {
@@ -86,6 +87,30 @@ fn driver(name: &str, interface: &Interface) -> Option<Finding> {
         return Some(refusal(Kind::NoTarget, object(), reason.to_owned(), remedy.to_owned()));
     }
     None
+}
+
+/// Whether the far end of a veth computes its checksums. Where it cannot be seen, only the doctor tells, and it is a note: nothing may be
+/// wrong there.
+fn checksums(name: &str, interface: &Interface) -> Option<Finding> {
+    let far = interface.far_end.as_ref()?;
+    let (severity, reason) = match far {
+        FarEnd::Seen { leaves_checksums: false, .. } => return None,
+        FarEnd::Seen { name, .. } => (
+            Severity::Warning,
+            format!(
+                "has a far end, {name}, that leaves checksums to hardware (transmit checksum offload), and there is none between the two: \
+                 UDP and TCP from there are forwarded with wrong checksums, and whoever receives them drops them"
+            ),
+        ),
+        FarEnd::Unseen => (
+            Severity::Note,
+            "has a far end that cannot be seen from here: with transmit checksum offload there, UDP and TCP would be forwarded with wrong \
+             checksums"
+                .to_owned(),
+        ),
+    };
+    let object = format!("interface {name}");
+    Some(Finding { severity, ..warning(Kind::Checksums, object, reason, far_end::remedy(far)) })
 }
 
 /// One queue is served by one CPU.

@@ -36,7 +36,7 @@ const XDP_FEATURES: u16 = 3;
 /// # Errors
 /// The kernel's.
 pub fn xdp_features(ifindex: u32) -> io::Result<Option<u64>> {
-    let socket = open()?;
+    let socket = open(libc::NETLINK_GENERIC)?;
     let family = match ask(&socket, CONTROL, GET_FAMILY, FAMILY_NAME, b"netdev\0") {
         Ok(answer) => answer,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -51,10 +51,9 @@ pub fn xdp_features(ifindex: u32) -> io::Result<Option<u64>> {
         .map(|bytes| u64::from_ne_bytes(*bytes)))
 }
 
-fn open() -> io::Result<OwnedFd> {
+fn open(protocol: libc::c_int) -> io::Result<OwnedFd> {
     // SAFETY: no pointers; the answer is -1 or a descriptor that is ours.
-    let fd =
-        unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_GENERIC) };
+    let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -64,7 +63,37 @@ fn open() -> io::Result<OwnedFd> {
 
 /// One request with one attribute; the attributes of the answer.
 fn ask(socket: &OwnedFd, family: u16, command: u8, kind: u16, value: &[u8]) -> io::Result<Vec<u8>> {
-    let request = request(family, command, kind, value);
+    let answer = exchange(socket, &request(family, command, kind, value))?;
+    body(&answer)?.get(GENERIC_HEADER..).map(<[u8]>::to_vec).ok_or_else(short)
+}
+
+/// One request of rtnetlink, of which `body` is all behind the message's header; the same of the answer, which must be of the second
+/// kind.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn ask_route([kind, answer_kind]: [u16; 2], body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut request = Vec::with_capacity(MESSAGE_HEADER + body.len());
+    request.extend(u32::try_from(MESSAGE_HEADER + body.len()).unwrap_or(0).to_ne_bytes());
+    request.extend(kind.to_ne_bytes());
+    request.extend(NLM_F_REQUEST.to_ne_bytes());
+    request.extend([0; 8]); // sequence, port
+    request.extend(body);
+    let answer = exchange(&open(libc::NETLINK_ROUTE)?, &request)?;
+    let body = self::body(&answer)?;
+    if answer.get(4..6) == Some(&answer_kind.to_ne_bytes()) {
+        Ok(body.to_vec())
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
+}
+
+fn short() -> io::Error {
+    io::ErrorKind::UnexpectedEof.into()
+}
+
+/// Sends a request and waits for nothing: the kernel has answered by then.
+fn exchange(socket: &OwnedFd, request: &[u8]) -> io::Result<Vec<u8>> {
     // SAFETY: the buffer is as long as is said. A netlink socket that is not connected sends to the kernel.
     let sent = unsafe { libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
     if sent < 0 {
@@ -77,7 +106,7 @@ fn ask(socket: &OwnedFd, family: u16, command: u8, kind: u16, value: &[u8]) -> i
     };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
     answer.truncate(length);
-    attributes(&answer)
+    Ok(answer)
 }
 
 fn request(family: u16, command: u8, kind: u16, value: &[u8]) -> Vec<u8> {
@@ -96,20 +125,19 @@ fn request(family: u16, command: u8, kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The attributes of an answer, or the error that it is.
-fn attributes(answer: &[u8]) -> io::Result<Vec<u8>> {
-    let short = || io::Error::from(io::ErrorKind::UnexpectedEof);
+/// What is behind the header of an answer, or the error that it is.
+fn body(answer: &[u8]) -> io::Result<&[u8]> {
     let kind = answer.get(4..6).and_then(|bytes| bytes.first_chunk()).ok_or_else(short)?;
     let body = answer.get(MESSAGE_HEADER..).ok_or_else(short)?;
     if u16::from_ne_bytes(*kind) == NLMSG_ERROR {
         let code = i32::from_ne_bytes(*body.first_chunk().ok_or_else(short)?);
         return Err(io::Error::from_raw_os_error(-code));
     }
-    body.get(GENERIC_HEADER..).map(<[u8]>::to_vec).ok_or_else(short)
+    Ok(body)
 }
 
 /// The value of the first attribute of this kind.
-fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(super) fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let length = usize::from(u16::from_ne_bytes(*attributes.first_chunk()?));
         let kind = u16::from_ne_bytes(*attributes.get(2..)?.first_chunk()?);
@@ -133,7 +161,7 @@ mod tests {
         let mut refused = vec![0; 20];
         refused[4] = 2;
         refused[16..].copy_from_slice(&(-2i32).to_ne_bytes());
-        assert_eq!(attributes(&refused).expect_err("an error").kind(), io::ErrorKind::NotFound);
-        assert!(attributes(&[0; 5]).is_err());
+        assert_eq!(body(&refused).expect_err("an error").kind(), io::ErrorKind::NotFound);
+        assert!(body(&[0; 5]).is_err());
     }
 }

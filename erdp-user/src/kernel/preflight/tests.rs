@@ -163,6 +163,24 @@ pub(super) const ROWS: &[Row] = &[
         Severity::Note,
         ["sysctl net/ipv4/ip_forward", "is 1", "echo 0 > /proc/sys/net/ipv4/ip_forward"],
     ),
+    (
+        |m| {
+            let name = "nat0".to_owned();
+            let namespace = Some("nat".to_owned());
+            plain(m).far_end = Some(FarEnd::Seen { name, namespace, leaves_checksums: true });
+        },
+        Severity::Warning,
+        [
+            "interface plain",
+            "nat0, that leaves checksums to hardware",
+            "ip netns exec nat ethtool -K nat0 tx off",
+        ],
+    ),
+    (
+        |m| plain(m).far_end = Some(FarEnd::Unseen),
+        Severity::Note,
+        ["interface plain", "a far end that cannot be seen from here", "ethtool -K PEER tx off"],
+    ),
     (|m| tagged(m).mtu = 1503, Severity::Warning, ["interface tagged", "need 1,504", "mtu 1504"]),
 ];
 

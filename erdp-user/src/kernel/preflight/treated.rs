@@ -47,6 +47,7 @@ fn pairs() {
         ip(&format!("link set {name} up"));
         ip(&format!("link set {name}x up"));
         tool(&format!("ethtool -K {name}x gro on"));
+        tool(&format!("ethtool -K {name}x tx off"));
         tool(&format!("ethtool -L {name} rx 2 tx 2"));
         tool(&format!("ethtool -L {name}x rx 2 tx 2"));
     }
@@ -56,7 +57,8 @@ fn tool(line: &str) {
     let mut words = line.split(' ');
     let mut command = std::process::Command::new(words.next().expect("a program"));
     // What is so already is no fault: ethtool ends with 80 (no change) then.
-    let status = command.args(words).stderr(std::process::Stdio::null()).status().expect("ethtool");
+    let quiet = command.args(words).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let status = quiet.status().expect("ethtool");
     assert!(matches!(status.code(), Some(0 | 1 | 80)), "{line}: {status}");
 }
 
@@ -118,6 +120,12 @@ const ROWS: &[(Kind, &str, &str, Option<&str>)] = &[
         "plain: takes no frames from XDP: its peer does not poll",
         Some("ethtool -K plainx gro on"),
     ),
+    (
+        Kind::Checksums,
+        "ethtool -K plainx tx on",
+        "plain: has a far end, plainx, that leaves checksums to hardware",
+        Some("ethtool -K plainx tx off"),
+    ),
 ];
 
 #[test]
@@ -160,6 +168,7 @@ fn a_veth_with_fewer_queues_than_its_peer_cannot_run_xdp_until_it_has_as_many() 
         );
         ip("link set tagged up");
         ip("link set taggedx up");
+        tool("ethtool -K taggedx tx off");
         tool("ethtool -L taggedx rx 2 tx 2");
         let findings = found();
         assert_eq!(findings.len(), 1, "{findings:?}");
