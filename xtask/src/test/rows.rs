@@ -105,6 +105,7 @@ const TABLE: &[Entry] = &[
     ),
     entry("erdp-tests link_policy", Alone, 1, 60),
     entry("erdp-tests metrics", Functional, 10, 0),
+    entry("erdp-tests multicast_listeners", Functional, 18, 0),
     entry("erdp-tests operator", Functional, 5, 0),
     reading(entry("erdp-tests package", Alone, 10, 0), &["README.md", "docs/", "xtask/src/package.rs"]),
     reading(entry("erdp-tests packet_page", Cpu, 1, 0), &["docs/packets.md"]),
@@ -125,6 +126,7 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests sticky_flows", Alone, 5, 40),
     entry("erdp-tests tagged_peerings", Functional, 15, 0),
     entry("erdp-tests two_boxes", Functional, 20, 40),
+    entry("erdp-tests wire_rules", Cpu, 5, 0),
 ];
 
 /// What reads `ERDP_DATA`: the program, and the tests that do; none: all of them.
