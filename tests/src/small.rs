@@ -144,6 +144,8 @@ impl SmallLab {
         self.router(short)?.signal(Signal::SIGSTOP)?;
         say(self)?;
         self.until_unread(short, lost)?;
+        // And all that belongs to it: what comes after the end is answered by the kernel with a reset.
+        thread::sleep(Duration::from_secs(1));
         for (act, is_lost) in [("add", true), ("del", false)] {
             for address in lost {
                 self.namespace(short)?.ip(&format!("route {act} blackhole {address}"))?;

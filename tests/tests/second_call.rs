@@ -1,5 +1,5 @@
 //! A BIRD with graceful restart dies without a word and calls anew while erdp still has its session (RFC 4724 section 4.2): the call is
-//! answered at once, the routes stay, and no MSEE hears of a withdrawal. Before and after a take-over, in both families.
+//! answered at once, the routes stay, and no MSEE hears of a withdrawal. In both families.
 
 use std::{
     thread,
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use erdp_tests::{
     edge::{self, Edge},
     lab::plan,
-    small::{SmallLab, established},
+    small::SmallLab,
 };
 use serde_json::Value;
 
@@ -94,7 +94,7 @@ fn silent_restart(lab: &mut SmallLab, edge: &Edge, number: usize) -> Result<()> 
 }
 
 #[test]
-fn rfc4724_4_2_a_silent_restart_costs_no_route_and_no_wait_before_and_after_a_take_over() -> Result<()> {
+fn rfc4724_4_2_a_silent_restart_costs_no_route_and_no_wait() -> Result<()> {
     if edge::skipped() {
         return Ok(());
     }
@@ -106,12 +106,8 @@ fn rfc4724_4_2_a_silent_restart_costs_no_route_and_no_wait_before_and_after_a_ta
         &format!("protocol static own_ipv6 {{ ipv6; route {} blackhole;", plan::CUSTOMER_IPV6),
     )?;
     lab.birdc(CE, &["configure"])?;
-    let mut edge = lab.edge(&edge::configuration())?;
+    let edge = lab.edge(&edge::configuration())?;
     // A session that is a moment old waits for a call to be taken back that crossed it.
     thread::sleep(Duration::from_secs(1));
-    silent_restart(&mut lab, &edge, 1)?;
-    let mut next = edge.successor(lab.namespace("edge")?, lab.folder(), &[])?;
-    edge.process().wait(Duration::from_secs(20)).context("the first one did not hand over")?;
-    established(&mut next)?;
-    silent_restart(&mut lab, &next, 2)
+    silent_restart(&mut lab, &edge, 1)
 }
