@@ -18,9 +18,20 @@ use erdp_tests::{
 
 const ADDRESS: &str = "127.0.0.1:9179";
 
+/// What a Prometheus server of today asks for.
+const PROMETHEUS: &str =
+    "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+
 /// Status and body of a GET from inside a namespace.
 fn get(namespace: &Namespace, path: &str) -> Result<(u16, String)> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n");
+    let (status, _, body) = get_as(namespace, path, PROMETHEUS)?;
+    Ok((status, body))
+}
+
+/// Status, head and body of a GET that accepts this.
+fn get_as(namespace: &Namespace, path: &str, accept: &str) -> Result<(u16, String, String)> {
+    let accept = if accept.is_empty() { String::new() } else { format!("Accept: {accept}\r\n") };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: edge\r\n{accept}Connection: close\r\n\r\n");
     enter::run(namespace.name(), move || {
         let mut stream = TcpStream::connect(ADDRESS)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -29,7 +40,7 @@ fn get(namespace: &Namespace, path: &str) -> Result<(u16, String)> {
         stream.read_to_string(&mut text)?;
         let (head, body) = text.split_once("\r\n\r\n").context("no end of the head")?;
         let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).context("no status")?;
-        Ok((status, body.to_owned()))
+        Ok((status, head.to_ascii_lowercase(), body.to_owned()))
     })
 }
 
@@ -63,6 +74,7 @@ fn a_running_router_has_every_metric_with_azures_names_beside_ours() -> Result<(
     let (status, page) = get(near, "/metrics")?;
     let report = probe.stop()?;
     ensure!(status == 200 && page.ends_with("# EOF\n"), "{status}: {page}");
+    it_is_text_unless_openmetrics_is_asked_for(near, &page)?;
 
     let expected = Metric::ALL
         .iter()
@@ -88,6 +100,24 @@ fn a_running_router_has_every_metric_with_azures_names_beside_ours() -> Result<(
     ensure!(value(&page, "erdp_routes", &["domain=\"lab/private\""])? == 2.0, "two prefixes");
     ensure!(value(&page, "erdp_unexplained_packets", &[])? == 0.0, "conservation");
     drop(edge);
+    Ok(())
+}
+
+/// RFC 9110 section 12.5.1, against the running router: the same series in both formats.
+fn it_is_text_unless_openmetrics_is_asked_for(near: &Namespace, openmetrics: &str) -> Result<()> {
+    let series = |page: &str| -> BTreeSet<String> {
+        let samples = page.lines().filter(|line| !line.starts_with('#'));
+        samples.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
+    };
+    for accept in
+        ["", "text/plain", "text/plain;version=0.0.4", "application/openmetrics-text;q=0.1,text/plain"]
+    {
+        let (status, head, page) = get_as(near, "/metrics", accept)?;
+        let is_text = head.contains("content-type: text/plain; version=0.0.4; charset=utf-8");
+        ensure!(status == 200 && is_text && !page.contains("# EOF"), "{accept}: {head}\n{page}");
+        ensure!(page.contains("# TYPE erdp_dropped_packets_total counter\n"), "{accept}: {page}");
+        ensure!(series(&page) == series(openmetrics), "other series for {accept:?}");
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! fills a [`Page`] when it is asked; [`server`] hands it out over HTTP; [`rates`] turns growing counts into the per-second values
 //! that Azure's own metrics are, so that graphs of both sides can be laid over each other (rules G).
 
+pub mod format;
 pub mod rates;
 pub mod server;
 

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::CONTENT_TYPE,
+    header::{ACCEPT, CONTENT_TYPE, HeaderValue, VARY},
     server::conn::http1,
     service::service_fn,
 };
@@ -21,6 +21,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::format::Format;
 use crate::control::{Reply, Request as Asking, server::Asked};
 
 /// Connections served at once.
@@ -30,7 +31,6 @@ const CONNECTION_MAX: Duration = Duration::from_secs(30);
 /// How long the controller may take to answer before it is unhealthy.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The address cannot be listened on.
@@ -85,7 +85,11 @@ impl Server {
 async fn converse(stream: TcpStream, asked: mpsc::Sender<Asked>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let asked = asked.clone();
-        async move { Ok::<_, Infallible>(answer(request.method(), request.uri().path(), &asked).await) }
+        async move {
+            let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+            let format = Format::wanted(accept);
+            Ok::<_, Infallible>(answer(request.method(), request.uri().path(), format, &asked).await)
+        }
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(5));
@@ -94,7 +98,12 @@ async fn converse(stream: TcpStream, asked: mpsc::Sender<Asked>) {
     }
 }
 
-async fn answer(method: &Method, path: &str, asked: &mpsc::Sender<Asked>) -> Response<Full<Bytes>> {
+async fn answer(
+    method: &Method,
+    path: &str,
+    format: Format,
+    asked: &mpsc::Sender<Asked>,
+) -> Response<Full<Bytes>> {
     if method != Method::GET && method != Method::HEAD {
         return page(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -104,7 +113,11 @@ async fn answer(method: &Method, path: &str, asked: &mpsc::Sender<Asked>) -> Res
     }
     match path {
         "/metrics" => match ask(Asking::Metrics, asked).await {
-            Ok(text) => page(StatusCode::OK, OPENMETRICS, text),
+            Ok(text) => {
+                let mut response = page(StatusCode::OK, format.content_type(), format.written(text));
+                response.headers_mut().insert(VARY, HeaderValue::from_name(ACCEPT));
+                response
+            }
             Err(why) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, why),
         },
         "/healthz" => match ask(Asking::Ready, asked).await {
@@ -139,6 +152,6 @@ async fn ask(request: Asking, asked: &mpsc::Sender<Asked>) -> Result<String, Str
 fn page(status: StatusCode, content: &'static str, text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content));
     response
 }
