@@ -1,5 +1,9 @@
 //! `erdp`: the ExpressRoute edge router's daemon and its operator's commands.
 
+// First: its macros are those of everything below.
+#[macro_use]
+mod out;
+
 mod operator;
 
 use std::{
@@ -299,7 +303,9 @@ fn doctor(config: Option<&Path>, allow_generic: bool, fix: bool) -> Result<ExitC
 fn run(options: Options) -> ExitCode {
     let filter = EnvFilter::try_from_env("ERDP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    // A log that nobody reads any more is no reason to end: the subscriber's own complaint about it would be a panic.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    log.with_writer(std::io::stderr).log_internal_errors(false).init();
     // Before any other thread, so that a mount made here is seen by all of them. An error is said later.
     let _ = bpffs::root();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -401,7 +407,7 @@ fn explain(
     ports: (u16, u16),
     json: bool,
 ) -> Result<()> {
-    for chunk in targets.chunks(256) {
+    for chunk in targets.chunks(256).take_while(|_| !out::is_closed()) {
         let to = chunk.iter().map(|(_, address)| *address).collect();
         let question = Question { interface: interface.into(), to, from, ports };
         let answers: Vec<Explanation> = serde_json::from_value(client.ask(&Request::Explain(question))?)?;

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -163,7 +162,6 @@ fn apply(path: &Path, confirm_s: Option<u64>, no_flap: bool, force: bool, asking
     let file = read(path)?;
     if !asking.json {
         print_plan(&ask(asking, Configuring::Diff(file.clone()))?, false);
-        std::io::stdout().flush()?;
     }
     let answer = ask(asking, Configuring::Apply { file, confirm_s, no_flap, force })?;
     if asking.json {
