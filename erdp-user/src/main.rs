@@ -143,10 +143,10 @@ enum Command {
     /// Change the running router; changes last until it is restarted
     #[command(subcommand)]
     Set(Set),
-    /// Take a peering out of service for maintenance, or put it back in service
+    /// Take a circuit, a link or a peering out of service for maintenance, put it back in service, or reset its sessions
     #[command(subcommand)]
     Peering(operator::drill::PeeringVerb),
-    /// Fail a link on purpose for a limited time and report the effect
+    /// Fail a link, a peering or a circuit on purpose for a limited time and report the effect
     ///
     /// The drill ends at once when no other path carries the traffic, and when this command ends. Exit code 1 if it ended early
     /// or the link has not come back.

@@ -10,7 +10,8 @@
 //! ```
 //! While a session is in any of these states its paths come last and the peer is told to do alike ([`crate::rib::Rib::spare`]).
 //!
-//! [`orphaned`] is the guard rail: what would be left without any session that carries traffic.
+//! [`orphaned`] is the guard rail: what would be left without any session that carries traffic. It knows what else leads to Microsoft: a
+//! service of the same peering (B8), and another circuit that the customer's attachments list (B11).
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,7 +20,11 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{bgp::PeerId, pair::Reason};
+use crate::{
+    bgp::{Family, PeerId},
+    config::{DomainId, Side},
+    pair::Reason,
+};
 
 /// How long a session that is given free is waited for before its paths count as others do.
 pub const RETURN_PATIENCE: Duration = Duration::from_secs(60);
@@ -162,6 +167,11 @@ impl Peerings {
         self.entries.get(&peer).map(|entry| entry.phase)
     }
 
+    /// Whether a session is shut.
+    pub fn is_down(&self, peer: PeerId) -> bool {
+        self.phase(peer) == Some(Phase::Down)
+    }
+
     /// What the operator has said about it.
     pub fn text(&self, peer: PeerId) -> Option<&str> {
         self.entries.get(&peer).map(|entry| entry.text.as_str())
@@ -185,12 +195,100 @@ impl Peerings {
 /// A session as a way of some place: a side of a routing domain, and a family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
-    /// The place, for operators: `contoso/private IPv4`.
-    pub place: String,
+    /// The routing domain.
+    pub domain: DomainId,
+    /// Its name.
+    pub name: String,
+    /// The family of its session.
+    pub family: Family,
+    /// Whether the place is Microsoft's side of the domain; else the customer's.
+    pub to_microsoft: bool,
+    /// Which side the session is on.
+    pub side: Side,
     /// The session.
     pub peer: PeerId,
     /// Why it does not carry traffic; `None`: it does.
     pub why_not: Option<Reason>,
+}
+
+impl Way {
+    /// The place, for operators: `contoso/private IPv4`.
+    pub fn place(&self) -> String {
+        let family = match self.family {
+            Family::Ipv4Unicast => "IPv4",
+            Family::Ipv6Unicast => "IPv6",
+        };
+        let side = if self.to_microsoft { "" } else { " towards the customer" };
+        format!("{} {family}{side}", self.name)
+    }
+
+    fn is_of_place(&self, other: &Way) -> bool {
+        (self.domain, self.family, self.to_microsoft) == (other.domain, other.family, other.to_microsoft)
+    }
+}
+
+/// All ways, and which domains each of the customer's attachments may use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// Every session with what it is a way of.
+    pub list: Vec<Way>,
+    /// The domains of each attachment towards the customer: what one domain has not, the others may have.
+    pub reach: Vec<Vec<DomainId>>,
+}
+
+impl Ways {
+    /// The places that have a way now and would have none without these sessions.
+    pub fn orphaned(&self, taken: &[PeerId]) -> Vec<Orphan> {
+        let in_use = self.list.iter().filter(|way| taken.contains(&way.peer) && way.why_not.is_none());
+        let mut orphans: Vec<Orphan> =
+            in_use.filter(|way| !self.has_other(way, taken)).map(|way| self.orphan(way, taken)).collect();
+        orphans.sort_unstable();
+        orphans.dedup();
+        orphans
+    }
+
+    /// The ways that have another one beside these sessions: each place once.
+    pub fn others_of(&self, taken: &[PeerId]) -> Vec<Way> {
+        let mut places: Vec<Way> = Vec::new();
+        for way in &self.list {
+            if !places.iter().any(|other| other.is_of_place(way)) && self.has_other(way, taken) {
+                places.push(way.clone());
+            }
+        }
+        places
+    }
+
+    /// Whether a way's place has another one without these sessions: in its domain, or, towards Microsoft, by what else leads there.
+    pub fn has_other(&self, way: &Way, taken: &[PeerId]) -> bool {
+        self.alive(taken).any(|other| other.is_of_place(way)) || self.is_carried_elsewhere(way, taken)
+    }
+
+    /// Whether what the sessions of a way's domain carry towards Microsoft finds another way: a service of the domain, or, from each of
+    /// the customer's attachments that list it, another domain that they list.
+    fn is_carried_elsewhere(&self, way: &Way, taken: &[PeerId]) -> bool {
+        if !way.to_microsoft {
+            return false;
+        }
+        let of_family = |other: &&Way| other.family == way.family;
+        let by_service = |other: &Way| other.side == Side::Service && other.domain == way.domain;
+        let by_domain = |domain: &DomainId| {
+            let leads = |other: &Way| other.to_microsoft && other.domain == *domain;
+            *domain != way.domain && self.alive(taken).filter(of_family).any(leads)
+        };
+        let mut users = self.reach.iter().filter(|listed| listed.contains(&way.domain)).peekable();
+        self.alive(taken).filter(of_family).any(by_service)
+            || users.peek().is_some() && users.all(|listed| listed.iter().any(by_domain))
+    }
+
+    /// A place without these sessions, with why its other ways do not help.
+    pub fn orphan(&self, way: &Way, taken: &[PeerId]) -> Orphan {
+        let rest = self.list.iter().filter(|other| other.is_of_place(way) && !taken.contains(&other.peer));
+        Orphan { place: way.place(), others: rest.filter_map(|other| other.why_not).collect() }
+    }
+
+    fn alive(&self, taken: &[PeerId]) -> impl Iterator<Item = &Way> {
+        self.list.iter().filter(|way| way.why_not.is_none() && !taken.contains(&way.peer))
+    }
 }
 
 /// A place that would be left without any way.
@@ -212,26 +310,6 @@ impl std::fmt::Display for Orphan {
             }
         }
     }
-}
-
-/// The places that have a way now and would have none without these sessions.
-pub fn orphaned(ways: &[Way], taken: &[PeerId]) -> Vec<Orphan> {
-    let is_taken = |way: &&Way| taken.contains(&way.peer);
-    let mut places: Vec<&str> = ways
-        .iter()
-        .filter(is_taken)
-        .filter(|way| way.why_not.is_none())
-        .map(|way| way.place.as_str())
-        .collect();
-    places.sort_unstable();
-    places.dedup();
-    let orphan = |place: &str| {
-        let rest = || ways.iter().filter(|way| way.place == place && !taken.contains(&way.peer));
-        let has_way = rest().any(|way| way.why_not.is_none());
-        let others = rest().filter_map(|way| way.why_not).collect();
-        (!has_way).then(|| Orphan { place: place.to_owned(), others })
-    };
-    places.into_iter().filter_map(orphan).collect()
 }
 
 #[cfg(test)]
@@ -317,25 +395,93 @@ mod tests {
         }
     }
 
+    /// Sessions of `domain` by their numbers: primary and secondary of each family, a customer's, a service's.
+    fn way(domain: u16, peer: u16, why_not: Option<Reason>) -> Way {
+        let (side, to_microsoft) = match peer % 10 {
+            0..6 => (Side::Msee(crate::config::LinkRole::Primary), true),
+            6..8 => (Side::Ce, false),
+            _ => (Side::Service, false),
+        };
+        let family = if matches!(peer % 10, 2 | 3) { Family::Ipv6Unicast } else { Family::Ipv4Unicast };
+        let name = ["a/private", "a/microsoft", "b/private"][usize::from(domain)].to_owned();
+        Way { domain: DomainId(domain), name, family, to_microsoft, side, peer: PeerId(peer), why_not }
+    }
+
+    fn orphans(ways: &Ways, taken: &[u16]) -> Vec<String> {
+        let taken: Vec<PeerId> = taken.iter().copied().map(PeerId).collect();
+        ways.orphaned(&taken).iter().map(ToString::to_string).collect()
+    }
+
     #[test]
     fn a_place_is_orphaned_when_its_last_way_is_taken_and_its_other_ways_say_why_they_do_not_help() {
-        let way = |place: &str, peer, why_not| Way { place: place.into(), peer: PeerId(peer), why_not };
-        let ways = [
-            way("a/private IPv4", 0, None),
-            way("a/private IPv4", 1, None),
-            way("a/private IPv6", 2, None),
-            way("a/private IPv6", 3, Some(Reason::NoSession)),
-            way("a/microsoft IPv4", 4, Some(Reason::NoRoutes)),
-            way("b/private IPv4", 5, None),
+        let list = vec![
+            way(0, 0, None),
+            way(0, 1, None),
+            way(0, 2, None),
+            way(0, 3, Some(Reason::NoSession)),
+            way(1, 14, Some(Reason::NoRoutes)),
+            way(2, 25, None),
         ];
-        let orphans = |taken: &[u16]| {
-            let taken: Vec<PeerId> = taken.iter().copied().map(PeerId).collect();
-            orphaned(&ways, &taken).iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        assert_eq!(orphans(&[0]), [""; 0]);
-        assert_eq!(orphans(&[4]), [""; 0], "it carries nothing already");
-        assert_eq!(orphans(&[2]), ["a/private IPv6, whose other session is not eligible (no-session)"]);
-        assert_eq!(orphans(&[0, 1]), ["a/private IPv4, which has no other session here"]);
-        assert_eq!(orphans(&[0, 2, 5]).len(), 2);
+        let ways = Ways { list, reach: vec![vec![DomainId(0)]] };
+        assert_eq!(orphans(&ways, &[0]), [""; 0]);
+        assert_eq!(orphans(&ways, &[14]), [""; 0], "it carries nothing already");
+        assert_eq!(
+            orphans(&ways, &[2]),
+            ["a/private IPv6, whose other session is not eligible (no-session)"]
+        );
+        assert_eq!(orphans(&ways, &[0, 1]), ["a/private IPv4, which has no other session here"]);
+        assert_eq!(orphans(&ways, &[0, 2, 25]).len(), 2);
+    }
+
+    #[test]
+    fn b6_another_circuit_that_every_attachment_lists_is_another_way_and_so_is_a_service_of_the_peering() {
+        let (a, other, b) = (DomainId(0), DomainId(1), DomainId(2));
+        let both = vec![way(0, 0, None), way(0, 1, None), way(0, 6, None), way(2, 20, None)];
+        let none = "a/private IPv4, which has no other session here";
+        type Row<'a> = (&'a str, Vec<Way>, Vec<Vec<DomainId>>, &'a [u16], &'a [&'a str]);
+        let rows: [Row<'_>; 9] = [
+            ("it lists both", both.clone(), vec![vec![a, b]], &[0, 1], &[]),
+            (
+                "the other circuit is taken too",
+                both.clone(),
+                vec![vec![a, b]],
+                &[0, 1, 20],
+                &[none, "b/private IPv4, which has no other session here"],
+            ),
+            ("one attachment lists this one only", both.clone(), vec![vec![a, b], vec![a]], &[0, 1], &[none]),
+            (
+                "one that lists others does not matter",
+                both.clone(),
+                vec![vec![a, b], vec![other]],
+                &[0, 1],
+                &[],
+            ),
+            ("nobody lists it", both.clone(), vec![], &[0, 1], &[none]),
+            (
+                "the other circuit carries nothing",
+                [&both[..3], &[way(2, 20, Some(Reason::NoRoutes))]].concat(),
+                vec![vec![a, b]],
+                &[0, 1],
+                &[none],
+            ),
+            (
+                "of the other family",
+                [&both[..3], &[way(2, 22, None)]].concat(),
+                vec![vec![a, b]],
+                &[0, 1],
+                &[none],
+            ),
+            ("a service of the peering", [&both[..2], &[way(0, 8, None)]].concat(), vec![], &[0, 1], &[]),
+            (
+                "the customer's side has no other circuit",
+                both.clone(),
+                vec![vec![a, b]],
+                &[6],
+                &["a/private IPv4 towards the customer, which has no other session here"],
+            ),
+        ];
+        for (what, list, reach, taken, expected) in rows {
+            assert_eq!(orphans(&Ways { list, reach }, taken), expected, "{what}");
+        }
     }
 }

@@ -5,13 +5,14 @@
 //! real routers, [`edge`] is erdp in the middle of them, [`traffic`] goes through it, [`checks`] says what must hold, and [`run`]
 //! is all of it in order. [`small`] is a lab with one circuit for tests of
 //! the daemon, [`root`] a root to install packages into, [`service`] what must hold where systemd runs the package, [`quick_start`] README's
-//! commands. [`seen`] is what peers say of their sessions, [`failover`] is a lab whose wires can be cut silently. [`bench`] measures and
+//! commands. [`circuits`] is a lab with two circuits, [`seen`] what peers say of their sessions, [`failover`] is a lab whose wires can be cut silently. [`bench`] measures and
 //! judges nothing; [`budget`] is how much work the kernel's verifier may have with
 //! the programs. [`hostile`] is BGP that nobody would send who means well.
 
 pub mod bench;
 pub mod budget;
 pub mod checks;
+pub mod circuits;
 pub mod differential;
 pub mod edge;
 pub mod failover;

@@ -2,14 +2,17 @@
 //! below its minimum of links ranks last.
 
 use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use erdp_tests::{
     edge,
     failover::{Fault, mixed::Stand, peers, probe::Probe},
+    lab::{enter, netns::Namespace},
 };
 
 /// Three losses in a row: the third costs a second, the fourth two (`pair.rs`); every day three.
@@ -127,4 +130,67 @@ fn b11_a_circuit_below_its_minimum_of_links_ranks_last_and_carries_on_where_noth
     println!("  {} packets by the link that was left, {} lost", report.sent, report.lost);
     ensure!(report.lost == 0, "{report:?}");
     Ok(())
+}
+
+/// What FRR does as Microsoft does: our route-map repeats the AS eight times in front of everything.
+const DRAIN: &str = "configure terminal\nroute-map drain permit 10\nset as-path prepend 12076 12076 12076 12076 12076 12076 12076 12076\n\
+                     exit\nrouter bgp 12076\n";
+const METRICS: &str = "127.0.0.1:9179";
+
+#[test]
+fn b7_an_msee_that_drains_is_said_to_drain_and_its_arp_stays_what_arp_says() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let mut stand = Stand::up(|text| format!("metrics = \"{METRICS}\"\n{text}"))?;
+    let port = stand.flow_by(0)?;
+    let probe = Probe::start(&stand.place, port)?;
+    let drain = |stand: &Stand, word: &str| {
+        let families = [("ipv4", "198.18.0.1"), ("ipv6", "fd00:0:0:10::1")];
+        let of = |(family, remote): &(&str, &str)| {
+            format!(
+                "address-family {family} unicast\n{word}neighbor {remote} route-map drain out\nexit-address-family\n"
+            )
+        };
+        let words = DRAIN.to_owned() + &families.iter().map(of).collect::<String>();
+        peers::vtysh(&stand.place, "msee1", &words).map(drop)
+    };
+    drain(&stand, "")?;
+    stand.until("it drains", |it| Ok(it.circuit()?["primary"] == serde_json::json!(["draining"])))?;
+    // The kernel forgets a neighbour at once, and what follows from it comes within a second.
+    for _ in 0..20 {
+        let links: Vec<serde_json::Value> = serde_json::from_str(&stand.edge.show("links")?)?;
+        let of_it = links.iter().find(|row| row["link"] == "lab primary").context("no such link")?;
+        ensure!(of_it["eligible"] == false && of_it["why_not"] == serde_json::json!(["draining"]), "{of_it}");
+        thread::sleep(Duration::from_millis(100));
+    }
+    let page = page(stand.place.namespace("edge")?)?;
+    for line in [
+        "ArpAvailability{circuit=\"lab\",PeeringType=\"AzurePrivatePeering\",Peer=\"Primary-IPv4\"} 100",
+        "ArpAvailability{circuit=\"lab\",PeeringType=\"AzurePrivatePeering\",Peer=\"Primary-IPv6\"} 100",
+        "erdp_session_draining{peer=\"198.18.0.2\",attachment=\"lab/private primary\"} 1",
+        "erdp_session_draining{peer=\"198.18.0.6\",attachment=\"lab/private secondary\"} 0",
+        "erdp_link_eligible{circuit=\"lab\",link=\"primary\",reason=\"draining\"} 0",
+    ] {
+        ensure!(page.contains(line), "{line} is not there: {page}");
+    }
+    ensure!(stand.edge.show("sessions")?.contains("drains this link for maintenance"));
+    ensure!(stand.edge.process().tail(60).contains("Microsoft drains this link for maintenance"));
+    drain(&stand, "no ")?;
+    stand.until("both links carry traffic", Stand::is_whole)?;
+    thread::sleep(Duration::from_millis(500));
+    let report = probe.stop()?;
+    println!("  drained and back: {} sent, {} lost, {:?} at the MSEEs", report.sent, report.lost, report.at);
+    ensure!(report.lost == 0 && report.at[1] > 1_000, "{report:?}");
+    Ok(())
+}
+
+fn page(namespace: &Namespace) -> Result<String> {
+    enter::run(namespace.name(), || {
+        let mut stream = TcpStream::connect(METRICS)?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    })
 }

@@ -1,266 +1,16 @@
 //! An edge with two circuits of two links each, and two routers of the customer's: which circuit carries traffic, how flows are shared, and
 //! what takes over when something fails (B1, B11), counted by flows of real traffic.
-//!
-//! ```text
-//!  ce1 (weight 1) ---\            /=== m1, m2: circuit "one", listed first, at least two links
-//!                     --- edge ---
-//!  ce2 (weight 3) ---/            \=== m3, m4: circuit "two"
-//! ```
-//! Circuits are not shared by weights: the first listed one that has a prefix carries it. Weights are of attachments, for flows from Azure.
+//! The stand is `erdp_tests::circuits`.
 
-use std::{
-    collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr, UdpSocket},
-    path::PathBuf,
-    thread,
-    time::Duration,
-};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use erdp_tests::{
-    edge::{self, Edge},
-    failover::until,
-    lab::{
-        self,
-        bird::{self, Neighbour, Router},
-        cleanup::{self, Guard},
-        enter,
-        netns::{self, Namespace},
-        plan,
-        process::Process,
-    },
-    traffic::probe::Probe,
+    circuits::{BOTH_LINKS_COST, CONFIGURATION, ONE, ONE_LINK_COSTS, Stand, TWO},
+    edge,
+    lab::plan,
 };
-
-/// Each router: its namespace and the edge's interface, AS number, our address, its own.
-const ROUTERS: [(&str, u32, &str, &str); 6] = [
-    ("ce1", plan::CE_ASN, "198.18.1.1", "198.18.1.2"),
-    ("ce2", plan::CE_ASN, "198.18.1.5", "198.18.1.6"),
-    ("m1", plan::MSEE_ASN, "198.18.0.1", "198.18.0.2"),
-    ("m2", plan::MSEE_ASN, "198.18.0.5", "198.18.0.6"),
-    ("m3", plan::MSEE_ASN, "198.18.0.9", "198.18.0.10"),
-    ("m4", plan::MSEE_ASN, "198.18.0.13", "198.18.0.14"),
-];
-const CUSTOMER_HOST: &str = "198.18.64.10";
-
-const CONFIGURATION: &str = r#"
-asn = 65010
-[[circuit]]
-name = "one"
-bandwidth = "1G"
-minimum-links = 2
-primary = { local = "m1" }
-secondary = { local = "m2" }
-[circuit.private]
-ipv4 = "198.18.0.0/29"
-hold = 9
-[[circuit]]
-name = "two"
-bandwidth = "1G"
-primary = { local = "m3" }
-secondary = { local = "m4" }
-[circuit.private]
-ipv4 = "198.18.0.8/29"
-hold = 9
-[[attachment]]
-interface = "ce1"
-weight = 1
-peerings = ["one/private", "two/private"]
-ipv4 = "198.18.1.1/30"
-peers = [{ address = "198.18.1.2", asn = 65020, hold = 9 }]
-[[attachment]]
-interface = "ce2"
-weight = 3
-peerings = ["one/private", "two/private"]
-ipv4 = "198.18.1.5/30"
-peers = [{ address = "198.18.1.6", asn = 65020, hold = 9 }]
-"#;
-
-/// Flows whose ways are counted each time.
-const FLOWS: u16 = 12_000;
-/// How far a share may be off, of all flows.
-const OFF_AT_MOST: f64 = 0.03;
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Datagrams a second beside what fails.
-const RATE: u32 = 1_000;
-/// How many a lost carrier may cost where the circuit has another link (5 ms).
-const ONE_LINK_COSTS: u64 = 5;
-/// The same where it has none: what another circuit has counts when the sessions have ended, which they do a second after the carriers.
-const BOTH_LINKS_COST: u64 = 2_000;
-
-/// Fields in the order of the end.
-struct Stand {
-    edge: Edge,
-    _routers: Vec<Process>,
-    namespaces: Vec<Namespace>,
-    folder: PathBuf,
-    _guard: Guard,
-}
-
-impl Stand {
-    fn up() -> Result<Stand> {
-        cleanup::on_signals()?;
-        let name = lab::new_name();
-        let (folder, guard) = cleanup::owned_folder(&name)?;
-        let middle = Namespace::add(&format!("{name}-edge"))?;
-        let (mut routers, mut namespaces) = (Vec::new(), Vec::new());
-        for (short, asn, ours, theirs) in ROUTERS {
-            let far = Namespace::add(&format!("{name}-{short}"))?;
-            netns::connect((&middle, short), (&far, "edge0"))?;
-            far.address("edge0", &format!("{theirs}/30"))?;
-            let is_customer = asn == plan::CE_ASN;
-            let (host, announced) = match is_customer {
-                true => (CUSTOMER_HOST, plan::CUSTOMER_IPV4),
-                false => (plan::AZURE_IPV4, plan::VNET_IPV4),
-            };
-            far.address("lo", &format!("{host}/32"))?;
-            let edge = Neighbour { name: "edge4".into(), local: theirs, remote: ours, asn: plan::EDGE_ASN };
-            let announced = vec![announced.parse().context("not a prefix")?];
-            let router = Router {
-                namespace: short,
-                asn,
-                id: theirs,
-                neighbours: vec![edge],
-                announced,
-                transit: false,
-            };
-            routers.push(bird::start_in(&far, &folder, &router)?);
-            namespaces.push(far);
-        }
-        let edge = Edge::start_with(&middle, &folder, CONFIGURATION)?;
-        namespaces.push(middle);
-        let mut stand = Stand { edge, _routers: routers, namespaces, folder, _guard: guard };
-        stand.until("all sessions, and both links of the first circuit", |it| {
-            let sessions = it.edge.sessions()?;
-            let is_up =
-                |it: &edge::Session| it.state == "Established" && it.received > 0 && it.advertised > 0;
-            Ok(sessions.len() == 6 && sessions.iter().all(is_up) && it.leads_to(["m1", "m2"])?)
-        })?;
-        Ok(stand)
-    }
-
-    fn until(&mut self, what: &str, done: impl Fn(&Self) -> Result<bool>) -> Result<()> {
-        let took = until(what, PATIENCE, || {
-            self.edge.must_run()?;
-            Ok(self.edge.answers() && done(self)?)
-        });
-        let took = took.with_context(|| {
-            let tables = ["sessions", "circuits", "counters"].map(|topic| self.edge.table(topic));
-            let texts = tables.map(|table| table.unwrap_or_else(|error| format!("{error:#}")));
-            format!("{}\n{}", texts.join("\n"), self.edge.process().tail(20))
-        })?;
-        println!("  {what}: after {:.2} s", took.as_secs_f32());
-        Ok(())
-    }
-
-    fn namespace(&self, short: &str) -> Result<&Namespace> {
-        let found = self.namespaces.iter().find(|it| it.name().ends_with(&format!("-{short}")));
-        found.with_context(|| format!("no namespace {short}"))
-    }
-
-    /// Whether what comes from the customer leads to these two MSEEs.
-    fn leads_to(&self, routers: [&str; 2]) -> Result<bool> {
-        let answers = self.edge.explain("ce1", &[plan::AZURE_IPV4.parse()?])?;
-        let mut members: Vec<String> = answers[0].members.iter().map(ToString::to_string).collect();
-        members.sort_unstable();
-        let mut wanted: Vec<&str> = routers.iter().filter_map(|short| address_of(short)).collect();
-        wanted.sort_unstable();
-        Ok(answers[0].verdict == "transmit" && members == wanted)
-    }
-
-    /// The carrier of a router's link goes or comes.
-    fn carrier(&self, short: &str, is_up: bool) -> Result<()> {
-        let word = if is_up { "up" } else { "down" };
-        self.namespace(short)?.ip(&format!("link set edge0 {word}")).map(drop)
-    }
-
-    /// Sends one datagram of each flow from a router to a host, and counts by what they leave the edge: the shares that were found
-    /// must be those.
-    fn shares(&self, what: &str, from: &str, expected: &[(&str, f64)]) -> Result<()> {
-        let (own, to) = match from.starts_with("ce") {
-            true => (CUSTOMER_HOST, plan::AZURE_IPV4),
-            false => (plan::AZURE_IPV4, CUSTOMER_HOST),
-        };
-        let (own, to): (Ipv4Addr, Ipv4Addr) = (own.parse()?, to.parse()?);
-        let sent = || -> Result<BTreeMap<String, u64>> {
-            let counters = self.edge.counters()?;
-            Ok(counters.attachments.into_iter().map(|it| (it.name, it.tx.packets)).collect())
-        };
-        let namespace = self.namespace(from)?;
-        until("the sender's kernel to know the way", PATIENCE, || {
-            Ok(namespace.ip(&format!("route get {to} from {own}")).is_ok())
-        })?;
-        let before = sent()?;
-        enter::run(namespace.name(), move || {
-            for port in 0..FLOWS {
-                let socket = UdpSocket::bind(SocketAddr::from((own, 10_000 + port)))?;
-                socket.send_to(&[0; 8], (to, 7))?;
-                if port % 100 == 0 {
-                    thread::sleep(Duration::from_millis(1));
-                }
-            }
-            Ok(())
-        })?;
-        thread::sleep(Duration::from_millis(200));
-        let after = sent()?;
-        // The hosts answer that nobody is there, to the other side.
-        let is_opposite = |name: &str| name.starts_with("ce") != from.starts_with("ce");
-        let found: BTreeMap<&str, f64> = after
-            .iter()
-            .filter(|(name, _)| is_opposite(name))
-            .map(|(name, packets)| {
-                let before = before.get(name).copied().unwrap_or(0);
-                (name.as_str(), (packets - before) as f64 / f64::from(FLOWS))
-            })
-            .collect();
-        println!("  {what}: {found:.3?}");
-        for (name, share) in &found {
-            let wanted = expected.iter().find(|(other, _)| other == name).map_or(0.0, |(_, share)| *share);
-            ensure!((share - wanted).abs() <= OFF_AT_MOST, "{what}: {name} has {share}, not {wanted}");
-        }
-        ensure!(found.len() == if from.starts_with("ce") { 4 } else { 2 }, "{found:?}");
-        Ok(())
-    }
-
-    fn probe(&self) -> Result<Probe> {
-        let from = SocketAddr::from((CUSTOMER_HOST.parse::<Ipv4Addr>()?, 41_000));
-        let to = SocketAddr::from((plan::AZURE_IPV4.parse::<Ipv4Addr>()?, 7007));
-        let far = ["m1", "m2", "m3", "m4"].map(|short| self.namespace(short).map(Namespace::name));
-        let [one, two, three, four] = far;
-        Probe::between((self.namespace("ce1")?.name(), from), (&[one?, two?, three?, four?], to), RATE)
-    }
-
-    /// Carriers go or come while datagrams flow, until these MSEEs have the traffic.
-    fn while_flowing(
-        &mut self,
-        what: &str,
-        carriers: &[(&str, bool)],
-        to: [&str; 2],
-        costs: u64,
-    ) -> Result<()> {
-        let probe = self.probe()?;
-        carriers.iter().try_for_each(|(short, is_up)| self.carrier(short, *is_up))?;
-        self.until(what, |it| it.leads_to(to))?;
-        let report = probe.stop()?;
-        println!("  {report:?}");
-        ensure!(report.lost <= costs && report.sent > 100, "{report:?}");
-        Ok(())
-    }
-
-    /// Another configuration runs.
-    fn apply(&self, text: &str) -> Result<()> {
-        let file = self.folder.join("other.toml");
-        std::fs::write(&file, text)?;
-        self.edge.ask(&["config", "apply", &file.to_string_lossy()]).map(drop)
-    }
-}
-
-fn address_of(short: &str) -> Option<&'static str> {
-    ROUTERS.iter().find(|router| router.0 == short).map(|router| router.3)
-}
-
-const ONE: [(&str, f64); 2] = [("one/private primary", 0.5), ("one/private secondary", 0.5)];
-const TWO: [(&str, f64); 2] = [("two/private primary", 0.5), ("two/private secondary", 0.5)];
+use serde_json::Value;
 
 #[test]
 fn b11_the_second_circuit_carries_what_the_first_cannot_and_the_customers_routers_have_their_shares()
@@ -307,5 +57,163 @@ fn b11_the_second_circuit_carries_what_the_first_cannot_and_the_customers_router
     stand.shares("preference 200 and 100 again", "m1", &[("ce1", 1.0)])?;
     let unexplained = stand.edge.counters()?.unexplained();
     ensure!(unexplained == 0, "{unexplained} packets unexplained");
+    Ok(())
+}
+
+/// How many a drill of a whole circuit may cost: the tables are exchanged while its links carry nothing (200 ms).
+const DRILL_COSTS: u64 = 200;
+/// The same for a session that is reset: its routes are withdrawn when it ends (20 ms).
+const RESET_COSTS: u64 = 20;
+/// Datagrams that an MSEE of the disabled circuit sends all the same.
+const SENT: u64 = 200;
+
+/// Live: 200 of 200 of the customer's packets leave by the other circuit, none of Microsoft's come in, and nobody has its routes.
+#[test]
+fn a8_a_disabled_circuit_carries_nothing_in_either_direction_and_the_other_one_takes_over() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let mut stand = Stand::up()?;
+    let disabled = CONFIGURATION.replacen("name = \"one\"", "name = \"one\"\nadmin = \"disabled\"", 1);
+    let probe = stand.probe()?;
+    stand.apply(&disabled)?;
+    it_is_nobodys(&stand)?;
+    let report = probe.stop()?;
+    println!("  while it is disabled: {report:?}");
+    ensure!(report.lost == 0 && report.sent > 100, "{report:?}");
+    it_carries_nothing(&mut stand)?;
+
+    let probe = stand.probe()?;
+    stand.apply(CONFIGURATION)?;
+    stand.until("enabled again, it carries the traffic", |it| it.leads_to(["m1", "m2"]))?;
+    let report = probe.stop()?;
+    println!("  while it is enabled: {report:?}");
+    ensure!(report.lost == 0, "{report:?}");
+    stand.shares("the first circuit again", "ce1", &ONE)?;
+
+    // At the start, by the other key.
+    let unprovisioned =
+        CONFIGURATION.replacen("name = \"one\"", "name = \"one\"\nprovisioning = \"not-provisioned\"", 1);
+    stand.start_anew(&unprovisioned)?;
+    stand.until("the second circuit's sessions", |it| it.leads_to(["m3", "m4"]))?;
+    it_is_nobodys(&stand)?;
+    it_carries_nothing(&mut stand)
+}
+
+/// From the moment at which the command has answered.
+fn it_is_nobodys(stand: &Stand) -> Result<()> {
+    ensure!(stand.leads_to(["m3", "m4"])?, "the customer's packets do not take the other circuit");
+    let rows = |topic| -> Result<Vec<Value>> { Ok(serde_json::from_str(&stand.edge.show(topic)?)?) };
+    let of_it: Vec<Value> =
+        rows("routes")?.into_iter().filter(|row| row["domain"] == "one/private").collect();
+    ensure!(of_it.is_empty(), "{of_it:?}");
+    for row in rows("sessions")? {
+        let of_it = row["attachment"].as_str().is_some_and(|name| name.starts_with("one/"));
+        let is_down = row["state"] != "Established"
+            && row["admin"].as_str().is_some_and(|it| it.starts_with("disabled: "));
+        ensure!(of_it == is_down, "{row}");
+    }
+    let links = rows("links")?;
+    let of_it = links.iter().filter(|row| row["link"].as_str().is_some_and(|name| name.starts_with("one ")));
+    ensure!(of_it.clone().count() == 2);
+    for row in of_it {
+        ensure!(row["eligible"] == false && row["why_not"] == serde_json::json!(["disabled"]), "{row}");
+    }
+    Ok(())
+}
+
+fn it_carries_nothing(stand: &mut Stand) -> Result<()> {
+    stand.until("its MSEEs have no route to the customer, those of the other one have", |it| {
+        let known = |short| -> Result<bool> {
+            Ok(it.birdc(short, &["show", "route", plan::CUSTOMER_IPV4])?.contains("198.18.64.0"))
+        };
+        Ok(!known("m1")? && !known("m2")? && known("m3")? && known("m4")?)
+    })?;
+    stand.shares("the second circuit", "ce1", &TWO)?;
+    let before = sent_and_disabled(stand)?;
+    stand.send_from_msee("m1", SENT)?;
+    let after = sent_and_disabled(stand)?;
+    println!("  {SENT} from its MSEE: {before:?}, then {after:?}");
+    ensure!(after.0 == before.0, "something of its MSEE's has come through");
+    ensure!(after.1 - before.1 >= SENT, "not each of them is dropped as `disabled`");
+    Ok(())
+}
+
+/// Packets sent towards the customer, and those dropped as `disabled`.
+fn sent_and_disabled(stand: &Stand) -> Result<(u64, u64)> {
+    let counters = stand.edge.counters()?;
+    let sent: BTreeMap<&str, u64> =
+        counters.attachments.iter().map(|it| (it.name.as_str(), it.tx.packets)).collect();
+    let sent = sent.get("ce1").context("no ce1")? + sent.get("ce2").context("no ce2")?;
+    Ok((sent, counters.dropped.get("disabled").map_or(0, |it| it.packets)))
+}
+
+/// Live: circuit two carries everything, so circuit one may be taken out of use, whole or in part, and nothing is lost.
+#[test]
+fn b6_a_circuit_may_be_taken_out_of_use_where_another_one_carries_everything() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let mut stand = Stand::up()?;
+    for name in ["one/private", "one"] {
+        let probe = stand.probe()?;
+        stand.edge.ask(&["peering", "disable", name, "--drain", "1s"])?;
+        stand.until("the other circuit carries the traffic", |it| it.leads_to(["m3", "m4"]))?;
+        stand.until("its sessions are disabled", |it| {
+            Ok(it.admins()?.iter().filter(|admin| admin.starts_with("disabled: ")).count() == 2)
+        })?;
+        for last in ["two", "two/private", "two/private/primary"] {
+            let said = stand.edge.ask(&["peering", "disable", last]).err().map(|error| format!("{error:#}"));
+            let is_last = last != "two/private/primary";
+            let is_refused =
+                said.as_ref().is_some_and(|it| it.contains("nothing would be left of two/private IPv4"));
+            ensure!(is_refused == is_last, "{last}: {said:?}");
+        }
+        stand.edge.ask(&["peering", "enable", "two"])?;
+        stand.edge.ask(&["peering", "enable", name])?;
+        stand.until("in service again", |it| it.leads_to(["m1", "m2"]))?;
+        let report = probe.stop()?;
+        println!("  {name} disabled and enabled: {report:?}");
+        ensure!(report.lost == 0, "{report:?}");
+        stand.until("all is in use", |it| Ok(it.admins()?.iter().all(|admin| admin == "enabled")))?;
+    }
+    a_whole_circuit_is_drilled(&mut stand)?;
+    sessions_are_reset(&mut stand)
+}
+
+fn a_whole_circuit_is_drilled(stand: &mut Stand) -> Result<()> {
+    let probe = stand.probe()?;
+    let answer = stand.edge.ask(&["drill", "--fail", "one", "--for", "3s", "--json"])?;
+    let answer: Value = serde_json::from_str(&answer)?;
+    stand.until("the circuit carries the traffic again", |it| it.leads_to(["m1", "m2"]))?;
+    let report = probe.stop()?;
+    println!("  drilled: {report:?}\n  {answer}");
+    ensure!(answer["completed"] == true && answer["link"] == "both links", "{answer}");
+    ensure!(report.lost <= DRILL_COSTS, "{report:?}");
+    Ok(())
+}
+
+/// RFC 4486 section 3, subcode 4.
+fn sessions_are_reset(stand: &mut Stand) -> Result<()> {
+    let said = stand.edge.ask(&["peering", "reset", "one/private"]).err().map(|error| format!("{error:#}"));
+    ensure!(said.as_ref().is_some_and(|it| it.contains("both links of one")), "{said:?}");
+    let began = |stand: &Stand, peer: &str| -> Result<u64> {
+        let rows: Vec<Value> = serde_json::from_str(&stand.edge.show("sessions")?)?;
+        let row = rows.iter().find(|row| row["peer"] == peer).context("no such peer")?;
+        Ok(if row["state"] == "Established" { row["sessions"].as_u64().unwrap_or_default() } else { 0 })
+    };
+    let peer = "198.18.0.2";
+    let before = began(stand, peer)?;
+    let probe = stand.probe()?;
+    let said = stand.edge.ask(&["peering", "reset", "one/private/primary", "--text", "try again"])?;
+    ensure!(said.contains("one/private primary: reset") || said.contains("reset"), "{said}");
+    stand.until("the peer has been told why", |it| {
+        Ok(it.birdc("m1", &["show", "protocols", "all"])?.contains("Administrative reset"))
+    })?;
+    stand.until("the session is back by itself", |it| Ok(began(it, peer)? == before + 1))?;
+    stand.until("both links carry traffic", |it| it.leads_to(["m1", "m2"]))?;
+    let report = probe.stop()?;
+    println!("  reset: {report:?}");
+    ensure!(report.lost <= RESET_COSTS, "{report:?}");
     Ok(())
 }

@@ -163,6 +163,7 @@ fn keep_circuit(fixed: &mut super::Circuit, old: &super::Circuit) {
     fixed.kind = old.kind;
     fixed.sku = old.sku;
     fixed.enabled = old.enabled;
+    fixed.provisioning = old.provisioning;
     fixed.hairpin = old.hairpin;
     fixed.burst = old.burst;
     fixed.credit_ms = old.credit_ms;

@@ -131,8 +131,10 @@ pub struct Circuit {
     pub sku: Sku,
     /// The S-tag that names the circuit on its links, if the provider hands over QinQ (requirement C4).
     pub s_vlan: Option<VlanId>,
-    /// Whether it forwards (requirement A8).
+    /// Whether its operator has enabled it (requirement A8).
     pub enabled: bool,
+    /// How far its provider is (requirement A8).
+    pub provisioning: Provisioning,
     /// Whether what came in on one side may leave on the same side (requirement C2).
     pub hairpin: bool,
     /// What a burst to twice the bandwidth means (requirement A2).
@@ -171,6 +173,11 @@ impl Circuit {
             PeeringKind::Private => self.private.as_ref(),
             PeeringKind::Microsoft => self.microsoft.as_ref(),
         }
+    }
+
+    /// Whether it carries anything: enabled here and provisioned by the provider (requirement A8).
+    pub fn is_in_use(&self) -> bool {
+        self.enabled && self.provisioning == Provisioning::Provisioned
     }
 
     /// Whether both links end on this box, which is then a single point of failure (requirement B1a).
@@ -233,6 +240,19 @@ impl Sku {
             Sku::Local => "local",
         }
     }
+}
+
+/// The provider's state of a circuit, as Azure names it (requirement A8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Provisioning {
+    /// The provider has not begun, or has deprovisioned it.
+    NotProvisioned,
+    /// The provider is at work.
+    Provisioning,
+    /// The circuit can be used.
+    #[default]
+    Provisioned,
 }
 
 /// Where one of a circuit's two cross-connections ends.

@@ -247,6 +247,13 @@ impl Config {
         self.attachments.iter().find(is_it)?.other_box.as_ref()
     }
 
+    /// Whether an attachment has a circuit that is in use (requirement A8); one without any carries nothing.
+    pub fn is_in_use(&self, attachment: &Attachment) -> bool {
+        let domains = self.domains();
+        let circuit = |id: &DomainId| self.circuits.get(domains.get(usize::from(id.0))?.circuit);
+        attachment.domains.iter().filter_map(circuit).any(Circuit::is_in_use)
+    }
+
     /// The BGP peers of this box, in the order of their identifiers: by attachment, IPv4 sessions first on the MSEE
     /// side (requirement B3), as listed on the customer's.
     pub fn peers(&self) -> Vec<Peer> {

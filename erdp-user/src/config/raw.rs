@@ -54,6 +54,7 @@ pub(super) struct RawCircuit {
     pub sku: Option<Spanned<String>>,
     pub s_vlan: Option<Spanned<i64>>,
     pub admin: Option<Spanned<String>>,
+    pub provisioning: Option<Spanned<String>>,
     pub hairpin: Option<Spanned<String>>,
     pub burst: Option<Spanned<String>>,
     pub credit_ms: Option<Spanned<i64>>,

@@ -73,13 +73,22 @@ pub enum Request {
 pub enum Peering {
     /// Taken down.
     Disable {
-        /// A peering, one of its links, or a peer's address.
+        /// A circuit, a link or a peering of it, an attachment, or a peer's address.
         name: String,
         /// Told to the peers' operators (RFC 9003).
         text: String,
         /// How long it is drained before.
         drain_ms: u64,
         /// Even if nothing else is left.
+        force: bool,
+    },
+    /// Its sessions end and come back by themselves.
+    Reset {
+        /// As for [`Self::Disable`].
+        name: String,
+        /// Told to the peers' operators (RFC 9003).
+        text: String,
+        /// Even if both links of a circuit are away at once, or nothing else is left.
         force: bool,
     },
     /// Given free.
@@ -93,9 +102,9 @@ pub enum Peering {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Drilling {
-    /// A link is to fail.
+    /// A link, a peering or a circuit is to fail.
     Begin {
-        /// The link.
+        /// Which.
         link: String,
         /// For so many seconds.
         seconds: u64,

@@ -76,6 +76,7 @@ impl Controller {
             }
         }
         self.shut_disabled();
+        self.keep_neighbours();
     }
 
     /// Every peer, by its identifier.

@@ -143,9 +143,13 @@ impl Controller {
     /// error it still holds.
     async fn exchange(&mut self, config: Config) -> Result<(Config, Settings), String> {
         let before = self.config.clone();
+        self.leave_circuits(&config).await;
         if let Err(error) = self.reshape(&before, &config) {
             return Err(match self.reshape(&config, &before) {
-                Ok(()) => format!("{error}; nothing is changed"),
+                Ok(()) => {
+                    self.open_enabled(&config);
+                    format!("{error}; nothing is changed")
+                }
                 Err(again) => {
                     format!(
                         "{error}; and going back failed too: {again}: restart erdp to have the file's values"
@@ -156,7 +160,10 @@ impl Controller {
         self.attachments = config.attachments();
         self.domains = config.domains();
         self.exchange_peers(&config).await;
-        Ok((std::mem::replace(&mut self.config, config), std::mem::take(&mut self.settings)))
+        let before = std::mem::replace(&mut self.config, config);
+        self.open_enabled(&before);
+        self.shut_disabled();
+        Ok((before, std::mem::take(&mut self.settings)))
     }
 
     /// The packet path: policers, routing tables, attachments.

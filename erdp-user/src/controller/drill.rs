@@ -1,6 +1,6 @@
 //! `erdp drill` and `erdp whatif`: what [`crate::drill`] orders is carried out here, and its counters are read.
 //!
-//! A link fails for the packet path first ([`crate::fib::Forwarding::suspend`]), then for the routes, then for its sessions. Before each
+//! A link, a peering or a circuit fails for the packet path first ([`crate::fib::Forwarding::suspend`]), then for the routes, then for its sessions. Before each
 //! of the loop's turns is carried out, the facts are looked at: what else carried the traffic and no longer does ends the drill.
 
 use std::time::{Duration, Instant};
@@ -8,11 +8,15 @@ use std::time::{Duration, Instant};
 use erdp_common::{classify::Class, policer::Passage};
 use serde_json::{Value, json};
 
-use super::{Controller, fib_id, limits, peering::list};
+use super::{
+    Controller, fib_id, limits,
+    named::Part,
+    peering::{list, only_here_words},
+};
 use crate::{
     bfd::thread::Order,
     bgp::{Kept, PeerId, Seconds},
-    config::{Circuit, Link, LinkRole, Side, burst_name},
+    config::{Circuit, DomainId, Link, LinkRole, burst_name},
     control::Drilling,
     dataplane::Dataplane as _,
     drill::{
@@ -21,7 +25,7 @@ use crate::{
         whatif::{Offered, Reading},
     },
     fib::AttachmentId,
-    peering::{Orphan, RETURN_PATIENCE, Way, orphaned},
+    peering::{Orphan, RETURN_PATIENCE, Way},
 };
 
 /// Prefixes that are named where many are concerned.
@@ -30,12 +34,11 @@ const EXAMPLES: usize = 5;
 /// A drill with what it is about.
 pub(super) struct Running {
     drill: Drill,
-    circuit: usize,
-    role: LinkRole,
+    part: Part,
     peers: Vec<PeerId>,
     attachments: Vec<AttachmentId>,
-    /// What has another way now and must keep it.
-    places: Vec<String>,
+    /// What has another way now and must keep it: a way of each place.
+    places: Vec<Way>,
     length: Duration,
     measured: Measured,
 }
@@ -46,10 +49,9 @@ impl Running {
     }
 }
 
-/// A link as an operator has named it.
+/// A link, a peering or a circuit as an operator has named it.
 struct Target {
-    circuit: usize,
-    role: LinkRole,
+    part: Part,
     peers: Vec<PeerId>,
     attachments: Vec<AttachmentId>,
 }
@@ -91,27 +93,21 @@ impl Controller {
                 "a peering is disabled or on its way: `erdp show sessions` names it; enable it first".into(),
             );
         }
-        let Target { circuit, role, peers, attachments } = self.target(link)?;
+        let Target { part, peers, attachments } = self.target(link)?;
         let ways = self.ways();
-        let orphans = orphaned(&ways, &peers);
+        let orphans = ways.orphaned(&peers);
         let (only_here, examples) = self.only_over(&peers);
         if !force && !orphans.is_empty() {
             return Err(format!("nothing would be left of {}; --force does it all the same", list(&orphans)));
         }
         if !force && only_here > 0 {
-            return Err(format!(
-                "{only_here} prefixes have a path by this link only ({}): their packets would be dropped; --force does it all the same",
-                examples.join(", ")
-            ));
+            return Err(only_here_words(only_here, &examples));
         }
-        let others = |way: &&Way| way.why_not.is_none() && !peers.contains(&way.peer);
-        let mut places: Vec<String> = ways.iter().filter(others).map(|way| way.place.clone()).collect();
-        places.dedup();
+        let places = ways.others_of(&peers);
         let length = Duration::from_secs(seconds);
         let mut running = Running {
             drill: Drill::new(length, now),
-            circuit,
-            role,
+            part,
             peers,
             attachments,
             places,
@@ -155,16 +151,8 @@ impl Controller {
     /// Places that had another way when the drill began and have none now.
     fn left_alone(&self, running: &Running) -> Vec<Orphan> {
         let ways = self.ways();
-        let has_way = |place: &&String| {
-            let others = |way: &&Way| way.place == **place && !running.peers.contains(&way.peer);
-            ways.iter().filter(others).any(|way| way.why_not.is_none())
-        };
-        let orphan = |place: &String| {
-            let others = |way: &&Way| way.place == *place && !running.peers.contains(&way.peer);
-            let others = ways.iter().filter(others).filter_map(|way| way.why_not).collect();
-            Orphan { place: place.clone(), others }
-        };
-        running.places.iter().filter(|place| !has_way(place)).map(orphan).collect()
+        let is_alone = |place: &&Way| !ways.has_other(place, &running.peers);
+        running.places.iter().filter(is_alone).map(|place| ways.orphan(place, &running.peers)).collect()
     }
 
     fn fail_link(&mut self, running: &mut Running, now: Duration) {
@@ -251,11 +239,11 @@ impl Controller {
     /// For `erdp show circuits`.
     pub(super) fn show_drill(&self, circuit: &Circuit) -> Value {
         let is_its = |running: &&Running| {
-            let other = self.config.circuits.get(running.circuit);
+            let other = self.config.circuits.get(running.part.circuit);
             !running.is_over() && other.is_some_and(|other| other.name == circuit.name)
         };
         let Some(running) = self.drill.as_ref().filter(is_its) else { return Value::Null };
-        let link = running.role.as_str();
+        let link = running.part.label();
         match (running.drill.phase(), running.drill.remaining(self.started.elapsed())) {
             (_, Some(remaining)) => format!("{link} fails for {} s more", remaining.as_secs()).into(),
             (Phase::Watching, None) => format!("{link} is about to fail").into(),
@@ -266,8 +254,8 @@ impl Controller {
     fn drill_report(&self, now: Duration) -> Option<Value> {
         let running = self.drill.as_ref()?;
         Some(json!({
-            "circuit": self.config.circuits.get(running.circuit).map(|circuit| &circuit.name),
-            "link": running.role.as_str(),
+            "circuit": self.config.circuits.get(running.part.circuit).map(|circuit| &circuit.name),
+            "link": running.part.label(),
             "phase": running.drill.phase(),
             "remaining_s": running.drill.remaining(now).map(|it| it.as_secs()),
             "completed": running.drill.end() == Some(&End::Time),
@@ -289,7 +277,7 @@ impl Controller {
             sample.sent += tx;
         }
         for policer in
-            limits::policers_of(&self.config).into_iter().filter(|it| it.circuit == running.circuit)
+            limits::policers_of(&self.config).into_iter().filter(|it| it.circuit == running.part.circuit)
         {
             for class in Class::ALL {
                 let dropped = self.dataplane.policed(policer.id, class)[Passage::Dropped as usize];
@@ -301,7 +289,12 @@ impl Controller {
 
     /// Answers `erdp whatif`: what its forecast is made of.
     pub(super) fn load(&self, link: &str) -> Result<Value, String> {
-        let Target { circuit: index, role, peers, attachments } = self.target(link)?;
+        let Target { part, peers, attachments } = self.target(link)?;
+        let Part { circuit: index, role: Some(role), kind: None } = part else {
+            return Err(format!(
+                "{link:?} is not one link: what a circuit's other link would carry is predicted"
+            ));
+        };
         let circuit = self.config.circuits.get(index).ok_or("no such circuit")?;
         let counters = self.dataplane.counters().map_err(|error| error.to_string())?;
         let mut on_link = [0; 2];
@@ -320,7 +313,7 @@ impl Controller {
             overhead: u64::from(limits::overhead(circuit)),
             classes: self.offered(index),
             on_link,
-            orphans: orphaned(&self.ways(), &peers).iter().map(ToString::to_string).collect(),
+            orphans: self.ways().orphaned(&peers).iter().map(ToString::to_string).collect(),
             only_here: self.only_over(&peers),
         };
         serde_json::to_value(reading).map_err(|error| error.to_string())
@@ -349,17 +342,26 @@ impl Controller {
         rows
     }
 
-    /// How many prefixes have paths by these sessions only, and the first few.
-    fn only_over(&self, peers: &[PeerId]) -> (usize, Vec<String>) {
+    /// How many prefixes have paths by these sessions only, other circuits included, and the first few.
+    pub(super) fn only_over(&self, peers: &[PeerId]) -> (usize, Vec<String>) {
         let domains = self
             .rib
             .config()
             .domains
             .iter()
             .filter(|domain| domain.peers.iter().any(|id| peers.contains(id)));
+        let reach: Vec<Vec<DomainId>> = self.customers_domains().collect();
         let (mut count, mut examples) = (0, Vec::new());
         for domain in domains {
+            let users: Vec<&Vec<DomainId>> = reach.iter().filter(|it| it.contains(&domain.id)).collect();
+            let has = |listed: &&Vec<DomainId>, prefix| {
+                let others = listed.iter().filter(|other| **other != domain.id);
+                others.into_iter().any(|other| self.rib.leads_without(*other, prefix, peers))
+            };
             for prefix in self.rib.only_over(domain.id, peers) {
+                if !users.is_empty() && users.iter().all(|listed| has(listed, prefix)) {
+                    continue;
+                }
                 count += 1;
                 if examples.len() < EXAMPLES {
                     examples.push(prefix.to_string());
@@ -369,35 +371,26 @@ impl Controller {
         (count, examples)
     }
 
-    /// A link by its name: `primary` or `secondary` where there is one circuit, `circuit/primary`, or its interface.
+    /// What is to fail by its name: `primary` or `secondary` where there is one circuit, an interface, or a circuit, a link or a peering.
     fn target(&self, name: &str) -> Result<Target, String> {
-        let named = name.replace(' ', "/");
-        let circuits = &self.config.circuits;
-        let is_it = |circuit: &Circuit, role: LinkRole| {
-            let is_only = circuits.len() == 1 && named == role.as_str();
-            let is_interface = matches!(circuit.link(role), Link::Local { interface } if *interface == named);
-            is_only || is_interface || named == format!("{}/{}", circuit.name, role.as_str())
-        };
-        let links = circuits.iter().enumerate().flat_map(|(at, it)| LinkRole::ALL.map(|role| (at, it, role)));
-        let found: Vec<_> = links.filter(|(_, circuit, role)| is_it(circuit, *role)).collect();
-        let [(circuit, it, role)] = found.as_slice() else {
-            let all = circuits
-                .iter()
-                .flat_map(|it| LinkRole::ALL.map(|role| format!("{}/{}", it.name, role.as_str())));
+        let part = self.part_named(name).or_else(|| self.link_named(name));
+        let Some(part) = part else {
+            let circuits = self.config.circuits.iter();
+            let all =
+                circuits.flat_map(|it| LinkRole::ALL.map(|role| format!("{}/{}", it.name, role.as_str())));
             return Err(format!(
-                "{name:?} is not one link; there are {}",
+                "{name:?} is not one link; there are {}; a circuit and a peering can fail too",
                 all.collect::<Vec<_>>().join(", ")
             ));
         };
-        if let Link::Box { name: other } = it.link(*role) {
-            return Err(format!("{}/{} ends on box {other}: ask there", it.name, role.as_str()));
+        let roles = LinkRole::ALL.into_iter().filter(|role| part.role.is_none_or(|it| it == *role));
+        let circuit = self.config.circuits.get(part.circuit);
+        for (role, circuit) in roles.filter_map(|role| Some((role, circuit?))) {
+            if let Link::Box { name: other } = circuit.link(role) {
+                return Err(format!("{}/{} ends on box {other}: ask there", circuit.name, role.as_str()));
+            }
         }
-        let peers: Vec<PeerId> = self.peers_over(Some(*circuit), *role).map(|peer| peer.session.id).collect();
-        let attachments = self.attachments.iter().filter(|attachment| {
-            let domain = attachment.domains.first().and_then(|id| self.domains.get(usize::from(id.0)));
-            attachment.side == Side::Msee(*role) && domain.is_some_and(|domain| domain.circuit == *circuit)
-        });
-        let attachments = attachments.map(|attachment| fib_id(attachment.id)).collect();
-        Ok(Target { circuit: *circuit, role: *role, peers, attachments })
+        let attachments = self.attachments_of_part(part).map(|it| fib_id(it.id)).collect();
+        Ok(Target { part, peers: self.peers_of_part(part), attachments })
     }
 }

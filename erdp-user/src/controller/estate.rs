@@ -101,7 +101,10 @@ fn shape(config: &Config, topology: &Topology) -> u64 {
 impl Controller {
     /// Leaves forwarding to what was there before until these peers have said everything.
     pub(super) fn wait_for(&mut self, expected: &[PeerKey]) {
-        let known = self.peers.iter().filter(|peer| expected.contains(&peer_key(peer)));
+        let is_expected = |peer: &&crate::config::Peer| {
+            expected.contains(&peer_key(peer)) && !self.is_circuit_off(peer.session.id)
+        };
+        let known = self.peers.iter().filter(is_expected);
         let known: Vec<_> = known.map(|peer| peer.session.id).collect();
         // Whoever comes after us, should we die before the end, waits for the same.
         known.iter().for_each(|peer| self.note_session(*peer, true));

@@ -1,5 +1,6 @@
-//! The minimum-links policy carried out: a circuit below its minimum ranks last among an attachment's peerings and within its domains,
-//! and its peers are told to do alike. Tables are filled beside those in use and exchanged whole, as for a new configuration.
+//! Which circuits rank last among an attachment's peerings. By the minimum-links policy: a circuit below its minimum ranks last there and
+//! within its domains, and its peers are told to do alike. And a peering whose sessions with Microsoft are all taken out of use here (B6):
+//! another circuit has its traffic before the last of them ends. Tables are filled beside those in use and exchanged whole, as for a new configuration.
 
 use std::collections::BTreeSet;
 
@@ -43,10 +44,38 @@ impl Controller {
             .flat_map(|(index, role)| self.peers_over(Some(index), role).map(|peer| peer.session.id))
             .collect();
         peers.into_iter().for_each(|peer| self.respare(peer));
+        self.rank_domains();
+    }
+
+    /// The tables follow, if the domains that rank last are others than before.
+    pub(super) fn rank_domains(&mut self) {
+        let last: BTreeSet<usize> =
+            (0..self.domains.len()).filter(|domain| self.ranks_last(*domain)).collect();
+        if last == self.last {
+            return;
+        }
+        self.last = last;
         let topology = self.forwarding.topology();
         let facts = topology.attachments().map(|facts| self.ranked(&self.config, facts.clone())).collect();
         let now_ns = self.now_ns();
         self.log_failure(|it| it.forwarding.reshape(facts, now_ns, &mut it.dataplane));
+    }
+
+    /// Whether a domain's circuit is below its minimum, or all its sessions towards Microsoft are out of use.
+    fn ranks_last(&self, domain: usize) -> bool {
+        let circuit = self.domains.get(domain).map(|domain| domain.circuit);
+        let is_below = circuit.and_then(|index| self.minimums.get(index)).is_some_and(Minimum::is_below);
+        let mut sessions = self.peers.iter().filter(|peer| {
+            let attachment = self.attachments.get(usize::from(peer.attachment.0));
+            let is_its =
+                attachment.is_some_and(|it| it.domains.first().is_some_and(|id| usize::from(id.0) == domain));
+            let leads = matches!(peer.side, Side::Msee(_) | Side::Box);
+            is_its && leads && !self.vacant.contains(&peer.session.id)
+        });
+        let are_out = sessions.next().is_some_and(|first| {
+            std::iter::once(first).chain(sessions).all(|peer| self.peerings.phase(peer.session.id).is_some())
+        });
+        is_below || are_out
     }
 
     /// A session's paths come last for an operator's word or its circuit's standing, and count as others' only without both.
@@ -59,20 +88,15 @@ impl Controller {
         self.rib.spare(peer, self.peerings.phase(peer).is_some() || below.contains(&peer));
     }
 
-    /// An attachment's facts with the domains of circuits below their minimum behind the others that it lists.
+    /// An attachment's facts with the domains that rank last behind the others that it lists.
     pub(super) fn ranked(&self, config: &Config, facts: AttachmentFacts) -> AttachmentFacts {
         let attachments = config.attachments();
         let Some(attachment) = attachments.iter().find(|it| fib_id(it.id) == facts.id) else { return facts };
         if matches!(attachment.side, Side::Msee(_)) {
             return facts;
         }
-        let domains = config.domains();
-        let is_below = |domain: &usize| {
-            let circuit = domains.get(*domain).map(|domain| domain.circuit);
-            circuit.and_then(|index| self.minimums.get(index)).is_some_and(Minimum::is_below)
-        };
         let mut listed: Vec<usize> = attachment.domains.iter().map(|id| usize::from(id.0)).collect();
-        listed.sort_by_key(is_below);
+        listed.sort_by_key(|domain| self.last.contains(domain));
         AttachmentFacts { domains: listed, ..facts }
     }
 }

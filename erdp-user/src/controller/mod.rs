@@ -5,7 +5,7 @@
 //! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`successor`] (a daemon
 //! starts that other process itself), [`reconcile`] (the maps are what was written), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
-//! (`erdp set`), `configure` (`erdp config`), `unsaved` (what of that the daemon's file has not), `peering` and `drill` (what an operator
+//! (`erdp set`), `configure` (`erdp config`), `admin` (circuits that are disabled), `unsaved` (what of that the daemon's file has not), `peering`, `named` and `drill` (what an operator
 //! takes out of use), `bfd` (what its thread says), `carriers` (what a link's carrier means for sessions), `control_ports` (the kernel's
 //! way to tagged attachments), `drops` (the last dropped frames), `kernel_routes` (the kernel as a source of
 //! routes), [`targets`] (the RIB's decisions as forwarding takes them), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
@@ -20,6 +20,7 @@
 //! # What must never happen
 //! The loop waits for a peer: updates for a slow one stay in the RIB until its driver takes more.
 
+mod admin;
 mod answers;
 mod bfd;
 mod carriers;
@@ -34,6 +35,7 @@ mod inherit;
 mod kernel_routes;
 pub mod limits;
 mod minimum;
+mod named;
 mod pairs;
 mod peering;
 mod policy;
@@ -116,7 +118,11 @@ pub struct Controller {
     returned: HashMap<u32, Duration>,
     /// Sessions that are out of use by an operator's word.
     peerings: Peerings,
+    /// Sessions that Microsoft drains (B7).
+    drained: BTreeSet<PeerId>,
     minimums: minimum::Minimums,
+    /// Domains that rank behind the others that an attachment lists, as the tables have it.
+    last: BTreeSet<usize>,
     drill: Option<drill::Running>,
     telemetry: telemetry::Telemetry,
     supervisor: supervisor::Supervisor,
@@ -217,6 +223,7 @@ impl Controller {
                     self.mind_words();
                     self.mind_returned();
                     self.mind_peerings();
+                    self.mind_drains();
                     self.mind_minimums();
                     self.resolve_wanted().await;
                     self.reconcile();
@@ -515,7 +522,7 @@ impl Controller {
             Wish::Watch(key) => self.kernel.watch_neighbour(ifindex, key.address).await,
             Wish::Forget(key) => self.kernel.forget_neighbour(ifindex, key.address).await,
             Wish::Renew(key) => {
-                let is_kept = self.forwarding.is_in_use(key);
+                let is_kept = self.forwarding.is_kept(key);
                 self.kernel.renew_neighbour(ifindex, key.address, is_kept).await
             }
         };

@@ -3,13 +3,16 @@
 //!
 //! A link that is held down is used all the same when nothing else carries its circuit: a bad link is better than none.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
 use super::{Controller, fib_id};
 use crate::{
-    bgp::State,
+    bgp::{PeerId, State},
     config::{Circuit, DomainId, Link, LinkRole, Peer, Side},
     fib::NextHopKey,
     kernel::{self, preflight::has_carrier},
@@ -116,10 +119,45 @@ impl Controller {
     }
 
     fn renew_neighbours(&mut self, ifindex: u32) {
+        let peers = self.peers_neighbours();
+        self.forwarding.renew(ifindex, peers);
+    }
+
+    /// Every peer is kept resolved: what its MAC address is follows from ARP alone, and not from whether its routes are the best.
+    pub(super) fn keep_neighbours(&mut self) {
+        let peers = self.peers_neighbours();
+        self.forwarding.keep(peers);
+    }
+
+    fn peers_neighbours(&self) -> BTreeSet<NextHopKey> {
         let key =
             |peer: &Peer| NextHopKey { attachment: fib_id(peer.attachment), address: peer.session.remote };
-        let used = self.peers.iter().filter(|peer| !self.vacant.contains(&peer.session.id));
-        self.forwarding.renew(ifindex, used.map(key));
+        self.peers.iter().filter(|peer| !self.vacant.contains(&peer.session.id)).map(key).collect()
+    }
+
+    /// Says which sessions Microsoft begins to drain, and which it drains no longer (B7).
+    pub(super) fn mind_drains(&mut self) {
+        let is_drained = |peer: &&Peer| peer.side.is_msee() && self.facts_of(peer).is_draining;
+        let now: BTreeSet<PeerId> = self
+            .peers
+            .iter()
+            .filter(|peer| !self.vacant.contains(&peer.session.id))
+            .filter(is_drained)
+            .map(|peer| peer.session.id)
+            .collect();
+        let before = std::mem::replace(&mut self.drained, now);
+        for id in before.symmetric_difference(&self.drained) {
+            let Some(peer) = self.peers.get(usize::from(id.0)) else { continue };
+            let (peer, drains) = (&peer.name, self.drained.contains(id));
+            if drains {
+                tracing::warn!(
+                    peer,
+                    "Microsoft drains this link for maintenance: its routes are used last (B7)"
+                );
+            } else {
+                tracing::info!(peer, "Microsoft drains this link no longer (B7)");
+            }
+        }
     }
 
     pub(super) fn interface(&self, ifindex: u32) -> String {
@@ -166,7 +204,7 @@ impl Controller {
             Link::Box { .. } => (true, false, false),
         };
         LinkFacts {
-            is_enabled: circuit.enabled,
+            is_enabled: circuit.is_in_use(),
             is_elsewhere,
             has_carrier,
             is_held_down,
@@ -205,9 +243,7 @@ impl Controller {
         let counts = self.rib.peer_counts(peer.session.id);
         let key = NextHopKey { attachment: fib_id(peer.attachment), address: peer.session.remote };
         SessionFacts {
-            // What no route leads to is not kept resolved, and need not be: the other box's, while our own links are better.
-            is_resolved: self.forwarding.is_resolved(key)
-                || peer.side == Side::Box && !self.forwarding.is_in_use(key),
+            is_resolved: self.forwarding.is_resolved(key),
             bfd_is_up: self.bfd_verdict(peer.session.id),
             is_established: handle.is_some_and(|handle| handle.status().state == State::Established),
             routes: match peer.side {

@@ -6,14 +6,14 @@ use std::{net::IpAddr, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::Controller;
+use super::{Controller, admin::CIRCUIT_OFF};
 use crate::{
     bfd::thread::Order,
     bgp::{Family, PeerCommand, PeerId},
-    config::{self, Side},
+    config::{self, DomainId, LinkRole, Side},
     control::Peering,
     pair::{self, LinkFacts, Reason},
-    peering::{Act, Orphan, Phase, Way, orphaned},
+    peering::{Act, Orphan, Phase, Way, Ways},
 };
 
 /// How long a drain may take, in milliseconds.
@@ -30,12 +30,9 @@ impl Controller {
                 if *drain_ms > DRAIN_MAX_MS {
                     return Err(format!("a drain of {drain_ms} ms: at most ten minutes"));
                 }
-                let orphans = orphaned(&self.ways(), &taken);
-                if !force && !orphans.is_empty() {
-                    return Err(format!(
-                        "nothing would be left of {}; --force does it all the same",
-                        list(&orphans)
-                    ));
+                let orphans = self.ways().orphaned(&taken);
+                if !force {
+                    self.may_be_taken(&taken, &orphans)?;
                 }
                 for peer in &taken {
                     self.peerings.handle_disable(*peer, text, Duration::from_millis(*drain_ms), now);
@@ -45,6 +42,7 @@ impl Controller {
                 tracing::warn!(peering = name, what, text, ?orphans, "peering taken down by the operator");
                 Ok(json!({ "sessions": self.names(&taken), "now": what, "nothing_left_of": orphans }))
             }
+            Peering::Reset { name, text, force } => self.reset(name, text, *force),
             Peering::Enable { name } => {
                 let given = self.peers_named(name)?;
                 let enabled: Vec<PeerId> =
@@ -58,6 +56,65 @@ impl Controller {
                 Ok(json!({ "sessions": self.names(&enabled), "now": "enabled", "nothing_left_of": [] }))
             }
         }
+    }
+
+    /// Ends sessions with Cease/4 (RFC 4486 section 3); they come back by themselves.
+    fn reset(&self, name: &str, text: &str, force: bool) -> Result<Value, String> {
+        let is_up = |peer: &PeerId| self.is_established(*peer);
+        let taken: Vec<PeerId> = self.peers_named(name)?.into_iter().filter(is_up).collect();
+        let orphans = self.ways().orphaned(&taken);
+        if !force {
+            self.is_of_one_link(&taken)?;
+            self.may_be_taken(&taken, &orphans)?;
+        }
+        for peer in &taken {
+            self.order(*peer, PeerCommand::Reset { text: text.to_owned() });
+        }
+        tracing::warn!(
+            peering = name,
+            sessions = taken.len(),
+            text,
+            ?orphans,
+            "sessions reset by the operator"
+        );
+        Ok(json!({ "sessions": self.names(&taken), "now": "reset", "nothing_left_of": orphans }))
+    }
+
+    /// Sessions on both links of a circuit are not to be away at once.
+    fn is_of_one_link(&self, taken: &[PeerId]) -> Result<(), String> {
+        for (index, circuit) in self.config.circuits.iter().enumerate() {
+            let has = |role| self.peers_over(Some(index), role).any(|peer| taken.contains(&peer.session.id));
+            if LinkRole::ALL.into_iter().all(has) {
+                return Err(format!(
+                    "both links of {0} would be without sessions at once; reset {0}/primary, and {0}/secondary when that is back; --force does it all the same",
+                    circuit.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The guard rails: nothing may be left without a way, and where another circuit or a service is the way, it must have every prefix.
+    fn may_be_taken(&self, taken: &[PeerId], orphans: &[Orphan]) -> Result<(), String> {
+        if !orphans.is_empty() {
+            return Err(format!("nothing would be left of {}; --force does it all the same", list(orphans)));
+        }
+        let own = Ways { reach: Vec::new(), ..self.ways() };
+        let relies_on_others = own.list.iter().any(|way| {
+            taken.contains(&way.peer)
+                && way.why_not.is_none()
+                && !own.list.iter().any(|other| {
+                    other.domain == way.domain
+                        && (other.family, other.side.is_msee()) == (way.family, way.side.is_msee())
+                        && other.why_not.is_none()
+                        && !taken.contains(&other.peer)
+                })
+        });
+        let (only_here, examples) = if relies_on_others { self.only_over(taken) } else { (0, Vec::new()) };
+        if only_here > 0 {
+            return Err(only_here_words(only_here, &examples));
+        }
+        Ok(())
     }
 
     /// Sessions whose drain is over are shut, those that are back are used.
@@ -81,12 +138,16 @@ impl Controller {
     }
 
     pub(super) fn act_on_peerings(&mut self) {
+        // Flows go to another circuit before the last session of this one ends.
+        self.rank_domains();
         while let Some(act) = self.peerings.poll_act() {
             match act {
                 // Whether it is follows from its phase, and from its circuit's standing too.
                 Act::Spare(peer, _) => self.respare(peer),
                 Act::Shut(peer, text) => self.order(peer, PeerCommand::Disable { text }),
                 Act::Silence(peer) => self.order_bfd(peer, |session| Order::Admin(session, true)),
+                // `open_enabled` does it when the circuit is enabled.
+                Act::Open(peer) if self.is_circuit_off(peer) => {}
                 Act::Open(peer) => {
                     self.order_bfd(peer, |session| Order::Admin(session, false));
                     // One whose BFD is strict waits for it all the same.
@@ -98,11 +159,13 @@ impl Controller {
 
     /// Sessions that have begun anew although they are disabled.
     pub(super) fn shut_disabled(&mut self) {
+        let by_circuit = self.peers_of_disabled().into_iter().map(|peer| (peer, CIRCUIT_OFF.to_owned()));
         let down: Vec<(PeerId, String)> = self
             .peerings
             .disabled()
             .filter(|(peer, _)| self.peerings.phase(*peer) == Some(Phase::Down))
             .map(|(peer, text)| (peer, text.to_owned()))
+            .chain(by_circuit)
             .collect();
         for (peer, text) in down {
             self.order(peer, PeerCommand::Disable { text });
@@ -112,7 +175,7 @@ impl Controller {
     }
 
     /// The loop waits for nobody: a task that takes no orders is said.
-    fn order(&self, peer: PeerId, command: PeerCommand) {
+    pub(super) fn order(&self, peer: PeerId, command: PeerCommand) {
         let Some(handle) = self.speaker.as_ref().and_then(|speaker| speaker.peer(peer)) else { return };
         if let Err(command) = handle.try_command(command) {
             tracing::error!(peer = %handle.config().remote, ?command, "the session takes no orders");
@@ -121,6 +184,9 @@ impl Controller {
 
     /// A session's administrative state, for operators.
     pub(super) fn admin(&self, peer: PeerId) -> String {
+        if self.is_circuit_off(peer) {
+            return format!("disabled: {CIRCUIT_OFF}");
+        }
         let text = self.peerings.text(peer).filter(|text| !text.is_empty()).unwrap_or("no reason given");
         match self.peerings.phase(peer) {
             None => "enabled".into(),
@@ -132,6 +198,9 @@ impl Controller {
 
     /// Why a session is out of use, if an operator or a drill has wanted it.
     pub(super) fn out_of_use(&self, peer: PeerId) -> Option<Reason> {
+        if self.is_circuit_off(peer) {
+            return Some(Reason::Disabled);
+        }
         let down = if self.is_drilled(peer) { Reason::Drill } else { Reason::PeeringDisabled };
         match self.peerings.phase(peer)? {
             Phase::Draining { .. } => Some(Reason::Draining),
@@ -141,34 +210,42 @@ impl Controller {
         }
     }
 
-    /// Every session with what it is a way of.
-    pub(super) fn ways(&self) -> Vec<Way> {
+    /// Every session with what it is a way of, and what else the customer's attachments may use.
+    pub(super) fn ways(&self) -> Ways {
         let peers = self.peers.iter().filter(|peer| !self.vacant.contains(&peer.session.id));
-        peers
-            .flat_map(|peer| {
-                let why_not = pair::why_not(&self.link_of(peer), &self.facts_of(peer));
-                // The other box may have what leads to either.
-                let sides: &[&str] = match peer.side {
-                    Side::Msee(_) => &[""],
-                    Side::Box => &["", " towards the customer"],
-                    Side::Ce | Side::Service => &[" towards the customer"],
-                };
-                let family = match Family::of_address(peer.session.remote) {
-                    Family::Ipv4Unicast => "IPv4",
-                    Family::Ipv6Unicast => "IPv6",
-                };
-                let attachment = self.attachments.get(usize::from(peer.attachment.0));
-                let domains = attachment.into_iter().flat_map(|it| &it.domains);
-                let names = domains.filter_map(|id| self.domains.get(usize::from(id.0)));
-                let places: Vec<String> = names
-                    .flat_map(|domain| {
-                        sides.iter().map(move |side| format!("{} {family}{side}", domain.name))
-                    })
-                    .collect();
-                let id = peer.session.id;
-                places.into_iter().map(move |place| Way { place, peer: id, why_not })
+        let ways = peers.flat_map(|peer| {
+            let why_not = pair::why_not(&self.link_of(peer), &self.facts_of(peer));
+            // The other box may have what leads to either.
+            let sides: &[bool] = match peer.side {
+                Side::Msee(_) => &[true],
+                Side::Box => &[true, false],
+                Side::Ce | Side::Service => &[false],
+            };
+            let attachment = self.attachments.get(usize::from(peer.attachment.0));
+            let domains = attachment.into_iter().flat_map(|it| &it.domains);
+            let named = domains.filter_map(|id| Some((*id, &self.domains.get(usize::from(id.0))?.name)));
+            named.flat_map(move |(domain, name)| {
+                sides.iter().map(move |to_microsoft| Way {
+                    domain,
+                    name: name.clone(),
+                    family: Family::of_address(peer.session.remote),
+                    to_microsoft: *to_microsoft,
+                    side: peer.side,
+                    peer: peer.session.id,
+                    why_not,
+                })
             })
-            .collect()
+        });
+        Ways { list: ways.collect(), reach: self.customers_domains().collect() }
+    }
+
+    /// The domains that each attachment towards the customer may use.
+    pub(super) fn customers_domains(&self) -> impl Iterator<Item = Vec<DomainId>> {
+        let towards = self.attachments.iter().filter(|attachment| attachment.side == Side::Ce);
+        towards.map(|attachment| {
+            let may = |id: &&DomainId| !attachment.forbidden.contains(id);
+            attachment.domains.iter().filter(may).copied().collect()
+        })
     }
 
     /// The link of a session, its sessions left out.
@@ -196,21 +273,23 @@ impl Controller {
             .collect()
     }
 
-    /// The sessions of a name: a peer's address, an attachment, or a peering (then those with its MSEEs).
+    /// The sessions of a name: a peer's address, an attachment, or a circuit, a link or a peering of it (then those with its MSEEs).
     fn peers_named(&self, name: &str) -> Result<Vec<PeerId>, String> {
-        let name = name.replace(' ', "/");
-        let address: Option<IpAddr> = name.parse().ok();
+        let slashed = name.replace(' ', "/");
+        let address: Option<IpAddr> = slashed.parse().ok();
         let is_it = |peer: &&config::Peer| {
-            let Some(attachment) = self.attachments.get(usize::from(peer.attachment.0)) else { return false };
-            let mut domains = attachment.domains.iter().filter_map(|id| self.domains.get(usize::from(id.0)));
-            !self.vacant.contains(&peer.session.id)
-                && (address == Some(peer.session.remote)
-                    || attachment.name.replace(' ', "/") == name
-                    || (peer.side.is_msee() && domains.any(|domain| domain.name == name)))
+            let attachment = self.attachments.get(usize::from(peer.attachment.0));
+            let is_on_it = attachment.is_some_and(|it| it.name.replace(' ', "/") == slashed);
+            !self.vacant.contains(&peer.session.id) && (address == Some(peer.session.remote) || is_on_it)
         };
         let found: Vec<PeerId> = self.peers.iter().filter(is_it).map(|peer| peer.session.id).collect();
+        let found = match self.part_named(name) {
+            Some(part) if found.is_empty() => self.peers_of_part(part),
+            _ => found,
+        };
         if found.is_empty() {
-            let mut there: Vec<String> = self.domains.iter().map(|domain| domain.name.clone()).collect();
+            let mut there: Vec<String> = self.config.circuits.iter().map(|it| it.name.clone()).collect();
+            there.extend(self.domains.iter().map(|domain| domain.name.clone()));
             there.extend(self.attachments.iter().map(|it| it.name.replace(' ', "/")));
             return Err(format!(
                 "no session {name:?}; there are {}, and each peer's address",
@@ -219,6 +298,14 @@ impl Controller {
         }
         Ok(found)
     }
+}
+
+/// The sentence about prefixes that nothing else leads to.
+pub(super) fn only_here_words(count: usize, examples: &[String]) -> String {
+    format!(
+        "{count} prefixes have a path by this only ({}): their packets would be dropped; --force does it all the same",
+        examples.join(", ")
+    )
 }
 
 pub(super) fn list(orphans: &[Orphan]) -> String {

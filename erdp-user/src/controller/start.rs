@@ -426,7 +426,9 @@ impl Controller {
             dampers: Default::default(),
             returned: HashMap::new(),
             peerings: Default::default(),
+            drained: Default::default(),
             minimums: Default::default(),
+            last: Default::default(),
             drill: None,
             telemetry: Default::default(),
             vacant: Default::default(),
@@ -580,7 +582,7 @@ pub fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) 
             && attachment.domains.iter().any(|id| is_microsoft(&domains, *id)),
         sources: source_check(config, attachment, &domains),
         // A CE attachment works as long as one of its circuits does; a disabled circuit has no routes to offer.
-        enabled: circuits.iter().any(|circuit| circuit.enabled),
+        enabled: config.is_in_use(attachment),
         // Between two boxes a packet would go to and fro.
         hairpin: attachment.side != Side::Box && circuits.iter().all(|circuit| circuit.hairpin),
         policer_in: limits.inbound,

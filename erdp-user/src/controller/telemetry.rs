@@ -18,6 +18,7 @@ use crate::{
     dataplane::{Counters, Dataplane as _},
     fib::{AttachmentId, NextHopKey},
     metrics::{Metric, Page, rates::Rates},
+    pair::{self, Reason},
 };
 
 /// What is kept between two scrapes.
@@ -166,6 +167,12 @@ impl Controller {
         for role in LinkRole::ALL {
             let link = role.as_str();
             page.put(Metric::AdminState, &[name, link], truth(circuit.enabled));
+            let facts = self.link_facts(circuit, role);
+            if !facts.is_unknown() {
+                let judged = pair::judge(&facts);
+                let reason = judged.reasons.first().map_or("none", |reason| reason.as_str());
+                page.put(Metric::LinkEligible, &[name, link, reason], truth(judged.is_eligible));
+            }
             if let Link::Local { interface } = circuit.link(role) {
                 let up = truth(self.is_up(interface));
                 page.put(Metric::LinkUp, &[name, link, interface], up);
@@ -197,6 +204,9 @@ impl Controller {
                 let count = status.counters.faults(kind) as f64;
                 page.put(Metric::SessionFaults, &[&remote, attachment, kind.as_str()], count);
             }
+            let facts = self.facts_of(peer);
+            let drains = facts.is_draining || facts.out_of_use == Some(Reason::Draining);
+            page.put(Metric::SessionDraining, &labels, f64::from(u8::from(drains)));
             if let Side::Msee(role) = peer.side
                 && let Some((circuit, peering)) = self.place_of(peer.attachment)
             {
@@ -240,7 +250,8 @@ impl Controller {
     /// other box hinders nothing here.
     pub(super) fn unready(&self) -> String {
         let mut text = String::new();
-        for (index, circuit) in self.config.circuits.iter().enumerate().filter(|(_, circuit)| circuit.enabled)
+        for (index, circuit) in
+            self.config.circuits.iter().enumerate().filter(|(_, circuit)| circuit.is_in_use())
         {
             let of_it = |peer: &config::Peer| {
                 let domain =

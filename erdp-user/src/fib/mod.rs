@@ -84,9 +84,9 @@ pub enum Target {
 /// What the kernel should do for a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
-    /// Resolve it and keep it resolved: routes use it.
+    /// Resolve it and keep it resolved: routes use it, or it is a peer.
     Watch(NextHopKey),
-    /// No route uses it any more.
+    /// No route uses it any more, and it is no peer.
     Forget(NextHopKey),
     /// It is not resolved, and now it can be: ask at once.
     Renew(NextHopKey),
@@ -158,6 +158,8 @@ pub struct Forwarding {
     bfd: HashMap<NextHopKey, u16>,
     /// Attachments whose neighbours count as dead: see [`Self::suspend`].
     suspended: BTreeSet<AttachmentId>,
+    /// Neighbours that are kept resolved whether a route leads to them or not: see [`Self::keep`].
+    kept: BTreeSet<NextHopKey>,
     wishes: Vec<Wish>,
 }
 
@@ -202,6 +204,7 @@ impl Forwarding {
             link_facts: HashMap::new(),
             bfd: HashMap::new(),
             suspended: BTreeSet::new(),
+            kept: BTreeSet::new(),
             wishes: Vec::new(),
         };
         forwarding.write_attachments(dataplane)?;
@@ -293,11 +296,11 @@ impl Forwarding {
         }
         if let Some(id) = self.next_hops.get(&key) {
             dataplane.write(&Record::NextHop(id as u16, self.next_hop(key)))?;
-            if mac.is_none() {
-                // The kernel has forgotten it, and with it that it is to be kept: it does so when an interface's own MAC address
-                // changes (`neigh_changeaddr`, Linux 6.18).
-                self.wishes.push(Wish::Watch(key));
-            }
+        }
+        if mac.is_none() && self.is_kept(key) {
+            // The kernel has forgotten it, and with it that it is to be kept: it does so when an interface's own MAC address
+            // changes (`neigh_changeaddr`, Linux 6.18).
+            self.wishes.push(Wish::Watch(key));
         }
         self.connected_host(key, mac.is_some(), now_ns, dataplane)
     }
@@ -608,6 +611,7 @@ impl Forwarding {
     fn release_next_hop(&mut self, key: NextHopKey, now_ns: u64) {
         if let Some(id) = self.next_hops.get(&key)
             && self.next_hops.release(id, now_ns).is_some()
+            && !self.kept.contains(&key)
         {
             self.wishes.push(Wish::Forget(key));
         }

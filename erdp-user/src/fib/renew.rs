@@ -7,6 +7,23 @@ use std::collections::BTreeSet;
 use super::{AttachmentId, Forwarding, NextHopKey, Wish};
 
 impl Forwarding {
+    /// These neighbours, the peers, are kept resolved from now on, and no others but those that routes lead to. The best route leads to
+    /// few of them: an MSEE that drains or stands by is a neighbour all the same (requirement B7), and its traffic must not wait for ARP
+    /// when it is needed.
+    pub fn keep(&mut self, peers: BTreeSet<NextHopKey>) {
+        let is_used = |key: &&NextHopKey| self.is_in_use(**key);
+        let come = peers.difference(&self.kept).copied().map(Wish::Watch);
+        let gone = self.kept.difference(&peers).filter(|key| !is_used(key)).copied().map(Wish::Forget);
+        let wishes: Vec<Wish> = come.chain(gone).collect();
+        self.wishes.extend(wishes);
+        self.kept = peers;
+    }
+
+    /// Whether a neighbour is to be kept resolved.
+    pub fn is_kept(&self, key: NextHopKey) -> bool {
+        self.kept.contains(&key) || self.is_in_use(key)
+    }
+
     /// An interface carries traffic again: whoever routes lead to there, and these `peers`, whose sessions are to bring the routes back.
     pub fn renew(&mut self, ifindex: u32, peers: impl IntoIterator<Item = NextHopKey>) {
         let on_it: BTreeSet<AttachmentId> =

@@ -598,6 +598,29 @@ fn a_next_hop_in_use_that_the_kernel_has_forgotten_is_asked_for_again() {
 }
 
 #[test]
+fn b7_a_peer_stays_resolved_when_the_last_route_has_left_it() {
+    let mut bench = Bench::new();
+    let peer = via(1, 2);
+    bench.forwarding.keep([peer].into());
+    assert_eq!(bench.forwarding.take_wishes(), [Wish::Watch(peer)]);
+    bench.route(0, "20.0.0.0/8", &[peer], 0);
+    bench.resolve(peer);
+    bench.forwarding.take_wishes();
+    bench.route(0, "20.0.0.0/8", &[via(2, 2)], 1);
+    assert_eq!(bench.forwarding.take_wishes(), [Wish::Watch(via(2, 2))], "the drained one is not forgotten");
+    bench.forwarding.neighbour(peer, None, 2, &mut bench.dataplane).expect("memory");
+    assert_eq!(bench.forwarding.take_wishes(), [Wish::Watch(peer)], "it is asked for again");
+    bench.forwarding.keep([via(2, 2)].into());
+    assert_eq!(
+        bench.forwarding.take_wishes(),
+        [Wish::Watch(via(2, 2)), Wish::Forget(peer)],
+        "no peer any more"
+    );
+    bench.forwarding.keep([].into());
+    assert_eq!(bench.forwarding.take_wishes(), [], "a route leads to it");
+}
+
+#[test]
 fn neighbours_behind_a_link_that_is_back_are_asked_for_at_once_where_they_are_not_known() {
     let mut bench = Bench::new();
     bench.route(0, "20.0.0.0/8", &[via(1, 2), via(1, 3), via(2, 2)], 0);

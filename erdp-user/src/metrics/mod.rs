@@ -106,6 +106,8 @@ metrics! {
     QosDropBitsOut = "QosDropBitsOutPerSecond", Gauge, ["circuit"], "Azure's name: bits a second from Azure that the circuit's policer dropped here, over the last minute";
     AdminState = "AdminState", Gauge, ["circuit", "Link"], "Azure's name: 1 if the circuit is enabled here, else 0";
     LineProtocol = "LineProtocol", Gauge, ["circuit", "Link"], "Azure's name: 1 while the link has carrier here, else 0";
+    SessionDraining = "erdp_session_draining", Gauge, ["peer", "attachment"], "1 while a peer drains: every route that it announces repeats its AS eight times (B7), or an operator here drains it (B6)";
+    LinkEligible = "erdp_link_eligible", Gauge, ["circuit", "link", "reason"], "1 while a circuit's link may carry traffic, else 0; the label is the first reason that `erdp show links` names, or none";
 }
 
 /// The value of each metric for each of its label sets, at one moment.

@@ -26,12 +26,13 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 /// What can be done to a peering.
 #[derive(Subcommand)]
 pub enum PeeringVerb {
-    /// Take a peering out of service: drain it, then end BGP with a shutdown text and set BFD to AdminDown
+    /// Take a circuit, a link or a peering out of service: drain it, then end BGP with a shutdown text and set BFD to AdminDown
     ///
-    /// Refused where no other path would carry the traffic. It lasts until `erdp peering enable` or a restart of erdp; a planned
-    /// restart (`erdp restart`) keeps it.
+    /// Refused where no other path would carry the traffic: the other link, a service of the same peering, or another circuit that has
+    /// the same prefixes and that every attachment of the customer lists. It lasts until `erdp peering enable` or a restart of erdp; a
+    /// planned restart (`erdp restart`) keeps it.
     Disable {
-        /// A peering (contoso/private), one of its links (contoso/private/primary), or a peer's address
+        /// A circuit (contoso), a peering (contoso/private), a link (contoso/primary, contoso/private/primary), or a peer's address
         name: String,
         /// Shutdown text for the peers' operators (RFC 9003), at most 128 bytes
         #[arg(long, default_value = "taken down by the operator")]
@@ -40,6 +41,21 @@ pub enum PeeringVerb {
         #[arg(long, default_value = "10s", value_parser = drain)]
         drain: u64,
         /// Take it down even if no other path carries the traffic
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        asking: Asking,
+    },
+    /// Reset sessions: end BGP with Cease/Administrative Reset (RFC 4486); the sessions come back by themselves
+    ///
+    /// Refused for both links of a circuit at once, and where no other path would carry the traffic meanwhile.
+    Reset {
+        /// As for `disable`
+        name: String,
+        /// Text for the peers' operators (RFC 9003), at most 128 bytes
+        #[arg(long, default_value = "reset by the operator")]
+        text: String,
+        /// Reset even both links at once, or where no other path carries the traffic
         #[arg(long)]
         force: bool,
         #[command(flatten)]
@@ -58,7 +74,8 @@ pub enum PeeringVerb {
 #[derive(clap::Args)]
 #[command(group = ArgGroup::new("what").required(true))]
 pub struct DrillArguments {
-    /// Link to fail: primary, secondary, contoso/primary, or its interface
+    /// What to fail: a link (primary, contoso/primary, its interface), a peering (contoso/private, contoso/private/primary), or a circuit
+    /// (contoso)
     #[arg(long, group = "what", requires = "length")]
     fail: Option<String>,
     /// End the running drill
@@ -104,6 +121,7 @@ pub fn peering(verb: PeeringVerb) -> Result<()> {
         PeeringVerb::Disable { name, text, drain, force, asking } => {
             (Peering::Disable { name, text, drain_ms: 1_000 * drain, force }, asking)
         }
+        PeeringVerb::Reset { name, text, force, asking } => (Peering::Reset { name, text, force }, asking),
         PeeringVerb::Enable { name, asking } => (Peering::Enable { name }, asking),
     };
     let answer = Client::connect(&asking.control)?.ask(&Request::Peering(request))?;

@@ -45,6 +45,14 @@ impl Rib {
         self.mark_all(peer, prefixes);
     }
 
+    /// Whether a domain leads to a prefix, or to one that covers it, by a path that is not of these peers.
+    pub fn leads_without(&self, domain: DomainId, prefix: IpNet, peers: &[PeerId]) -> bool {
+        let lengths = (0..=prefix.prefix_len()).rev();
+        let mut covering =
+            lengths.filter_map(|len| IpNet::new(prefix.addr(), len).ok()).map(|net| net.trunc());
+        covering.any(|net| self.candidates(domain, &net).any(|it| !peers.contains(&it.peer.id)))
+    }
+
     /// The prefixes of a domain that have a path from these peers and none from others.
     pub fn only_over<'a>(
         &'a self,

@@ -84,14 +84,15 @@ impl<'a> Sources<'a> {
         }
     }
 
-    /// The paths of a domain to a prefix that policy lets in, ordered by peer.
+    /// The paths of a domain to a prefix that policy lets in, ordered by peer. A disabled circuit's domain has none (A8).
     pub fn candidates<'p>(
         self,
         config: &'a RibConfig,
         domain: DomainId,
         prefix: &'p IpNet,
     ) -> impl Iterator<Item = Candidate<'a>> + use<'a, 'p> {
-        let peers = config.domain(domain).map(|domain| domain.peers.as_slice()).unwrap_or_default();
+        let enabled = config.domain(domain).filter(|domain| domain.enabled);
+        let peers = enabled.map(|domain| domain.peers.as_slice()).unwrap_or_default();
         let speaking = peers.iter().filter_map(move |id| {
             let adj_in = self.adj_in.get(usize::from(id.0)).filter(|adj_in| !adj_in.is_empty())?;
             Some((config.peer(*id)?, adj_in))
@@ -195,6 +196,11 @@ impl Rib {
         }
         table.0.insert(prefix, entry);
         mark(&mut self.loc, source, prefix);
+    }
+
+    /// The prefixes of a kernel source; of anybody else none.
+    pub(super) fn kernel_prefixes(&self, id: PeerId) -> impl Iterator<Item = IpNet> {
+        self.kernel.get(&id).into_iter().flat_map(|table| table.0.keys().copied())
     }
 
     /// Attachments and rules are others now: everything is judged and decided again.

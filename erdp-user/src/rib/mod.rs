@@ -333,12 +333,39 @@ impl Rib {
         }
         self.judge_kernel_again();
         self.originate();
+        let differs =
+            |domain: &&RibDomain| before.domain(domain.id).is_some_and(|was| was.enabled != domain.enabled);
+        let changed: Vec<DomainId> =
+            self.config.domains.iter().filter(differs).map(|domain| domain.id).collect();
+        changed.into_iter().for_each(|domain| self.decide_all(domain));
         for (peer, out) in self.config.peers.iter().zip(&mut self.adj_out) {
             out.mark_told();
             let told = peer.domains.iter().filter_map(|domain| self.loc.get(usize::from(domain.0)));
             told.flat_map(|loc| loc.routes.keys()).for_each(|prefix| out.mark(prefix));
         }
         self.guard_again();
+    }
+
+    /// A circuit's domain is enabled, or disabled (requirement A8): then no path in it counts, so its routes are in no table and nobody
+    /// is advertised them. What its peers have announced is kept for the case that it is enabled again.
+    pub fn enable(&mut self, domain: DomainId, enabled: bool) {
+        let Some(it) = self.config.domains.get_mut(usize::from(domain.0)) else { return };
+        if mem::replace(&mut it.enabled, enabled) != enabled {
+            self.decide_all(domain);
+        }
+    }
+
+    /// Every prefix that a domain has, or its peers have announced, is to be decided again.
+    fn decide_all(&mut self, domain: DomainId) {
+        let peers = self.config.domain(domain).map(|domain| domain.peers.as_slice()).unwrap_or_default();
+        let announced = peers.iter().filter_map(|id| self.adj_in.get(usize::from(id.0)));
+        let announced = announced.flat_map(|adj_in| adj_in.prefixes());
+        let of_kernel = peers.iter().flat_map(|id| self.kernel_prefixes(*id));
+        let prefixes: Vec<IpNet> = announced.chain(of_kernel).collect();
+        if let Some(loc) = self.loc.get_mut(usize::from(domain.0)) {
+            let reached: Vec<IpNet> = loc.routes.keys().collect();
+            loc.undecided.extend(prefixes.into_iter().chain(reached));
+        }
     }
 
     /// What MSEEs may be told is limited by what is configured now.

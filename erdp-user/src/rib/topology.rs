@@ -43,6 +43,8 @@ pub struct RibDomain {
     pub name: String,
     /// Which rules hold in it.
     pub kind: PeeringKind,
+    /// Its circuit is enabled; without that its routes are nobody's (requirement A8).
+    pub enabled: bool,
     /// Whether the customer may announce a default route (requirement D5).
     pub forced_tunnel: bool,
     /// How many prefixes its MSEEs are told at most, IPv4 and IPv6 (requirement D1).
@@ -156,6 +158,7 @@ impl RibConfig {
                 id: domain.id,
                 name: domain.name,
                 kind: domain.kind,
+                enabled: circuit.is_in_use(),
                 forced_tunnel: domain.forced_tunnel,
                 advertise: limits.advertise(domain.kind, circuit.sku),
                 when_full: limits.when_full,

@@ -11,7 +11,8 @@ use super::super::plan::LinkRole;
 use super::super::raw::{RawCircuit, RawLink, RawPeering};
 use super::super::values::{AsnOf, BitsPerSecond, VlanId, Why, asn, is_private_asn, plain_name};
 use super::super::{
-    Circuit, CircuitKind, Limits, Link, LinkPair, MICROSOFT_ASN, Peering, PeeringKind, Sku, WhenFull,
+    Circuit, CircuitKind, Limits, Link, LinkPair, MICROSOFT_ASN, Peering, PeeringKind, Provisioning, Sku,
+    WhenFull,
 };
 use super::bfd::bfd;
 use super::session::{Keys, limit, options};
@@ -48,6 +49,8 @@ pub(super) fn circuit(
         sku,
         s_vlan: optional(raw.s_vlan.as_ref(), &key("s-vlan"), |number| VlanId::parse(*number))?,
         enabled: word(raw.admin.as_ref(), &key("admin"), ["enabled", "disabled"])?,
+        provisioning: optional(raw.provisioning.as_ref(), &key("provisioning"), |text| provisioning(text))?
+            .unwrap_or_default(),
         hairpin: !word(raw.hairpin.as_ref(), &key("hairpin"), ["deny", "allow"])?,
         burst: optional(raw.burst.as_ref(), &key("burst"), |text| burst(text))?.unwrap_or_default(),
         credit_ms: optional(raw.credit_ms.as_ref(), &key("credit-ms"), |millis| credit(*millis))?
@@ -114,6 +117,18 @@ fn sku(text: &str) -> Result<Sku, Why> {
     Sku::ALL.into_iter().find(|sku| sku.as_str() == text).ok_or_else(|| {
         (format!("`{text}` is not a SKU"), "use \"standard\", \"premium\" or \"local\"".to_owned())
     })
+}
+
+fn provisioning(text: &str) -> Result<Provisioning, Why> {
+    match text {
+        "not-provisioned" => Ok(Provisioning::NotProvisioned),
+        "provisioning" => Ok(Provisioning::Provisioning),
+        "provisioned" => Ok(Provisioning::Provisioned),
+        _ => Err((
+            format!("`{text}` is not a provisioning state"),
+            "use \"not-provisioned\", \"provisioning\" or \"provisioned\", as Azure shows it".to_owned(),
+        )),
+    }
 }
 
 /// The words for them.

@@ -60,6 +60,8 @@ fn another_configuration_decides_as_if_it_had_been_so_from_the_beginning() {
         ("vlan = 200\n", "vlan = 200\nroute-filter = [\"12076:51002\"]\n", true),
         ("vlan = 100\n", "vlan = 100\nlongest-ipv4 = 12\n", true),
         ("asn = 65030 }", "asn = 65030, local-pref = 200 }", true),
+        ("name = \"a\"\n", "name = \"a\"\nadmin = \"disabled\"\n", true),
+        ("name = \"b\"\n", "name = \"b\"\nprovisioning = \"provisioning\"\n", true),
         ("name = \"a\"\n", "name = \"a\"\n", false),
     ] {
         assert!(CONFIG.contains(from), "{from}");
@@ -108,4 +110,33 @@ fn a_peer_that_is_gone_has_no_domains_and_its_place_can_be_another_ones() {
     follow(&mut rib, &mut fib, &mut known);
     assert_eq!(fib[&(A_PRIVATE, net("21.1.0.0/16"))], [CE0]);
     assert!(known[&CE0].contains("30.1.0.0/16"), "it is told what the MSEEs have: {known:?}");
+}
+
+#[test]
+fn a8_the_routes_of_a_disabled_circuit_are_nobodys_until_it_is_enabled_again() {
+    let mut rib = rib();
+    announce(&mut rib, A1, "20.1.0.0/16");
+    announce(&mut rib, B1, "20.1.0.0/16");
+    announce(&mut rib, A1, "21.1.0.0/16");
+    announce(&mut rib, CE0, "50.1.0.0/16");
+    rib.take_fib_changes();
+    assert_eq!(told(&mut rib, CE0), ["+20.1.0.0/16", "+21.1.0.0/16"]);
+    assert_eq!(
+        (told(&mut rib, A1), told(&mut rib, B1)),
+        (vec!["+50.1.0.0/16".into()], vec!["+50.1.0.0/16".into()])
+    );
+
+    rib.enable(A_PRIVATE, false);
+    let gone = |prefix: &str| (A_PRIVATE, prefix.to_owned(), Vec::<PeerId>::new());
+    assert_eq!(changes(&mut rib), [gone("20.1.0.0/16"), gone("21.1.0.0/16"), gone("50.1.0.0/16")]);
+    assert_eq!(rib.routes(A_PRIVATE).count(), 0);
+    assert_eq!(told(&mut rib, CE0), ["-21.1.0.0/16"], "the other circuit's is the same to the customer");
+    assert_eq!((told(&mut rib, A1), told(&mut rib, B1)), (vec!["-50.1.0.0/16".into()], vec![]));
+    announce(&mut rib, A2, "22.1.0.0/16");
+    assert_eq!((changes(&mut rib), told(&mut rib, CE0)), (vec![], vec![]));
+    assert_eq!(rib.peer_counts(CE0).refused, 0, "the customer's session is as good as before");
+
+    rib.enable(A_PRIVATE, true);
+    assert_eq!(changes(&mut rib).len(), 4, "everything that was announced, meanwhile too");
+    assert_eq!(told(&mut rib, A1), ["+50.1.0.0/16"]);
 }

@@ -1,0 +1,106 @@
+//! Circuits that are not in use (requirement A8): disabled by their operator, or not provisioned. Such a circuit carries nothing in
+//! either direction: its routes are in no table and are advertised to nobody, its sessions are administratively down, and what still
+//! comes in on it is dropped as `disabled`. An attachment towards the customer goes on as long as one of its circuits is in use.
+//!
+//! The order in which a circuit is left decides what is lost. Its routes go first, so that the customer's packets take the other
+//! circuit; then its sessions end with a Cease, so that Microsoft's packets do; then the packet path takes nothing of it any more. It
+//! is entered the other way round.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use super::{Controller, fib_id};
+use crate::{
+    bfd::thread::Order,
+    bgp::{PeerCommand, PeerId, State},
+    config::{Config, DomainId},
+};
+
+/// What peers and operators read about a session of such a circuit.
+pub(super) const CIRCUIT_OFF: &str = "the circuit is disabled or not provisioned (A8)";
+/// How long the Cease of all sessions may take before the packet path is shut all the same.
+const CEASE_MAX: Duration = Duration::from_millis(300);
+
+impl Controller {
+    /// Whether no circuit of a peer's attachment is in use.
+    pub(super) fn is_circuit_off(&self, peer: PeerId) -> bool {
+        is_off(&self.config, self, peer)
+    }
+
+    /// The peers of attachments without a circuit in use.
+    pub(super) fn peers_of_disabled(&self) -> Vec<PeerId> {
+        let is_its = |peer: &PeerId| !self.vacant.contains(peer) && self.is_circuit_off(*peer);
+        self.all_peers().into_iter().filter(is_its).collect()
+    }
+
+    /// Before the packet path of another configuration: the circuits that it disables lose their routes, then their sessions.
+    pub(super) async fn leave_circuits(&mut self, config: &Config) {
+        let leaves = |index: usize| {
+            let is_in_use = |config: &Config| config.circuits.get(index).is_some_and(|it| it.is_in_use());
+            is_in_use(&self.config) && !is_in_use(config)
+        };
+        let left: Vec<DomainId> =
+            self.domains.iter().filter(|domain| leaves(domain.circuit)).map(|domain| domain.id).collect();
+        if left.is_empty() {
+            return;
+        }
+        left.iter().for_each(|domain| self.rib.enable(*domain, false));
+        let (changes, now_ns) = (self.fib_changes(), self.now_ns());
+        self.log_failure(|it| it.forwarding.routes(changes, now_ns, &mut it.dataplane));
+        let ending: Vec<PeerId> = self
+            .all_peers()
+            .into_iter()
+            .filter(|peer| !self.vacant.contains(peer) && is_off(config, self, *peer))
+            .collect();
+        for peer in &ending {
+            self.order(*peer, PeerCommand::Disable { text: CIRCUIT_OFF.to_owned() });
+        }
+        tracing::warn!(domains = left.len(), sessions = ending.len(), "circuits are taken out of use (A8)");
+        // The Cease must be on the wire before the packet path drops what the kernel sends there.
+        let deadline = Instant::now() + CEASE_MAX;
+        while Instant::now() < deadline && ending.iter().any(|peer| self.is_established(*peer)) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for peer in ending {
+            self.order_bfd(peer, |session| Order::Admin(session, true));
+        }
+    }
+
+    /// The sessions that another configuration had shut, and the running one has not, begin.
+    pub(super) fn open_enabled(&mut self, before: &Config) {
+        for domain in &self.domains {
+            let is_in_use = self.config.circuits.get(domain.circuit).is_some_and(|it| it.is_in_use());
+            self.rib.enable(domain.id, is_in_use);
+        }
+        let mut entered = BTreeSet::new();
+        for peer in self.all_peers() {
+            let is_shut = self.vacant.contains(&peer) || self.peerings.is_down(peer);
+            if is_off(before, self, peer) && !self.is_circuit_off(peer) && !is_shut {
+                self.order_bfd(peer, |session| Order::Admin(session, false));
+                self.order(peer, PeerCommand::Enable);
+                entered.extend(self.interface_of(peer));
+            }
+        }
+        // Their answers were dropped, so the kernel has given its neighbours up.
+        entered.into_iter().for_each(|ifindex| self.on_return(ifindex));
+    }
+
+    /// The interface that a peer's attachment is on.
+    fn interface_of(&self, peer: PeerId) -> Option<u32> {
+        let attachment = self.peers.get(usize::from(peer.0))?.attachment;
+        Some(self.forwarding.topology().attachment(fib_id(attachment))?.ifindex)
+    }
+
+    pub(super) fn is_established(&self, peer: PeerId) -> bool {
+        let handle = self.speaker.as_ref().and_then(|speaker| speaker.peer(peer));
+        handle.is_some_and(|handle| handle.status().state == State::Established)
+    }
+}
+
+fn is_off(config: &Config, controller: &Controller, peer: PeerId) -> bool {
+    let attachment = controller.peers.get(usize::from(peer.0)).map(|peer| usize::from(peer.attachment.0));
+    let attachment = attachment.and_then(|index| controller.attachments.get(index));
+    attachment.is_some_and(|attachment| !config.is_in_use(attachment))
+}
