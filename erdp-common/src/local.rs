@@ -35,13 +35,17 @@ const ALL_NODES: Address = Address { high: 0xff02 << 48, low: 1 };
 /// ff02::1:ff00:0/104 (RFC 4291 section 2.7.1).
 const SOLICITED_NODE: Address = Address { high: 0xff02 << 48, low: 0x0000_0001_ff00_0000 };
 
-/// ARP: requests and replies for our address, and gratuitous ones, which tell that a neighbour's MAC address has changed.
+/// ARP: requests and replies for our address, and gratuitous ones, which tell that a neighbour's MAC address has changed. From somebody who
+/// has our address it is nothing for the kernel, which does not know its own address from another's.
 #[inline(always)]
 pub fn arp<P: Packet>(packet: &P, at: usize, attachment: &Attachment) -> Result<PuntKind, DropReason> {
     const SENDER: usize = 14;
     const TARGET: usize = 24;
     let sender: [u8; 4] = packet.read(at + SENDER).ok_or(DropReason::Truncated)?;
     let target: [u8; 4] = packet.read(at + TARGET).ok_or(DropReason::Truncated)?;
+    if sender == attachment.local4 && sender != [0; 4] {
+        return Err(DropReason::AddressConflict);
+    }
     let for_us = target == attachment.local4 && target != [0; 4];
     if for_us || sender == target { Ok(PuntKind::Arp) } else { Err(DropReason::ArpNotForUs) }
 }
@@ -99,6 +103,9 @@ fn discovery<F: Family>(
             _ => datagram.destination == ALL_NODES,
         };
     let wanted = matches!(kind, NEIGHBOUR_SOLICITATION | NEIGHBOUR_ADVERTISEMENT);
+    if wanted && F::is_ours(datagram.source, attachment) {
+        return Some(Err(DropReason::AddressConflict));
+    }
     Some(if to_us && wanted && datagram.hop_limit == 255 {
         Ok(PuntKind::NeighbourDiscovery)
     } else {

@@ -97,6 +97,8 @@ reasons! {
         BfdSession = 28, "bfd-session", "passes when the neighbour has noticed that its session is over; if it stays, two routers have its address";
         /// From an MSEE with a source that is ours, another circuit's or nobody's, or an echo request from another attachment's host (C2).
         ForeignSource = 29, "foreign-source", "a spoofed source, or an MSEE that sends from prefixes it does not announce: compare with `erdp show routes`, or set `source-check = \"off\"` on the peering";
+        /// ARP or neighbour discovery of somebody else who has our address: a duplicate, or the neighbour has our end of the link (E2).
+        AddressConflict = 30, "address-conflict", "somebody else has our address: `erdp show sessions` says who; on a link to an MSEE we take the first usable address, Microsoft the second";
     }
 }
 

@@ -15,6 +15,8 @@ pub mod pair;
 
 pub mod minimum;
 
+pub mod miscabling;
+
 pub mod peering;
 
 pub mod drill;

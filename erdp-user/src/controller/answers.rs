@@ -72,7 +72,9 @@ impl Controller {
                 "sessions": status.counters.established,
                 "attachment": self.name_of(peer.attachment),
                 "last_error": status.last_error,
-                "finding": finding(peer, &status, counts, self.route_filter(peer)),
+                "finding": self.wire_finding(peer).or_else(|| {
+                    finding(peer, &status, counts, self.route_filter(peer)).map(str::to_owned)
+                }),
                 "last_error_age_s": status.last_error_age_s,
                 "faults": FaultKind::ALL
                     .into_iter()

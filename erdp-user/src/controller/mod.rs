@@ -7,7 +7,7 @@
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
 //! (`erdp set`), `configure` (`erdp config`), `admin` (circuits that are disabled), `unsaved` (what of that the daemon's file has not), `peering`, `named` and `drill` (what an operator
 //! takes out of use), `bfd` (what its thread says), `carriers` (what a link's carrier means for sessions), `control_ports` (the kernel's
-//! way to tagged attachments), `drops` (the last dropped frames), `kernel_routes` (the kernel as a source of
+//! way to tagged attachments), `drops` (the last dropped frames), `miscabling` (what those of ARP say of a link), `kernel_routes` (the kernel as a source of
 //! routes), [`targets`] (the RIB's decisions as forwarding takes them), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
 //! [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
 //!
@@ -35,6 +35,7 @@ mod inherit;
 mod kernel_routes;
 pub mod limits;
 mod minimum;
+mod miscabling;
 mod named;
 mod pairs;
 mod peering;
@@ -74,6 +75,7 @@ use crate::{
     fallover::Fallover,
     fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Wish},
     kernel::{Kernel, KernelEvent, Link, control_port::Shape, routes::RouteEvent},
+    miscabling::Miscabling,
     peering::Peerings,
     rib::{Ignored, Meter, Overflow, Rib, source_attachment},
 };
@@ -87,6 +89,10 @@ pub const UPDATES_MAX: usize = 4_096;
 const WANTED_MAX: usize = 200;
 /// How often postponed work is tried again.
 const TICK: Duration = Duration::from_millis(100);
+/// The neighbours that are kept are asked for in so many shares, one a tick: each once a second.
+const SHARES: usize = 10;
+/// Neighbours in one share at most: beyond that the kernel's own pace has to do.
+const ASKED_MAX: usize = 50;
 
 /// Everything the controller owns.
 pub struct Controller {
@@ -110,7 +116,10 @@ pub struct Controller {
     /// Set while the program before us forwards.
     inherited: Option<inherit::Inherited>,
     wanted: BTreeSet<(AttachmentId, IpAddr)>,
+    /// The share of the neighbours that was asked for last.
+    asked_share: usize,
     drops: drops::Drops,
+    miscabling: Miscabling,
     bfd: bfd::Sessions,
     dampers: pairs::Dampers,
     fallover: Fallover,
@@ -224,6 +233,7 @@ impl Controller {
                     self.mind_returned();
                     self.mind_peerings();
                     self.mind_drains();
+                    self.ask_neighbours().await;
                     self.mind_minimums();
                     self.resolve_wanted().await;
                     self.reconcile();
@@ -280,6 +290,9 @@ impl Controller {
                 for attachment in on_it {
                     let key = NextHopKey { attachment, address };
                     self.telemetry.neighbour(attachment, address, mac.is_some());
+                    if mac.is_some() && self.is_peer(attachment, address) {
+                        self.miscabling.handle_answer(config::AttachmentId(attachment.0 - 1), address);
+                    }
                     if let (Some(before), Some(mac)) =
                         (self.forwarding.mac(key).filter(|it| Some(*it) != mac), mac)
                     {
@@ -548,6 +561,20 @@ impl Controller {
         while let Some(item) = ring.next() {
             if let Some(sample) = drop_sample(&item) {
                 self.drops.keep(&sample, now_ns, now);
+                self.note_stranger(&sample);
+            }
+        }
+    }
+
+    /// Has the kernel ask again, once a second, whether the neighbours that are kept have their MAC addresses still: a packet that XDP
+    /// forwards never makes it ask ([`crate::kernel::sysctl`]).
+    async fn ask_neighbours(&mut self) {
+        self.asked_share = (self.asked_share + 1) % SHARES;
+        let due: Vec<NextHopKey> = self.forwarding.kept_of(self.asked_share, SHARES).collect();
+        for key in due.into_iter().take(ASKED_MAX) {
+            let Some(facts) = self.forwarding.topology().attachment(key.attachment) else { continue };
+            if let Err(error) = self.kernel.watch_neighbour(facts.kernel_ifindex(), key.address).await {
+                tracing::debug!(neighbour = %key.address, %error, "asking for a neighbour again");
             }
         }
     }

@@ -88,6 +88,14 @@ impl Headers {
     }
 }
 
+/// Of ARP and neighbour discovery: the source MAC address, who says that it has which address, and which one it asks for.
+pub fn ends_of(frame: &[u8]) -> Option<([u8; 6], IpAddr, IpAddr)> {
+    let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
+    let Some(LinkSlice::Ethernet2(link)) = &packet.link else { return None };
+    let Headers { source, destination, .. } = Headers::of(frame);
+    Some((link.source(), source?, destination?))
+}
+
 fn ipv4(bytes: &[u8]) -> Option<IpAddr> {
     <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from)
 }

@@ -2,7 +2,7 @@
 //! for them meanwhile asks in vain; the kernel's next attempt may be seconds after the carrier's return, and until then the link is of no
 //! use. So they are asked for anew with the return. One that is known still, the loss having been too short for the kernel to notice, stays.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{AttachmentId, Forwarding, NextHopKey, Wish};
 
@@ -19,6 +19,12 @@ impl Forwarding {
         self.kept = peers;
     }
 
+    /// A share, one of so many, of the neighbours that are kept resolved and known.
+    pub fn kept_of(&self, share: usize, of: usize) -> impl Iterator<Item = NextHopKey> {
+        let known = self.macs.keys().filter(|key| self.is_kept(**key));
+        known.copied().filter(move |key| share_of(*key, of) == share)
+    }
+
     /// Whether a neighbour is to be kept resolved.
     pub fn is_kept(&self, key: NextHopKey) -> bool {
         self.kept.contains(&key) || self.is_in_use(key)
@@ -33,4 +39,13 @@ impl Forwarding {
         let unknown = |key: &NextHopKey| on_it.contains(&key.attachment) && !self.macs.contains_key(key);
         self.wishes.extend(wanted.into_iter().filter(unknown).map(Wish::Renew));
     }
+}
+
+/// Spread by attachment and the last bits of the address: always the same share.
+fn share_of(key: NextHopKey, of: usize) -> usize {
+    let last = match key.address {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits() as u64,
+    };
+    (last.wrapping_add(u64::from(key.attachment.0)) % of as u64) as usize
 }

@@ -1,6 +1,10 @@
 //! Against the real kernel, each test in a network namespace of its own on a thread of its own.
 
-use std::{process::Command, thread, time::Duration};
+use std::{
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{control_port::Shape, sysctl::Sysctls, *};
 
@@ -39,6 +43,14 @@ async fn next(
     events: &mut mpsc::Receiver<KernelEvent>,
     wanted: impl Fn(&KernelEvent) -> bool,
 ) -> KernelEvent {
+    next_within(Duration::from_secs(3), events, wanted).await
+}
+
+async fn next_within(
+    patience: Duration,
+    events: &mut mpsc::Receiver<KernelEvent>,
+    wanted: impl Fn(&KernelEvent) -> bool,
+) -> KernelEvent {
     let find = async {
         loop {
             let event = events.recv().await.expect("the listener lives");
@@ -47,7 +59,7 @@ async fn next(
             }
         }
     };
-    timeout(Duration::from_secs(3), find).await.expect("the event within 3 s")
+    timeout(patience, find).await.expect("the event in time")
 }
 
 #[test]
@@ -125,6 +137,60 @@ fn a_watched_neighbour_is_resolved_without_traffic() {
     });
 }
 
+/// A router is replaced and nothing says so: no gratuitous ARP, no loss of carrier. With the kernel's own timers it takes 17 s.
+#[test]
+fn a_neighbour_whose_mac_address_changes_silently_is_followed_within_three_seconds_and_a_bit() {
+    in_namespace(|| async {
+        ip("link add one type veth peer name two");
+        let namespace = format!("erdp{}-silent", std::process::id());
+        ip(&format!("netns add {namespace}"));
+        ip(&format!("link set two netns {namespace}"));
+        for command in [
+            "addr add 198.18.0.1/30 dev one",
+            "addr add fd00::1/126 dev one nodad",
+            "link set one up",
+            &format!("-n {namespace} addr add 198.18.0.2/30 dev two"),
+            &format!("-n {namespace} addr add fd00::2/126 dev two nodad"),
+            &format!("-n {namespace} link set two up"),
+        ] {
+            ip(command);
+        }
+        let sysctls = Sysctls::set(&["one"]).expect("root");
+        let (kernel, mut events) = Kernel::open().expect("netlink");
+        let one = index("one");
+        for text in ["198.18.0.2", "fd00::2"] {
+            let two: IpAddr = text.parse().expect("an address");
+            kernel.watch_neighbour(one, two).await.expect("watched");
+            let found = |event: &KernelEvent| matches!(event, KernelEvent::Neighbour { address, mac: Some(_), .. } if *address == two);
+            next(&mut events, found).await;
+            let mut slowest = Duration::ZERO;
+            for number in 1..=3 {
+                // At no particular moment of the kernel's timers.
+                tokio::time::sleep(Duration::from_millis(700 * number)).await;
+                let new = [2, 0, 0, 0, text.len() as u8, number as u8];
+                let mac = new.map(|octet| format!("{octet:02x}")).join(":");
+                let begin = Instant::now();
+                ip(&format!("-n {namespace} link set two address {mac}"));
+                let is_it = |event: &KernelEvent| matches!(event, KernelEvent::Neighbour { address, mac: Some(mac), .. } if *address == two && *mac == new);
+                let found = next_within(Duration::from_secs(30), &mut events, is_it);
+                // As the controller does.
+                let asking = async {
+                    loop {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        kernel.watch_neighbour(one, two).await.expect("watched");
+                    }
+                };
+                tokio::select! { _ = found => {}, () = asking => {} }
+                slowest = slowest.max(begin.elapsed());
+            }
+            println!("  {text}: followed after {slowest:?} at most");
+            assert!(slowest < Duration::from_millis(3_500), "{text}: after {slowest:?}");
+        }
+        drop(sysctls);
+        ip(&format!("netns del {namespace}"));
+    });
+}
+
 #[test]
 fn sysctls_are_set_and_put_back() {
     in_namespace(|| async {
@@ -134,10 +200,13 @@ fn sysctls_are_set_and_put_back() {
         let sysctls = Sysctls::set(&["one"]).expect("root");
         assert_eq!(read("ipv4/ip_forward").trim(), "0");
         assert_eq!(read("ipv4/conf/one/arp_ignore").trim(), "1");
+        let of_neighbours = ["ipv4/neigh/one/base_reachable_time_ms", "ipv6/neigh/one/retrans_time_ms"];
+        assert_eq!(of_neighbours.map(|name| read(name).trim().to_owned()), ["500", "240"]);
         assert!(sysctls.changed().any(|(name, before)| (name, before) == ("ipv4/ip_forward", "1")));
         drop(sysctls);
         assert_eq!(read("ipv4/ip_forward").trim(), "1");
         assert_eq!(read("ipv4/conf/one/arp_ignore").trim(), "0");
+        assert_eq!(of_neighbours.map(|name| read(name).trim().to_owned()), ["30000", "1000"]);
         let error = Sysctls::set(&["missing"]).expect_err("no such interface").to_string();
         assert!(error.contains("missing"), "{error}");
     });
