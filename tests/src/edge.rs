@@ -241,8 +241,16 @@ impl Edge {
     ///
     /// # Errors
     /// As [`Edge::start`].
-    pub fn start_by(mut command: Command, folder: &Path, config: &Path) -> Result<Edge> {
-        let binary = binary()?;
+    pub fn start_by(command: Command, folder: &Path, config: &Path) -> Result<Edge> {
+        Self::start_binary(&binary()?, command, folder, config)
+    }
+
+    /// The same with another build of `erdp`.
+    ///
+    /// # Errors
+    /// As [`Edge::start`].
+    pub fn start_binary(binary: &Path, mut command: Command, folder: &Path, config: &Path) -> Result<Edge> {
+        let binary = binary.to_owned();
         let control = folder.join("erdp.sock");
         command.arg(&binary).arg("run").arg("--config").arg(config).arg("--control").arg(&control);
         let process = Process::start("erdp", command, folder)?;
@@ -275,6 +283,13 @@ impl Edge {
         let process = Process::start(name, command, folder)?;
         let (binary, control) = (self.binary.clone(), self.control.clone());
         Ok(Edge { process, binary, control, questions: self.questions.clone() })
+    }
+
+    /// From here on its operator, and who takes over from it, have this build of `erdp`.
+    #[must_use]
+    pub fn asked_by(mut self, binary: &Path) -> Edge {
+        self.binary = binary.to_owned();
+        self
     }
 
     /// An error with the end of its log if it has ended.

@@ -5,7 +5,8 @@
 //! real routers, [`edge`] is erdp in the middle of them, [`traffic`] goes through it, [`checks`] says what must hold, and [`run`]
 //! is all of it in order. [`small`] is a lab with one circuit for tests of
 //! the daemon, [`root`] a root to install packages into, [`service`] what must hold where systemd runs the package, [`quick_start`] README's
-//! commands. [`circuits`] is a lab with two circuits, [`seen`] what peers say of their sessions, [`failover`] is a lab whose wires can be cut silently. [`bench`] measures and
+//! commands. [`released`] is what version 0.1.0 does, which this tree must do too. [`circuits`] is a lab with two circuits, [`seen`] what
+//! peers say of their sessions, [`scrape`] what a monitoring system reads, [`failover`] is a lab whose wires can be cut silently. [`bench`] measures and
 //! judges nothing; [`budget`] is how much work the kernel's verifier may have with
 //! the programs. [`hostile`] is BGP that nobody would send who means well.
 
@@ -20,8 +21,10 @@ pub mod hostile;
 pub mod lab;
 pub mod packets;
 pub mod quick_start;
+pub mod released;
 pub mod root;
 pub mod run;
+pub mod scrape;
 pub mod seen;
 pub mod service;
 pub mod small;

@@ -12,8 +12,9 @@
 //! by its tags. Nothing that leaves the edge is without tags but what its kernel says of its own on the wires.
 
 use std::{
+    fs,
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -30,7 +31,7 @@ use super::{
     process::Process,
     tag_switch::{Port, TagSwitch},
 };
-use crate::edge::Edge;
+use crate::edge::{self, Edge};
 
 /// The names of the wires at the edge.
 pub const WIRES: [&str; 3] = ["msee1", "msee2", "ce0"];
@@ -225,6 +226,14 @@ impl FullCircuit {
     /// # Errors
     /// Names what does not come up.
     pub fn up(watch: Arc<Watch>) -> Result<FullCircuit> {
+        FullCircuit::up_with(&edge::binary()?, CONFIGURATION, watch)
+    }
+
+    /// The same with another build of `erdp` and a configuration of its own, which has these sessions.
+    ///
+    /// # Errors
+    /// As [`FullCircuit::up`].
+    pub fn up_with(binary: &Path, configuration: &str, watch: Arc<Watch>) -> Result<FullCircuit> {
         cleanup::on_signals()?;
         let name = super::new_name();
         let (folder, guard) = cleanup::owned_folder(&name)?;
@@ -242,7 +251,9 @@ impl FullCircuit {
             }
             routers.push(bird::start_in(namespace, &folder, &side.router()?)?);
         }
-        let edge = Edge::start_with(&middle, &folder, CONFIGURATION)?;
+        let file = folder.join("edge.toml");
+        fs::write(&file, configuration).with_context(|| format!("cannot write {}", file.display()))?;
+        let edge = Edge::start_binary(binary, middle.command("env")?, &folder, &file)?;
         let mut lab =
             FullCircuit { edge, _routers: routers, wires, middle, _around: around, folder, _guard: guard };
         lab.until("twelve sessions Established", FullCircuit::is_established)?;
@@ -277,6 +288,19 @@ impl FullCircuit {
     /// When there is no such wire or it does not take it.
     pub fn inject(&self, wire: usize, frame: &[u8]) -> Result<()> {
         self.wires.get(wire).context("no such wire")?.inject(frame)
+    }
+
+    /// Where files may be put.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What a side's BIRD says.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn birdc(&self, side: &Side, words: &[&str]) -> Result<String> {
+        bird::ask_in(&self.folder, side.name, words)
     }
 
     /// Frames of a side by its place: from the edge and to it.
