@@ -2,7 +2,7 @@
 //! `bpf_fib_lookup` and the same pipeline over `BPF_MAP_TYPE_LPM_TRIE`; what a look-up costs alone; how fast tables load.
 //!
 //! Files: [`routes`] (tables and destinations), [`arena`] (namespace, objects, the driver), [`measure`] (rounds and medians),
-//! [`load`] (prefixes a second, memory), [`report`] (the bars). Everything runs by `BPF_PROG_TEST_RUN` in network namespaces of
+//! [`load`] (prefixes a second, memory), [`room`] (how much a table takes), [`report`] (the bars). Everything runs by `BPF_PROG_TEST_RUN` in network namespaces of
 //! this process: nothing is transmitted, and nothing stays when it ends. It judges nothing: a bar that is missed is printed as
 //! such and the exit code is 0, because a shared machine's timing must not decide whether a change is right.
 //!
@@ -17,6 +17,7 @@ pub mod measure;
 pub mod pinned;
 pub mod policer;
 pub mod report;
+pub mod room;
 pub mod routes;
 
 use std::{path::Path, thread};

@@ -26,6 +26,12 @@ pub const DESTINATIONS: usize = 1 << 16;
 /// Packets to one destination in [`Spread::Trains`].
 pub const TRAIN: usize = 64;
 
+/// Of a generated table's prefixes that do not follow another one: how many of a thousand share so many first bits with an earlier
+/// one. Below 16 none are shared.
+const KEPT_IPV4: &[(u8, u32)] = &[(16, 980), (0, 20)];
+/// The same for IPv6.
+const KEPT_IPV6: &[(u8, u32)] = &[(40, 820), (32, 95), (24, 45), (0, 40)];
+
 /// Version of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -62,8 +68,7 @@ impl Routes {
     /// The largest table there is: real when `ERDP_DATA` is set, else generated with the real one's size.
     pub fn full(version: Version) -> Result<Self> {
         let Some(folder) = env::var_os("ERDP_DATA") else {
-            let size = if version == Version::V4 { 1_170_000 } else { 280_000 };
-            return Ok(Self::generated(version, size));
+            return Ok(Self::generated(version, Self::full_size(version)));
         };
         let digit = if version == Version::V4 { 4 } else { 6 };
         let file = PathBuf::from(folder).join(format!("tables/global-bgp-2026-06-19-ipv{digit}.txt.gz"));
@@ -79,6 +84,14 @@ impl Routes {
         Ok(Self { version, source: "real", prefixes })
     }
 
+    /// How many prefixes the public table of 2026 has, rounded up.
+    pub const fn full_size(version: Version) -> usize {
+        match version {
+            Version::V4 => 1_170_000,
+            Version::V6 => 280_000,
+        }
+    }
+
     /// A part of this table: `size` of its prefixes, spread over all of it, in its order.
     pub fn sample(&self, size: usize) -> Self {
         let mut chosen: Vec<usize> = (0..self.prefixes.len()).collect();
@@ -89,10 +102,16 @@ impl Routes {
         Self { version: self.version, source: self.source, prefixes }
     }
 
-    /// `size` prefixes with the lengths of a public table (IPv4 to /24, IPv6 to /48): three of ten inside an earlier one, as
-    /// many right behind it (allocations are announced in rows), the rest anywhere; sorted by address.
+    /// `size` prefixes with the lengths of a public table (IPv4 to /24, IPv6 to /48), sorted by address. They lie as a public table's
+    /// do: registries give out blocks, and what is announced is cut out of them. So half of them follow an earlier one directly, and
+    /// most of the rest share their first bits with an earlier one ([`KEPT_IPV4`], [`KEPT_IPV6`]). How many bits decides how many nodes
+    /// the trie needs: prefixes scattered at random take several times the memory of any table that has ever been seen.
     pub fn generated(version: Version, size: usize) -> Self {
-        let (shares, longest) = if version == Version::V4 { (LENGTHS_IPV4, 24) } else { (LENGTHS_IPV6, 48) };
+        let (shares, longest, kept) = if version == Version::V4 {
+            (LENGTHS_IPV4, 24, KEPT_IPV4)
+        } else {
+            (LENGTHS_IPV6, 48, KEPT_IPV6)
+        };
         let shares: Vec<(u8, u32)> =
             shares.iter().copied().filter(|(length, _)| *length <= longest).collect();
         let special = special();
@@ -102,9 +121,12 @@ impl Routes {
         while prefixes.len() < size {
             let length = random.length(&shares);
             let earlier = prefixes.last().map(|_| prefixes[random.below(prefixes.len() as u64) as usize]);
-            let drawn = match (random.below(10), earlier) {
-                (0..3, Some(parent)) if parent.prefix_len() < length => inside(parent, length, &mut random),
-                (3..6, Some(before)) => after(before),
+            let bits = random.length(kept).min((length - 1) & !7);
+            let drawn = match (random.below(2), earlier) {
+                (0, Some(before)) => after(before),
+                (_, Some(near)) if bits >= 16 => {
+                    beginning_of(near, bits).and_then(|block| inside(block, length, &mut random))
+                }
                 _ if version == Version::V4 => random_ipv4(&mut random, length),
                 _ => random_ipv6(&mut random, length),
             };
@@ -152,6 +174,11 @@ impl Routes {
                 .collect()
         })
     }
+}
+
+/// The block of so many bits in which an address lies.
+fn beginning_of(near: IpNet, bits: u8) -> Option<IpNet> {
+    IpNet::new(near.addr(), bits).ok().map(|block| block.trunc())
 }
 
 /// The prefix of the same length that follows.
