@@ -81,6 +81,7 @@ pub fn run(suite: &mut Suite, rows: Vec<Row>, times: u64) -> Result<ExitCode> {
 fn cost(group: Group, seconds: f64) -> f64 {
     match group {
         Group::Alone => seconds,
+        Group::Light => seconds / 2.0,
         Group::Functional => seconds / 4.0,
         Group::Cpu => seconds / 2.0,
     }

@@ -242,7 +242,7 @@ mod tests {
         Suite {
             mode: Mode::Everyday,
             how: How::default(),
-            limits: Limits { cpu: 1, functional: 3 },
+            limits: Limits { cpu: 1, functional: 3, light: 2 },
             ledger: Ledger::default(),
             sources: None,
             signal: Arc::default(),
@@ -254,8 +254,7 @@ mod tests {
 
     #[test]
     fn every_row_runs_and_nothing_runs_beside_a_timing_critical_one() {
-        let groups =
-            [Group::Alone, Group::Functional, Group::Cpu, Group::Alone, Group::Functional, Group::Cpu];
+        let groups = [Group::Alone, Group::Functional, Group::Cpu, Group::Alone, Group::Light, Group::Light];
         let rows =
             groups.iter().enumerate().map(|(at, group)| row(&format!("{at}"), *group, SCRIPT)).collect();
         let done = suite().run(rows).expect("they start");
