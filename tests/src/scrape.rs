@@ -31,13 +31,16 @@ pub fn get(namespace: &Namespace, path: &str) -> Result<(u16, String)> {
     })
 }
 
-/// Every sample of a page: its name, its labels in their order, its value.
-pub fn samples(page: &str) -> Vec<(&str, Vec<(String, String)>, f64)> {
+/// A sample of a page: its name, its labels in their order, its value.
+pub type Sample<'a> = (&'a str, Vec<(String, String)>, f64);
+
+/// Every sample of a page.
+pub fn samples(page: &str) -> Vec<Sample<'_>> {
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     lines.filter_map(sample).collect()
 }
 
-fn sample(line: &str) -> Option<(&str, Vec<(String, String)>, f64)> {
+fn sample(line: &str) -> Option<Sample<'_>> {
     let (sample, value) = line.rsplit_once(' ')?;
     let (name, labels) = sample.split_once('{').unwrap_or((sample, ""));
     let pairs = labels.trim_end_matches('}').split("\",").filter_map(|pair| pair.split_once("=\""));

@@ -203,9 +203,10 @@ fn is_of_the_network(name: &str) -> bool {
     let is_ours =
         ["CARGO_HOME", "CARGO_MANIFEST", "CARGO_PKG", "CARGO_BIN", "CARGO_TARGET_DIR", "RUSTUP_HOME"];
     let is_named = ["PROXY", "CERT", "CA_BUNDLE", "CAINFO"].iter().any(|word| upper.contains(word));
-    let is_cargos = ["CARGO_REGISTR", "CARGO_NET", "CARGO_HTTP", "CARGO_SOURCE", "RUSTUP_"]
-        .iter()
-        .any(|word| upper.starts_with(word));
+    let is_cargos =
+        ["CARGO_REGISTRIES", "CARGO_REGISTRY", "CARGO_NET", "CARGO_HTTP", "CARGO_SOURCE", "RUSTUP_"]
+            .iter()
+            .any(|word| upper.starts_with(word));
     (is_named || is_cargos) && !is_ours.iter().any(|word| upper.starts_with(word))
 }
 

@@ -59,7 +59,7 @@ fn advertised(sku: &str, kind: &str, keys: &str) -> Result<[u32; 2], String> {
 }
 
 #[test]
-fn d1_microsofts_limits_are_ceilings_of_each_family_and_a_key_lowers_one_familys_only() {
+fn d1_microsofts_limits_are_ceilings_of_each_family_and_a_key_lowers_that_of_one_family_only() {
     // SKU, peering, keys, and what each family is limited to.
     let rows = [
         ("standard", "private", "advertise-at-most = 4000", [4_000, 100]),

@@ -95,7 +95,7 @@ fn rfc4271_4_3_unused_flag_bits_are_ignored_and_sent_as_zero() {
 
 /// A peer that sends no attribute of that kind with the bit has none when it is passed on, and a malformed one leaves no bit behind.
 #[test]
-fn the_partial_bit_of_an_attribute_that_is_discarded_or_repeated_is_not_taken_for_anothers() {
+fn the_partial_bit_of_an_attribute_that_is_discarded_or_repeated_is_not_taken_for_one_of_another() {
     let discarded = attribute(0xe0, 7, &[0, 0]);
     let message = update_message(&[], &[ORIGIN, AS_PATH, NEXT_HOP, &discarded].concat(), NLRI);
     let update = &decode_all(&[message], &context())[0].updates[0];
