@@ -18,7 +18,9 @@ pub const ADDRESS: &str = "127.0.0.1:9179";
 /// # Errors
 /// When nobody answers, or not by HTTP.
 pub fn get(namespace: &Namespace, path: &str) -> Result<(u16, String)> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: edge\r\nAccept: application/openmetrics-text\r\nConnection: close\r\n\r\n"
+    );
     enter::run(namespace.name(), move || {
         let mut stream = TcpStream::connect(ADDRESS)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;

@@ -205,6 +205,9 @@ pub fn show(config: &Config, tally: impl Fn(u16, Class) -> [Tally; 4]) -> Value 
 }
 
 #[cfg(test)]
+mod wiring;
+
+#[cfg(test)]
 mod tests {
     use std::path::Path;
 

@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::{
     edge::{Counters, Edge},
     lab::{Ground, Lab, plan},
     traffic::{
         counts::{self, forwarded, xdp_mode},
-        iperf::{self, Load},
+        iperf::{self, Load, Outcome},
     },
 };
 
@@ -129,6 +130,52 @@ fn dropped(counters: &Counters) -> u64 {
     counters.dropped.values().map(|tally| tally.packets).sum()
 }
 
+/// What the circuit's policer promises of one load, whose IP bytes never come near its rate when it is UDP: of UDP it drops nothing, and what
+/// arrives is what was sent but for the hosts' own loss; TCP may have the rate and what a burst's credit adds in that time (A2, `peak-2x`), and
+/// carries no less than UDP has just carried between the same hosts in smaller packets.
+///
+/// # Errors
+/// When more or less passed.
+fn promised(
+    outcome: &Outcome,
+    rate: &Rate,
+    seconds: u32,
+    policed: u64,
+    most_lost_percent: u64,
+) -> Result<()> {
+    match outcome.load {
+        Load::Udp(offered) => {
+            let least = f64::from(offered) * (100 - most_lost_percent) as f64 / 100.0;
+            ensure!(outcome.megabits >= least, "less than {least} Mbit/s arrived: {outcome}");
+            ensure!(policed == 0, "the policer has dropped {policed} packets far below its rate: {outcome}");
+        }
+        Load::Tcp => {
+            let most = rate.megabits * (1.0 + rate.credit_s / f64::from(seconds).max(rate.credit_s)) * 1.02;
+            ensure!(outcome.megabits <= most, "more than the circuit's {most:.0} Mbit/s: {outcome}");
+            let least = f64::from(rate.udp);
+            ensure!(outcome.megabits >= least, "less than {least} Mbit/s, which UDP carries: {outcome}");
+        }
+    }
+    Ok(())
+}
+
+/// What the circuit is limited to, and what is offered by UDP.
+struct Rate {
+    megabits: f64,
+    credit_s: f64,
+    udp: u32,
+}
+
+impl Rate {
+    fn of(edge: &Edge, udp: u32) -> Result<Rate> {
+        let rows: Value = serde_json::from_str(&edge.show("policers")?)?;
+        let bits = rows[0]["rate_bps"].as_f64().context("the circuit has no rate")?;
+        let shown = edge.ask(&["config", "show", "--defaults"])?;
+        let credit = shown.lines().find_map(|line| line.split_once(".credit-ms = ")?.1.parse::<f64>().ok());
+        Ok(Rate { megabits: bits / 1e6, credit_s: credit.context("the circuit has no credit")? / 1e3, udp })
+    }
+}
+
 /// iperf3 TCP and UDP over both families; then the witnesses are compared. One sentence for each finding.
 ///
 /// # Errors
@@ -138,11 +185,16 @@ pub fn iperf(lab: &Lab, edge: &Edge, seconds: u32) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let (mut datagrams, mut lost) = (0, 0);
     let udp = if lab.ground() == Ground::Veth { UDP } else { UDP_EMULATED };
+    let rate = Rate::of(edge, udp)?;
+    let policed =
+        || Ok::<_, anyhow::Error>(edge.counters()?.dropped.get("policed").map_or(0, |it| it.packets));
     for (load, ipv6) in
         [(Load::Tcp, false), (Load::Udp(udp), false), (Load::Tcp, true), (Load::Udp(udp), true)]
     {
+        let policed_before = policed()?;
         let outcome = iperf::run(lab, load, ipv6, seconds)?;
-        ensure!(outcome.megabits > 0.5, "hardly anything passed: {outcome}");
+        let most_lost = most_lost_percent(lab.ground());
+        promised(&outcome, &rate, seconds, policed()? - policed_before, most_lost)?;
         if matches!(load, Load::Udp(_)) {
             let most = outcome.datagrams * most_lost_percent(lab.ground()) / 100;
             ensure!(outcome.datagrams > 0 && outcome.lost <= most, "too much was lost: {outcome}");
@@ -182,4 +234,23 @@ pub fn iperf(lab: &Lab, edge: &Edge, seconds: u32) -> Result<Vec<String>> {
     );
     found.push("the edge's kernel forwarded nothing: IpForwDatagrams 0, Ip6OutForwDatagrams 0".to_owned());
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a2_more_or_less_than_the_policer_promises_is_found_out() {
+        let rate = Rate { megabits: 1_000.0, credit_s: 1.0, udp: 50 };
+        let judge = |load, megabits, policed| {
+            let outcome = Outcome { load, ipv6: false, megabits, datagrams: 0, lost: 0 };
+            promised(&outcome, &rate, 2, policed, 10).is_ok()
+        };
+        assert!(judge(Load::Udp(50), 49.9, 0) && judge(Load::Tcp, 900.0, 7) && judge(Load::Tcp, 1_500.0, 0));
+        assert!(!judge(Load::Udp(50), 44.0, 0), "UDP has lost an eighth");
+        assert!(!judge(Load::Udp(50), 49.9, 1), "the policer drops far below its rate");
+        assert!(!judge(Load::Tcp, 1_600.0, 0), "two seconds are 1.5 times the rate with a second's credit");
+        assert!(!judge(Load::Tcp, 0.6, 0), "hardly anything");
+    }
 }

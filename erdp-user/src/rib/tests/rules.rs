@@ -64,6 +64,34 @@ fn d1_both_links_are_told_the_same_prefixes_and_never_more_than_microsoft_takes(
 }
 
 #[test]
+fn d1_no_more_than_microsoft_publishes_for_the_sku_is_advertised_to_an_msee() {
+    for (sku, private, microsoft) in
+        [("standard", [4_000, 100], 200), ("local", [4_000, 100], 200), ("premium", [10_000, 100], 200)]
+    {
+        let with_sku = format!("bandwidth = \"1G\"\nsku = \"{sku}\"");
+        let text = CONFIG.replacen("bandwidth = \"1G\"", &with_sku, 1);
+        let mut rib = rib_of(RibConfig::new(&Config::parse(&text, Path::new("erdp.toml")).unwrap().0));
+        let of_ce0: Vec<String> = (0..50).map(|n| format!("21.0.{n}.0/24")).collect();
+        let of_ce1: Vec<String> = (0..10_000).map(|n| format!("20.{}.{}.0/24", n / 250, n % 250)).collect();
+        let ipv6: Vec<String> = (0..300).map(|n| format!("2a01:{n:x}::/32")).collect();
+        for (peer, prefixes) in [(CE0, of_ce0), (CE1, of_ce1), (CE1, ipv6)] {
+            let attributes = Some(Arc::new(attributes(&rib, peer, &prefixes[0])));
+            let announced = prefixes.iter().map(|prefix| net(prefix)).collect();
+            rib.update(peer, Update { announced, attributes, ..Update::default() });
+        }
+        assert_eq!(rib.take_overflows(), []);
+        let mut advertised = |peer| {
+            let words = told(&mut rib, peer);
+            assert!(words.iter().all(|word| word.starts_with('+')), "{sku}");
+            let ipv6 = words.iter().filter(|word| word.contains(':')).count();
+            [words.len() - ipv6, ipv6]
+        };
+        assert_eq!((advertised(A1), advertised(A2)), (private, private), "{sku}, private peering");
+        assert_eq!(advertised(MS1)[0], microsoft, "{sku}, Microsoft peering");
+    }
+}
+
+#[test]
 fn d1_an_aggregate_is_announced_by_us_and_discards_what_nobody_has() {
     let mut rib = with_domain(A_PRIVATE, |domain| {
         domain.advertise = [1, 1];
