@@ -308,7 +308,7 @@ fn what_was_applied_and_is_not_in_the_file_is_named_before_anything_is_handed_ov
     fs::write(&other, &faster)?;
     let [own, other] = [own, other].map(|path| path.to_string_lossy().into_owned());
     stand.edge.ask(&["config", "apply", &other])?;
-    let words = ["bandwidth is \"2G\" here and \"1G\"", &own, &other, "erdp config apply"];
+    let words = ["bandwidth is \"2G\" here and \"1G\"", &own, &other, "erdp config apply", "--force"];
     let refused = |said: &str, words: &[&str]| {
         println!("  {said}");
         ensure!(words.iter().all(|word| said.contains(word)), "{words:?} are not in {said}");
@@ -321,7 +321,7 @@ fn what_was_applied_and_is_not_in_the_file_is_named_before_anything_is_handed_ov
     ensure!(!ended.success(), "a process that is refused has ended well");
     refused(&next.process().tail(2), &words)?;
     // A change that waits would be kept for ever.
-    stand.edge.ask(&["config", "apply", &own, "--confirm", "60s"])?;
+    stand.edge.ask(&["config", "apply", &own, "--force", "--confirm", "60s"])?;
     refused(&ask(&stand).context("it has restarted")?, &["erdp config confirm"])?;
     stand.edge.ask(&["config", "rollback"])?;
     refused(&ask(&stand).context("it has restarted")?, &[words[0], words[1], "erdp config rollback"])?;

@@ -70,9 +70,11 @@ fn lost(running: &Config, settings: &Settings, applied: &Path, file: &File) -> O
         more => named.push(format!("and {more} more")),
     }
     let (applied, file) = (applied.display(), file.path.display());
+    // Less bandwidth is not applied without it (A4).
+    let force = if plan.decreases.is_empty() { "" } else { " --force" };
     Some(format!(
         "what was applied ({applied}) is not in {file}, which the process after this one reads: {}; write it into {file}, or give it up \
-         by `erdp config apply {file}`, and try again",
+         by `erdp config apply {file}{force}`, and try again",
         named.join(", ")
     ))
 }
