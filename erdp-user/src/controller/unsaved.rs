@@ -124,7 +124,7 @@ mod tests {
                 &[
                     "(/tmp/new.toml)",
                     "bandwidth is \"2G\" here and \"1G\"",
-                    "`erdp config apply /etc/erdp/erdp.toml`",
+                    "`erdp config apply /etc/erdp/erdp.toml --force`",
                 ],
             ),
             (TEXT.into(), vec![], TEXT.replace("one key", "a key"), &["a key that is not shown differs"]),
