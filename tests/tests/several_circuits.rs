@@ -2,7 +2,7 @@
 //! what takes over when something fails (B1, B11), counted by flows of real traffic.
 //! The stand is `erdp_tests::circuits`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use erdp_tests::{
@@ -78,6 +78,7 @@ fn a8_a_disabled_circuit_carries_nothing_in_either_direction_and_the_other_one_t
     let probe = stand.probe()?;
     stand.apply(&disabled)?;
     it_is_nobodys(&stand)?;
+    thread::sleep(Duration::from_millis(500));
     let report = probe.stop()?;
     println!("  while it is disabled: {report:?}");
     ensure!(report.lost == 0 && report.sent > 100, "{report:?}");

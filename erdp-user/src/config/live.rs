@@ -54,7 +54,9 @@ impl Plan {
         for peer in &after {
             match before.iter().find(|other| is_same(other, peer)) {
                 None => plan.added.push(peer.name.clone()),
-                Some(other) if flaps(other, peer) => plan.flaps.push(peer.name.clone()),
+                Some(other) if flaps(other, peer) || is_shut(running, new, peer) => {
+                    plan.flaps.push(peer.name.clone());
+                }
                 Some(_) => {}
             }
         }
@@ -79,6 +81,16 @@ pub fn flaps(one: &Peer, other: &Peer) -> bool {
     let mut alike = one.session.clone();
     alike.id = other.session.id;
     alike != other.session
+}
+
+/// Whether a session ends because no circuit of its attachment is in use any more (requirement A8).
+fn is_shut(running: &Config, new: &Config, peer: &Peer) -> bool {
+    let is_in_use = |config: &Config| {
+        let attachments = config.attachments();
+        let attachment = attachments.iter().find(|attachment| attachment.id == peer.attachment);
+        attachment.is_some_and(|attachment| config.is_in_use(attachment))
+    };
+    is_in_use(running) && !is_in_use(new)
 }
 
 fn differences(running: &Config, new: &Config) -> Vec<Difference> {

@@ -201,7 +201,9 @@ impl Stand {
             it.peer.starts_with(CE.0.1) || it.state == "Established" && has_all
         };
         // A link that has failed often is held down for longer each time (`pair.rs`).
-        let links: Vec<Value> = serde_json::from_str(&edge.show("links")?)?;
+        // While erdp starts it does not answer yet.
+        let Ok(links) = edge.show("links") else { return Ok(false) };
+        let links: Vec<Value> = serde_json::from_str(&links)?;
         let eligible = links.iter().filter(|row| row["eligible"] == true).count();
         Ok(is_up && is_settled && eligible == 2 && bgp.len() >= 4 && bgp.iter().all(all))
     }
