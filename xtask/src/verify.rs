@@ -64,7 +64,9 @@ pub fn as_test(asked: &str) -> Tally {
         Ok(None) => return vm::skip("the VM lab", &anyhow::anyhow!("there is no kernel")),
         Err(error) => return vm::skip("the VM lab", &error),
     };
-    match job(&TESTS.map(str::to_owned)).and_then(|job| verify(&kernel, &job)) {
+    // The programs that `test` has built: a build of one of them alone has other features and would begin anew.
+    let built = cargo_tests::build().and_then(|tests| job_of(&TESTS.map(str::to_owned), &tests));
+    match built.and_then(|job| verify(&kernel, &job)) {
         Ok((row, tests)) => {
             println!("kernel {}: {row}", kernel.release);
             tests
@@ -76,13 +78,18 @@ pub fn as_test(asked: &str) -> Tally {
     }
 }
 
-/// The programs that the guests run.
+/// The programs that the guests run, built.
 fn job(names: &[String]) -> Result<Job> {
-    // cargo builds a package's programs with its tests.
-    let budget = root().join("target/debug/erdp-verifier-budget");
     let chosen = names.iter().flat_map(|name| ["--test", name]);
     let tests =
         cargo_tests::build_some(&["--package", "erdp-tests"].into_iter().chain(chosen).collect::<Vec<_>>())?;
+    job_of(names, &tests)
+}
+
+/// The same of what has been built.
+fn job_of(names: &[String], tests: &[cargo_tests::Program]) -> Result<Job> {
+    // cargo builds a package's programs with its tests.
+    let budget = root().join("target/debug/erdp-verifier-budget");
     let mut programs = vec![budget.clone()];
     // Other tests start the daemon, or the lab.
     if names.iter().any(|name| !TESTS.contains(&name.as_str())) {

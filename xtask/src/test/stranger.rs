@@ -173,11 +173,10 @@ fn run(folder: &Path) -> Result<()> {
     let log = folder.join("log");
     let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
     let rustup = rustup_home()?;
-    let mut enter = Command::new("unshare");
-    enter
-        .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "sh"])
-        .arg(folder)
-        .arg(&rustup);
+    // It ends with us, and everything in it with it.
+    let mut enter = Command::new("setpriv");
+    enter.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]);
+    enter.args(["sh", "-c", ENTER, "sh"]).arg(folder).arg(&rustup);
     enter.env_clear().envs(env::vars().filter(|(name, _)| is_of_the_network(name)));
     enter.env("PATH", "/root/.cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     enter.env("HOME", "/root").env("RUSTUP_HOME", &rustup).env("CI", "true").env("LANG", "C.UTF-8");
