@@ -1,8 +1,8 @@
 //! Which row starts next: pure, over what waits and what runs.
 //!
-//! In three stages, each after the one before has ended. First everything that may run beside others, the longest first: one row that
-//! keeps a CPU busy for each CPU, and twice as many of those that mostly wait. Then the light ones, one for each CPU. Then the
-//! timing-critical ones, one by one.
+//! In three stages, each after the one before has ended. First everything that may run beside others, the longest first: as many rows that
+//! keep a CPU busy as there are CPUs less one, and twice as many as there are CPUs of those that mostly wait. Then the light ones, one for
+//! each CPU. Then the timing-critical ones, one by one.
 
 use super::rows::Group;
 
@@ -20,7 +20,7 @@ pub struct Limits {
 impl Limits {
     /// What a machine with so many CPUs can carry.
     pub fn of(cpus: usize) -> Limits {
-        Limits { cpu: cpus.max(1), functional: 2 * cpus.max(1), light: cpus.max(1) }
+        Limits { cpu: cpus.saturating_sub(1).max(1), functional: 2 * cpus.max(1), light: cpus.max(1) }
     }
 
     fn on(self, group: Group) -> usize {
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn every_row_runs_once_and_no_limit_is_exceeded() {
         let limits = Limits::of(2);
-        assert_eq!(limits, Limits { cpu: 2, functional: 4, light: 2 });
+        assert_eq!(limits, Limits { cpu: 1, functional: 4, light: 2 });
         let mut waiting: Vec<(Group, u32)> =
             (0..32).map(|at| ([Cpu, Functional, Light, Alone][at % 4], at as u32)).collect();
         let (mut running, mut started) = (Vec::new(), 0);
@@ -95,7 +95,7 @@ mod tests {
                 started += 1;
             }
             let of = |group| running.iter().filter(|other| **other == group).count();
-            assert!(of(Cpu) <= 2 && of(Functional) <= 4 && of(Light) <= 2 && of(Alone) <= 1, "{running:?}");
+            assert!(of(Cpu) <= 1 && of(Functional) <= 4 && of(Light) <= 2 && of(Alone) <= 1, "{running:?}");
             assert!(of(Light) == 0 || of(Light) == running.len(), "{running:?}");
             assert!(of(Alone) == 0 || running.len() == 1, "{running:?}");
             assert!(!running.is_empty(), "nothing runs, and {waiting:?} wait");
