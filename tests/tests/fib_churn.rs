@@ -76,7 +76,8 @@ fn churn(routes: &Routes) -> Result<()> {
     let needed = blocks(routes, |_| group(&mut random))?;
     in_network_namespace(|| {
         let port = veth_ports()?.a;
-        let fib_blocks = ROOT_BLOCKS + needed + needed / 4 + REDRAWN;
+        // Half as much again: a part of a real table is scattered, and so is what its batches leave free.
+        let fib_blocks = ROOT_BLOCKS + needed + needed / 2 + REDRAWN;
         let mut dataplane = AyaDataplane::load(LoadOptions { fib_blocks, ..LoadOptions::default() })?;
         let mut fib = Fib::new(dataplane.take_store().context("the store")?);
         let table = fib.create_table().map_err(|full| anyhow::anyhow!("{full:?}"))?;
