@@ -30,6 +30,7 @@ pub mod fib;
 
 pub mod dataplane;
 
+pub mod accept;
 pub mod control;
 
 pub mod metrics;

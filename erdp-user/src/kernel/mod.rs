@@ -6,7 +6,7 @@
 //!
 //! Files: `facts` (netlink messages to events), [`carrier`] (a lost one goes to the packet path first), [`control_port`] (the kernel's
 //! way to tagged attachments), [`datagram`] (UDP sockets and time for BFD), [`sysctl`] (what the kernel must not answer or forward,
-//! invariant 11), [`fd_passing`] (open files for another process), [`routes`] (the kernel's routes as a source beside BGP), [`traces`] (what was changed, for whoever comes after a crash),
+//! invariant 11), [`fd_passing`] (open files for another process), [`memory`] (what was needed for a moment goes back), [`routes`] (the kernel's routes as a source beside BGP), [`traces`] (what was changed, for whoever comes after a crash),
 //! `preflight` (what is checked before anything is touched).
 
 pub mod carrier;
@@ -14,6 +14,7 @@ pub mod control_port;
 pub mod datagram;
 mod facts;
 pub mod fd_passing;
+pub mod memory;
 pub mod preflight;
 pub mod routes;
 pub mod sysctl;
