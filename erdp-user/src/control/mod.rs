@@ -5,6 +5,7 @@
 //! sends more than [`REQUEST_MAX`] bytes without a line end is told so and cut off.
 
 pub mod client;
+mod range;
 pub mod render;
 pub mod server;
 

@@ -174,7 +174,11 @@ fn read_request(line: &[u8]) -> Result<Request, String> {
             envelope.protocol
         ));
     }
-    serde_json::from_value(envelope.request).map_err(not_understood)
+    let request: Request = serde_json::from_value(envelope.request).map_err(not_understood)?;
+    match request.out_of_range() {
+        Some(why) => Err(why),
+        None => Ok(request),
+    }
 }
 
 /// Whether this user's process may take everything over: whoever has the sessions has the network.

@@ -97,7 +97,9 @@ impl Controller {
         self.note_source(&file.path);
         if !plan.is_empty() {
             self.history.before = Some(before);
-            self.history.deadline = confirm_s.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+            // The control protocol takes a day at most, so the sum exists.
+            self.history.deadline =
+                confirm_s.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
         }
         for difference in &plan.differences {
             let (path, from, to) = (&difference.path, &difference.from, &difference.to);

@@ -16,9 +16,6 @@ use crate::{
     peering::{Act, Orphan, Phase, Way, Ways},
 };
 
-/// How long a drain may take, in milliseconds.
-const DRAIN_MAX_MS: u64 = 600_000;
-
 impl Controller {
     /// Answers `erdp peering`.
     pub(super) fn peering(&mut self, asked: &Peering) -> Result<Value, String> {
@@ -27,9 +24,6 @@ impl Controller {
         match asked {
             Peering::Disable { name, text, drain_ms, force } => {
                 let taken = self.peers_named(name)?;
-                if *drain_ms > DRAIN_MAX_MS {
-                    return Err(format!("a drain of {drain_ms} ms: at most ten minutes"));
-                }
                 let orphans = self.ways().orphaned(&taken);
                 if !force {
                     self.may_be_taken(&taken, &orphans)?;

@@ -212,8 +212,8 @@ pub(super) fn seconds(text: &str) -> Result<u64> {
         Some(minutes) => (minutes, 60),
         None => (text.strip_suffix('s').unwrap_or(text), 1),
     };
-    match number.parse::<u64>() {
-        Ok(number) if (1..=86_400).contains(&(number * unit)) => Ok(number * unit),
+    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)) {
+        Some(seconds) if (1..=86_400).contains(&seconds) => Ok(seconds),
         _ => bail!("{text:?} is not between 1s and 1440m: write it like 60s or 5m"),
     }
 }
