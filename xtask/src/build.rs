@@ -93,6 +93,8 @@ pub fn bpf_cargo(facts: &Facts, verb: &str) -> Command {
     forget_outer_cargo(&mut cargo);
     cargo.env_remove("RUSTUP_TOOLCHAIN");
     cargo.env("CARGO_ENCODED_RUSTFLAGS", BPF_RUSTFLAGS.join("\x1f"));
+    // Those are user space's; in the object a checked sum would be a branch to nowhere.
+    cargo.env("CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS", "false");
     cargo.arg(verb).args(["--package", "erdp-ebpf", "-Z", "build-std=core", "--target", BPF_TARGET]);
     cargo
 }
