@@ -40,8 +40,9 @@ const ORDERS_QUEUED: usize = 256;
 const ADMIN_DOWN_GRACE_US: u64 = 2_000_000;
 /// Statuses are published at least so often.
 const STATUS_EVERY_US: u64 = 500_000;
-/// Datagrams taken from a socket before the timers are looked at.
-const BATCH: usize = 64;
+/// Datagrams taken from a socket before the timers are looked at: more than its buffer holds, so that after a stop of the process, or under
+/// a flood, no peer's packet waits behind others while that peer is judged.
+const READS_MAX: usize = 1_024;
 /// RFC 5881 section 5.
 const HOP_LIMIT: u8 = 255;
 
@@ -216,8 +217,10 @@ impl Runner {
             tracing::info!(%error, "BFD runs without real-time priority; the packet path detects all the same");
         }
         loop {
+            // What came until then has been read when the timers are judged: a stop of the process between the two is nobody's silence.
+            let until = now();
             self.read();
-            self.keep_time();
+            self.keep_time(until);
             self.tell();
             if let Some(for_good) = self.obey() {
                 return self.end(for_good);
@@ -230,7 +233,7 @@ impl Runner {
     fn read(&mut self) {
         let mut buffer = [0; 128];
         for (at, receiver) in self.receivers.iter().enumerate() {
-            for _ in 0..BATCH {
+            for _ in 0..READS_MAX {
                 let received = match receiver.receive(&mut buffer) {
                     Ok(Some(received)) => received,
                     Ok(None) => break,
@@ -253,9 +256,9 @@ impl Runner {
     }
 
     /// Timers, and what is to be sent.
-    fn keep_time(&mut self) {
+    fn keep_time(&mut self, until: Nanos) {
         for running in &mut self.sessions {
-            running.keep_time(now(), &self.records, &mut self.random);
+            running.keep_time(until, &self.records, &mut self.random);
         }
     }
 
@@ -333,9 +336,11 @@ impl Running {
         self.carry_over(now, records);
     }
 
+    /// The timers, as of `now`: everything that came until then must have been read.
     fn keep_time(&mut self, now: Nanos, records: &MappedSessions, random: &mut Random) {
         let record = records.record(self.config.id.0);
-        record::take_news(record, &mut self.session, &mut self.seen_expired, now);
+        // The packet path may have heard the peer since.
+        record::take_news(record, &mut self.session, &mut self.seen_expired, self::now());
         self.session.handle_timeout(now);
         self.carry_over(now, records);
         if self.judge_nothing_at.take_if(|at| *at <= now).is_some() {
