@@ -54,6 +54,7 @@ secondary = { local = "up1" }
 ipv4 = "198.18.0.0/29"
 ipv6 = "fd00:18::/125"
 passive = true
+pass-attributes = [99]
 [[attachment]]
 interface = "ce0"
 peerings = ["x/private"]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::Family;
+use super::{Ballast, Family};
 
 /// An autonomous system number, always in its four-octet form (RFC 6793).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -199,6 +199,14 @@ pub struct RawAttribute {
     pub value: Vec<u8>,
 }
 
+impl RawAttribute {
+    /// Whether attributes of a type code are read, and so never are raw ones: those of RFC 4271, 4760, 4360, 6793, 8092 and 9234, and
+    /// COMMUNITIES.
+    pub fn is_read(code: u8) -> bool {
+        matches!(code, 1..=8 | 14..=18 | 32 | 35)
+    }
+}
+
 /// Which of the optional transitive attributes that ERDP reads carry the Partial bit: somebody on the way did not know the attribute,
 /// or has added it without being the originator. Nobody may take the bit away (RFC 4271 section 5). A set in one octet, because a full
 /// table has hundreds of thousands of sets of attributes; a member is there only if its attribute is.
@@ -309,6 +317,35 @@ impl PathAttributes {
         }
     }
 
+    /// What one copy of the set takes in memory, its lists and what the allocator adds to each included.
+    pub fn held_bytes(&self) -> usize {
+        const ALLOCATION: usize = 16;
+        let list = |bytes: usize| if bytes == 0 { 0 } else { bytes + ALLOCATION };
+        let segments = self.as_path.segments.as_slice();
+        let path: usize = segments.iter().map(|segment| list(size_of_val(segment.asns()))).sum();
+        let unread: usize = self.unknown_transitive.iter().map(|raw| list(raw.value.len())).sum();
+        let lists = [
+            size_of_val(segments),
+            size_of_val(self.communities.as_slice()),
+            size_of_val(&*self.extended_communities),
+            size_of_val(&*self.large_communities),
+            size_of_val(&*self.unknown_transitive),
+        ];
+        size_of::<Self>() + ALLOCATION + path + unread + lists.into_iter().map(list).sum::<usize>()
+    }
+
+    /// What the set takes in an UPDATE at most, without prefixes; where AS numbers have two octets, AS4_PATH repeats the path.
+    pub fn wire_bytes_at_most(&self) -> usize {
+        // Everything of fixed length, with the headers of all attributes: next hops of both families, MED and so on.
+        const FIXED: usize = 160;
+        let segments = self.as_path.segments.iter();
+        // A sequence of more than 255 is cut.
+        let path: usize = segments.map(|it| 8 * it.asns().len() + 4 * (1 + it.asns().len() / 255)).sum();
+        let unread: usize = self.unknown_transitive.iter().map(|raw| 4 + raw.value.len()).sum();
+        let communities = 4 * self.communities.len() + 8 * self.extended_communities.len();
+        FIXED + path + communities + 12 * self.large_communities.len() + unread
+    }
+
     /// Whether the route was originated in our own AS, so that what is added to it is added by its originator.
     pub fn is_originated_here(&self) -> bool {
         self.as_path.is_empty()
@@ -374,6 +411,9 @@ pub struct Update {
     pub end_of_rib: Option<Family>,
     /// Set where the sender begins or ends telling a family again (RFC 7313).
     pub refresh: Option<RefreshMark>,
+    /// Counted while it is on its way from a peer to the controller.
+    #[serde(skip)]
+    pub ballast: Ballast,
 }
 
 /// Marks around a repeated family (RFC 7313 section 3.2).

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use super::{PeerConfig, socket};
+use crate::accept::Pause;
 
 /// Why the BGP port cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +89,7 @@ impl Listener {
     /// Serves until all senders of `orders` are gone.
     pub(super) async fn run(self, mut orders: mpsc::Receiver<Order>, refused: watch::Sender<Refused>) {
         let mut admitted: Vec<(Box<PeerConfig>, mpsc::Sender<TcpStream>)> = Vec::new();
+        let mut pause = Pause::default();
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -101,7 +103,7 @@ impl Listener {
                     }
                     None => return,
                 },
-                (stream, from) = self.accept() => {
+                (stream, from) = self.accept(&mut pause) => {
                     if let Err(why) = hand_over(stream, from, &admitted) {
                         debug!(%from, ?why, "connection refused");
                         refused.send_modify(|refused| match why {
@@ -126,7 +128,7 @@ impl Listener {
     }
 
     /// The next connection on any socket. An error of accepting concerns that connection only, or passes (no descriptors).
-    async fn accept(&self) -> (TcpStream, SocketAddr) {
+    async fn accept(&self, pause: &mut Pause) -> (TcpStream, SocketAddr) {
         loop {
             let outcome = std::future::poll_fn(|context| {
                 let ready = self.sockets.iter().find_map(|(_, socket)| match socket.poll_accept(context) {
@@ -136,11 +138,11 @@ impl Listener {
                 ready.map_or(Poll::Pending, Poll::Ready)
             });
             match outcome.await {
-                Ok(accepted) => return accepted,
-                Err(error) => {
-                    warn!(%error, "a BGP connection could not be accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                Ok(accepted) => {
+                    pause.handle_accepted();
+                    return accepted;
                 }
+                Err(error) => pause.after("BGP", &error).await,
             }
         }
     }

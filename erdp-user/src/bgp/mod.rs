@@ -24,6 +24,7 @@
 mod attributes;
 mod capabilities;
 mod faults;
+mod flight;
 pub mod listen;
 mod notification;
 mod peer;
@@ -45,6 +46,7 @@ pub use attributes::{
 };
 pub use capabilities::{AddPath, GracefulRestart, Kept, Role};
 pub use faults::{FaultKind, FaultyUpdate};
+pub use flight::Ballast;
 pub use listen::{ListenError, Listener, Refused};
 pub use notification::{Cease, DownReason, Notification};
 pub use peer::{Handed, PeerHandle, PeerStatus, SeenFault};
@@ -301,6 +303,34 @@ pub enum PeerEvent {
     },
 }
 
+/// Which limit a peer's routes exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excess {
+    /// That of the prefixes of a family.
+    Prefixes {
+        /// Of which family.
+        family: Family,
+        /// How many the peer may announce.
+        limit: u32,
+    },
+    /// That of the memory that all of its routes take.
+    Memory {
+        /// How many bytes they may take.
+        limit: usize,
+    },
+}
+
+impl fmt::Display for Excess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prefixes { family, limit } => {
+                write!(f, "more than {limit} prefixes of {family} (max-prefixes)")
+            }
+            Self::Memory { limit } => write!(f, "routes of more than {} MiB (max-memory-mib)", limit >> 20),
+        }
+    }
+}
+
 /// What the controller asks of a peer's task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerCommand {
@@ -334,13 +364,11 @@ pub enum PeerCommand {
         /// Shown to the peer's operator (RFC 9003); may be empty.
         text: String,
     },
-    /// The peer sent more prefixes than it may: Cease/1 with the family and the limit, and back after a wait that doubles
-    /// (requirement D2).
+    /// The peer sent more than it may: Cease/1, with the family and the limit where that is one of prefixes, and back after a wait that
+    /// doubles (requirement D2).
     Overflow {
-        /// Of which family.
-        family: Family,
-        /// How many it may send.
-        limit: u32,
+        /// More of what.
+        excess: Excess,
         /// The first wait.
         wait: Seconds,
     },

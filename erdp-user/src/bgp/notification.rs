@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::Family;
+use super::{Excess, Family};
 
 /// A NOTIFICATION message: error code, subcode, data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,8 +84,12 @@ impl Notification {
         notification
     }
 
-    /// Cease/1 with what RFC 4486 section 4 puts into it: the family, and how many prefixes of it are taken.
-    pub fn maximum_prefixes(family: Family, limit: u32) -> Self {
+    /// Cease/1 with what RFC 4486 section 4 puts into it: the family, and how many prefixes of it are taken. A limit of memory is one
+    /// of no family, and the data are optional.
+    pub fn maximum_prefixes(excess: Excess) -> Self {
+        let Excess::Prefixes { family, limit } = excess else {
+            return Self::cease(Cease::MaximumPrefixes, "");
+        };
         let afi = match family {
             Family::Ipv4Unicast => 1,
             Family::Ipv6Unicast => 2,

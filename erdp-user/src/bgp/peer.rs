@@ -1,7 +1,11 @@
 //! The task that drives one session: sockets, clock and channels around [`Session`], and no decision about the protocol.
 //!
 //! Bounds: the controller's routes wait in their channel while [`WRITE_AHEAD_BYTES`] are unwritten; when the controller does not take
-//! events, the peer is not read, and TCP holds it back. Orders (stop, reset) have a channel of their own, so that routes never delay them.
+//! events, or has more than [`super::flight::BYTES_MAX`] of them to take, the peer is not read, and TCP holds it back. Orders (stop, reset) have a channel of their own, so that routes never delay them.
+
+mod lingering;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -20,6 +24,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::faults::{self, FaultyUpdate, LogRate};
+use super::flight::Flight;
 use super::{
     Action, Asn, ConnId, Counters, Gate, Loss, Moment, PeerCommand, PeerConfig, PeerEvent, PeerId, Session,
     SessionFacts, SessionState, State, Update, socket,
@@ -29,6 +34,12 @@ use super::{
 const WRITE_AHEAD_BYTES: usize = 256 * 1024;
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
+/// Reads in a row before a timer is judged: more than a socket's buffer holds.
+const READS_MAX: usize = 256;
+/// A timer that is looked at so late has waited for a process that was stopped.
+const LATE: Duration = Duration::from_millis(200);
+/// How long the runtime then has to look at the sockets.
+const GRACE: Duration = Duration::from_millis(20);
 /// Route updates that may wait for the task.
 const ROUTES_QUEUED: usize = 64;
 /// Orders, and accepted connections, that may wait for the task.
@@ -218,6 +229,16 @@ fn task(
     links: Vec<Link>,
     events: mpsc::Sender<PeerEvent>,
 ) -> (PeerHandle, mpsc::Sender<TcpStream>, impl Future<Output = ()> + Send) {
+    let (handle, accepted, driver) = driver(session, start, links, events);
+    (handle, accepted, driver.run())
+}
+
+fn driver(
+    session: Session,
+    start: Instant,
+    links: Vec<Link>,
+    events: mpsc::Sender<PeerEvent>,
+) -> (PeerHandle, mpsc::Sender<TcpStream>, Driver) {
     let config = session.config().clone();
     let (routes_in, routes) = mpsc::channel(ROUTES_QUEUED);
     let (orders_in, orders) = mpsc::channel(ORDERS_QUEUED);
@@ -252,14 +273,16 @@ fn task(
         links,
         dialling: None,
         untold: VecDeque::new(),
+        flight: Arc::default(),
         lingering: JoinSet::new(),
         stopping: false,
         buffer: vec![0; READ_BYTES],
+        grace: None,
     };
     (
         PeerHandle { config, routes: routes_in, orders: orders_in, hand_over: hand_over_in, status },
         accepted_in,
-        driver.run(),
+        driver,
     )
 }
 
@@ -287,9 +310,13 @@ struct Driver {
     links: Vec<Link>,
     dialling: Option<Dialling>,
     untold: VecDeque<PeerEvent>,
+    /// What is on its way to the controller, and what is untold.
+    flight: Arc<Flight>,
     lingering: JoinSet<()>,
     stopping: bool,
     buffer: Vec<u8>,
+    /// Until when the timers are not judged, because they were looked at so late that something may have happened meanwhile.
+    grace: Option<Moment>,
 }
 
 /// What woke the driver.
@@ -360,7 +387,12 @@ impl Driver {
                 }
             }
             Action::Close(id) => self.close(id),
-            Action::Tell(event) => self.untold.push_back(event),
+            Action::Tell(mut event) => {
+                if let PeerEvent::Update { update, .. } = &mut event {
+                    self.flight.load(update);
+                }
+                self.untold.push_back(event);
+            }
             Action::Note(update) => self.note(Arc::new(update)),
         }
     }
@@ -400,7 +432,13 @@ impl Driver {
         self.dialling.take_if(|(dialling, _)| *dialling == id);
         if let Some(at) = self.links.iter().position(|link| link.id == id) {
             let mut link = self.links.swap_remove(at);
+            let Some(place) = lingering::Place::take(self.lingering.len()) else {
+                // Who makes connections faster than they end gets what the socket takes, and no more.
+                let _ = socket::send(&link.stream, &link.unwritten[link.written..]);
+                return;
+            };
             self.lingering.spawn(async move {
+                let _place = place;
                 let farewell = async {
                     link.stream.write_all(&link.unwritten[link.written..]).await?;
                     link.stream.shutdown().await?;
@@ -434,14 +472,15 @@ impl Driver {
     }
 
     async fn wait(&mut self) -> Woken {
-        let reading = self.untold.is_empty();
+        let (reading, is_full) = (self.is_reading(), self.flight.is_full());
         let writable = self.links.iter().all(|link| link.unwritten.len() - link.written < WRITE_AHEAD_BYTES);
-        let deadline = self.session.poll_deadline().map(|at| self.start + at.0);
+        let deadline = self.grace.or(self.session.poll_deadline()).map(|at| self.start + at.0);
         tokio::select! {
             (at, ready) = ready(&self.links, reading) => Woken::Link(at, ready),
             outcome = dialled(&mut self.dialling) => Woken::Dialled(outcome),
             Some(stream) = self.accepted.recv() => Woken::Accepted(stream),
-            _ = self.events.reserve(), if !reading => Woken::Told,
+            _ = self.events.reserve(), if !self.untold.is_empty() => Woken::Told,
+            () = self.flight.lighter(), if is_full => Woken::Told,
             command = self.orders.recv() => Woken::Command(command),
             Some(order) = self.hand_over.recv() => Woken::HandOver(order),
             Some(command) = self.routes.recv(), if writable => Woken::Command(Some(command)),
@@ -522,9 +561,7 @@ impl Driver {
             Some(PeerCommand::RequestRefresh(family)) => {
                 self.session.request_refresh(family);
             }
-            Some(PeerCommand::Overflow { family, limit, wait }) => {
-                self.session.handle_overflow(now, family, limit, wait);
-            }
+            Some(PeerCommand::Overflow { excess, wait }) => self.session.handle_overflow(now, excess, wait),
             Some(PeerCommand::Reset { text }) => self.session.handle_reset(now, &text),
             Some(PeerCommand::PathDown) => self.session.handle_path_down(now),
             Some(PeerCommand::Hold(true)) => self.session.handle_close(now, Gate::Bfd, ""),
@@ -548,34 +585,98 @@ impl Driver {
         }
     }
 
-    /// Timers fire only after what had already arrived was read: a process that was stopped for a while must not mistake its own
-    /// absence for the peer's silence. The same holds when the controller kept us from reading.
+    /// Timers fire only after what had already arrived was read, and what can be written was: a process that was stopped for a while
+    /// must not mistake its own absence for the peer's silence. The same holds when the controller kept us from reading.
+    ///
+    /// The sockets are asked themselves. The runtime's own `try_read` answers by what its last look at them has said, which was before
+    /// the stop.
     fn check_time(&mut self) {
-        let due = |driver: &Self| driver.session.poll_deadline().is_some_and(|at| at <= driver.now());
-        if !due(self) {
+        // What came until now has been read when the timers are judged; what comes meanwhile waits for the next time.
+        let until = self.now();
+        let due = |driver: &Self| driver.session.poll_deadline().filter(|at| *at <= until);
+        let Some(since) = due(self) else {
+            self.grace = None;
             return;
+        };
+        match self.grace {
+            // How a connect went is told by the runtime only: it has its turn first.
+            None if self.dialling.is_some() && until - since > LATE => {
+                self.grace = Some(until + GRACE);
+                return;
+            }
+            Some(grace) if until < grace => return,
+            _ => self.grace = None,
         }
-        if self.untold.is_empty() {
+        for at in (0..self.links.len()).rev() {
+            self.write_waiting(at);
+        }
+        if self.is_reading() {
             for at in (0..self.links.len()).rev() {
-                self.read(at);
+                self.read_waiting(at);
             }
         } else {
-            self.session.handle_deaf(self.now());
+            self.session.handle_deaf(until);
         }
-        if due(self) {
-            self.session.handle_timeout(self.now());
+        if due(self).is_some() {
+            self.session.handle_timeout(until);
+        }
+    }
+
+    /// All that waits in a connection's socket, up to what its buffer can hold.
+    fn read_waiting(&mut self, at: usize) {
+        let Some(id) = self.links.get(at).map(|link| link.id) else { return };
+        for _ in 0..READS_MAX {
+            // What is read may end this connection, and another takes its place.
+            let Some(link) = self.links.get(at).filter(|link| link.id == id) else { return };
+            let outcome = socket::receive(&link.stream, &mut self.buffer);
+            if !self.take_read(at, outcome) {
+                return;
+            }
+            self.act();
+            if !self.is_reading() {
+                return;
+            }
+        }
+    }
+
+    /// Whether the controller keeps up with the peer.
+    fn is_reading(&self) -> bool {
+        self.untold.is_empty() && !self.flight.is_full()
+    }
+
+    /// Writes as much as the socket takes now.
+    fn write_waiting(&mut self, at: usize) {
+        let Some(link) = self.links.get_mut(at) else { return };
+        let waiting = &link.unwritten[link.written..];
+        if waiting.is_empty() {
+            return;
+        }
+        if let Ok(count @ 1..) = socket::send(&link.stream, waiting) {
+            link.written += count;
+            self.session.handle_write_progress(link.id);
         }
     }
 
     fn read(&mut self, at: usize) {
-        let now = self.now();
         let Some(link) = self.links.get(at) else { return };
-        match link.stream.try_read(&mut self.buffer) {
+        let outcome = link.stream.try_read(&mut self.buffer);
+        self.take_read(at, outcome);
+    }
+
+    /// Whether bytes came.
+    fn take_read(&mut self, at: usize, outcome: io::Result<usize>) -> bool {
+        let now = self.now();
+        let Some(link) = self.links.get(at) else { return false };
+        match outcome {
             Ok(0) => self.lost(at, &io::Error::other("closed by the peer")),
-            Ok(count) => self.session.handle_bytes(now, link.id, &self.buffer[..count]),
+            Ok(count) => {
+                self.session.handle_bytes(now, link.id, &self.buffer[..count]);
+                return true;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => self.lost(at, &error),
         }
+        false
     }
 
     fn write(&mut self, at: usize) {

@@ -50,6 +50,17 @@ pub(super) fn prepare_accepted(stream: &TcpStream, config: &PeerConfig) -> io::R
     set_ttl(&socket, config.remote, config.gtsm)
 }
 
+/// Reads what waits in a connection's socket, whatever the runtime has noticed of it.
+pub(super) fn receive(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    // The descriptor is one of the runtime's, which does not block.
+    io::Read::read(&mut &*SockRef::from(stream), buffer)
+}
+
+/// Writes what the socket takes now, likewise.
+pub(super) fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    io::Write::write(&mut &*SockRef::from(stream), bytes)
+}
+
 /// A listening socket. Its TTL is 255, so that also peers with GTSM take the SYN-ACK, which is network control like all that follows.
 pub(super) fn listening_socket(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;

@@ -314,6 +314,20 @@ pub struct SessionOptions {
     pub prepend: u8,
     /// How many prefixes of a family the peer may announce (requirement D2).
     pub max_prefixes: Option<MaxPrefixes>,
+    /// How much memory its routes may take, in MiB.
+    pub max_memory_mib: u32,
+    /// What becomes of what is above either limit.
+    pub when_too_many: WhenTooMany,
+}
+
+/// What happens when a peer announces more than it may (requirement D2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenTooMany {
+    /// The session ends with Cease/1 and comes back after a wait.
+    Cease,
+    /// What is above the limit is refused, and the session stays: both MSEEs of a circuit announce the same, and would go together.
+    Refuse,
 }
 
 /// A limit on what a peer announces.
@@ -351,6 +365,8 @@ pub struct Limits {
     pub when_full: WhenFull,
     /// Communities of which a route from Microsoft must have one; empty: no filter (requirement D6).
     pub route_filter: Vec<Community>,
+    /// Type codes of attributes that ERDP does not read and passes on to Microsoft all the same.
+    pub pass_attributes: Vec<u8>,
     /// Longest IPv4 prefix either way (requirement D3).
     pub longest_ipv4: u8,
     /// Longest IPv6 prefix either way.

@@ -104,12 +104,15 @@ pub(super) struct RawPeering {
     pub prepend: Option<Spanned<i64>>,
     pub max_prefixes: Option<Spanned<i64>>,
     pub max_prefixes_wait: Option<Spanned<i64>>,
+    pub max_memory_mib: Option<Spanned<i64>>,
+    pub when_too_many: Option<Spanned<String>>,
     /// Of both families: before each had a key of its own.
     pub advertise_at_most: Option<Spanned<i64>>,
     pub advertise_at_most_ipv4: Option<Spanned<i64>>,
     pub advertise_at_most_ipv6: Option<Spanned<i64>>,
     pub when_full: Option<Spanned<String>>,
     pub route_filter: Option<Spanned<Vec<Spanned<String>>>>,
+    pub pass_attributes: Option<Spanned<Vec<Spanned<i64>>>>,
     pub longest_ipv4: Option<Spanned<i64>>,
     pub longest_ipv6: Option<Spanned<i64>>,
     #[serde(default)]
@@ -199,4 +202,6 @@ pub(super) struct RawPeer {
     pub prepend: Option<Spanned<i64>>,
     pub max_prefixes: Option<Spanned<i64>>,
     pub max_prefixes_wait: Option<Spanned<i64>>,
+    pub max_memory_mib: Option<Spanned<i64>>,
+    pub when_too_many: Option<Spanned<String>>,
 }

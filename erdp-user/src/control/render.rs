@@ -41,6 +41,17 @@ fn heading(key: &str) -> String {
 fn sessions(value: &Value) -> String {
     let mut value = value.clone();
     for row in value.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        for key in ["memory_bytes", "memory_max_bytes", "max_prefixes", "stripped"] {
+            row.shift_remove(key);
+        }
+        // Where there are none the column is left out.
+        for key in ["surplus", "too_long"] {
+            if let Some(count) = row.get_mut(key)
+                && count.as_u64() == Some(0)
+            {
+                *count = Value::Null;
+            }
+        }
         let hidden = ["last_error_age_s", "faults", "last_fault", "last_fault_age_s"];
         let [error_age, faults, ..] = hidden.map(|key| row.shift_remove(key).unwrap_or_default());
         if let (Some(error), Some(age_s)) = (row["last_error"].as_str(), error_age.as_u64()) {

@@ -68,6 +68,12 @@ impl Controller {
                 "advertised": counts.advertised,
                 "stale": counts.stale,
                 "draining": counts.draining,
+                "memory_bytes": counts.memory,
+                "memory_max_bytes": u64::from(peer.options.max_memory_mib) << 20,
+                "max_prefixes": peer.options.max_prefixes.map(|max| max.limit),
+                "surplus": counts.surplus,
+                "too_long": counts.too_long,
+                "stripped": counts.stripped,
                 "uptime_s": status.uptime_s,
                 "sessions": status.counters.established,
                 "attachment": self.name_of(peer.attachment),
@@ -162,7 +168,16 @@ impl Controller {
         let faulty = self.sessions().flat_map(|(peer, session)| {
             session.faults().into_iter().flat_map(|seen| fault_rows(peer.session.remote, &seen))
         });
-        refused.chain(faulty).chain(self.show_not_taken()).chain(held).chain(closed).collect()
+        let surplus = self.rib.surplus().map(|row| {
+            json!({
+                "way": "in", "peer": peer(row.peer), "domain": null, "prefix": row.example, "rule": "D2",
+                "reason": format!(
+                    "{}: this prefix, and others, are refused ({} times until now) and the session stays; raise the limit, or find out \
+                     why the peer announces so much", row.excess, row.refused
+                ),
+            })
+        });
+        refused.chain(surplus).chain(faulty).chain(self.show_not_taken()).chain(held).chain(closed).collect()
     }
 
     /// How many prefixes Microsoft is told, of how many it takes (D1).
@@ -403,6 +418,9 @@ fn finding(
     let refused_by_them =
         status.last_error.as_deref().is_some_and(|error| error.contains("ended the session"));
     match (peer.side, has_filter) {
+        _ if is_up && counts.is_over => {
+            Some("it announces more than it may: the surplus is refused, see `erdp show refused` (D2)")
+        }
         (Side::Msee(_), Some(_)) if is_up && counts.received == 0 => {
             Some("up and no route: is a route filter attached to the peering in Azure? (D6)")
         }
@@ -461,7 +479,18 @@ mod tests {
         finding(peer, &status, counts, filter)
     }
 
-    const NONE: PeerCounts = PeerCounts { received: 0, refused: 0, advertised: 0, stale: 0, draining: 0 };
+    const NONE: PeerCounts = PeerCounts {
+        received: 0,
+        refused: 0,
+        advertised: 0,
+        stale: 0,
+        draining: 0,
+        memory: 0,
+        surplus: 0,
+        is_over: false,
+        too_long: 0,
+        stripped: 0,
+    };
 
     #[test]
     fn d6_up_without_a_route_asks_for_the_route_filter_of_microsoft_peering() {

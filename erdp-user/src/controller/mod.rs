@@ -7,7 +7,7 @@
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
 //! (`erdp set`), `configure` (`erdp config`), `admin` (circuits that are disabled), `unsaved` (what of that the daemon's file has not), `peering`, `named` and `drill` (what an operator
 //! takes out of use), `bfd` (what its thread says), `carriers` (what a link's carrier means for sessions), `control_ports` (the kernel's
-//! way to tagged attachments), `drops` (the last dropped frames), `miscabling` (what those of ARP say of a link), `kernel_routes` (the kernel as a source of
+//! way to tagged attachments), `drops` (the last dropped frames), `excess` (peers that announce too much), `miscabling` (what those of ARP say of a link), `kernel_routes` (the kernel as a source of
 //! routes), [`targets`] (the RIB's decisions as forwarding takes them), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
 //! [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
 //!
@@ -30,6 +30,7 @@ mod control_ports;
 mod drill;
 mod drops;
 mod estate;
+mod excess;
 pub mod hand_over;
 mod inherit;
 mod kernel_routes;
@@ -77,7 +78,7 @@ use crate::{
     kernel::{Kernel, KernelEvent, Link, control_port::Shape, routes::RouteEvent},
     miscabling::Miscabling,
     peering::Peerings,
-    rib::{Ignored, Meter, Overflow, Rib, source_attachment},
+    rib::{Ignored, Meter, Rib, source_attachment},
 };
 
 /// Messages taken together before what follows from them is carried out.
@@ -455,7 +456,7 @@ impl Controller {
         source_attachment(source).or_else(of_peer)
     }
 
-    /// Peers that announced too much are sent away (D2); how full the peerings are is said when it matters (D1).
+    /// Peers that announced too much are sent away, or their surplus is refused (D2); how full the peerings are is said when it matters (D1).
     fn act_on_limits(&mut self) {
         for Ignored { peer, refusal, example, count } in self.rib.take_ignored() {
             let name = &self.peers[usize::from(peer.0)].name;
@@ -464,20 +465,7 @@ impl Controller {
                 "ignored: {refusal}; see `erdp show refused`"
             );
         }
-        for overflow in self.rib.take_overflows() {
-            let name = &self.peers[usize::from(overflow.peer.0)].name;
-            tracing::error!(
-                peer = name, family = %overflow.family, limit = overflow.limit,
-                "more prefixes than max-prefixes allows: the session ends with Cease/1 and comes back after a wait (D2)"
-            );
-            let Some(peer) = self.speaker.as_ref().and_then(|speaker| speaker.peer(overflow.peer)) else {
-                continue;
-            };
-            let Overflow { family, limit, wait, .. } = overflow;
-            if peer.try_command(PeerCommand::Overflow { family, limit, wait }).is_err() {
-                tracing::error!(peer = name, "its task takes no orders");
-            }
-        }
+        self.act_on_excess();
         for warning in self.rib.take_guard_warnings() {
             let domain = &self.domains[usize::from(warning.domain.0)].name;
             let Meter { wanted, told, limit, .. } = warning.meter;

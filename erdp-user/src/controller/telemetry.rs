@@ -200,6 +200,12 @@ impl Controller {
             page.put(Metric::SessionReceived, &labels, counts.received as f64);
             page.put(Metric::SessionRefused, &labels, counts.refused as f64);
             page.put(Metric::SessionAdvertised, &labels, counts.advertised as f64);
+            page.put(Metric::SessionMemory, &labels, counts.memory as f64);
+            page.put(Metric::SessionMemoryMax, &labels, f64::from(peer.options.max_memory_mib) * 1_048_576.0);
+            page.put(Metric::SessionSurplus, &labels, counts.surplus as f64);
+            page.put(Metric::SessionOver, &labels, f64::from(u8::from(counts.is_over)));
+            page.put(Metric::SessionTooLong, &labels, counts.too_long as f64);
+            page.put(Metric::SessionStripped, &labels, counts.stripped as f64);
             for kind in FaultKind::ALL {
                 let count = status.counters.faults(kind) as f64;
                 page.put(Metric::SessionFaults, &[&remote, attachment, kind.as_str()], count);

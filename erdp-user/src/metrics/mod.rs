@@ -116,6 +116,12 @@ metrics! {
     LineProtocol = "LineProtocol", Gauge, ["circuit", "Link"], "Azure's name: 1 while the link has carrier here, else 0";
     SessionDraining = "erdp_session_draining", Gauge, ["peer", "attachment"], "1 while a peer drains: every route that it announces repeats its AS eight times (B7), or an operator here drains it (B6)";
     LinkEligible = "erdp_link_eligible", Gauge, ["circuit", "link", "reason"], "1 while a circuit's link may carry traffic, else 0; the label is the first reason that `erdp show links` names, or none";
+    SessionMemory = "erdp_session_memory_bytes", Gauge, ["peer", "attachment"], "What a peer's routes take in memory, as it is counted against its max-memory-mib";
+    SessionMemoryMax = "erdp_session_memory_max_bytes", Gauge, ["peer", "attachment"], "What a peer's routes may take in memory (max-memory-mib)";
+    SessionSurplus = "erdp_session_surplus_prefixes", Counter, ["peer", "attachment"], "Times that a prefix of a peer was refused because the peer announces more than it may (D2)";
+    SessionOver = "erdp_session_over_limit", Gauge, ["peer", "attachment"], "1 while prefixes of a peer are missing because it announces more than it may (D2), else 0";
+    SessionTooLong = "erdp_session_too_long_prefixes", Gauge, ["peer", "attachment"], "Prefixes that a peer is not advertised now because no message of the session could hold their attributes (RFC 8654)";
+    SessionStripped = "erdp_session_stripped_announcements", Counter, ["peer", "attachment"], "Times that a route was advertised to an MSEE without attributes that ERDP does not read (pass-attributes)";
 }
 
 /// The value of each metric for each of its label sets, at one moment.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::budget::{HeldSets, PREFIX_BYTES, REFUSED_BYTES};
 use super::drain::is_draining;
 use super::several::SeveralPaths;
-use super::{Set, policy::Refusal, prefix_map::PrefixMap};
+use super::{Set, guard, policy::Refusal, prefix_map::PrefixMap};
 use crate::bgp::{Family, PathAttributes, PathId};
 use crate::config::DomainId;
 
@@ -40,6 +41,8 @@ pub(super) struct AdjRibIn {
     pub router_id: Ipv4Addr,
     /// Attributes as received, one copy of each set.
     routes: PrefixMap<Arc<PathAttributes>>,
+    /// What these sets take.
+    sets: HeldSets,
     /// Of those, the refused ones.
     refused: PrefixMap<Refusals>,
     /// Of those, what the peer has not said again since it was lost or began to tell everything again.
@@ -55,6 +58,7 @@ impl Default for AdjRibIn {
         AdjRibIn {
             router_id: Ipv4Addr::UNSPECIFIED,
             routes: PrefixMap::default(),
+            sets: HeldSets::default(),
             refused: PrefixMap::default(),
             stale: Set::default(),
             draining: 0,
@@ -78,7 +82,8 @@ impl AdjRibIn {
         let now_draining = is_draining(attributes);
         self.draining += usize::from(now_draining);
         let before = self.routes.insert(&prefix, attributes.clone());
-        self.forget_drain(before.as_ref());
+        self.sets.add(attributes);
+        self.forget(before.as_ref());
         if !self.stale.is_empty() {
             self.stale.remove(&prefix);
         }
@@ -98,7 +103,7 @@ impl AdjRibIn {
             return self.several.remove(prefix, id);
         }
         let before = self.routes.remove(&prefix);
-        self.forget_drain(before.as_ref());
+        self.forget(before.as_ref());
         if !self.refused.is_empty() {
             self.refused.remove(&prefix);
         }
@@ -222,7 +227,21 @@ impl AdjRibIn {
         self.draining + self.several.stale_and_draining().1
     }
 
-    fn forget_drain(&mut self, gone: Option<&Arc<PathAttributes>>) {
-        self.draining -= usize::from(gone.is_some_and(|attributes| is_draining(attributes)));
+    /// What all of it takes, by the rules of [`super::budget`].
+    pub fn memory(&self) -> usize {
+        let of = |family| self.routes.count(family) * PREFIX_BYTES[guard::at(family)];
+        let prefixes = of(Family::Ipv4Unicast) + of(Family::Ipv6Unicast);
+        self.sets.bytes() + prefixes + self.refused.len() * REFUSED_BYTES + self.several.memory()
+    }
+
+    /// Whether some route has these attributes; they are interned.
+    pub fn has_set(&self, set: &Arc<PathAttributes>) -> bool {
+        self.sets.contains(set) || self.several.has_set(set)
+    }
+
+    fn forget(&mut self, gone: Option<&Arc<PathAttributes>>) {
+        let Some(gone) = gone else { return };
+        self.draining -= usize::from(is_draining(gone));
+        self.sets.remove(gone);
     }
 }

@@ -6,8 +6,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::topology::RibPeer;
-use super::{Map, Set, policy::exported, prefix_map::PrefixMap};
-use crate::bgp::{Family, PathAttributes, RefreshMark, SessionFacts, Update};
+use super::{
+    Map, Set,
+    policy::{exported, is_stripped},
+    prefix_map::PrefixMap,
+};
+use crate::bgp::{Family, PathAttributes, RefreshMark, SessionFacts, Update, wire};
 
 /// Adj-RIB-Out (RFC 4271 section 3.2). It keeps attributes as they were received from elsewhere, which are shared by all
 /// peers; what the peer reads is made of them when it is sent.
@@ -26,6 +30,14 @@ pub(super) struct AdjRibOut {
     initial: BTreeSet<Family>,
     /// The same attributes are exported otherwise than when they were told.
     exports_differ: bool,
+    /// How messages are made on the session.
+    context: wire::Context,
+    /// What should be known and is not told, because no message could hold its attributes (RFC 8654 section 4).
+    too_long: BTreeSet<IpNet>,
+    /// Of those, one that has not been logged.
+    unlogged: Option<IpNet>,
+    /// How often a route was told without attributes that the peer is not to have.
+    stripped: u64,
 }
 
 impl AdjRibOut {
@@ -37,6 +49,8 @@ impl AdjRibOut {
         self.initial = self.families.clone();
         self.due = due.filter(|prefix| self.families.contains(&Family::of(prefix))).collect();
         self.told = PrefixMap::default();
+        self.context = wire::Context::of(facts);
+        self.too_long.clear();
     }
 
     /// After [`Self::open`] for a session that another process has begun: the peer knows this already.
@@ -57,7 +71,7 @@ impl AdjRibOut {
 
     /// The session is over.
     pub fn close(&mut self) {
-        *self = AdjRibOut::default();
+        *self = AdjRibOut { stripped: self.stripped, ..AdjRibOut::default() };
     }
 
     /// The peer asks to be told everything of a family again (RFC 2918).
@@ -112,7 +126,10 @@ impl AdjRibOut {
         let differ = std::mem::take(&mut self.exports_differ);
         for prefix in std::mem::take(&mut self.due) {
             let Some(next_hop) = peer.next_hop_self(Family::of(&prefix)) else { continue };
-            match should(prefix) {
+            let now = should(prefix);
+            let is_too_long = now.as_ref().is_some_and(|now| !self.fits(now, peer, &prefix));
+            self.note_length(prefix, is_too_long);
+            match now.filter(|_| !is_too_long) {
                 None => {
                     if self.told.remove(&prefix).is_some() {
                         packing.withdraw(prefix);
@@ -130,6 +147,7 @@ impl AdjRibOut {
                 }
             }
         }
+        self.stripped += packing.stripped(peer);
         let mut updates = packing.into_updates(peer);
         let end = |family| Update { end_of_rib: Some(family), ..Update::default() };
         updates.extend(std::mem::take(&mut self.initial).into_iter().map(end));
@@ -141,10 +159,45 @@ impl AdjRibOut {
             for (prefix, attributes) in self.told.iter().filter(|(prefix, _)| Family::of(prefix) == family) {
                 packing.announce(prefix, attributes.clone());
             }
+            self.stripped += packing.stripped(peer);
             updates.extend(packing.into_updates(peer));
             updates.extend(mark(RefreshMark::End(family)));
         }
         updates
+    }
+
+    /// Whether a message of the session can hold a route. Nearly all are so short that nothing need be encoded to know.
+    fn fits(&self, attributes: &PathAttributes, peer: &RibPeer, prefix: &IpNet) -> bool {
+        /// What we may add: our AS in front as often as can be, a community, OTC, another next hop.
+        const ADDED_BYTES: usize = 512;
+        let is_plain = attributes.wire_bytes_at_most() + ADDED_BYTES <= wire::MAX_MESSAGE_BYTES;
+        let Some(next_hop) = peer.next_hop_self(Family::of(prefix)) else { return true };
+        is_plain || wire::fits(&exported(attributes, peer, next_hop), prefix, &self.context)
+    }
+
+    fn note_length(&mut self, prefix: IpNet, is_too_long: bool) {
+        if !is_too_long {
+            if !self.too_long.is_empty() {
+                self.too_long.remove(&prefix);
+            }
+        } else if self.too_long.insert(prefix) {
+            self.unlogged = Some(prefix);
+        }
+    }
+
+    /// What should be known and no message can hold.
+    pub fn too_long(&self) -> &BTreeSet<IpNet> {
+        &self.too_long
+    }
+
+    /// One of them, if there has been a new one since the last call.
+    pub fn take_too_long(&mut self) -> Option<IpNet> {
+        self.unlogged.take()
+    }
+
+    /// How often a route was told without attributes that the peer is not to have.
+    pub fn stripped(&self) -> u64 {
+        self.stripped
     }
 
     /// Whether packets from this address find their way back by what the peer has been told (requirement D8).
@@ -169,6 +222,12 @@ impl Packing {
 
     fn announce(&mut self, prefix: IpNet, attributes: Arc<PathAttributes>) {
         self.announced.entry((Family::of(&prefix), attributes)).or_default().push(prefix);
+    }
+
+    /// How many routes are told without attributes that the peer is not to have.
+    fn stripped(&self, peer: &RibPeer) -> u64 {
+        let stripped = self.announced.iter().filter(|((_, attributes), _)| is_stripped(attributes, peer));
+        stripped.map(|(_, prefixes)| prefixes.len() as u64).sum()
     }
 
     fn into_updates(self, peer: &RibPeer) -> Vec<Update> {

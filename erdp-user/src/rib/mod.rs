@@ -16,6 +16,7 @@
 //! - `decision`: the ordered rules that rank the paths to a prefix.
 //! - `drain`: Microsoft's maintenance, as its routes tell of it.
 //! - `guard`: how many prefixes an MSEE is told, and which.
+//! - `budget`: how many prefixes a peer may announce, and how much memory they may take.
 //! - `adj_out`: [`AdjRibOut`], what one peer has been told, and how differences are packed.
 //! - `hand_over`: what a peer has said and knows, for another process.
 //! - `intern`: one copy of what many routes have in common.
@@ -34,6 +35,7 @@
 mod adj_in;
 mod adj_out;
 pub mod bogons;
+mod budget;
 pub mod communities;
 mod connected;
 mod decision;
@@ -64,6 +66,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use budget::Surplus;
 pub use connected::{connected_attachment, source_attachment};
 pub use drain::is_draining;
 pub use guard::Meter;
@@ -75,10 +78,13 @@ pub use prefix_map::PrefixMap;
 pub use topology::{RibConfig, RibDomain, RibPeer};
 pub use view::{HeldRoute, PeerCounts, RefusedRoute, RouteView, Verdict};
 
-use crate::bgp::{Aggregator, Family, Moment, PathAttributes, PathId, PeerId, Seconds, SessionFacts, Update};
+use crate::bgp::{
+    Aggregator, Excess, Family, Moment, PathAttributes, PathId, PeerId, Seconds, SessionFacts, Update,
+};
 use crate::config::{AttachmentId, DomainId, Side};
 use adj_in::AdjRibIn;
 use adj_out::AdjRibOut;
+use budget::Admitted;
 use decision::{Candidate, Outcome};
 use guard::Guard;
 use intern::Interner;
@@ -183,10 +189,8 @@ impl LocRib {
 pub struct Overflow {
     /// Which.
     pub peer: PeerId,
-    /// Prefixes of this family.
-    pub family: Family,
-    /// How many it may announce.
-    pub limit: u32,
+    /// More of what.
+    pub excess: Excess,
     /// How long it is to stay away the first time.
     pub wait: Seconds,
 }
@@ -223,6 +227,7 @@ pub struct Rib {
     /// Until when who is away, or telling again, may take.
     deadlines: BTreeMap<PeerId, Moment>,
     overflows: Vec<Overflow>,
+    surpluses: budget::Surpluses,
     ignored: ignored::Log,
     /// Peers that have exceeded their limit on this session: what they say is not heard.
     overflowing: BTreeSet<PeerId>,
@@ -248,6 +253,7 @@ impl Rib {
             now: Moment::default(),
             deadlines: BTreeMap::new(),
             overflows: Vec::new(),
+            surpluses: budget::Surpluses::default(),
             ignored: ignored::Log::default(),
             overflowing: BTreeSet::new(),
             ended_here: BTreeSet::new(),
@@ -271,6 +277,7 @@ impl Rib {
             self.peer_back(peer, facts);
         }
         self.overflowing.remove(&peer);
+        self.surpluses.begin(peer);
         self.open_out(peer, facts);
         if let Some(adj_in) = self.adj_in.get_mut(usize::from(peer.0)) {
             adj_in.router_id = facts.router_id;
@@ -298,6 +305,7 @@ impl Rib {
             return;
         };
         out.close();
+        self.surpluses.end(peer, adj_in.memory(), self.now);
         let gone = adj_in.clear();
         self.deadlines.remove(&peer);
         self.ended_here.remove(&peer);
@@ -339,6 +347,9 @@ impl Rib {
             self.config.domains.iter().filter(differs).map(|domain| domain.id).collect();
         changed.into_iter().for_each(|domain| self.decide_all(domain));
         for (peer, out) in self.config.peers.iter().zip(&mut self.adj_out) {
+            if before.peer(peer.id).is_some_and(|was| policy::exports_differ(was, peer)) {
+                out.tell_again();
+            }
             out.mark_told();
             let told = peer.domains.iter().filter_map(|domain| self.loc.get(usize::from(domain.0)));
             told.flat_map(|loc| loc.routes.keys()).for_each(|prefix| out.mark(prefix));
@@ -419,21 +430,34 @@ impl Rib {
         attributes: Arc<PathAttributes>,
     ) {
         let Some(rib_peer) = self.config.peer(peer) else { return };
-        let attributes = self.attributes.shared(policy::marked(rib_peer, attributes));
-        let import = Import::new(&self.config, rib_peer, &attributes);
+        let attributes = policy::marked(rib_peer, attributes);
         let Some(adj_in) = self.adj_in.get_mut(usize::from(peer.0)) else { return };
-        for prefix in prefixes {
+        let is_held = || self.attributes.get(&attributes).is_some_and(|set| adj_in.has_set(set));
+        let Admitted { prefixes, surplus } =
+            budget::admit(rib_peer, adj_in, prefixes, path, &attributes, is_held);
+        if let Some((refused, excess)) = surplus {
+            for prefix in refused.iter().filter(|prefix| adj_in.remove(**prefix, path)) {
+                mark(&mut self.loc, rib_peer, *prefix);
+            }
+            self.surpluses.note(peer, &refused, excess);
+        }
+        if prefixes.is_empty() {
+            return;
+        }
+        let attributes = self.attributes.shared(attributes);
+        let import = Import::new(&self.config, rib_peer, &attributes);
+        for prefix in prefixes.iter() {
             let refusals = import.judge(*prefix);
             self.ignored.note(peer, *prefix, refusals.as_ref());
             if adj_in.insert(*prefix, path, &attributes, refusals) {
                 mark(&mut self.loc, rib_peer, *prefix);
             }
         }
-        let (Some(max), Some(first)) = (rib_peer.max_prefixes, prefixes.first()) else { return };
-        let family = Family::of(first);
-        if adj_in.count(family) > max.limit as usize {
+        let excess =
+            prefixes.first().map(Family::of).and_then(|it| budget::ending_excess(rib_peer, adj_in, it));
+        if let (Some(max), Some(excess)) = (rib_peer.max_prefixes, excess) {
             self.overflowing.insert(peer);
-            self.overflows.push(Overflow { peer, family, limit: max.limit, wait: max.wait });
+            self.overflows.push(Overflow { peer, excess, wait: max.wait });
         }
     }
 

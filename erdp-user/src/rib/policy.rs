@@ -148,6 +148,12 @@ pub enum HoldBack {
          when-full = \"aggregate\", or buy premium (D1)"
     )]
     NoRoom,
+    /// Its attributes are longer than a message.
+    #[error(
+        "its attributes do not fit into a message of the session: shorten its path or communities where it comes from; a peer with \
+         extended messages takes sixteen times as much (RFC 8654 section 4)"
+    )]
+    TooLong,
     /// An aggregate stands for it.
     #[error(
         "an aggregate is announced in its place, because Microsoft takes no more prefixes on this peering (D1)"
@@ -165,6 +171,7 @@ impl HoldBack {
             Self::ReservedAsInPath => "E1",
             Self::CustomersOnly => "RFC 9234 5",
             Self::NoRoom | Self::Aggregated => "D1",
+            Self::TooLong => "RFC 8654 4",
         }
     }
 }
@@ -408,11 +415,26 @@ pub(super) fn preferred(
     is_worth_telling.then(|| PathAttributes { local_pref: Some(from.local_pref), ..(**attributes).clone() })
 }
 
+/// Whether a peer is told a route without attributes that it came with, because ERDP does not read them and the peer is not to have them.
+pub(super) fn is_stripped(attributes: &PathAttributes, to: &RibPeer) -> bool {
+    !attributes.unknown_transitive.iter().all(|raw| to.is_passed(raw.code))
+}
+
+/// Whether the same attributes are told to a peer otherwise under another configuration.
+pub(super) fn exports_differ(before: &RibPeer, now: &RibPeer) -> bool {
+    (before.prepend, before.role, before.local_asn, &before.passes, &before.addresses)
+        != (now.prepend, now.role, now.local_asn, &now.passes, &now.addresses)
+}
+
 /// The attributes that a peer is told. An external one: our AS in front, as often as is configured, ourselves as next hop; MED and
 /// LOCAL_PREF stay at home (RFC 4271 sections 5.1.4 and 5.1.5). The other edge box: all of it, and ourselves as next hop, because it
 /// knows nothing of our links.
 pub(super) fn exported(attributes: &PathAttributes, to: &RibPeer, next_hop: IpAddr) -> PathAttributes {
     let mut told = attributes.clone();
+    if is_stripped(attributes, to) {
+        told.unknown_transitive =
+            told.unknown_transitive.iter().filter(|raw| to.is_passed(raw.code)).cloned().collect();
+    }
     if to.is_internal() {
         told.next_hop = next_hop;
         told.local_pref = told.local_pref.or(Some(DEFAULT_LOCAL_PREF));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::adj_in::{PathIn, Refusals};
+use super::budget::{HeldSets, PATH_BYTES, REFUSED_BYTES};
 use super::drain::is_draining;
 use super::prefix_map::PrefixMap;
 use crate::bgp::{Family, PathAttributes, PathId};
@@ -16,6 +17,8 @@ use crate::bgp::{Family, PathAttributes, PathId};
 #[derive(Default)]
 pub(super) struct SeveralPaths {
     prefixes: PrefixMap<Vec<Told>>,
+    /// What their sets of attributes take.
+    sets: HeldSets,
     /// IPv4 and IPv6 paths.
     counts: [usize; 2],
     refused: usize,
@@ -173,6 +176,21 @@ impl SeveralPaths {
         step(&mut self.refused, path.refusals.is_some());
         step(&mut self.stale, path.is_stale);
         step(&mut self.draining, is_draining(&path.attributes));
+        if comes {
+            self.sets.add(&path.attributes);
+        } else {
+            self.sets.remove(&path.attributes);
+        }
+    }
+
+    /// What all of it takes, by the rules of [`super::budget`].
+    pub fn memory(&self) -> usize {
+        self.sets.bytes() + self.counts.iter().sum::<usize>() * PATH_BYTES + self.refused * REFUSED_BYTES
+    }
+
+    /// Whether some path has these attributes; they are interned.
+    pub fn has_set(&self, set: &Arc<PathAttributes>) -> bool {
+        self.sets.contains(set)
     }
 }
 

@@ -79,6 +79,7 @@ impl Rib {
     /// Time passes: who has not come back, or not told everything, until its deadline loses what it has not told.
     pub fn tick(&mut self, now: Moment) {
         self.now = now;
+        self.tick_budget();
         let due: Vec<PeerId> =
             self.deadlines.iter().filter(|(_, deadline)| **deadline <= now).map(|(peer, _)| *peer).collect();
         for peer in due {

@@ -1,6 +1,7 @@
 //! Tables: one row for each rule of import, export and decision; what is handed out, and when.
 
 mod add_path;
+mod budget;
 mod connected;
 mod errors;
 mod kernel;
@@ -222,7 +223,9 @@ fn a_customers_route_goes_to_the_msees_of_its_domains_and_to_no_customer() {
 
 #[test]
 fn what_a_peer_is_told_has_our_as_in_front_and_us_as_next_hop_and_nothing_that_stays_at_home() {
-    let mut rib = rib();
+    let mut config = topology();
+    config.peers[usize::from(A1_V6.0)].passes = Some(vec![200]);
+    let mut rib = rib_of(config);
     let unread = RawAttribute { flags: 0xE0, code: 200, value: vec![1] };
     announce_with(&mut rib, CE1, "2600::/12", |attributes| {
         attributes.med = Some(5);

@@ -8,7 +8,9 @@ use ipnet::IpNet;
 
 use super::{aggregate_of, connected, kernel_source, source_attachment};
 use crate::bgp::{Asn, Community, Family, PathAttributes, PeerId, Role};
-use crate::config::{self, Config, DomainId, LinkRole, MaxPrefixes, PeeringKind, Side, WhenFull};
+use crate::config::{
+    self, Config, DomainId, LinkRole, MaxPrefixes, PeeringKind, Side, WhenFull, WhenTooMany,
+};
 
 /// Everything the base knows before the first session. Indices are identifiers: `peers[n].id` is `PeerId(n)`, and
 /// likewise for domains.
@@ -91,6 +93,12 @@ pub struct RibPeer {
     pub prepend: u8,
     /// How many prefixes of a family it may announce (requirement D2).
     pub max_prefixes: Option<MaxPrefixes>,
+    /// How many bytes its routes may take.
+    pub max_memory: usize,
+    /// What becomes of what is above either limit.
+    pub when_too_many: WhenTooMany,
+    /// Type codes of the attributes without a meaning here that it is passed on; `None`: all of them.
+    pub passes: Option<Vec<u8>>,
     /// Our role towards it (RFC 9234).
     pub role: Option<Role>,
     /// Of the other edge box only: Microsoft's AS on the peering, by which its routes from there are told from the customer's.
@@ -142,6 +150,9 @@ impl RibConfig {
                     }),
                     prepend: options.prepend,
                     max_prefixes: options.max_prefixes,
+                    max_memory: (options.max_memory_mib as usize) << 20,
+                    when_too_many: options.when_too_many,
+                    passes: passes(config, attachment),
                     role: options.role,
                     microsoft: microsoft_behind(config, attachment),
                     spared: false,
@@ -204,10 +215,20 @@ impl RibConfig {
 
 /// Microsoft's AS on the peering of an attachment that leads to the other edge box.
 fn microsoft_behind(config: &Config, attachment: &config::Attachment) -> Option<Asn> {
-    let domain = attachment.domains.first().filter(|_| attachment.side == Side::Box)?;
+    first_peering(config, attachment).filter(|_| attachment.side == Side::Box).map(|peering| peering.peer_asn)
+}
+
+/// Only Microsoft is not passed on what ERDP does not read: an attribute that somebody far away has added has reset sessions before.
+fn passes(config: &Config, attachment: &config::Attachment) -> Option<Vec<u8>> {
+    let peering = first_peering(config, attachment).filter(|_| attachment.side.is_msee())?;
+    Some(peering.limits.pass_attributes.clone())
+}
+
+/// The peering of an attachment's first domain.
+fn first_peering<'a>(config: &'a Config, attachment: &config::Attachment) -> Option<&'a config::Peering> {
     let domains = config.domains();
-    let domain = domains.get(usize::from(domain.0))?;
-    Some(config.circuits.get(domain.circuit)?.peering(domain.kind)?.peer_asn)
+    let domain = domains.get(usize::from(attachment.domains.first()?.0))?;
+    config.circuits.get(domain.circuit)?.peering(domain.kind)
 }
 
 /// The attachments whose kernel routes are taken.
@@ -246,6 +267,9 @@ impl RibPeer {
             local_pref: DEFAULT_LOCAL_PREF,
             prepend: 0,
             max_prefixes: None,
+            max_memory: usize::MAX,
+            when_too_many: WhenTooMany::Refuse,
+            passes: None,
             role: None,
             microsoft: None,
             spared: false,
@@ -256,6 +280,11 @@ impl RibPeer {
     /// Whether it is in our own AS.
     pub fn is_internal(&self) -> bool {
         self.side == Side::Box
+    }
+
+    /// Whether attributes of a type code that ERDP does not read are passed on to it.
+    pub fn is_passed(&self, code: u8) -> bool {
+        self.passes.as_ref().is_none_or(|codes| codes.contains(&code))
     }
 
     /// On which side a route of it came into our AS. The other box has let no route in that did not begin with its neighbour's AS.

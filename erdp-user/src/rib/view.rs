@@ -84,6 +84,16 @@ pub struct PeerCounts {
     pub stale: usize,
     /// Of those announced, marked as to be spared: maintenance at Microsoft (requirement B7).
     pub draining: usize,
+    /// What they take in bytes, as it is counted against its limit.
+    pub memory: usize,
+    /// How often one was refused because the peer announces more than it may (requirement D2), ever.
+    pub surplus: u64,
+    /// Whether some are missing for that reason.
+    pub is_over: bool,
+    /// Not told to it now because no message of the session could hold their attributes.
+    pub too_long: usize,
+    /// How often a route was told to it without attributes that ERDP does not read, ever.
+    pub stripped: u64,
 }
 
 impl Rib {
@@ -158,10 +168,17 @@ impl Rib {
         let index = usize::from(peer.0);
         let Some(adj_in) = self.adj_in.get(index) else { return PeerCounts::default() };
         let (received, refused) = adj_in.counts();
+        let (surplus, is_over) = self.surpluses.counts(peer);
+        let out = self.adj_out.get(index);
         PeerCounts {
             received,
             refused,
-            advertised: self.adj_out.get(index).map_or(0, |out| out.count()),
+            advertised: out.map_or(0, |out| out.count()),
+            memory: adj_in.memory(),
+            surplus,
+            is_over,
+            too_long: out.map_or(0, |out| out.too_long().len()),
+            stripped: out.map_or(0, |out| out.stripped()),
             stale: adj_in.stale(),
             draining: adj_in.draining(),
         }
@@ -193,6 +210,7 @@ impl Rib {
                         Err(HoldBack::SameSide) => continue,
                         Err(reason) => reason,
                         Ok(()) if to.side.is_msee() && !guard.passes(prefix) => guard.reason(prefix),
+                        Ok(()) if self.is_too_long(to.id, &prefix) => HoldBack::TooLong,
                         Ok(()) => continue,
                     };
                     list.push(HeldRoute { peer: to.id, domain: domain.id, prefix, reason });
@@ -201,6 +219,15 @@ impl Rib {
         }
         list.sort_unstable_by_key(|held| (held.peer, held.prefix, held.domain));
         list
+    }
+
+    fn is_too_long(&self, peer: PeerId, prefix: &IpNet) -> bool {
+        self.adj_out.get(usize::from(peer.0)).is_some_and(|out| out.too_long().contains(prefix))
+    }
+
+    /// A prefix that a peer is not told because no message could hold it, if there has been a new one since the last call.
+    pub fn take_too_long(&mut self, peer: PeerId) -> Option<IpNet> {
+        self.adj_out.get_mut(usize::from(peer.0))?.take_too_long()
     }
 
     /// The guards: domain, family, meter.

@@ -193,7 +193,8 @@ impl Stand {
     async fn max_prefix(&mut self) -> Outcome {
         let before = self.session(SIX);
         let wait = Seconds(2);
-        let overflow = PeerCommand::Overflow { family: Family::Ipv6Unicast, limit: 10, wait };
+        let excess = erdp::bgp::Excess::Prefixes { family: Family::Ipv6Unicast, limit: 10 };
+        let overflow = PeerCommand::Overflow { excess, wait };
         self.speaker.peer(SIX).unwrap().command(overflow).await.unwrap();
         self.until("the session after our Cease/1", |stand| stand.session(SIX) > before).await?;
         if let Err(lack) = self.daemon.limits() {

@@ -236,7 +236,7 @@ impl Life {
                 ensure!(self.is_up, "routes of a session that is down");
                 self.rib.update(peer, update);
                 for overflow in self.rib.take_overflows() {
-                    self.session.handle_overflow(self.now, overflow.family, overflow.limit, overflow.wait);
+                    self.session.handle_overflow(self.now, overflow.excess, overflow.wait);
                 }
             }
             PeerEvent::Refresh { family, .. } => {

@@ -28,6 +28,10 @@ const FIRST_ANSWER: Duration = Duration::from_millis(200);
 /// How long a connected peer may take for its OPEN, and after it for its KEEPALIVE where no hold time was agreed on. RFC 4271 section
 /// 8.2.2 suggests a large value, 4 minutes.
 pub(super) const OPEN_WAIT: Duration = Duration::from_secs(240);
+/// How long a peer that has called may take for its OPEN: it has had ours as soon as it could have one, and has nothing to wait for.
+pub(super) const CALL_WAIT: Duration = Duration::from_secs(30);
+/// After this time without an OPEN we call a peer that has called us.
+pub(super) const CALL_PATIENCE: Duration = Duration::from_secs(5);
 /// The least send hold time, RFC 9687 section 4.
 const SEND_HOLD: Duration = Duration::from_secs(480);
 
@@ -135,6 +139,11 @@ impl Machine {
     /// A machine that waits for `Connected` on a connection the peer made.
     pub(super) fn accepted(conn: ConnId) -> Self {
         Self { state: State::Active, conn: Some(conn), ..Self::new() }
+    }
+
+    /// A connection that the peer made and on which it has said nothing.
+    pub(super) fn is_silent_call(&self) -> bool {
+        self.state == State::OpenSent && !self.dialled && self.heard.is_empty()
     }
 
     /// Reacts to one event.
@@ -295,7 +304,12 @@ impl Machine {
     fn introduce(&mut self, env: &mut Env<'_>) {
         self.timers.clear();
         self.state = State::OpenSent;
-        self.timers.set(Timer::Hold, env.now + OPEN_WAIT);
+        if self.dialled {
+            self.timers.set(Timer::Hold, env.now + OPEN_WAIT);
+        } else {
+            self.timers.set(Timer::Hold, env.now + CALL_WAIT);
+            self.timers.set(Timer::ConnectRetry, env.now + CALL_PATIENCE);
+        }
         match wire::encode_open(&open::ours(env.config)) {
             Ok(message) => {
                 self.said.clone_from(&message);
@@ -310,6 +324,7 @@ impl Machine {
 
     fn confirm(&mut self, agreed: Box<Agreed>, env: &mut Env<'_>) {
         self.state = State::OpenConfirm;
+        self.timers.stop(Timer::ConnectRetry);
         self.agreed = Some(agreed);
         // Without a hold time, too, the peer's KEEPALIVE does not take for ever.
         self.timers.set(Timer::Hold, env.now + OPEN_WAIT);
@@ -339,14 +354,13 @@ impl Machine {
     fn hold_expired(&mut self, env: &mut Env<'_>) {
         self.send(wire::encode_notification(&Notification::hold_expired()), env);
         let (peer, hold) = (env.config.remote, self.agreed.as_ref().map(|agreed| agreed.facts.hold));
-        let waited = |what: &str| {
-            let detail =
-                format!("no {what} within {} s: is BGP configured for us there?", OPEN_WAIT.as_secs());
+        let waited = |what: &str, wait: Duration| {
+            let detail = format!("no {what} within {} s: is BGP configured for us there?", wait.as_secs());
             DownReason::ConnectionLost { peer, detail }
         };
         let reason = match hold {
-            None => waited("OPEN"),
-            Some(hold) if hold.0 == 0 => waited("KEEPALIVE"),
+            None => waited("OPEN", if self.dialled { OPEN_WAIT } else { CALL_WAIT }),
+            Some(hold) if hold.0 == 0 => waited("KEEPALIVE", OPEN_WAIT),
             Some(hold) => DownReason::HoldExpired { peer, hold },
         };
         self.fail(reason, env);

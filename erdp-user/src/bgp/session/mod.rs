@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use super::wire::{self, DecodedUpdate, EncodeError, Message, Reaction, Refresh, WireError};
 use super::{
-    Cease, DownReason, Family, FaultKind, FaultyUpdate, Kept, Notification, PeerConfig, PeerEvent, Seconds,
-    SessionFacts, Update,
+    Cease, DownReason, Excess, Family, FaultKind, FaultyUpdate, Kept, Notification, PeerConfig, PeerEvent,
+    Seconds, SessionFacts, Update,
 };
 use gates::Gates;
 use machine::{Effect, Env, Event, Machine};
@@ -203,10 +203,10 @@ impl Session {
         self.step(Which::Main, Event::Reset(notification), now);
     }
 
-    /// The peer sent more prefixes of a family than it may: Cease/1, and back after `wait`, twice that the next time, until it has
-    /// kept to the limit for a while (requirement D2).
-    pub fn handle_overflow(&mut self, now: Moment, family: Family, limit: u32, wait: Seconds) {
-        let notification = Notification::maximum_prefixes(family, limit);
+    /// The peer sent more than it may: Cease/1, and back after `wait`, twice that the next time, until it has kept to the limit for a
+    /// while (requirement D2).
+    pub fn handle_overflow(&mut self, now: Moment, excess: Excess, wait: Seconds) {
+        let notification = Notification::maximum_prefixes(excess);
         let wait = self.overflow.next(now, wait.duration());
         self.turn_away();
         self.step(Which::Main, Event::Overflow(notification, wait), now);
@@ -249,6 +249,12 @@ impl Session {
                 self.step(Which::Rival, Event::Connected, now);
             }
             (State::Established, _) => self.called_in_established(conn, now),
+            // Who waits in silence makes room for who has called last: a connection that nobody speaks on must keep nobody out.
+            (_, Some(rival)) if rival.is_silent_call() => {
+                self.step(Which::Rival, Event::CollisionLost, now);
+                self.rival = Some(Machine::accepted(conn));
+                self.step(Which::Rival, Event::Connected, now);
+            }
             (_, Some(_)) => self.refuse(conn, Cease::CollisionResolution),
             (State::Idle, None) => self.called_in_idle(conn, now),
         }
@@ -330,22 +336,31 @@ impl Session {
                 };
                 match timer {
                     Timer::IdleHold => self.begin(event, now),
+                    Timer::ConnectRetry if which == Which::Main && self.main.is_silent_call() => {
+                        self.call_beside(now);
+                    }
                     _ => self.step(which, event, now),
                 }
             }
         }
     }
 
-    /// Sends routes meant for the session of that number; without it nothing happens. An error is the caller's mistake, and nothing
-    /// was sent.
+    /// Sends routes meant for the session of that number; without it nothing happens. An error is the caller's mistake: nothing is
+    /// announced, and the peer loses what it knew of these prefixes.
     pub fn send(&mut self, now: Moment, session: u64, update: &Update) -> Result<(), EncodeError> {
         let current = self.main.state == State::Established && session == self.counters.established;
         let (Some(conn), Some(agreed), true) = (self.main.conn, &self.main.agreed, current) else {
             self.counters.unsent += 1;
             return Ok(());
         };
-        let messages =
-            wire::encode_update(update, &agreed.context).inspect_err(|_| self.counters.unsent += 1)?;
+        let messages = match wire::encode_update(update, &agreed.context) {
+            Ok(messages) => messages,
+            Err(error) => {
+                self.counters.unsent += 1;
+                self.withdraw_instead(now, conn, update);
+                return Err(error);
+            }
+        };
         self.counters.messages_out += messages.len() as u64;
         self.counters.updates_out += messages.len() as u64;
         self.counters.announced_out += update.announced.len() as u64;
@@ -353,6 +368,22 @@ impl Session {
         self.actions.extend(messages.into_iter().map(|message| Action::Send(conn, message)));
         self.with(Which::Main, now, Machine::restart_keepalive);
         Ok(())
+    }
+
+    /// Whatever keeps an announcement from being sent, what the peer knows of its prefixes is not true any more.
+    fn withdraw_instead(&mut self, now: Moment, conn: ConnId, update: &Update) {
+        let withdrawn: Vec<_> = update.withdrawn.iter().chain(&update.announced).copied().collect();
+        let Some(agreed) = self.main.agreed.as_ref().filter(|_| !withdrawn.is_empty()) else { return };
+        let count = withdrawn.len() as u64;
+        let Ok(messages) = wire::encode_update(&Update { withdrawn, ..Update::default() }, &agreed.context)
+        else {
+            return;
+        };
+        self.counters.messages_out += messages.len() as u64;
+        self.counters.updates_out += messages.len() as u64;
+        self.counters.withdrawn_out += count;
+        self.actions.extend(messages.into_iter().map(|message| Action::Send(conn, message)));
+        self.with(Which::Main, now, Machine::restart_keepalive);
     }
 
     /// Asks for all routes of a family again, where the peer can (RFC 2918) and it was agreed on.
@@ -531,8 +562,12 @@ impl Session {
         if matches!(self.main.state, State::Idle | State::Active)
             && let Some(rival) = self.rival.take()
         {
+            let retry = self.main.timers.at(Timer::ConnectRetry);
             self.main = rival;
             self.since = now;
+            if let Some(retry) = retry.filter(|_| self.main.is_silent_call()) {
+                self.main.timers.set(Timer::ConnectRetry, retry);
+            }
         }
     }
 

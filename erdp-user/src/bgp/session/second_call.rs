@@ -6,6 +6,9 @@
 //! connects, or is not this peer, ends nothing. Calls of both sides may also cross while a session comes up, and then the peer closes
 //! the call that lost. Therefore a session that is younger than [`CROSSING`] waits that long for the peer to do so.
 //!
+//! A call on which nothing is said keeps nobody out, at whatever time it comes: it makes room for the next one, ends after
+//! half a minute, and after a few seconds we call the peer ourselves beside it.
+//!
 //! Without graceful restart the new connection is closed with Cease/7 (RFC 4271 section 6.8). A KEEPALIVE goes out over the old one at
 //! once: a peer that does not know that connection any more resets it.
 
@@ -42,6 +45,22 @@ impl Session {
             self.probed = Some(now);
             self.with(Which::Main, now, Machine::send_keepalive);
         }
+    }
+
+    /// A call has said nothing for [`super::machine::CALL_PATIENCE`]: it may go on waiting, and we call the peer all the same.
+    pub(super) fn call_beside(&mut self, now: Moment) {
+        if self.config.passive {
+            return;
+        }
+        match &self.rival {
+            // Something is said on the other connection.
+            Some(rival) if !rival.is_silent_call() => return,
+            // Of two silent calls the older one has waited for long enough: the younger takes its place.
+            Some(_) => self.step(Which::Main, Event::CollisionLost, now),
+            None => {}
+        }
+        self.rival = Some(std::mem::replace(&mut self.main, Machine::new()));
+        self.step(Which::Main, Event::Start, now);
     }
 
     /// A held call has said something, or has waited long enough; in Established it may end the old connection.

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 mod agreed;
 mod gates;
 mod second_call;
+mod silent_calls;
 
 const EVENTS: [&str; 19] = [
     "Start",

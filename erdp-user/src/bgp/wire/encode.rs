@@ -110,11 +110,7 @@ fn announce(
 ) -> Result<(), EncodeError> {
     let next_hop = next_hop(prefixes[0], attributes.next_hop, family, context)?;
     let shared = shared_attributes(attributes, next_hop, context)?;
-    let mp_bytes = if next_hop.is_ipv4() { 0 } else { MP_HEADER_BYTES + MP_NEXT_HOP_BYTES };
-    let taken = FIXED_BYTES + shared.len() + mp_bytes;
-    // 17 bytes: the longest prefix.
-    let room = context.max_message_bytes().checked_sub(taken).filter(|&room| room >= 17);
-    let room = room.ok_or(EncodeError::TooLarge { bytes: shared.len() })?;
+    let room = room(shared.len(), next_hop, context).ok_or(EncodeError::TooLarge { bytes: shared.len() })?;
     messages.extend(chunks(prefixes, room).iter().map(|nlri| match next_hop {
         IpAddr::V4(_) => message(&[], &shared, nlri),
         IpAddr::V6(address) => {
@@ -124,6 +120,26 @@ fn announce(
         }
     }));
     Ok(())
+}
+
+/// The bytes that are left for prefixes, if any prefix of the family fits.
+fn room(shared_bytes: usize, next_hop: IpAddr, context: &Context) -> Option<usize> {
+    // A length and as many octets as an address has.
+    let (mp_bytes, longest) = match next_hop {
+        IpAddr::V4(_) => (0, 5),
+        IpAddr::V6(_) => (MP_HEADER_BYTES + MP_NEXT_HOP_BYTES, 17),
+    };
+    let room = context.max_message_bytes().checked_sub(FIXED_BYTES + shared_bytes + mp_bytes)?;
+    (room >= longest).then_some(room)
+}
+
+/// Whether a message can hold a prefix with these attributes; also not where they cannot be encoded at all.
+pub fn fits(attributes: &PathAttributes, prefix: &IpNet, context: &Context) -> bool {
+    let next_hop = next_hop(prefix, attributes.next_hop, Family::of(prefix), context);
+    // Without a next hop of the family nothing is told, whatever its length.
+    let Ok(next_hop) = next_hop else { return true };
+    let shared = shared_attributes(attributes, next_hop, context);
+    shared.is_ok_and(|shared| room(shared.len(), next_hop, context).is_some())
 }
 
 /// The route's own next hop where it is of the right family, else our address of that family.

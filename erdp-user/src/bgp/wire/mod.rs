@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use bytes::Bytes;
 use rustbgpd_wire as codec;
 
-pub use encode::{EncodeError, encode_update};
+pub use encode::{EncodeError, encode_update, fits};
 
 use super::{
     AddPath, Asn, Family, GracefulRestart, Notification, RefreshMark, Seconds, SessionFacts, Update,

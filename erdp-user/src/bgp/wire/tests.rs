@@ -438,6 +438,11 @@ proptest! {
         let update = Update { withdrawn: gone, announced, attributes: Some(Arc::new(shared.clone())), ..Update::default() };
         let messages = encode_update(&update, &context).unwrap();
         prop_assert!(messages.iter().all(|message| message.len() <= MAX_MESSAGE_BYTES));
+        for message in messages.iter().filter(|message| message[19..21] == [0, 0]) {
+            let attributes = usize::from(u16::from_be_bytes([message[21], message[22]]));
+            let is_classic = message.len() > 23 + attributes;
+            prop_assert!(!is_classic || attributes <= shared.wire_bytes_at_most(), "{attributes} octets are more than was said");
+        }
         let mut decoded = Update::default();
         for message in decode_all(&messages, &receiver) {
             prop_assert!(message.faults.is_empty(), "{:?}", message.faults);

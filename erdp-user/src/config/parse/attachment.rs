@@ -16,7 +16,7 @@ use super::bfd::bfd;
 use super::kernel_routes::kernel_routes;
 use super::other_box;
 use super::service::service;
-use super::session::{Keys, options};
+use super::session::{CUSTOMERS_ROUTERS, Keys, ROUTERS_OF_A_CIRCUIT, options};
 use super::subnet::interface_address;
 use super::zone::Zones;
 use super::{hold_time, interface_name, optional, secret, tags, value};
@@ -177,6 +177,8 @@ fn ce_peer(
             "give the router an AS of its own, or write box = NAME on the attachment of the other edge box",
         ));
     }
+    // The other edge box passes on what its MSEEs announce.
+    let defaults = if whose == AsnOf::Ours { &ROUTERS_OF_A_CIRCUIT } else { &CUSTOMERS_ROUTERS };
     Ok(CePeer {
         address,
         local,
@@ -184,7 +186,7 @@ fn ce_peer(
         hold: hold_time(raw.hold.as_ref(), key("hold"), ledger)?,
         md5: secret([raw.md5.as_ref(), raw.md5_file.as_ref()], &key, ledger)?,
         passive: raw.passive,
-        options: options(&session_keys(raw), &key)?,
+        options: options(&session_keys(raw), defaults, &key)?,
         bfd: bfd(raw.bfd.as_ref(), &key, ledger)?,
         families: families(raw, address, addresses, &key("families"))?,
     })
@@ -201,6 +203,8 @@ fn session_keys(raw: &RawPeer) -> Keys<'_> {
         prepend: raw.prepend.as_ref(),
         max_prefixes: raw.max_prefixes.as_ref(),
         max_prefixes_wait: raw.max_prefixes_wait.as_ref(),
+        max_memory_mib: raw.max_memory_mib.as_ref(),
+        when_too_many: raw.when_too_many.as_ref(),
     }
 }
 

@@ -15,11 +15,11 @@ use super::super::{
     WhenFull,
 };
 use super::bfd::bfd;
-use super::session::{Keys, limit, options};
+use super::session::{Keys, ROUTERS_OF_A_CIRCUIT, limit, options};
 use super::subnet::optional_pair;
 use super::{hold_time, interface_name, optional, secret, tags, value, word};
 use crate::azure::{bandwidths::unsold, prefixes};
-use crate::bgp::{Asn, Community};
+use crate::bgp::{Asn, Community, RawAttribute};
 use crate::rib::communities;
 
 /// One second at the bandwidth (requirement A2).
@@ -224,7 +224,7 @@ fn peering(
         hold: hold_time(raw.hold.as_ref(), key("hold"), ledger)?,
         md5: secret([raw.md5.as_ref(), raw.md5_file.as_ref()], &key, ledger)?,
         passive: raw.passive,
-        options: options(&session_keys(raw), &key)?,
+        options: options(&session_keys(raw), &ROUTERS_OF_A_CIRCUIT, &key)?,
         limits: limits(raw, kind, circuit.sku, &key, ledger)?,
         forced_tunnel: raw.forced_tunnel,
         bfd: bfd(raw.bfd.as_ref(), &key, ledger)?,
@@ -244,6 +244,8 @@ fn session_keys(raw: &RawPeering) -> Keys<'_> {
         prepend: raw.prepend.as_ref(),
         max_prefixes: raw.max_prefixes.as_ref(),
         max_prefixes_wait: raw.max_prefixes_wait.as_ref(),
+        max_memory_mib: raw.max_memory_mib.as_ref(),
+        when_too_many: raw.when_too_many.as_ref(),
     }
 }
 
@@ -272,6 +274,12 @@ fn limits(
             .unwrap_or_default(),
         route_filter: filter
             .map(|name| value(name, &key("route-filter"), |text| community(text)))
+            .collect::<Result<_, _>>()?,
+        pass_attributes: raw
+            .pass_attributes
+            .iter()
+            .flat_map(|list| list.get_ref())
+            .map(|code| value(code, &key("pass-attributes"), |number| passed(*number)))
             .collect::<Result<_, _>>()?,
         longest_ipv4: longest(&raw.longest_ipv4, "longest-ipv4", 32)?,
         longest_ipv6: longest(&raw.longest_ipv6, "longest-ipv6", 128)?,
@@ -342,6 +350,18 @@ fn community(text: &str) -> Result<Community, Why> {
             "write a region or service as Microsoft does (\"West Europe\", \"Exchange Online\"), or \"12076:51002\"".into(),
         )
     })
+}
+
+/// The type code of an attribute that ERDP does not read.
+fn passed(number: i64) -> Result<u8, Why> {
+    let remedy = || "write type codes such as 26 or 40, as IANA has them".to_owned();
+    let code = u8::try_from(number).ok().filter(|code| *code > 0);
+    let code = code.ok_or_else(|| (format!("{number} is not between 1 and 255"), remedy()))?;
+    if RawAttribute::is_read(code) {
+        let reason = format!("attribute {code} is one that ERDP reads, and treats as its RFC says");
+        return Err((reason, "leave it out: this key is for attributes that ERDP does not read".to_owned()));
+    }
+    Ok(code)
 }
 
 fn longest(number: i64, most: u8) -> Result<u8, Why> {

@@ -238,12 +238,99 @@ fn values_of_sessions_that_cannot_be_are_refused_naming_the_key() {
         ("prepend = 17", "prepend"),
         ("local-pref = -1", "local-pref"),
         ("max-prefixes = 0", "max-prefixes"),
-        ("max-prefixes-wait = 5", "max-prefixes-wait"),
+        ("max-prefixes-wait = 0", "max-prefixes-wait"),
+        ("max-memory-mib = 0", "max-memory-mib"),
+        ("max-memory-mib = 1048577", "max-memory-mib"),
+        ("when-too-many = \"hope\"", "when-too-many"),
+        ("pass-attributes = [0]", "pass-attributes"),
+        ("pass-attributes = [256]", "pass-attributes"),
+        ("pass-attributes = [8]", "pass-attributes"),
         ("when-full = \"pray\"", "when-full"),
         ("longest-ipv4 = 33", "longest-ipv4"),
     ];
     for (text, key) in rows {
         let refused = refusal(&edited(PRIVATE, &format!("{PRIVATE}\n{text}"))).to_string();
         assert!(refused.contains(&format!("private.{key}")), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn d2_every_peer_has_limits_and_only_what_the_file_says_or_a_customer_sends_ends_a_session() {
+    let of = |config: &Config, peer: usize| {
+        let options = config.peers()[peer].options.clone();
+        (options.max_prefixes.unwrap().limit, options.max_memory_mib, options.when_too_many)
+    };
+    let plain = accepted(MINIMAL);
+    assert_eq!(of(&plain, 0), (2_000_000, 1_024, WhenTooMany::Refuse), "an MSEE");
+    assert_eq!(of(&plain, 2), (100_000, 128, WhenTooMany::Cease), "a customer's router");
+    // As before there were defaults: a limit that is written ends the session.
+    assert_eq!(of(&private("max-prefixes = 9"), 0), (9, 1_024, WhenTooMany::Cease));
+    let refusing = private("max-prefixes = 9\nmax-memory-mib = 5\nwhen-too-many = \"refuse\"");
+    assert_eq!(of(&refusing, 0), (9, 5, WhenTooMany::Refuse));
+    let waiting = private("max-prefixes-wait = 5");
+    assert_eq!(waiting.peers()[0].options.max_prefixes.unwrap().wait, Seconds(5));
+    assert_eq!(of(&waiting, 0).2, WhenTooMany::Refuse);
+    let customers = accepted(&edited(PEER, "asn = 65020, max-memory-mib = 7, when-too-many = \"refuse\" }]"));
+    assert_eq!(of(&customers, 2), (100_000, 7, WhenTooMany::Refuse));
+}
+
+#[test]
+fn attributes_that_are_passed_on_to_microsoft_are_a_list_of_the_peering() {
+    let passes = |config: &Config| {
+        crate::rib::RibConfig::new(config).peers.iter().map(|it| it.passes.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(passes(&accepted(MINIMAL)), [Some(vec![]), Some(vec![]), None]);
+    assert_eq!(
+        passes(&private("pass-attributes = [40, 23]")),
+        [Some(vec![40, 23]), Some(vec![40, 23]), None]
+    );
+}
+
+#[test]
+fn no_number_in_the_file_however_large_does_more_than_be_refused() {
+    const KEYS: [&str; 16] = [
+        "hold",
+        "vlan",
+        "peer-asn",
+        "restart-time",
+        "local-pref",
+        "prepend",
+        "max-prefixes",
+        "max-prefixes-wait",
+        "max-memory-mib",
+        "advertise-at-most",
+        "advertise-at-most-ipv4",
+        "advertise-at-most-ipv6",
+        "longest-ipv4",
+        "longest-ipv6",
+        "pass-attributes",
+        "bfd",
+    ];
+    for number in [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::from(u32::MAX), i64::from(u32::MAX) + 1, i64::MAX] {
+        for key in KEYS {
+            let value = match key {
+                "pass-attributes" => format!("[{number}]"),
+                "bfd" => {
+                    format!("{{ interval = \"{number}ms\", multiplier = {number}, absence = \"{number}s\" }}")
+                }
+                _ => number.to_string(),
+            };
+            if let Ok((config, _)) = parse(&edited(PRIVATE, &format!("{PRIVATE}\n{key} = {value}"))) {
+                drop(crate::rib::RibConfig::new(&config));
+            }
+        }
+        for key in ["s-vlan", "credit-ms", "minimum-links"] {
+            drop(parse(&edited("bandwidth = \"1G\"", &format!("bandwidth = \"1G\"\n{key} = {number}"))));
+        }
+        for key in ["fib-blocks", "restart-deadline", "drop-samples"] {
+            drop(parse(&format!("{key} = {number}\n{MINIMAL}")));
+        }
+        for bandwidth in
+            [format!("{number}k"), format!("{number}G"), format!("{}G", u64::MAX), "18446744073G".to_owned()]
+        {
+            if let Ok((config, _)) = parse(&edited("\"1G\"", &format!("{bandwidth:?}"))) {
+                drop(crate::controller::limits::records(&config, u64::MAX));
+            }
+        }
     }
 }

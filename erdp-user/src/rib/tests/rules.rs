@@ -129,8 +129,8 @@ fn d2_a_peer_that_announces_too_much_is_named_once_and_not_heard_until_it_is_bac
     for prefix in ["30.2.0.0/16", "30.3.0.0/16"] {
         announce(&mut rib, CE0, prefix);
     }
-    let family = Family::Ipv4Unicast;
-    assert_eq!(rib.take_overflows(), [Overflow { peer: CE0, family, limit: 2, wait }]);
+    let excess = Excess::Prefixes { family: Family::Ipv4Unicast, limit: 2 };
+    assert_eq!(rib.take_overflows(), [Overflow { peer: CE0, excess, wait }]);
     assert_eq!(rib.peer_counts(CE0).received, 3, "what comes after is not kept");
     rib.peer_down(CE0);
     up(&mut rib, CE0, |_| ());

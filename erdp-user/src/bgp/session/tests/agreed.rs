@@ -183,10 +183,11 @@ fn roles_must_fit_and_a_missing_one_is_refused_only_when_it_is_asked_for() {
 #[test]
 fn d2_too_many_prefixes_end_the_session_with_cease_1_and_it_comes_back_after_a_wait_that_doubles() {
     let (mut bench, mut conn) = Bench::new(config()).establish();
+    let excess = Excess::Prefixes { family: V6, limit: 200 };
     for wait in [60, 120, 240] {
-        bench.session.handle_overflow(bench.now, V6, 200, Seconds(60));
+        bench.session.handle_overflow(bench.now, excess, Seconds(60));
         let actions = bench.actions();
-        let cease = Notification::maximum_prefixes(V6, 200);
+        let cease = Notification::maximum_prefixes(excess);
         assert_eq!(cease.data, [0, 2, 1, 0, 0, 0, 200], "RFC 4486 section 4");
         assert_eq!(sent(&actions, conn), [encode_notification(&cease.hard_reset())]);
         assert_eq!(bench.session.state(), State::Idle);

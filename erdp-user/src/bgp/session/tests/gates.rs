@@ -2,6 +2,8 @@
 
 use super::*;
 
+const EXCESS: Excess = Excess::Prefixes { family: Family::Ipv4Unicast, limit: 10 };
+
 /// What the peer says first.
 fn theirs() -> Vec<u8> {
     encode_open(&their_open([10, 0, 0, 1])).unwrap()
@@ -56,7 +58,7 @@ fn who_calls_in_idle_is_held_if_we_come_back_by_ourselves_and_refused_otherwise(
     let stop: Before = |bench| bench.session.handle_stop(bench.now, Cease::PeerDeconfigured, "");
     let overflow: Before = |bench| {
         bench.dial();
-        bench.session.handle_overflow(bench.now, Family::Ipv4Unicast, 10, Seconds(60));
+        bench.session.handle_overflow(bench.now, EXCESS, Seconds(60));
     };
     let rows: [(&str, &[Before], bool); 9] = [
         ("after a failure", &[fail], true),
@@ -196,7 +198,7 @@ fn hurry_makes_a_connect_anew_that_has_lost_its_first_packet_and_ends_no_wait_fo
     }
     let mut bench = Bench::new(config());
     bench.dial();
-    bench.session.handle_overflow(at(0), Family::Ipv4Unicast, 10, Seconds(60));
+    bench.session.handle_overflow(at(0), EXCESS, Seconds(60));
     bench.session.handle_hurry(at(1));
     bench.session.handle_close(at(2), Gate::Bfd, "");
     bench.session.handle_open(at(3), Gate::Bfd);
