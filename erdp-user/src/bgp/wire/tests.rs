@@ -3,6 +3,7 @@
 mod add_path;
 mod flags;
 mod next_hops;
+mod public_faults;
 mod refresh;
 
 use std::collections::BTreeMap;
