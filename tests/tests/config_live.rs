@@ -83,7 +83,8 @@ const CHANGES: &[Change] = &[
         &[(
             PEER6,
             "{ address = \"fd00:0:0:1::2\", asn = 65021, md5 = \"a key that the other end has not\", gtsm = true, passive = true, restart-time = 60, \
-             role = \"customer\", strict-role = true, local-pref = 90, prepend = 1, max-prefixes = 5000, families = [\"ipv4\", \"ipv6\"] }",
+             role = \"customer\", strict-role = true, local-pref = 90, prepend = 1, max-prefixes = 5000, \
+             max-prefixes-wait = 30, max-memory-mib = 50, when-too-many = \"refuse\", families = [\"ipv4\", \"ipv6\"] }",
         )],
         &["ce0 fd00:0:0:1::2"],
     ),
@@ -91,7 +92,8 @@ const CHANGES: &[Change] = &[
         "what Microsoft's routes are worth, limits",
         &[(
             "[circuit.private]",
-            "[circuit.private]\nlocal-pref = 90\nprepend = 1\nmax-prefixes = 5000\nadvertise-at-most = 100\nadvertise-at-most-ipv4 = 90\n\
+            "[circuit.private]\nlocal-pref = 90\nprepend = 1\nmax-prefixes = 5000\nmax-memory-mib = 500\n\
+             when-too-many = \"refuse\"\npass-attributes = [40]\nadvertise-at-most = 100\nadvertise-at-most-ipv4 = 90\n\
              advertise-at-most-ipv6 = 80\nwhen-full = \"aggregate\"\n\
              longest-ipv4 = 30\nlongest-ipv6 = 120",
         )],
