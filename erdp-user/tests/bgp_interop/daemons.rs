@@ -77,15 +77,20 @@ impl Daemon {
 
     /// Writes the configuration and starts it.
     pub fn start(self, at: &mut Neighbour) {
+        self.start_changed(at, str::to_owned);
+    }
+
+    /// The same with its configuration changed.
+    pub fn start_changed(self, at: &mut Neighbour, change: impl Fn(&str) -> String) {
         let sessions: [(IpAddr, IpAddr, Family); 2] = [
             (at.ours.0.into(), at.theirs.0.into(), Family::Ipv4Unicast),
             (at.ours.1.into(), at.theirs.1.into(), Family::Ipv6Unicast),
         ];
         match self {
-            Self::Frr => at.start_frr(&self.frr(sessions)),
-            Self::Bird => at.start_bird(&self.bird(sessions)),
+            Self::Frr => at.start_frr(&change(&self.frr(sessions))),
+            Self::Bird => at.start_bird(&change(&self.bird(sessions))),
             Self::GoBgp => {
-                let file = at.write("gobgpd.toml", &self.gobgp(sessions));
+                let file = at.write("gobgpd.toml", &change(&self.gobgp(sessions)));
                 at.start("/usr/bin/gobgpd", &["-f", &file, "--pprof-disable"]);
                 let up = || at.inside_or_nothing("gobgp", &["global"]).contains("AS:");
                 lab::until("GoBGP", up);
@@ -97,12 +102,12 @@ impl Daemon {
             Self::OpenBgpd => {
                 // Where its unprivileged parts are locked in; systemd makes it where the daemon is a service.
                 fs::create_dir_all("/run/openbgpd").unwrap();
-                let file = at.write("bgpd.conf", &self.openbgpd(sessions, &at.path("bgpd.sock")));
+                let file = at.write("bgpd.conf", &change(&self.openbgpd(sessions, &at.path("bgpd.sock"))));
                 at.start("/usr/sbin/bgpd", &["-d", "-f", &file]);
                 lab::until("OpenBGPD's socket", || at.directory.join("bgpd.sock").exists());
             }
             Self::ExaBgp => {
-                let file = at.write("exabgp.conf", &self.exabgp(sessions));
+                let file = at.write("exabgp.conf", &change(&self.exabgp(sessions)));
                 let settings =
                     ["exabgp.daemon.user=root", "exabgp.api.cli=false", "exabgp.log.destination=stdout"];
                 at.start("env", &[&settings[..], &["/usr/sbin/exabgp", &file]].concat());

@@ -1,10 +1,11 @@
 //! The BGP speaker against FRR and BIRD as Debian ships them: sessions of both kinds, thousands of routes both ways, a proper end.
 //!
-//! `matrix` tries every feature with five other implementations, `paths` several paths to a prefix, `silent` peers that restart without a word. Here: FRR carries both families over one IPv4 session; BIRD has a session for each, IPv4 with an MD5 key and IPv6 with GTSM.
+//! `matrix` tries every feature with five other implementations, `guarded` what they and we refuse, `paths` several paths to a prefix, `silent` peers that restart without a word. Here: FRR carries both families over one IPv4 session; BIRD has a session for each, IPv4 with an MD5 key and IPv6 with GTSM.
 
 #![expect(clippy::unwrap_used, reason = "all of this crate is test code: what fails fails the test")]
 
 mod daemons;
+mod guarded;
 mod lab;
 mod matrix;
 mod paths;
@@ -97,13 +98,14 @@ fn frr_configuration(link: &Neighbour) -> String {
     };
     let (v4, v6) = (networks(Family::Ipv4Unicast), networks(Family::Ipv6Unicast));
     format!(
-        "hostname b\nrouter bgp {FRR}\n bgp router-id 198.18.255.1\n no bgp ebgp-requires-policy\n \
+        "hostname b\nroute-map OUT permit 10\n set metric 77\n set community 8075:8000 12076:51004\n \
+         set large-community 65001:1:2\n set as-path prepend 12076 12076\n set ipv6 next-hop global {them6}\nexit\n\
+         router bgp {FRR}\n bgp router-id 198.18.255.1\n no bgp ebgp-requires-policy\n \
          no bgp network import-check\n no bgp default ipv4-unicast\n neighbor {us4} remote-as {OURS}\n \
          neighbor {us4} timers 3 9\n neighbor {us4} timers connect 2\n neighbor {us4} advertisement-interval 0\n \
          address-family ipv4 unicast\n  neighbor {us4} activate\n  neighbor {us4} route-map OUT out\n{v4} \
          exit-address-family\n address-family ipv6 unicast\n  neighbor {us4} activate\n  neighbor {us4} route-map OUT out\n{v6} \
-         exit-address-family\nexit\nroute-map OUT permit 10\n set metric 77\n set community 8075:8000 12076:51004\n \
-         set large-community 65001:1:2\n set as-path prepend 12076 12076\n set ipv6 next-hop global {them6}\nexit\n"
+         exit-address-family\nexit\n"
     )
 }
 

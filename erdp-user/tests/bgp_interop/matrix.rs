@@ -13,8 +13,7 @@ use super::*;
 /// A cell of the table.
 type Outcome = Result<Result<(), Lacks>, String>;
 
-const FEATURES: [&str; 5] =
-    ["IPv4 both ways", "IPv6 both ways", "MD5 and GTSM", "roles", "refresh both ways"];
+const FEATURES: [&str; 4] = ["IPv4 both ways", "IPv6 both ways", "roles", "refresh both ways"];
 const LONG: [&str; 6] =
     ["shutdown text", "max-prefix", "flap storm", "collision", "hold expiry", "graceful restart"];
 
@@ -285,8 +284,6 @@ impl Stand {
         match feature {
             "IPv4 both ways" => self.both_ways(FAMILIES[0]).await,
             "IPv6 both ways" => self.both_ways(FAMILIES[1]).await,
-            // Without them there would be no session: `configs` asks for both.
-            "MD5 and GTSM" => Ok(Ok(())),
             "roles" => {
                 if let Err(lack) = self.daemon.roles() {
                     return Ok(Err(lack));
@@ -305,7 +302,8 @@ impl Stand {
     }
 }
 
-fn configs(daemon: Daemon, link: &Neighbour) -> [PeerConfig; 2] {
+/// Both with an MD5 key and GTSM; what happens without is in `guarded`.
+pub(super) fn configs(daemon: Daemon, link: &Neighbour) -> [PeerConfig; 2] {
     let session = |id, local: IpAddr, remote: IpAddr, family| PeerConfig {
         interface: Some(link.interface.clone()),
         hold: Seconds(9),
