@@ -124,9 +124,11 @@ fn zebra() -> String {
 }
 
 fn bgpd(router: &Router) -> Result<String> {
+    // First: FRR looks at a route-map that comes after the neighbours that use it five seconds later, and advertises nothing before.
     let mut text = format!(
-        "router bgp {}\n bgp router-id {}\n no bgp ebgp-requires-policy\n no bgp network import-check\n \
-         no bgp default ipv4-unicast\n timers bgp 20 60\n",
+        "route-map OUT permit 10\n set metric 0\n!\nrouter bgp {}\n bgp router-id {}\n no bgp ebgp-requires-policy\n no bgp network import-check\n \
+         no bgp default ipv4-unicast\n timers bgp 20 60\n \
+         coalesce-time 50\n",
         router.asn, router.id
     );
     for neighbour in &router.neighbours {
@@ -147,7 +149,6 @@ fn bgpd(router: &Router) -> Result<String> {
         }
         writeln!(text, " exit-address-family")?;
     }
-    text += "!\nroute-map OUT permit 10\n set metric 0\n!\n";
     Ok(text)
 }
 
