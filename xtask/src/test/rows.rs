@@ -8,11 +8,11 @@ use crate::{cargo_tests::Program, test::own::Own};
 /// With whom a row may run at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// Keeps a CPU busy and does not look at the time: beside others, with less priority.
+    /// Keeps a CPU busy and does not look at the time: beside all but the timing-critical ones, with less priority.
     Cpu,
     /// Waits most of the time, with patience: several side by side.
     Functional,
-    /// Must lose nothing, or within a generous time, and leaves the CPUs idle most of the time: one for each CPU, beside nothing else.
+    /// Must lose nothing, or within a generous time, and leaves the CPUs idle most of the time: a few side by side, beside none that waits.
     Light,
     /// Measures how long something takes, or has the CPUs for itself: alone.
     Alone,
@@ -76,7 +76,7 @@ use Group::{Alone, Cpu, Functional, Light};
 const TABLE: &[Entry] = &[
     reading(entry("erdp-user erdp", Cpu, 20, 60), &["docs/metrics.md"]),
     reading(entry("erdp-user erdp (bin)", Cpu, 1, 0), &["README.md", "docs/"]),
-    entry("erdp-common erdp_common", Cpu, 10, 30),
+    entry("erdp-common erdp_common", Cpu, 3, 10),
     reading(entry("xtask xtask (bin)", Cpu, 2, 0), &["xtask/", "README.md", "docs/", ".ci/run"]),
     reading(entry("erdp-user bgp_interop", Functional, 30, 300), &["erdp-user/tests/"]),
     reading(entry("erdp-user broken_pipe", Functional, 10, 0), &["erdp-user/tests/"]),
@@ -88,7 +88,7 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests bgp_replay", Cpu, 2, 0),
     entry("erdp-tests config_live", Light, 20, 0),
     entry("erdp-tests connected_subnets", Functional, 10, 0),
-    entry("erdp-tests differential", Cpu, 20, 120),
+    entry("erdp-tests differential", Cpu, 15, 120),
     entry("erdp-tests doctor", Functional, 2, 0),
     entry("erdp-tests drills", Light, 40, 80),
     part(
@@ -98,7 +98,7 @@ const TABLE: &[Entry] = &[
         5,
         0,
     ),
-    entry("erdp-tests drop_samples", Alone, 5, 0),
+    entry("erdp-tests drop_samples", Cpu, 5, 0),
     part(
         "erdp-tests failed_take_over",
         &["what_was_applied_and_is_not_in_the_file_is_named_before_anything_is_handed_over"],
@@ -109,7 +109,7 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests failed_take_over", Light, 10, 90),
     entry("erdp-tests faults", Alone, 25, 140),
     entry("erdp-tests expressroute_live", Functional, 35, 0),
-    entry("erdp-tests fib_churn", Cpu, 30, 60),
+    entry("erdp-tests fib_churn", Cpu, 15, 60),
     entry("erdp-tests flapping", Alone, 15, 60),
     entry("erdp-tests floods", Alone, 20, 90),
     entry("erdp-tests full_circuit", Functional, 10, 60),
@@ -117,7 +117,7 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests hostile", Cpu, 10, 120),
     entry("erdp-tests isolation", Cpu, 10, 60),
     entry("erdp-tests kernel_routes", Functional, 20, 0),
-    reading(entry("erdp-tests lab_end_to_end", Light, 40, 0), &["README.md"]),
+    reading(entry("erdp-tests lab_end_to_end", Light, 35, 60), &["README.md"]),
     part(
         "erdp-tests lab_end_to_end",
         &["an_interrupted_run_leaves_nothing_wherever_it_was"],
@@ -149,10 +149,17 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests second_call", Functional, 15, 0),
     entry("erdp-tests service_chain", Functional, 10, 0),
     entry("erdp-tests service_manager", Functional, 5, 0),
-    entry("erdp-tests several_circuits", Alone, 15, 60),
+    entry("erdp-tests several_circuits", Light, 25, 60),
     entry("erdp-tests shared_bucket", Alone, 5, 0),
-    entry("erdp-tests slow_path", Alone, 5, 0),
-    entry("erdp-tests sticky_flows", Alone, 15, 40),
+    entry("erdp-tests slow_path", Cpu, 3, 0),
+    part(
+        "erdp-tests sticky_flows",
+        &["only_the_failed_members_flows_move_and_only_they_come_back"],
+        Cpu,
+        5,
+        10,
+    ),
+    entry("erdp-tests sticky_flows", Light, 10, 40),
     entry("erdp-tests tagged_peerings", Functional, 15, 0),
     entry("erdp-tests two_boxes", Functional, 30, 0),
     entry("erdp-tests wire_rules", Cpu, 3, 0),
