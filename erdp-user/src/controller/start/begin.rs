@@ -1,0 +1,218 @@
+//! The controller as it begins: the program with the circuits' policers, the records that depend on nobody, BFD, BGP, and the way from the
+//! process before it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Instant,
+};
+
+use tokio::sync::mpsc;
+
+use super::{Options, StartError, facts::peer_key};
+use crate::{
+    bfd,
+    bgp::{Handed, Listener, PORT, PeerConfig, PeerEvent, PeerId, Speaker},
+    config::Config,
+    controller::{
+        Controller, bfd as controller_bfd,
+        estate::Estate,
+        hand_over::{Successor, retry},
+        kernel_routes::{self, KernelRoutes},
+        limits, supervisor,
+    },
+    dataplane::{
+        Dataplane, Mode, Record,
+        aya::{AyaDataplane, Heritage, LoadOptions},
+        pins::About,
+    },
+    fib::{Forwarding, Topology},
+    kernel::{Kernel, carrier},
+    rib::{Rib, RibConfig},
+};
+
+/// The program with the circuits' policers in place.
+pub(super) fn load(
+    options: &Options,
+    config: &Config,
+    estate: &Estate,
+    heritage: Option<Heritage>,
+) -> Result<AyaDataplane, StartError> {
+    let load = LoadOptions {
+        fib_blocks: config.fib_blocks,
+        drop_samples: config.drop_samples,
+        symmetric_hash: config.symmetric_hash,
+        log_drops: options.log_drops,
+        ..LoadOptions::default()
+    };
+    let keeps_buckets = heritage.as_ref().is_some_and(|heritage| heritage.shares);
+    let mut dataplane = match &estate.pins {
+        Some(pins) => AyaDataplane::load_pinned(load, pins.clone(), heritage)?,
+        None => AyaDataplane::load(load)?,
+    };
+    if options.log_drops
+        && let Err(error) = dataplane.forward_log()
+    {
+        tracing::warn!(%error, "drops are not logged");
+    }
+    for record in limits::records(config, dataplane.clock()) {
+        if keeps_buckets && matches!(record, Record::Bucket(..)) {
+            continue;
+        }
+        dataplane.write(&record)?;
+    }
+    Ok(dataplane)
+}
+
+impl Controller {
+    /// Everything written that does not depend on the kernel's facts or on peers: attachments, connected subnets, who may speak
+    /// BGP.
+    pub(super) fn new(
+        config: Config,
+        kernel: Kernel,
+        mut dataplane: AyaDataplane,
+        topology: Topology,
+        about: About,
+    ) -> Result<Self, StartError> {
+        let mut forwarding = Forwarding::new(topology, &mut dataplane)?;
+        forwarding.connect(0, &mut dataplane)?;
+        forwarding.guard(0, &mut dataplane)?;
+        let peers = config.peers();
+        // Those with BFD are written with their session's number, by `announce_bfd`.
+        for peer in peers.iter().filter(|peer| peer.bfd.is_none()) {
+            dataplane.write(&Record::Peer(peer_key(peer), true))?;
+        }
+        for speaker in kernel_routes::speakers(&config) {
+            dataplane.write(&speaker)?;
+        }
+        Ok(Self {
+            domains: config.domains(),
+            attachments: config.attachments(),
+            speaker: None,
+            outboxes: vec![Default::default(); peers.len()],
+            rib: Rib::new(RibConfig::new(&config)),
+            forwarding,
+            dataplane,
+            kernel_routes: KernelRoutes::default(),
+            links: HashMap::new(),
+            about,
+            inherited: None,
+            wanted: Default::default(),
+            asked_share: 0,
+            drops: Default::default(),
+            miscabling: Default::default(),
+            bfd: Default::default(),
+            fallover: Default::default(),
+            dampers: Default::default(),
+            returned: HashMap::new(),
+            peerings: Default::default(),
+            drained: Default::default(),
+            minimums: Default::default(),
+            last: Default::default(),
+            drill: None,
+            telemetry: Default::default(),
+            vacant: Default::default(),
+            history: Default::default(),
+            supervisor: supervisor::Supervisor::from_environment(),
+            started: Instant::now(),
+            reconciled: Default::default(),
+            settings: Vec::new(),
+            kernel,
+            peers,
+            config,
+        })
+    }
+
+    /// Native first; generic only when it is allowed, and then on all ports alike: a redirect between the two modes is slow.
+    pub(super) fn attach_ports(&mut self, allow_generic: bool) -> Result<(), StartError> {
+        let interfaces = self.forwarding.topology().ports();
+        match self.dataplane.take_over(&interfaces, self.about.clone()) {
+            Ok(()) => Ok(self.dataplane.retire_others()?),
+            Err(error) if allow_generic => {
+                tracing::warn!(%error, "generic XDP on all ports instead");
+                self.dataplane.detach_all();
+                self.about.mode = Mode::Generic;
+                Ok(self.dataplane.take_over(&interfaces, self.about.clone())?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The records before any port is attached: a next hop with BFD is never judged by an empty one. The answer is where changes
+    /// come from.
+    pub(super) fn start_bfd(&mut self) -> Result<mpsc::Receiver<bfd::thread::Event>, StartError> {
+        let (events, changes) = mpsc::channel(controller_bfd::EVENTS_MAX);
+        let sessions = controller_bfd::sessions(
+            &self.config,
+            &self.peers,
+            &self.dataplane.bfd_sessions(),
+            (self.dataplane.clock() >> 16) as u32,
+        );
+        self.announce_bfd(&sessions)?;
+        self.bfd.start(sessions, self.dataplane.bfd_sessions(), events)?;
+        let topology = self.forwarding.topology();
+        let links =
+            topology.interfaces().into_keys().filter_map(|it| Some((it, topology.link_of(it)?))).collect();
+        if let Err(error) = carrier::watch(links, self.dataplane.link_killer()?) {
+            tracing::warn!(%error, "carriers are watched by the controller only");
+        }
+        Ok(changes)
+    }
+
+    /// Port 179 first: a busy one stops the start before any peer hears of us. Sessions that were handed over go on.
+    pub(super) async fn start_sessions(
+        &mut self,
+        events: mpsc::Sender<PeerEvent>,
+        sessions: Vec<(PeerId, Handed)>,
+    ) -> Result<(), StartError> {
+        let addresses = self.listening();
+        let listener = if sessions.is_empty() {
+            Listener::bind(&addresses)
+        } else {
+            retry(|| Listener::bind(&addresses)).await
+        };
+        let mut speaker = Speaker::start(listener?, events);
+        let resumed = self.resume_sessions(&mut speaker, sessions).await;
+        self.start_others(speaker, &resumed).await;
+        Ok(())
+    }
+
+    /// Where peers may call.
+    pub(in crate::controller) fn listening(&self) -> Vec<SocketAddr> {
+        let remotes = || self.peers.iter().map(|peer| peer.session.remote);
+        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let wanted = any.into_iter().filter(|any| remotes().any(|remote| remote.is_ipv4() == any.is_ipv4()));
+        wanted.map(|any| (any, PORT).into()).collect()
+    }
+
+    /// The sessions that do not go on begin.
+    pub(in crate::controller) async fn start_others(&mut self, mut speaker: Speaker, resumed: &BTreeSet<PeerId>) {
+        for peer in self.peers.iter().filter(|peer| !resumed.contains(&peer.session.id)) {
+            // RFC 4724 section 4.1: we restart, and what we forwarded with is still there.
+            let preserved = self.inherited.is_some();
+            let session =
+                PeerConfig { restarting: preserved, forwarding_preserved: preserved, ..peer.session.clone() };
+            speaker.add(session).await;
+        }
+        self.speaker = Some(speaker);
+    }
+
+    /// Continues the work of the process behind the control socket: routes, maps and links are ours when this is done, and the
+    /// sessions are the answer. When it fails, the other goes on.
+    pub(super) async fn succeed(&mut self, options: &Options) -> Result<Vec<(PeerId, Handed)>, StartError> {
+        let file = self.history.source.read().ok();
+        let asked = tokio::task::block_in_place(|| Successor::ask(&options.control, file))?;
+        let mut successor = asked.ok_or(StartError::NobodyLeft)?;
+        let begun = Instant::now();
+        let sessions = tokio::task::block_in_place(|| self.inherit(&mut successor))?;
+        let heard = begun.elapsed();
+        self.settle().await;
+        tracing::info!(routes = self.forwarding.sizes()["routes"], ?heard, decided = ?begun.elapsed(), "taking over");
+        let ports = self.forwarding.topology().ports();
+        self.dataplane.take_over(&ports, self.about.clone())?;
+        tokio::task::block_in_place(|| successor.taken())?;
+        self.dataplane.retire_others()?;
+        tracing::info!(sessions = sessions.len(), "taken over from the process before us");
+        Ok(sessions)
+    }
+}
