@@ -21,6 +21,7 @@ use erdp::{
     config::{CircuitChange, Config, ConfigError},
     control::{DEFAULT_SOCKET, Explanation, Question, Request, Setting, Topic, client::Client, render},
     controller::{
+        parts::Part,
         start::{self, CANNOT_RUN, Options, StartError},
         successor,
     },
@@ -64,6 +65,9 @@ enum Command {
         /// Call the maps' records another version, for tests of upgrades
         #[arg(long, hide = true)]
         as_abi: Option<u32>,
+        /// Test option: end a part on purpose a second after the start
+        #[arg(long, hide = true, value_name = "PART")]
+        end_part: Option<Part>,
     },
     /// Replace the running controller with the installed version; no session ends and no packet is lost
     ///
@@ -213,8 +217,8 @@ enum Set {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config, control, allow_generic, log_drops, take_over, as_abi } => {
-            run(Options { config, control, allow_generic, log_drops, take_over, as_abi })
+        Command::Run { config, control, allow_generic, log_drops, take_over, as_abi, end_part } => {
+            run(Options { config, control, allow_generic, log_drops, take_over, as_abi, end_part })
         }
         Command::Upgrade { check: _, config, control } => upgrade(&config, &control),
         Command::Restart { control } => report(

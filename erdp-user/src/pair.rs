@@ -33,6 +33,8 @@ pub struct LinkFacts {
     pub is_enabled: bool,
     /// It ends on another box; the sessions are those with that box, if there are any, and nothing more is known here.
     pub is_elsewhere: bool,
+    /// Its interface is not there.
+    pub is_missing: bool,
     /// The interface has its carrier.
     pub has_carrier: bool,
     /// It has it again, and is held down because it flaps.
@@ -47,6 +49,8 @@ pub struct LinkFacts {
 pub enum Reason {
     /// The circuit is disabled.
     Disabled,
+    /// Its interface is not there.
+    NoInterface,
     /// No carrier.
     NoCarrier,
     /// It flaps, and is held down.
@@ -72,6 +76,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Disabled => "disabled",
+            Self::NoInterface => "no-interface",
             Self::NoCarrier => "no-carrier",
             Self::HeldDown => "held-down",
             Self::PeeringDisabled => "peering-disabled",
@@ -121,7 +126,8 @@ pub fn judge(link: &LinkFacts) -> Judgement {
 fn of_link(link: &LinkFacts) -> impl Iterator<Item = Reason> {
     let reasons = [
         (!link.is_enabled, Reason::Disabled),
-        (!link.has_carrier && !link.is_elsewhere, Reason::NoCarrier),
+        (link.is_missing, Reason::NoInterface),
+        (!link.has_carrier && !link.is_elsewhere && !link.is_missing, Reason::NoCarrier),
         (link.is_held_down, Reason::HeldDown),
     ];
     reasons.into_iter().filter_map(|(is, reason)| is.then_some(reason))
@@ -275,6 +281,7 @@ mod tests {
         LinkFacts {
             is_enabled: true,
             is_elsewhere: false,
+            is_missing: false,
             has_carrier: true,
             is_held_down: false,
             sessions: sessions.to_vec(),
@@ -304,6 +311,7 @@ mod tests {
         for (bad, reason) in [
             (LinkFacts { is_enabled: false, ..link(&[GOOD]) }, Reason::Disabled),
             (LinkFacts { has_carrier: false, ..link(&[GOOD]) }, Reason::NoCarrier),
+            (LinkFacts { is_missing: true, has_carrier: false, ..link(&[GOOD]) }, Reason::NoInterface),
             (LinkFacts { is_held_down: true, ..link(&[GOOD]) }, Reason::HeldDown),
         ] {
             assert_eq!(judge(&bad), Judgement { is_eligible: false, reasons: vec![reason] });

@@ -138,8 +138,18 @@ fn a_machine_that_cannot_run_it_is_refused_with_the_remedy() -> Result<()> {
     }
     let place = Place::new()?;
     let good = edge::configuration();
-    let absent = good.replace("\"msee2\"", "\"absent0\"");
-    refused(&place, "an interface that does not exist", &place.erdp(&absent)?, MACHINE, &["absent0"])?;
+    let absent = good.replace("\"msee2\"", "\"absent0\", required = true");
+    refused(
+        &place,
+        "a required interface that does not exist",
+        &place.erdp(&absent)?,
+        MACHINE,
+        &["absent0"],
+    )?;
+    let none = ["ce0", "msee1", "msee2"]
+        .iter()
+        .fold(good.clone(), |text, name| text.replace(&format!("\"{name}\""), &format!("\"{name}9\"")));
+    refused(&place, "no interface at all", &place.erdp(&none)?, MACHINE, &["msee19", "none of the"])?;
 
     let listener = enter::run(place.edge.name(), || {
         std::net::TcpListener::bind("[::]:179").context("cannot take port 179")

@@ -21,7 +21,6 @@ use erdp_common::bfd::{
     PORT,
     wire::{ControlPacket, State},
 };
-use socket2::Socket;
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -30,7 +29,7 @@ use super::{
 };
 use crate::{
     dataplane::sessions::MappedSessions,
-    kernel::datagram::{self, Receiver},
+    kernel::datagram::{self, Receiver, Sender},
 };
 
 /// Orders that may wait.
@@ -115,6 +114,11 @@ impl Bfd {
         }
     }
 
+    /// Whether the thread lives.
+    pub fn lives(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     /// The sessions as they are.
     pub fn statuses(&self) -> Vec<Status> {
         self.statuses.borrow().clone()
@@ -135,7 +139,7 @@ impl Bfd {
 struct Running {
     config: SessionConfig,
     session: Session,
-    sender: Socket,
+    sender: Sender,
     seen_expired: u64,
     untold: Option<Change>,
     since: Nanos,

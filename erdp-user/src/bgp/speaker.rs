@@ -25,6 +25,7 @@ const STOP_WAIT: Duration = Duration::from_secs(4);
 pub struct Speaker {
     peers: BTreeMap<PeerId, (PeerHandle, JoinHandle<()>)>,
     admissions: mpsc::Sender<Order>,
+    listener: JoinHandle<()>,
     refused: watch::Receiver<Refused>,
     events: mpsc::Sender<PeerEvent>,
 }
@@ -34,8 +35,8 @@ impl Speaker {
     pub fn start(listener: Listener, events: mpsc::Sender<PeerEvent>) -> Self {
         let (admissions, orders) = mpsc::channel(16);
         let (refused_in, refused) = watch::channel(Refused::default());
-        tokio::spawn(listener.run(orders, refused_in));
-        Self { peers: BTreeMap::new(), admissions, refused, events }
+        let listener = tokio::spawn(listener.run(orders, refused_in));
+        Self { peers: BTreeMap::new(), admissions, listener, refused, events }
     }
 
     /// Starts a session; one with the same id ends first.
@@ -103,6 +104,24 @@ impl Speaker {
     /// All peers, by id.
     pub fn peers(&self) -> impl Iterator<Item = &PeerHandle> {
         self.peers.values().map(|(handle, _)| handle)
+    }
+
+    /// Whether the listener's task lives.
+    pub fn listens(&self) -> bool {
+        !self.listener.is_finished()
+    }
+
+    /// The peers whose task has ended by itself: nobody has removed them.
+    pub fn ended(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.iter().filter(|(_, (_, task))| task.is_finished()).map(|(id, _)| *id)
+    }
+
+    /// Ends a peer's task as a fault in it would, or the listener's: for tests of what follows.
+    pub fn end_task(&self, of: Option<PeerId>) {
+        match of {
+            None => self.listener.abort(),
+            Some(id) => self.peers.get(&id).iter().for_each(|(_, task)| task.abort()),
+        }
     }
 
     /// Connections refused so far.
@@ -254,6 +273,35 @@ mod tests {
         assert_eq!(one.peer(here.id).unwrap().status().state, State::Idle);
         one.peer(here.id).unwrap().command(PeerCommand::Enable).await.unwrap();
         assert_eq!(established(&mut hears_one).await.session, 2);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_by_itself_is_known_to_have_ended() {
+        let [(mut one, _events, here), _] = pair();
+        one.add(PeerConfig { passive: true, ..here.clone() }).await;
+        let other =
+            PeerConfig { id: PeerId(8), remote: [127, 0, 0, 9].into(), passive: true, ..here.clone() };
+        one.add(other).await;
+        assert!(one.listens() && one.ended().next().is_none());
+        one.end_task(Some(here.id));
+        for _ in 0..100 {
+            if one.ended().next().is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(one.ended().collect::<Vec<_>>(), [here.id]);
+        // It begins again, and then nothing is missing.
+        one.add(PeerConfig { passive: true, ..here }).await;
+        assert_eq!(one.ended().count(), 0);
+        one.end_task(None);
+        for _ in 0..100 {
+            if !one.listens() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(!one.listens());
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@
 use serde::Serialize;
 
 use super::CePeer;
-use super::{Config, Peer, change::decrease, shown};
+use super::{Config, Link, Peer, change::decrease, shown};
 
 /// One value that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -112,6 +112,8 @@ fn differences(running: &Config, new: &Config) -> Vec<Difference> {
 fn refusals(running: &Config, new: &Config) -> Vec<String> {
     let mut fixed = new.clone();
     (fixed.asn, fixed.router_id) = (running.asn, running.router_id);
+    // About the next start only.
+    fixed.require_interfaces = running.require_interfaces;
     // Without a zone rule there are no zones: which circuits and attachments there are is the frame of everything else.
     if fixed.circuits.len() == running.circuits.len() {
         for (fixed, old) in fixed.circuits.iter_mut().zip(&running.circuits) {
@@ -129,6 +131,7 @@ fn refusals(running: &Config, new: &Config) -> Vec<String> {
             }
             fixed.weight = old.weight;
             fixed.advertise_connected = old.advertise_connected;
+            fixed.required = old.required;
             fixed.domains.clone_from(&old.domains);
             fixed.forbidden.clone_from(&old.forbidden);
             // That it leads to a service is fixed; where the service is and what it alone may carry is not.
@@ -182,6 +185,11 @@ fn keep_circuit(fixed: &mut super::Circuit, old: &super::Circuit) {
     fixed.counts_wire_bytes = old.counts_wire_bytes;
     fixed.ecn = old.ecn;
     fixed.minimum_links = old.minimum_links;
+    for (fixed, old) in [(&mut fixed.primary, &old.primary), (&mut fixed.secondary, &old.secondary)] {
+        if let (Link::Local { required, .. }, Link::Local { required: before, .. }) = (fixed, old) {
+            *required = *before;
+        }
+    }
     for (fixed, old) in [(&mut fixed.private, &old.private), (&mut fixed.microsoft, &old.microsoft)] {
         if let (Some(fixed), Some(old)) = (fixed, old) {
             fixed.classify_ports = old.classify_ports;

@@ -71,6 +71,8 @@ pub struct Config {
     pub restart_deadline: Seconds,
     /// Where `/metrics`, `/healthz` and `/readyz` are served; nowhere unless asked for.
     pub metrics: Option<SocketAddr>,
+    /// Whether the router refuses to start without any of its interfaces.
+    pub require_interfaces: bool,
     /// The circuits, in the file's order.
     #[serde(rename = "circuit")]
     pub circuits: Vec<Circuit>,
@@ -263,6 +265,8 @@ pub enum Link {
     Local {
         /// The interface's name.
         interface: String,
+        /// Whether the router refuses to start without it.
+        required: bool,
     },
     /// On the other edge box.
     Box {
@@ -488,6 +492,8 @@ pub struct CeAttachment {
     pub addresses: Vec<IpNet>,
     /// Whether the attachment's own subnets are announced to Microsoft, so that hosts on its wire can be reached (requirement C2).
     pub advertise_connected: bool,
+    /// Whether the router refuses to start without its interface.
+    pub required: bool,
     /// Which routes of the kernel are taken if they lead through it; `None`: none.
     pub kernel_routes: Option<KernelRoutes>,
     /// The customer's routers.

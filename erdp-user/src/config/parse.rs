@@ -102,7 +102,7 @@ pub(super) fn config(text: &str, file: &Path) -> Result<(Config, Vec<Fault>), Fa
         );
     }
     ledger.check()?;
-    let symmetric_hash = raw.symmetric_hash;
+    let (symmetric_hash, require_interfaces) = (raw.symmetric_hash, raw.require_interfaces);
     Ok((
         Config {
             asn,
@@ -112,6 +112,7 @@ pub(super) fn config(text: &str, file: &Path) -> Result<(Config, Vec<Fault>), Fa
             drop_samples,
             restart_deadline,
             metrics,
+            require_interfaces,
             circuits,
             attachments,
             chains,

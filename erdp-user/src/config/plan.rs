@@ -2,6 +2,7 @@
 //! identifier that is its index. MSEE-side first in the file's order of circuits (private before Microsoft, primary
 //! before secondary), then the customer's in the file's order. The same file always gives the same identifiers.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZero;
@@ -234,6 +235,18 @@ impl Config {
         list
     }
 
+    /// The names of the interfaces without which the router refuses to start.
+    pub fn required_interfaces(&self) -> BTreeSet<&str> {
+        let of_links = self.circuits.iter().flat_map(|circuit| [&circuit.primary, &circuit.secondary]);
+        let of_links = of_links.filter_map(|link| match link {
+            Link::Local { interface, required } => Some((interface.as_str(), *required)),
+            Link::Box { .. } => None,
+        });
+        let of_attachments = self.attachments.iter().map(|it| (it.interface.as_str(), it.required));
+        let all = of_links.chain(of_attachments);
+        all.filter(|(_, required)| *required || self.require_interfaces).map(|(name, _)| name).collect()
+    }
+
     /// The identifier of one of the file's attachments, by its index: they come after those of the MSEEs.
     pub fn ce_attachment(&self, index: usize) -> AttachmentId {
         let before = self.attachments().iter().filter(|attachment| attachment.side.is_msee()).count();
@@ -376,7 +389,7 @@ fn msee_attachment(
     role: LinkRole,
     id: AttachmentId,
 ) -> Option<Attachment> {
-    let Link::Local { interface } = circuit.link(role) else { return None };
+    let Link::Local { interface, .. } = circuit.link(role) else { return None };
     let peering = circuit.peering(domain.kind)?;
     let tags = match (circuit.s_vlan, peering.vlan) {
         (Some(s), Some(c)) => Tags::Double { s, c },

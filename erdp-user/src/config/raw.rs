@@ -19,6 +19,8 @@ pub(super) struct RawConfig {
     pub restart_deadline: Option<Spanned<i64>>,
     pub metrics: Option<Spanned<String>>,
     #[serde(default)]
+    pub require_interfaces: bool,
+    #[serde(default)]
     pub circuit: Vec<Spanned<RawCircuit>>,
     #[serde(default)]
     pub attachment: Vec<Spanned<RawAttachment>>,
@@ -75,6 +77,8 @@ pub(super) struct RawCircuit {
 pub(super) struct RawLink {
     pub local: Option<Spanned<String>>,
     pub r#box: Option<Spanned<String>>,
+    #[serde(default)]
+    pub required: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -155,6 +159,8 @@ pub(super) struct RawAttachment {
     pub ipv4: Option<Spanned<String>>,
     pub ipv6: Option<Spanned<String>>,
     pub advertise_connected: Option<Spanned<bool>>,
+    #[serde(default)]
+    pub required: bool,
     pub kernel_routes: Option<Spanned<RawKernelRoutes>>,
     #[serde(default)]
     pub peers: Vec<Spanned<RawPeer>>,

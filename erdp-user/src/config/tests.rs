@@ -612,3 +612,25 @@ fn b5_bfd_is_the_msees_unless_it_says_more_and_belongs_to_each_peer_of_the_peeri
         "{warned:?}"
     );
 }
+
+#[test]
+fn an_interface_is_required_where_the_file_says_so_and_that_changes_live() {
+    let of =
+        |text: &str| accepted(text).required_interfaces().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(of(MINIMAL), Vec::<String>::new());
+    let link = edited("local = \"msee2\"", "local = \"msee2\", required = true");
+    let attachment = edited("interface = \"ce0\"", "interface = \"ce0\"\nrequired = true");
+    let all = edited("asn = 65010", "asn = 65010\nrequire-interfaces = true");
+    assert_eq!((of(&link), of(&attachment)), (vec!["msee2".to_owned()], vec!["ce0".to_owned()]));
+    assert_eq!(of(&all), ["ce0", "msee1", "msee2"]);
+    for text in [link, attachment, all] {
+        let plan = Plan::between(&accepted(MINIMAL), &accepted(&text));
+        assert_eq!((plan.refused.len(), plan.differences.len()), (0, 1), "{plan:?}");
+    }
+    let elsewhere = edited("local = \"msee2\"", "box = \"edge-b\", required = true");
+    assert!(
+        refusal(&elsewhere).to_string().contains("write required = true there"),
+        "{}",
+        refusal(&elsewhere)
+    );
+}

@@ -13,8 +13,9 @@ use crate::{
     bgp::{Family, FaultKind, PeerId, SeenFault, Speaker},
     config::{Attachment, DomainId, Link, LinkRole, Side},
     control::{Explanation, Question, Reply, Request, Setting, Topic},
-    dataplane::{self, Answer, Dataplane},
+    dataplane::{self, Answer, Dataplane, Mode},
     fib::{AttachmentFacts, NextHopKey, Target},
+    kernel,
     rib::{FibPath, Meter, communities, connected_attachment, is_draining, kernel_attachment},
 };
 
@@ -78,7 +79,7 @@ impl Controller {
                 "sessions": status.counters.established,
                 "attachment": self.name_of(peer.attachment),
                 "last_error": status.last_error,
-                "finding": self.wire_finding(peer).or_else(|| {
+                "finding": self.interface_finding(peer).or_else(|| self.wire_finding(peer)).or_else(|| {
                     finding(peer, &status, counts, self.route_filter(peer)).map(str::to_owned)
                 }),
                 "last_error_age_s": status.last_error_age_s,
@@ -193,6 +194,11 @@ impl Controller {
         self.rib.meters().into_iter().map(row).collect()
     }
 
+    /// How the program runs on an interface; `None`: it is not there.
+    fn mode_on(&self, interface: &str) -> Option<Mode> {
+        self.is_in_use(interface).then_some(self.about.mode)
+    }
+
     /// One row a link of a circuit, then one a CE attachment. The SLA needs both links (B1).
     fn show_links(&self) -> Value {
         let mut rows = Vec::new();
@@ -201,22 +207,27 @@ impl Controller {
             let sla = format!("{}: {}", if pair.is_sla_valid { "valid" } else { "NOT valid" }, pair.why);
             for role in LinkRole::ALL {
                 let (place, up) = match circuit.link(role) {
-                    Link::Local { interface } => (interface.clone(), Some(self.is_up(interface))),
+                    Link::Local { interface, .. } => (interface.clone(), Some(self.is_up(interface))),
                     Link::Box { name } => (format!("box {name}"), None),
                 };
                 let (eligible, why_not) = self.worth(circuit, role);
+                let (xdp, (state, problem)) = match circuit.link(role) {
+                    Link::Local { interface, .. } => (self.mode_on(interface), self.show_fault(interface)),
+                    Link::Box { .. } => (None, (None, None)),
+                };
                 rows.push(json!({
                     "link": format!("{} {}", circuit.name, role.as_str()),
                     "interface": place, "up": up, "eligible": eligible, "why_not": why_not,
-                    "xdp": up.map(|_| self.about.mode), "sla": sla,
+                    "xdp": xdp, "sla": sla, "state": state, "problem": problem,
                 }));
             }
         }
         for attachment in self.attachments.iter().filter(|attachment| !attachment.side.is_msee()) {
+            let (state, problem) = self.show_fault(&attachment.interface);
             rows.push(json!({
                 "link": attachment.name, "interface": attachment.interface,
                 "up": self.is_up(&attachment.interface), "eligible": null, "why_not": null,
-                "xdp": self.about.mode, "sla": null,
+                "xdp": self.mode_on(&attachment.interface), "sla": null, "state": state, "problem": problem,
             }));
         }
         rows.into()
@@ -261,6 +272,10 @@ impl Controller {
                 names.join(", ")
             ));
         };
+        if !self.forwarding.topology().has(ingress.ifindex) {
+            let (_, problem) = self.show_fault(&ingress.interface);
+            return Err(problem.unwrap_or_else(|| format!("interface {} is not there", ingress.interface)));
+        }
         let answers = question.to.iter().map(|to| self.explain_one(ingress, question, *to));
         let answers: Vec<Explanation> = answers.collect::<Result<_, _>>()?;
         serde_json::to_value(answers).map_err(|error| error.to_string())
@@ -360,7 +375,8 @@ impl Controller {
     }
 
     pub(super) fn is_up(&self, interface: &str) -> bool {
-        self.links.values().any(|link| link.name == interface && link.is_alive())
+        let link = self.ifindex_of(interface).and_then(|ifindex| self.links.get(&ifindex));
+        link.is_some_and(kernel::Link::is_alive)
     }
 }
 

@@ -92,6 +92,16 @@ impl Sessions {
         Ok(())
     }
 
+    /// Whether it lives; without any session it need not.
+    pub fn lives(&self) -> bool {
+        self.thread.as_ref().is_none_or(Bfd::lives)
+    }
+
+    /// Ends it as a fault in it would: for tests of what follows.
+    pub fn end_thread(&self) {
+        self.thread.iter().for_each(|thread| thread.order(Order::Stop { for_good: false }));
+    }
+
     /// Ends it; for good: the peers are told.
     pub fn stop(&mut self, for_good: bool) {
         if let Some(thread) = self.thread.take() {

@@ -22,7 +22,7 @@ impl Controller {
         let links: Vec<(u32, bool)> = self
             .links
             .iter()
-            .map(|(ifindex, link)| (*ifindex, link.is_alive() && !self.is_held(&link.name)))
+            .map(|(ifindex, link)| (*ifindex, link.is_alive() && !self.is_held_down(*ifindex)))
             .collect();
         links.into_iter().for_each(|(ifindex, alive)| self.rank_link(ifindex, alive));
     }
@@ -64,7 +64,8 @@ impl Controller {
     pub(super) fn has_no_carrier(&self, peer: PeerId) -> bool {
         let attachment = self.peers.get(usize::from(peer.0)).map(|peer| fib_id(peer.attachment));
         let facts = attachment.and_then(|id| self.forwarding.topology().attachment(id));
-        facts.is_some_and(|facts| self.fallover.has_ended(facts.ifindex))
+        // Without an interface there never was one.
+        facts.is_some_and(|facts| facts.ifindex == 0 || self.fallover.has_ended(facts.ifindex))
     }
 
     /// What keeps sessions from being tried, for such as have begun anew and know nothing of it.

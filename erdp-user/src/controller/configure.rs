@@ -105,12 +105,17 @@ impl Controller {
             let (path, from, to) = (&difference.path, &difference.from, &difference.to);
             tracing::info!(path, ?from, ?to, "changed by the operator");
         }
-        Ok(report(&plan, &warnings))
+        let mut answer = report(&plan, &warnings);
+        answer["interfaces"] = self.take_into_use().into();
+        Ok(answer)
     }
 
     fn confirm(&mut self) -> Result<Value, String> {
         match self.history.deadline.take() {
-            Some(_) => Ok("confirmed".into()),
+            Some(_) => Ok(match self.take_into_use() {
+                Some(interfaces) => format!("confirmed; {interfaces}").into(),
+                None => "confirmed".into(),
+            }),
             None => Err("no change waits to be confirmed".into()),
         }
     }

@@ -44,6 +44,8 @@ impl ControlPorts {
             .attachments()
             .into_iter()
             .filter_map(|attachment| attachment.control_port().map(|name| (attachment, name)))
+            // Without its interface an attachment needs none.
+            .filter(|(it, _)| topology.attachment(fib_id(it.id)).is_some_and(|facts| facts.ifindex != 0))
             .collect();
         let mut names = Vec::new();
         for (attachment, name) in &tagged {

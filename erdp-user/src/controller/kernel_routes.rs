@@ -71,7 +71,7 @@ type Refused = (Option<u32>, Option<IpAddr>, NotTaken);
 #[derive(Default)]
 pub(super) struct KernelRoutes {
     /// Ends with this.
-    _listener: Option<Listener>,
+    listener: Option<Listener>,
     /// Attachments by the place of their watch.
     takers: Vec<Vec<AttachmentId>>,
     refused: BTreeMap<(usize, IpNet), Box<[Refused]>>,
@@ -86,7 +86,19 @@ impl KernelRoutes {
             return Ok((Self::default(), mpsc::channel(1).1));
         }
         let (listener, events) = Listener::open(watches, routes::RECEIVE_BUFFER)?;
-        Ok((Self { _listener: Some(listener), takers, ..Self::default() }, events))
+        Ok((Self { listener: Some(listener), takers, ..Self::default() }, events))
+    }
+}
+
+impl KernelRoutes {
+    /// Whether the task that hears them lives; without any it need not.
+    pub fn lives(&self) -> bool {
+        self.listener.as_ref().is_none_or(Listener::lives)
+    }
+
+    /// Ends it as a fault in it would: for tests of what follows.
+    pub fn end_task(&self) {
+        self.listener.iter().for_each(Listener::end_task);
     }
 }
 

@@ -6,8 +6,9 @@
 //! starts that other process itself), [`reconcile`] (the maps are what was written), [`answers`] (what `erdp show` and
 //! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
 //! (`erdp set`), `configure` (`erdp config`), `admin` (circuits that are disabled), `unsaved` (what of that the daemon's file has not), `peering`, `named` and `drill` (what an operator
-//! takes out of use), `bfd` (what its thread says), `carriers` (what a link's carrier means for sessions), `control_ports` (the kernel's
-//! way to tagged attachments), `drops` (the last dropped frames), `excess` (peers that announce too much), `miscabling` (what those of ARP say of a link), `kernel_routes` (the kernel as a source of
+//! takes out of use), `bfd` (what its thread says), `carriers` (what a link's carrier means for sessions), `parts` (the threads and tasks that must
+//! live), `control_ports` (the kernel's way to tagged attachments), `interfaces` (those that are not there), `drops` (the last dropped frames),
+//! `excess` (peers that announce too much), `miscabling` (what those of ARP say of a link), `kernel_routes` (the kernel as a source of
 //! routes), [`targets`] (the RIB's decisions as forwarding takes them), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
 //! [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
 //!
@@ -33,12 +34,14 @@ mod estate;
 mod excess;
 pub mod hand_over;
 mod inherit;
+mod interfaces;
 mod kernel_routes;
 pub mod limits;
 mod minimum;
 mod miscabling;
 mod named;
 mod pairs;
+pub mod parts;
 mod peering;
 mod policy;
 mod reconcile;
@@ -75,7 +78,7 @@ use crate::{
     },
     fallover::Fallover,
     fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Wish},
-    kernel::{Kernel, KernelEvent, Link, control_port::Shape, routes::RouteEvent},
+    kernel::{Kernel, KernelEvent, Link, carrier::CarrierWatch, control_port::Shape, routes::RouteEvent},
     miscabling::Miscabling,
     peering::Peerings,
     rib::{Ignored, Meter, Rib, source_attachment},
@@ -124,6 +127,11 @@ pub struct Controller {
     bfd: bfd::Sessions,
     dampers: pairs::Dampers,
     fallover: Fallover,
+    announced: interfaces::Announced,
+    carrier: Option<CarrierWatch>,
+    parts: parts::Watch,
+    /// A part that is to be ended on purpose a second after the start: for tests.
+    ends: Option<parts::Part>,
     /// Links that are just back, each since when.
     returned: HashMap<u32, Duration>,
     /// Sessions that are out of use by an operator's word.
@@ -149,6 +157,8 @@ pub enum End {
     Stopped,
     /// Another process goes on: nothing is.
     HandedOver,
+    /// A part has ended that cannot begin again: nothing is undone, and the next process continues.
+    Lost(parts::Part),
 }
 
 /// Updates that a peer's driver has not taken yet, and the session that they are meant for.
@@ -168,6 +178,7 @@ pub struct Inputs {
     drop_samples: AsyncFd<RingBuf<MapData>>,
     successors: mpsc::Receiver<Successor>,
     control: Option<JoinHandle<()>>,
+    metrics: Option<JoinHandle<()>>,
     bfd: mpsc::Receiver<crate::bfd::thread::Event>,
 }
 
@@ -227,6 +238,9 @@ impl Controller {
                     guard.clear_ready();
                 }
                 _ = tick.tick() => {
+                    if let Some(part) = self.watch_parts(inputs).await {
+                        return End::Lost(part);
+                    }
                     self.supervisor.alive();
                     self.revert_unconfirmed().await;
                     self.take_rates();
@@ -261,21 +275,7 @@ impl Controller {
                 }
             }
             KernelEvent::LinkGone { ifindex } => {
-                if let Some(link) = self.links.remove(&ifindex) {
-                    tracing::error!(
-                        interface = link.name,
-                        "the interface is gone; restart erdp when it is back"
-                    );
-                    self.log_failure(|it| it.forwarding.link(ifindex, false, &mut it.dataplane));
-                    self.rank_link(ifindex, false);
-                    self.fallover.handle_loss(ifindex, self.started.elapsed());
-                }
-                let of = |facts: &&crate::fib::AttachmentFacts| {
-                    facts.control.as_ref().is_some_and(|it| it.ifindex == ifindex)
-                };
-                if let Some(facts) = self.forwarding.topology().attachments().find(of) {
-                    tracing::error!(attachment = facts.name, "its control port is gone; restart erdp");
-                }
+                self.on_gone(ifindex);
             }
             KernelEvent::Address { ifindex, address: IpAddr::V6(address), .. }
                 if address.is_unicast_link_local() =>
@@ -319,7 +319,7 @@ impl Controller {
     /// The one word of a failover first, then everything else that has changed; the answer is whether MAC address or MTU have.
     fn on_link(&mut self, link: Link) -> bool {
         let ifindex = link.ifindex;
-        if self.forwarding.topology().link_of(ifindex).is_none() {
+        if !self.is_link_in_use(&link) {
             return false;
         }
         let alive = link.is_alive();
@@ -342,6 +342,7 @@ impl Controller {
         let facts = LinkFacts { mac: link.mac, mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX) };
         self.log_failure(|it| it.forwarding.link_facts(ifindex, facts, &mut it.dataplane));
         let before = self.links.insert(ifindex, link.clone());
+        self.note_name(before.as_ref(), &link);
         before.is_some_and(|before| (before.mac, before.mtu) != (link.mac, link.mtu))
     }
 
@@ -380,6 +381,7 @@ impl Controller {
         tracing::warn!("netlink events were lost: reading everything again");
         match self.kernel.dump().await {
             Ok(facts) => {
+                self.note_absent(&facts);
                 for fact in facts.into_iter().filter(|fact| *fact != KernelEvent::Resync) {
                     Box::pin(self.on_kernel(fact)).await;
                 }
@@ -428,6 +430,13 @@ impl Controller {
                 self.note_session(peer, false);
             }
         }
+    }
+
+    /// A session is gone without a word, as its task is: with everything that it brought.
+    fn lose_session(&mut self, peer: PeerId) {
+        self.outboxes[usize::from(peer.0)] = Outbox::default();
+        self.rib.peer_down(peer);
+        self.note_session(peer, false);
     }
 
     /// Carries what has changed to the maps, the peers and the kernel.
@@ -515,7 +524,9 @@ impl Controller {
 
     async fn grant(&mut self, wish: Wish) {
         let (Wish::Watch(key) | Wish::Forget(key) | Wish::Renew(key)) = wish;
-        let Some(facts) = self.forwarding.topology().attachment(key.attachment) else { return };
+        let topology = self.forwarding.topology();
+        let facts = topology.attachment(key.attachment).filter(|facts| topology.is_there(facts));
+        let Some(facts) = facts else { return };
         let (ifindex, name) = (facts.kernel_ifindex(), facts.name.clone());
         let result = match wish {
             // It was found meanwhile.
@@ -560,7 +571,9 @@ impl Controller {
         self.asked_share = (self.asked_share + 1) % SHARES;
         let due: Vec<NextHopKey> = self.forwarding.kept_of(self.asked_share, SHARES).collect();
         for key in due.into_iter().take(ASKED_MAX) {
-            let Some(facts) = self.forwarding.topology().attachment(key.attachment) else { continue };
+            let topology = self.forwarding.topology();
+            let facts = topology.attachment(key.attachment).filter(|facts| topology.is_there(facts));
+            let Some(facts) = facts else { continue };
             if let Err(error) = self.kernel.watch_neighbour(facts.kernel_ifindex(), key.address).await {
                 tracing::debug!(neighbour = %key.address, %error, "asking for a neighbour again");
             }
@@ -572,7 +585,9 @@ impl Controller {
         let share = (WANTED_MAX as u128 * TICK.as_millis() / 1000) as usize;
         for _ in 0..share {
             let Some((attachment, address)) = self.wanted.pop_first() else { return };
-            let Some(facts) = self.forwarding.topology().attachment(attachment) else { continue };
+            let topology = self.forwarding.topology();
+            let facts = topology.attachment(attachment).filter(|facts| topology.is_there(facts));
+            let Some(facts) = facts else { continue };
             if let Err(error) = self.kernel.resolve(facts.kernel_ifindex(), address).await {
                 tracing::debug!(%address, %error, "resolving an on-link host");
             }

@@ -59,7 +59,7 @@ impl Controller {
         let links = circuits.iter().enumerate().flat_map(|(at, it)| LinkRole::ALL.map(|role| (at, it, role)));
         let is_it = |(_, circuit, role): &(usize, &crate::config::Circuit, LinkRole)| {
             let is_only = circuits.len() == 1 && name == role.as_str();
-            is_only || matches!(circuit.link(*role), Link::Local { interface } if interface == name)
+            is_only || matches!(circuit.link(*role), Link::Local { interface, .. } if interface == name)
         };
         let found: Vec<_> = links.filter(is_it).collect();
         let [(circuit, _, role)] = found.as_slice() else { return None };

@@ -161,12 +161,19 @@ impl Controller {
     }
 
     pub(super) fn interface(&self, ifindex: u32) -> String {
-        self.links.get(&ifindex).map_or_else(|| ifindex.to_string(), |link| link.name.clone())
+        let configured =
+            || self.forwarding.topology().interfaces().get(&ifindex).map(|name| (*name).to_owned());
+        let link = self.links.get(&ifindex).map(|link| link.name.clone());
+        link.or_else(configured).unwrap_or_else(|| ifindex.to_string())
     }
 
     pub(super) fn is_held(&self, interface: &str) -> bool {
-        let link = self.links.iter().find(|(_, link)| link.name == interface);
-        link.is_some_and(|(ifindex, _)| self.dampers.get(ifindex).is_some_and(Damper::holds))
+        self.ifindex_of(interface).is_some_and(|ifindex| self.is_held_down(ifindex))
+    }
+
+    /// The same by its index.
+    pub(super) fn is_held_down(&self, ifindex: u32) -> bool {
+        self.dampers.get(&ifindex).is_some_and(Damper::holds)
     }
 
     fn is_of_a_pair(&self, ifindex: u32) -> bool {
@@ -175,9 +182,9 @@ impl Controller {
 
     /// The circuits that have a link on an interface, with the other one.
     fn pairs_of(&self, ifindex: u32) -> impl Iterator<Item = (&Circuit, LinkRole)> {
-        let name = self.links.get(&ifindex).map(|link| link.name.as_str());
-        let is_it =
-            move |link: &Link| matches!(link, Link::Local { interface } if Some(interface.as_str()) == name);
+        // By its name in the configuration, which is another one where somebody has renamed it.
+        let name = self.forwarding.topology().interfaces().get(&ifindex).copied();
+        let is_it = move |link: &Link| matches!(link, Link::Local { interface, .. } if Some(interface.as_str()) == name);
         self.config.circuits.iter().flat_map(move |circuit| {
             let [primary, secondary] = LinkRole::ALL;
             let pair = [(primary, secondary), (secondary, primary)];
@@ -200,12 +207,15 @@ impl Controller {
     /// The same without its sessions.
     pub(super) fn bare_link_facts(&self, circuit: &Circuit, role: LinkRole) -> LinkFacts {
         let (is_elsewhere, has_carrier, is_held_down) = match circuit.link(role) {
-            Link::Local { interface } => (false, self.is_up(interface), self.is_held(interface)),
+            Link::Local { interface, .. } => (false, self.is_up(interface), self.is_held(interface)),
             Link::Box { .. } => (true, false, false),
         };
+        let is_missing =
+            matches!(circuit.link(role), Link::Local { interface, .. } if !self.is_in_use(interface));
         LinkFacts {
             is_enabled: circuit.is_in_use(),
             is_elsewhere,
+            is_missing,
             has_carrier,
             is_held_down,
             sessions: Vec::new(),
@@ -276,7 +286,7 @@ impl Controller {
             let pair = self.pair(circuit);
             let is_last = self.minimums.get(index).is_some_and(Minimum::is_below);
             let flaps = |role| match circuit.link(role) {
-                Link::Local { interface } if self.is_held(interface) => "held down",
+                Link::Local { interface, .. } if self.is_held(interface) => "held down",
                 _ => "no",
             };
             json!({

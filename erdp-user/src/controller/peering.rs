@@ -252,6 +252,7 @@ impl Controller {
             _ => LinkFacts {
                 is_enabled: true,
                 is_elsewhere: false,
+                is_missing: attachment.is_some_and(|it| !self.is_in_use(&it.interface)),
                 has_carrier: attachment.is_some_and(|it| self.is_up(&it.interface)),
                 is_held_down: false,
                 sessions: Vec::new(),

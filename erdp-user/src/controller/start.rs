@@ -35,6 +35,7 @@ use super::{
     estate::Estate,
     hand_over::{HandOverError, retry},
     kernel_routes::KernelRoutes,
+    parts::Part,
 };
 use crate::{
     bfd,
@@ -53,7 +54,6 @@ use crate::{
     metrics::server::{self as metrics_server, MetricsError},
 };
 
-
 /// What `erdp run` was told.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -69,10 +69,14 @@ pub struct Options {
     pub take_over: bool,
     /// Call our maps' records another version: for tests of upgrades.
     pub as_abi: Option<u32>,
+    /// End a part on purpose a second after the start: for tests of what follows.
+    pub end_part: Option<Part>,
 }
 
 /// Exit code of a machine that cannot run the router.
 pub const CANNOT_RUN: u8 = 3;
+/// Exit code of a process in which something has ended that must live: the packet path forwards on.
+pub const LOST: u8 = 4;
 
 /// Why the router does not start.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +137,9 @@ pub enum StartError {
     /// An edge that is to be undone.
     #[error("an erdp runs in this network namespace: stop it (SIGTERM), which undoes everything as well")]
     StillRuns,
+    /// Not a start that failed: something has ended later that must live.
+    #[error("{0} has ended; the packet path forwards on, and the next start continues from there")]
+    Lost(Part),
     /// The event loop.
     #[error("the rings of wanted neighbours and of dropped frames: {0}")]
     Ring(std::io::Error),
@@ -143,6 +150,7 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
+            Self::Lost(_) => LOST,
             _ => CANNOT_RUN,
         }
     }
@@ -197,7 +205,10 @@ pub async fn run(options: Options) -> Result<(), StartError> {
             Traces::remove();
         }
     }
-    result.map(drop)
+    match result? {
+        End::Lost(part) => Err(StartError::Lost(part)),
+        End::Stopped | End::HandedOver => Ok(()),
+    }
 }
 
 /// The part between the control ports and their end.
@@ -231,7 +242,7 @@ async fn addressed(
     }
     let forwards = estate.forwards();
     let result = serve(options, config, place, (kernel, kernel_events), topology, estate, stop).await;
-    if matches!(result, Ok(End::HandedOver)) || (result.is_err() && forwards) {
+    if matches!(result, Ok(End::HandedOver | End::Lost(_))) || (result.is_err() && forwards) {
         sysctls.leave();
         return result;
     }
@@ -267,6 +278,7 @@ async fn serve(
     let (kernel_routes, mut routes) = KernelRoutes::listen(&config)?;
     let mut controller = Controller::new(config, kernel, dataplane, topology, about)?;
     controller.kernel_routes = kernel_routes;
+    controller.ends = options.end_part;
     controller.history.source.file.clone_from(&options.config);
     // Subscribed before, dumped now: nothing falls between. Next hops are complete before the first packet.
     for fact in controller.kernel.dump().await? {
@@ -305,9 +317,7 @@ async fn serve(
         (None, Some(address)) => Some(metrics_again(address).await?),
         (metrics, _) => metrics,
     };
-    if let Some(metrics) = metrics {
-        tokio::spawn(metrics.serve(asked_in.clone()));
-    }
+    let metrics = metrics.map(|metrics| tokio::spawn(metrics.serve(asked_in.clone())));
     let (successors_in, successors) = mpsc::channel(1);
     let server = place.as_mut().and_then(|place| place.server.take());
     let control = server.map(|server| tokio::spawn(server.serve(asked_in.clone(), successors_in)));
@@ -322,15 +332,24 @@ async fn serve(
         drop_samples,
         successors,
         control,
+        metrics,
         bfd,
     };
     let reloading = async || reload(&options.config, &asked_in).await;
-    if controller.run(&mut inputs, stop.wait(reloading)).await == End::HandedOver {
-        controller.bfd.stop(false);
-        // The other process waits for our end. With full tables it would wait for seconds until each route is freed; the kernel takes
-        // all of it at once.
-        std::mem::forget(controller);
-        return Ok(End::HandedOver);
+    match controller.run(&mut inputs, stop.wait(reloading)).await {
+        End::Stopped => {}
+        End::HandedOver => {
+            controller.bfd.stop(false);
+            // The other process waits for our end. With full tables it would wait for seconds until each route is freed; the kernel
+            // takes all of it at once.
+            std::mem::forget(controller);
+            return Ok(End::HandedOver);
+        }
+        lost @ End::Lost(_) => {
+            // As after a crash: nobody says farewell, and nothing is taken back.
+            std::mem::forget(controller);
+            return Ok(lost);
+        }
     }
     tracing::info!("stopping");
     controller.supervisor.stopping();

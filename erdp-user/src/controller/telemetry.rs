@@ -91,6 +91,9 @@ impl Controller {
             let up = f64::from(u8::from(self.is_up(&attachment.interface)));
             page.put(Metric::InterfaceUp, &[&attachment.name, &attachment.interface], up);
         }
+        for (interface, is_in_use) in self.presence() {
+            page.put(Metric::InterfacePresent, &[interface], f64::from(u8::from(is_in_use)));
+        }
         self.session_metrics(&mut page);
         self.azure_traffic(&mut page);
         page.text().map_err(|error| error.to_string())
@@ -173,7 +176,7 @@ impl Controller {
                 let reason = judged.reasons.first().map_or("none", |reason| reason.as_str());
                 page.put(Metric::LinkEligible, &[name, link, reason], truth(judged.is_eligible));
             }
-            if let Link::Local { interface } = circuit.link(role) {
+            if let Link::Local { interface, .. } = circuit.link(role) {
                 let up = truth(self.is_up(interface));
                 page.put(Metric::LinkUp, &[name, link, interface], up);
                 page.put(Metric::LineProtocol, &[name, link], up);
@@ -252,10 +255,10 @@ impl Controller {
         Some((&self.config.circuits.get(domain.circuit)?.name, peering))
     }
 
-    /// What hinders each enabled circuit from carrying traffic, one line each; empty: nothing. A circuit whose links are all on the
+    /// What hinders each enabled circuit from carrying traffic, and which interfaces are not there, one line each; empty: nothing. A circuit whose links are all on the
     /// other box hinders nothing here.
     pub(super) fn unready(&self) -> String {
-        let mut text = String::new();
+        let mut text = self.parts.dead() + &self.absent_interfaces();
         for (index, circuit) in
             self.config.circuits.iter().enumerate().filter(|(_, circuit)| circuit.is_in_use())
         {

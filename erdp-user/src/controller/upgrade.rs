@@ -108,7 +108,7 @@ fn compare(
     destinations: &BTreeSet<IpAddr>,
     report: &mut Report,
 ) -> Result<(), DataplaneError> {
-    for ingress in topology.attachments() {
+    for ingress in topology.attachments().filter(|facts| topology.has(facts.ifindex)) {
         for to in destinations {
             let frame = frame(ingress, *to)?;
             let Some((before, after)) = rehearsal.ask(ingress.ifindex, &frame)? else { continue };

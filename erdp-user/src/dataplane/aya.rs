@@ -38,7 +38,7 @@ pub use self::{
     rehearsal::{Outcome, Rehearsal},
 };
 use super::{
-    Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally,
+    Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally, bpffs,
     mapped::MappedLines,
     pins::Pins,
     sessions::{self, MappedSessions},
@@ -443,7 +443,12 @@ impl AyaDataplane {
                 ("ATTACHMENTS", self.attachments.set(u32::from(*id), Raw(*record), 0))
             }
             Record::TxPort(id, ifindex) => {
-                let result = self.tx_ports.set(u32::from(*id), *ifindex, None, 0);
+                let slot = u32::from(*id);
+                let result = match self.tx_ports.set(slot, *ifindex, None, 0) {
+                    // It has gone a moment ago: its slot is empty, as the kernel leaves it.
+                    Err(_) if !bpffs::has_interface(*ifindex) => self.tx_ports.set(slot, 0, None, 0),
+                    result => result,
+                };
                 return result
                     .map_err(|error| DataplaneError::Map { map: "TX_PORTS", reason: chain(&error) });
             }

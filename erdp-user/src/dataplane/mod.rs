@@ -39,7 +39,7 @@ pub enum Record {
     Vlan(u16, u16, Vlan),
     /// A logical interface.
     Attachment(u16, Attachment),
-    /// Slot of the device map (an egress attachment, or [`erdp_common::abi::control_slot`] of one) -> interface index.
+    /// Slot of the device map (an egress attachment, or [`erdp_common::abi::control_slot`] of one) -> interface index; 0: none.
     TxPort(u16, u32),
     /// A neighbour.
     NextHop(u16, NextHop),

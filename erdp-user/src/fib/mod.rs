@@ -342,6 +342,13 @@ impl Forwarding {
         Ok(())
     }
 
+    /// An interface has gone, or an end of a control port: nothing leads there any more, and its link is dead.
+    pub fn interface_gone(&mut self, ifindex: u32, dataplane: &mut dyn Dataplane) -> Result<(), FibError> {
+        self.topology.note_gone(ifindex);
+        self.link(ifindex, false, dataplane)?;
+        self.write_attachments(dataplane)
+    }
+
     /// The neighbour is the peer of this BFD session, which judges it from now on; before any route leads to it.
     pub fn bfd_session(&mut self, key: NextHopKey, session: u16) {
         self.bfd.insert(key, session);
@@ -662,7 +669,7 @@ impl Forwarding {
             let Some(view) = self.views.iter().find(|view| view.policy == policy) else { continue };
             let record: Attachment = facts.record(view.table4.root(), view.table6.root());
             dataplane.write(&Record::Attachment(facts.id.0, record))?;
-            dataplane.write(&Record::TxPort(facts.id.0, facts.ifindex))?;
+            dataplane.write(&Record::TxPort(facts.id.0, self.topology.target(facts.ifindex)))?;
         }
         for record in self.topology.port_records() {
             dataplane.write(&record)?;

@@ -23,7 +23,8 @@ impl Forwarding {
         now_ns: u64,
         dataplane: &mut dyn Dataplane,
     ) -> Result<(), FibError> {
-        let before = std::mem::replace(&mut self.topology, Topology::new(attachments));
+        let new = self.topology.with(attachments);
+        let before = std::mem::replace(&mut self.topology, new);
         if let Err(error) = self.take_shape(&before, now_ns, dataplane) {
             let refused = std::mem::replace(&mut self.topology, before);
             // What was there found room before; the tables that were made for the new policies are emptied.

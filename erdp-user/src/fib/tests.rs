@@ -1,5 +1,6 @@
 //! The compiler over the in-memory dataplane: routes in, verdicts of the real stages out.
 
+mod absent;
 mod adopted;
 mod reshape;
 mod said;

@@ -1,7 +1,10 @@
 //! The attachments of this edge, and what follows from them: views, links, ports, VLAN blocks.
+//!
+//! An interface that is not there has the index 0, which no interface has: its attachments are configured, and nothing leads through them.
+//! One that goes while the router runs keeps its index, because links are numbered by their indexes; it is noted among those that are gone.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, Ipv6Addr},
     num::NonZero,
 };
@@ -28,7 +31,7 @@ pub struct AttachmentFacts {
     pub name: String,
     /// Interface name.
     pub interface: String,
-    /// Interface index.
+    /// Interface index; 0: it is not there.
     pub ifindex: u32,
     /// Faces Microsoft.
     pub is_msee: bool,
@@ -122,42 +125,69 @@ impl AttachmentFacts {
 
 /// All attachments.
 #[derive(Clone, Debug, Default)]
-pub struct Topology(Vec<AttachmentFacts>);
+pub struct Topology {
+    attachments: Vec<AttachmentFacts>,
+    /// Interfaces and ends of control ports that were there and have gone.
+    gone: BTreeSet<u32>,
+}
 
 impl Topology {
     /// Attachments in the order of their identifiers.
     pub fn new(attachments: Vec<AttachmentFacts>) -> Self {
-        Self(attachments)
+        Self { attachments, gone: BTreeSet::new() }
+    }
+
+    /// The same interfaces, these attachments.
+    pub fn with(&self, attachments: Vec<AttachmentFacts>) -> Self {
+        Self { attachments, gone: self.gone.clone() }
+    }
+
+    /// An interface, or an end of a control port, has gone.
+    pub fn note_gone(&mut self, ifindex: u32) {
+        self.gone.insert(ifindex);
+    }
+
+    /// Whether there is an interface of this index that has not gone.
+    pub fn has(&self, ifindex: u32) -> bool {
+        ifindex != 0 && !self.gone.contains(&ifindex)
+    }
+
+    /// Whether an attachment's interface is there, and the port by which the kernel speaks on it.
+    pub fn is_there(&self, facts: &AttachmentFacts) -> bool {
+        self.has(facts.ifindex) && self.has(facts.kernel_ifindex())
     }
 
     /// Every attachment.
     pub fn attachments(&self) -> impl Iterator<Item = &AttachmentFacts> {
-        self.0.iter()
+        self.attachments.iter()
     }
 
     /// One of them.
     pub fn attachment(&self, id: AttachmentId) -> Option<&AttachmentFacts> {
-        self.0.iter().find(|facts| facts.id == id)
+        self.attachments.iter().find(|facts| facts.id == id)
     }
 
     /// Those on an interface.
     pub fn on_interface(&self, ifindex: u32) -> impl Iterator<Item = &AttachmentFacts> {
-        self.0.iter().filter(move |facts| facts.ifindex == ifindex)
+        self.attachments.iter().filter(move |facts| facts.ifindex == ifindex)
     }
 
     /// Those on which the kernel speaks by an interface: the untagged one on it, or the one whose control port it is.
     pub fn spoken_for_on(&self, ifindex: u32) -> impl Iterator<Item = &AttachmentFacts> {
-        self.0.iter().filter(move |facts| facts.kernel_ifindex() == ifindex)
+        self.attachments.iter().filter(move |facts| facts.kernel_ifindex() == ifindex)
     }
 
     /// The kernel speaks on a tagged attachment by this control port.
     pub fn set_control_port(&mut self, id: AttachmentId, port: ControlPort) {
-        self.0.iter_mut().filter(|facts| facts.id == id).for_each(|facts| facts.control = Some(port.clone()));
+        self.attachments
+            .iter_mut()
+            .filter(|facts| facts.id == id)
+            .for_each(|facts| facts.control = Some(port.clone()));
     }
 
     /// Our link-local address on an interface of the kernel.
     pub fn set_link_local(&mut self, ifindex: u32, address: Ipv6Addr) {
-        self.0
+        self.attachments
             .iter_mut()
             .filter(|facts| facts.kernel_ifindex() == ifindex)
             .for_each(|facts| facts.link_local6 = Some(address));
@@ -165,21 +195,23 @@ impl Topology {
 
     /// Which policers an attachment has, inbound and outbound.
     pub fn set_policers(&mut self, id: AttachmentId, [inbound, outbound]: [u16; 2]) {
-        for facts in self.0.iter_mut().filter(|facts| facts.id == id) {
+        for facts in self.attachments.iter_mut().filter(|facts| facts.id == id) {
             (facts.policer_in, facts.policer_out) = (inbound, outbound);
         }
     }
 
-    /// The interfaces, each once, with their names.
+    /// The interfaces that are there or have gone, each once, with their names in the configuration.
     pub fn interfaces(&self) -> BTreeMap<u32, &str> {
-        self.0.iter().map(|facts| (facts.ifindex, facts.interface.as_str())).collect()
+        let known = self.attachments.iter().filter(|facts| facts.ifindex != 0);
+        known.map(|facts| (facts.ifindex, facts.interface.as_str())).collect()
     }
 
     /// Where the program runs: the interfaces and the outer ends of the control ports, with their names.
     pub fn ports(&self) -> BTreeMap<u32, String> {
         let interfaces = self.interfaces().into_iter().map(|(ifindex, name)| (ifindex, name.to_owned()));
-        let control = self.0.iter().filter_map(|facts| facts.control.as_ref());
-        interfaces.chain(control.map(|port| (port.outer, port.outer_name()))).collect()
+        let control = self.attachments.iter().filter_map(|facts| facts.control.as_ref());
+        let all = interfaces.chain(control.map(|port| (port.outer, port.outer_name())));
+        all.filter(|(ifindex, _)| self.has(*ifindex)).collect()
     }
 
     /// The liveness word of an interface.
@@ -190,7 +222,7 @@ impl Topology {
     /// The policies that need a routing table: each once.
     pub fn views(&self) -> Vec<Policy> {
         let mut views: Vec<Policy> = Vec::new();
-        for facts in &self.0 {
+        for facts in &self.attachments {
             let policy = self.policy(facts.id);
             if !views.contains(&policy) {
                 views.push(policy);
@@ -200,12 +232,12 @@ impl Topology {
     }
 
     /// Ports and VLAN blocks (1 and up, one for each interface with tags and one for each outer tag with inner ones); then the
-    /// control ports, each with its slot of the device map.
+    /// control ports, each with its slot of the device map. What has gone has empty records.
     pub fn port_records(&self) -> Vec<Record> {
         let mut ports: BTreeMap<u32, Port> = BTreeMap::new();
         let mut vlans: BTreeMap<(u16, u16), Vlan> = BTreeMap::new();
         let mut blocks = 0;
-        for facts in &self.0 {
+        for facts in self.attachments.iter().filter(|facts| facts.ifindex != 0) {
             let port = ports.entry(facts.ifindex).or_default();
             port.link = self.link_of(facts.ifindex).unwrap_or_default();
             let [Some(outer), inner] = facts.tags else {
@@ -222,13 +254,20 @@ impl Topology {
             vlans.entry((inner_block, inner)).or_default().attachment = facts.id.0;
         }
         let vlans = vlans.into_iter().map(|((block, vid), vlan)| Record::Vlan(block, vid, vlan));
-        let ports = ports.into_iter().map(|(ifindex, port)| Record::Port(ifindex, port));
-        let control = self.0.iter().filter_map(|facts| Some((facts.id.0, facts.control.as_ref()?.outer)));
+        let there = |ifindex, port| if self.has(ifindex) { port } else { Port::default() };
+        let ports = ports.into_iter().map(|(ifindex, port)| Record::Port(ifindex, there(ifindex, port)));
+        let control =
+            self.attachments.iter().filter_map(|facts| Some((facts.id.0, facts.control.as_ref()?.outer)));
         let control = control.flat_map(|(id, outer)| {
             let port = Port { control_of: id, ..Port::default() };
-            [Record::TxPort(control_slot(id), outer), Record::Port(outer, port)]
+            [Record::TxPort(control_slot(id), self.target(outer)), Record::Port(outer, there(outer, port))]
         });
         vlans.chain(ports).chain(control).collect()
+    }
+
+    /// What a slot of the device map leads to: the interface, or nothing where it is not there.
+    pub fn target(&self, ifindex: u32) -> u32 {
+        if self.has(ifindex) { ifindex } else { 0 }
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Should the word be written after the controller has seen the link come back, the read-back puts it right within a second.
 
-use std::{collections::HashMap, io};
+use std::{collections::HashMap, io, thread::JoinHandle};
 
 use rtnetlink::{
     packet_core::{NetlinkMessage, NetlinkPayload},
@@ -21,10 +21,29 @@ const GROUP: u32 = 1;
 /// A message about one link is far shorter.
 const BUFFER: usize = 64 * 1024;
 
-/// Starts the thread, which lives as long as the process. `lost` is called with the number of a link, by its interface in `links`.
-pub fn watch(links: HashMap<u32, u16>, mut lost: impl FnMut(u16) + Send + 'static) -> io::Result<()> {
+/// The thread, which lives as long as the process unless it fails.
+#[derive(Debug)]
+pub struct CarrierWatch(JoinHandle<()>);
+
+impl CarrierWatch {
+    /// Whether it lives.
+    pub fn lives(&self) -> bool {
+        !self.0.is_finished()
+    }
+}
+
+/// Starts the thread. `lost` is called with the number of a link, by its interface in `links`.
+pub fn watch(links: HashMap<u32, u16>, lost: impl FnMut(u16) + Send + 'static) -> io::Result<CarrierWatch> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind(&SocketAddr::new(0, GROUP))?;
+    listen_on(socket, links, lost)
+}
+
+fn listen_on(
+    socket: Socket,
+    links: HashMap<u32, u16>,
+    mut lost: impl FnMut(u16) + Send + 'static,
+) -> io::Result<CarrierWatch> {
     let listen = move || {
         if let Err(error) = make_realtime() {
             tracing::info!(%error, "carriers are watched without real-time priority");
@@ -42,13 +61,13 @@ pub fn watch(links: HashMap<u32, u16>, mut lost: impl FnMut(u16) + Send + 'stati
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    tracing::error!(%error, "carriers are watched by the controller only");
+                    tracing::error!(%error, "hearing of carriers");
                     return;
                 }
             }
         }
     };
-    std::thread::Builder::new().name("carrier".into()).spawn(listen).map(drop)
+    std::thread::Builder::new().name("carrier".into()).spawn(listen).map(CarrierWatch)
 }
 
 /// The interfaces that a datagram of netlink messages says to be down or without carrier.
@@ -76,6 +95,20 @@ fn without_carrier(mut datagram: &[u8]) -> impl Iterator<Item = u32> {
 mod tests {
     use super::*;
     use rtnetlink::packet_route::link::LinkMessage;
+
+    #[test]
+    fn a_thread_that_has_ended_is_known_to_have_ended() {
+        let socket = Socket::new(NETLINK_ROUTE).expect("a socket");
+        // Nothing waits there, which is an error that the thread does not expect.
+        socket.set_non_blocking(true).expect("a socket");
+        let failing = listen_on(socket, HashMap::new(), |_| {}).expect("a thread");
+        let living = watch(HashMap::new(), |_| {}).expect("a thread");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while failing.lives() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert!(!failing.lives() && living.lives());
+    }
 
     #[test]
     fn only_links_without_carrier_are_told() {

@@ -124,16 +124,30 @@ fn hop_limit_of(message: &libc::msghdr) -> u8 {
     0
 }
 
-/// A socket that sends to one peer from a port of the range, and the port.
-pub fn sender(local: IpAddr, interface: &str, remote: SocketAddr, random: u16) -> io::Result<(Socket, u16)> {
+/// What sends to one peer. It is not connected: that would want a way to the peer, and an interface that is down has none yet.
+#[derive(Debug)]
+pub struct Sender {
+    socket: Socket,
+    remote: SocketAddr,
+}
+
+impl Sender {
+    /// One datagram.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.send_to(bytes, &self.remote.into())
+    }
+}
+
+/// What sends to one peer from a port of the range, and the port.
+pub fn sender(local: IpAddr, interface: &str, remote: SocketAddr, random: u16) -> io::Result<(Sender, u16)> {
     let ports = u16::MAX - PORTS_FROM;
     let mut last = io::Error::other("no port");
     for attempt in 0..32 {
         let port = PORTS_FROM + random.wrapping_add(attempt * 509) % ports;
         let local = SocketAddr::new(local, port);
         let socket = open(local, interface)?;
-        match socket.bind(&local.into()).and_then(|()| socket.connect(&remote.into())) {
-            Ok(()) => return Ok((socket, port)),
+        match socket.bind(&local.into()) {
+            Ok(()) => return Ok((Sender { socket, remote }, port)),
             Err(error) => last = error,
         }
     }
@@ -200,7 +214,31 @@ pub fn monotonic_ns() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::{Receiver, sender};
+    use crate::kernel::tests::{in_namespace, ip};
     use std::net::{IpAddr, SocketAddr};
+
+    #[test]
+    fn an_interface_that_is_down_takes_the_sockets_and_loses_the_datagrams_until_it_is_up() {
+        in_namespace(|| async {
+            ip("link add down0 type veth peer name down1");
+            ip("link set down1 up");
+            ip("address add 198.18.0.1/30 dev down0");
+            ip("-6 address add fd00:18::1/126 dev down0 nodad");
+            for (local, remote) in [("198.18.0.1", "198.18.0.2"), ("fd00:18::1", "fd00:18::2")] {
+                let [local, remote]: [IpAddr; 2] = [local, remote].map(|it| it.parse().expect("an address"));
+                let receiver = Receiver::bind(SocketAddr::new(local, 3784), "down0");
+                assert!(receiver.is_ok(), "{local}: {receiver:?}");
+                let (sender, _) = sender(local, "down0", SocketAddr::new(remote, 3784), 7).expect("a socket");
+                assert!(sender.send(&[1]).is_err(), "{local}: nothing can leave yet");
+                if local.is_ipv4() {
+                    ip("link set down0 up");
+                    assert_eq!(sender.send(&[1]).expect("now it can"), 1);
+                    ip("link set down0 down");
+                    ip("-6 address replace fd00:18::1/126 dev down0 nodad");
+                }
+            }
+        });
+    }
 
     #[test]
     fn the_hop_limit_comes_with_the_datagram() {

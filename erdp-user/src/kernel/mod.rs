@@ -197,6 +197,16 @@ impl Kernel {
         Ok((Self { handle, tasks }, events))
     }
 
+    /// Whether the tasks of both connections live.
+    pub fn lives(&self) -> bool {
+        !self.tasks.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Ends them as a fault in them would: for tests of what follows.
+    pub fn end_tasks(&self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+
     /// Every link, address and neighbour there is.
     pub async fn dump(&self) -> Result<Vec<KernelEvent>, KernelError> {
         use rtnetlink::packet_route::RouteNetlinkMessage as Message;
@@ -342,6 +352,11 @@ pub fn interface_name(ifindex: u32) -> Option<String> {
     let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr().cast()) };
     let text = std::ffi::CStr::from_bytes_until_nul(&name).ok().filter(|_| !found.is_null())?;
     Some(text.to_string_lossy().into_owned())
+}
+
+/// The index of the interface that has this name now; `None`: there is none.
+pub fn interface_index(name: &str) -> Option<u32> {
+    preflight::index_of(name)
 }
 
 /// SO_RCVBUFFORCE: SO_RCVBUF would be cut to net.core.rmem_max, 208 KiB unless someone has raised it.

@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, fmt, fs, thread};
 pub use self::{
     far_end::FarEnd,
     fix::Fix,
-    interface::{Feature, Interface, has_carrier, set_feature},
+    interface::{Feature, Interface, has_carrier, index_of, set_feature},
     links::SINGLE_BUFFER_MTU,
 };
 use super::sysctl;
@@ -188,13 +188,11 @@ pub fn check(config: Option<&Config>, machine: &Machine, allow_generic: bool) ->
     findings.extend(btf(machine.has_btf));
     findings.extend(config.and_then(|config| memory::finding(config.fib_blocks, machine.memory)));
     let there: Vec<&str> = machine.interfaces.keys().map(String::as_str).collect();
+    findings.extend(config.iter().flat_map(|config| missing_interfaces(config, &there)));
     let attachments = config.map(Config::attachments).unwrap_or_default();
     for (name, tags) in interfaces_of(&attachments) {
-        match machine.interfaces.get(name) {
-            None => findings.push(missing_interface(name, &there)),
-            Some(interface) => {
-                findings.extend(links::findings(name, interface, tags, allow_generic, machine.cpus));
-            }
+        if let Some(interface) = machine.interfaces.get(name) {
+            findings.extend(links::findings(name, interface, tags, allow_generic, machine.cpus));
         }
     }
     findings.extend(machine.sysctls.iter().map(setting));
@@ -228,17 +226,35 @@ fn interfaces_of(attachments: &[Attachment]) -> Vec<(&str, Tags)> {
     list
 }
 
-/// An interface of the configuration that is not there.
-pub fn missing_interface(name: &str, there: &[&str]) -> Finding {
-    let mut there: Vec<&str> = there.iter().copied().filter(|name| *name != "lo").collect();
-    there.sort_unstable();
-    let list = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-    refusal(
-        Kind::Missing,
-        format!("interface {name}"),
-        "does not exist in this network namespace",
-        format!("correct the configuration or create it (there are: {list})"),
-    )
+/// The interfaces of the configuration that are not there, given the names of all that are. The router starts without them, unless one is
+/// required or it would have none at all.
+pub fn missing_interfaces(config: &Config, there: &[&str]) -> Vec<Finding> {
+    let attachments = config.attachments();
+    let wanted = interfaces_of(&attachments);
+    let required = config.required_interfaces();
+    let is_there = |name: &str| there.contains(&name);
+    let has_none = !wanted.iter().any(|(name, _)| is_there(name));
+    let mut others: Vec<&str> = there.iter().copied().filter(|name| *name != "lo").collect();
+    others.sort_unstable();
+    let list = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
+    let finding = |name: &str| {
+        let object = format!("interface {name}");
+        let reason = "does not exist in this network namespace";
+        let remedy = format!("correct the configuration or create it (there are: {list})");
+        if required.contains(name) {
+            refusal(Kind::Missing, object, reason, remedy + "; the configuration requires it")
+        } else if has_none {
+            refusal(
+                Kind::Missing,
+                object,
+                reason,
+                remedy + "; none of the configuration's interfaces is there",
+            )
+        } else {
+            warning(Kind::Missing, object, reason, remedy + "; `erdp run` starts without it")
+        }
+    };
+    wanted.into_iter().filter(|(name, _)| !is_there(name)).map(|(name, _)| finding(name)).collect()
 }
 
 fn refusal(

@@ -9,7 +9,7 @@ use std::{
 use super::{control_port::Shape, sysctl::Sysctls, *};
 
 /// Runs the test, or says SKIP without root.
-pub(super) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
+pub(in crate::kernel) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
     // SAFETY: no arguments, no memory.
     if unsafe { libc::geteuid() } != 0 {
         println!("SKIP: a network namespace needs root");
@@ -27,7 +27,7 @@ pub(super) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Se
     });
 }
 
-pub(super) fn ip(arguments: &str) {
+pub(in crate::kernel) fn ip(arguments: &str) {
     let status = Command::new("ip").args(arguments.split(' ')).status().expect("iproute2");
     assert!(status.success(), "ip {arguments}");
 }

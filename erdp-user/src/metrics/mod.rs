@@ -122,6 +122,7 @@ metrics! {
     SessionOver = "erdp_session_over_limit", Gauge, ["peer", "attachment"], "1 while prefixes of a peer are missing because it announces more than it may (D2), else 0";
     SessionTooLong = "erdp_session_too_long_prefixes", Gauge, ["peer", "attachment"], "Prefixes that a peer is not advertised now because no message of the session could hold their attributes (RFC 8654)";
     SessionStripped = "erdp_session_stripped_announcements", Counter, ["peer", "attachment"], "Times that a route was advertised to an MSEE without attributes that ERDP does not read (pass-attributes)";
+    InterfacePresent = "erdp_interface_present", Gauge, ["interface"], "1 while an interface of the configuration is there and in use, else 0; `erdp show links` has the reason";
 }
 
 /// The value of each metric for each of its label sets, at one moment.

@@ -132,8 +132,8 @@ pub fn run(verb: Verb) -> Result<(), Failure> {
             apply(&file, confirm, no_flap, force, &asking)?
         }
         Verb::Confirm { asking } => {
-            ask(&asking, Configuring::Confirm)?;
-            println!("confirmed");
+            let answer = ask(&asking, Configuring::Confirm)?;
+            println!("{}", answer.as_str().unwrap_or("confirmed"));
         }
         Verb::Rollback { asking } => print_plan(&ask(&asking, Configuring::Rollback)?, asking.json),
         Verb::Preset { name } => print!("{}", name.text()),
@@ -173,6 +173,9 @@ fn apply(path: &Path, confirm_s: Option<u64>, no_flap: bool, force: bool, asking
             println!("applied; rolls back in {seconds} s unless `erdp config confirm` is given before")
         }
         None => println!("applied"),
+    }
+    if let Some(interfaces) = answer["interfaces"].as_str() {
+        println!("{interfaces}");
     }
     Ok(())
 }

@@ -85,6 +85,7 @@ pub(super) fn attachment(
         other_box,
         addresses,
         advertise_connected,
+        required: raw.required,
         kernel_routes,
         peers,
     })

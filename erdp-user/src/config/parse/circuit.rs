@@ -169,8 +169,13 @@ fn link(raw: Option<&Spanned<RawLink>>, circuit_at: &Range<usize>, key: &str) ->
         let remedy = "add { local = INTERFACE }, or { box = NAME } if it ends on the other edge box";
         return Err(Fault::new(circuit_at.clone(), key, reason, remedy));
     };
+    let required = raw.get_ref().required;
     match (&raw.get_ref().local, &raw.get_ref().r#box) {
-        (Some(interface), None) => Ok(Link::Local { interface: interface_name(interface, key)? }),
+        (Some(interface), None) => Ok(Link::Local { interface: interface_name(interface, key)?, required }),
+        (None, Some(_)) if required => {
+            let reason = "the link ends on the other box, and only that one has its interface";
+            Err(Fault::new(raw.span(), key, reason, "write required = true there, on its own link"))
+        }
         (None, Some(name)) => Ok(Link::Box { name: name.get_ref().clone() }),
         _ => {
             let reason = "a link ends in exactly one place";
@@ -192,7 +197,7 @@ fn peering(
     let vlan = optional(raw.vlan.as_ref(), &key("vlan"), |number| VlanId::parse(*number))?;
     let tags = tags(circuit.s_vlan, vlan, &at, &key("vlan"))?;
     for link in [&circuit.primary, &circuit.secondary] {
-        if let Link::Local { interface } = link {
+        if let Link::Local { interface, .. } = link {
             ledger.tags(interface, tags, raw.vlan.as_ref().map_or(at.clone(), Spanned::span), key("vlan"));
         }
     }

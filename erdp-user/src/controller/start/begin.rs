@@ -13,10 +13,11 @@ use super::{Options, StartError, facts::peer_key};
 use crate::{
     bfd,
     bgp::{Handed, Listener, PORT, PeerConfig, PeerEvent, PeerId, Speaker},
-    config::Config,
+    config::{Config, Peer},
     controller::{
         Controller, bfd as controller_bfd,
         estate::Estate,
+        fib_id,
         hand_over::{Successor, retry},
         kernel_routes::{self, KernelRoutes},
         limits, supervisor,
@@ -74,6 +75,7 @@ impl Controller {
         topology: Topology,
         about: About,
     ) -> Result<Self, StartError> {
+        let missing = super::facts::not_there(&topology);
         let mut forwarding = Forwarding::new(topology, &mut dataplane)?;
         forwarding.connect(0, &mut dataplane)?;
         forwarding.guard(0, &mut dataplane)?;
@@ -85,12 +87,14 @@ impl Controller {
         for speaker in kernel_routes::speakers(&config) {
             dataplane.write(&speaker)?;
         }
+        let mut rib = Rib::new(RibConfig::new(&config));
+        missing.iter().for_each(|attachment| rib.connect(*attachment, false));
         Ok(Self {
             domains: config.domains(),
             attachments: config.attachments(),
             speaker: None,
             outboxes: vec![Default::default(); peers.len()],
-            rib: Rib::new(RibConfig::new(&config)),
+            rib,
             forwarding,
             dataplane,
             kernel_routes: KernelRoutes::default(),
@@ -103,6 +107,10 @@ impl Controller {
             miscabling: Default::default(),
             bfd: Default::default(),
             fallover: Default::default(),
+            announced: Default::default(),
+            carrier: None,
+            parts: Default::default(),
+            ends: None,
             dampers: Default::default(),
             returned: HashMap::new(),
             peerings: Default::default(),
@@ -141,22 +149,48 @@ impl Controller {
     /// The records before any port is attached: a next hop with BFD is never judged by an empty one. The answer is where changes
     /// come from.
     pub(super) fn start_bfd(&mut self) -> Result<mpsc::Receiver<bfd::thread::Event>, StartError> {
+        let changes = self.start_bfd_thread()?;
+        self.watch_carriers();
+        Ok(changes)
+    }
+
+    /// The thread of the sessions whose interface is there; one that has been goes on from its record.
+    pub(in crate::controller) fn start_bfd_thread(
+        &mut self,
+    ) -> Result<mpsc::Receiver<bfd::thread::Event>, StartError> {
         let (events, changes) = mpsc::channel(controller_bfd::EVENTS_MAX);
+        let topology = self.forwarding.topology();
+        let is_there = |peer: &&Peer| {
+            let facts = topology.attachment(fib_id(peer.attachment));
+            facts.is_some_and(|facts| topology.is_there(facts)) && !self.vacant.contains(&peer.session.id)
+        };
+        let peers: Vec<Peer> = self.peers.iter().filter(is_there).cloned().collect();
         let sessions = controller_bfd::sessions(
             &self.config,
-            &self.peers,
+            &peers,
             &self.dataplane.bfd_sessions(),
             (self.dataplane.clock() >> 16) as u32,
         );
         self.announce_bfd(&sessions)?;
         self.bfd.start(sessions, self.dataplane.bfd_sessions(), events)?;
-        let topology = self.forwarding.topology();
-        let links =
-            topology.interfaces().into_keys().filter_map(|it| Some((it, topology.link_of(it)?))).collect();
-        if let Err(error) = carrier::watch(links, self.dataplane.link_killer()?) {
-            tracing::warn!(%error, "carriers are watched by the controller only");
-        }
         Ok(changes)
+    }
+
+    /// The thread by which a lost carrier goes to the packet path first.
+    pub(in crate::controller) fn watch_carriers(&mut self) {
+        let topology = self.forwarding.topology();
+        let links = topology.interfaces().into_keys().filter_map(|it| Some((it, topology.link_of(it)?)));
+        let started =
+            self.dataplane.link_killer().map_err(|error| error.to_string()).and_then(|killer| {
+                carrier::watch(links.collect(), killer).map_err(|error| error.to_string())
+            });
+        match started {
+            Ok(watch) => self.carrier = Some(watch),
+            Err(error) => {
+                self.carrier = None;
+                tracing::warn!(error, "carriers are watched by the controller only");
+            }
+        }
     }
 
     /// Port 179 first: a busy one stops the start before any peer hears of us. Sessions that were handed over go on.
@@ -186,7 +220,11 @@ impl Controller {
     }
 
     /// The sessions that do not go on begin.
-    pub(in crate::controller) async fn start_others(&mut self, mut speaker: Speaker, resumed: &BTreeSet<PeerId>) {
+    pub(in crate::controller) async fn start_others(
+        &mut self,
+        mut speaker: Speaker,
+        resumed: &BTreeSet<PeerId>,
+    ) {
         for peer in self.peers.iter().filter(|peer| !resumed.contains(&peer.session.id)) {
             // RFC 4724 section 4.1: we restart, and what we forwarded with is still there.
             let preserved = self.inherited.is_some();

@@ -14,8 +14,11 @@ use crate::{
     kernel::{Kernel, KernelEvent, Link, preflight},
 };
 
-/// The attachments with what the kernel says of their interfaces.
-pub(in crate::controller) fn topology(config: &Config, facts: &[KernelEvent]) -> Result<Topology, StartError> {
+/// The attachments with what the kernel says of their interfaces. Those that are not there have no index, unless that is a refusal.
+pub(in crate::controller) fn topology(
+    config: &Config,
+    facts: &[KernelEvent],
+) -> Result<Topology, StartError> {
     let links: HashMap<&str, &Link> = facts
         .iter()
         .filter_map(|fact| match fact {
@@ -23,17 +26,21 @@ pub(in crate::controller) fn topology(config: &Config, facts: &[KernelEvent]) ->
             _ => None,
         })
         .collect();
+    // Asked again, because one may have gone since the checks.
+    let there: Vec<&str> = links.keys().copied().collect();
+    let mut missing = preflight::missing_interfaces(config, &there);
+    missing.retain(preflight::Finding::refuses);
+    if !missing.is_empty() {
+        return Err(StartError::Refused(missing));
+    }
     let list = config.attachments().into_iter().map(|attachment| {
-        let link = links.get(attachment.interface.as_str()).ok_or_else(|| {
-            let there: Vec<&str> = links.keys().copied().collect();
-            StartError::Refused(vec![preflight::missing_interface(&attachment.interface, &there)])
-        })?;
-        Ok(attachment_facts(config, &attachment, link.ifindex))
+        let ifindex = links.get(attachment.interface.as_str()).map_or(0, |link| link.ifindex);
+        attachment_facts(config, &attachment, ifindex)
     });
-    Ok(Topology::new(list.collect::<Result<_, StartError>>()?))
+    Ok(Topology::new(list.collect()))
 }
 
-/// What the forwarding table needs to know of an attachment on the interface with this index.
+/// What the forwarding table needs to know of an attachment on the interface with this index; 0: it is not there.
 pub fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> AttachmentFacts {
     let domains = config.domains();
     let circuit = |id: &DomainId| config.circuits.get(domains.get(usize::from(id.0))?.circuit);
@@ -111,7 +118,8 @@ pub(super) async fn add_addresses(
 ) -> Result<Vec<(u32, IpNet)>, StartError> {
     let mut added = Vec::new();
     for attachment in config.attachments() {
-        let Some(facts) = topology.attachment(fib_id(attachment.id)) else { continue };
+        let facts = topology.attachment(fib_id(attachment.id)).filter(|facts| topology.is_there(facts));
+        let Some(facts) = facts else { continue };
         let ifindex = facts.kernel_ifindex();
         for net in &attachment.addresses {
             match kernel.ensure_address(ifindex, net.addr(), net.prefix_len()).await {
@@ -134,4 +142,10 @@ pub(super) async fn remove_addresses(kernel: &Kernel, added: &[(u32, IpNet)]) {
             tracing::warn!(%error, "an address stays");
         }
     }
+}
+
+/// The attachments whose interface is not there.
+pub(super) fn not_there(topology: &Topology) -> Vec<config::AttachmentId> {
+    let absent = topology.attachments().filter(|facts| !topology.is_there(facts));
+    absent.map(|facts| config::AttachmentId(facts.id.0 - 1)).collect()
 }

@@ -307,6 +307,10 @@ impl AyaDataplane {
             match self.take_port(*ifindex, name, mode) {
                 Ok(Some(one)) => replaced.push(one),
                 Ok(None) => made.push(*ifindex),
+                // It has gone since it was looked for: the others go on.
+                Err(error) if !bpffs::has_interface(*ifindex) => {
+                    tracing::error!(interface = name, %error, "the interface has gone meanwhile");
+                }
                 Err(error) => {
                     self.put_back(replaced, &made);
                     return Err(error);

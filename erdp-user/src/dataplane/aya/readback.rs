@@ -44,6 +44,8 @@ pub(super) struct Written {
 pub struct Repaired {
     /// Records that were wrong, by map.
     pub by_map: BTreeMap<&'static str, u64>,
+    /// What could not be put right, or not be looked at; the rest was.
+    pub failed: Vec<String>,
     /// Whether a round is over.
     pub is_round_over: bool,
 }
@@ -102,32 +104,37 @@ fn key(record: &Record) -> Option<Key> {
 }
 
 impl AyaDataplane {
-    /// Reads a share of what was written back and puts right what differs; an interface without its program gets it again.
-    pub fn read_back(
-        &mut self,
-        ports: &BTreeMap<u32, String>,
-        mode: Mode,
-    ) -> Result<Repaired, DataplaneError> {
+    /// Reads a share of what was written back and puts right what differs; an interface without its program gets it again. What fails
+    /// holds nothing else up.
+    pub fn read_back(&mut self, ports: &BTreeMap<u32, String>, mode: Mode) -> Repaired {
         let (share, is_round_over) = self.written.share();
         let mut repaired = Repaired { is_round_over, ..Repaired::default() };
         for record in share {
-            let (map, is_right) = self.holds(&record)?;
-            // A link that is dead was not damaged: see `dead_links`.
-            if !is_right && !matches!(record, Record::Link(_, true)) {
-                self.put(&record)?;
-                *repaired.by_map.entry(map).or_default() += 1;
+            match self.repair(&record) {
+                Ok(None) => {}
+                Ok(Some(map)) => repaired.count(map, 1),
+                Err(error) => repaired.failed.push(error.to_string()),
             }
         }
         if is_round_over {
-            let peers = self.repair_peers()?;
-            let links = self.repair_links(ports, mode)?;
-            for (map, count) in [("PEERS", peers), ("links", links)] {
-                if count > 0 {
-                    repaired.by_map.insert(map, count);
-                }
+            match self.repair_peers() {
+                Ok(peers) => repaired.count("PEERS", peers),
+                Err(error) => repaired.failed.push(error.to_string()),
             }
+            self.repair_links(ports, mode, &mut repaired);
         }
-        Ok(repaired)
+        repaired
+    }
+
+    /// Puts a record right; the answer is its map, if it was wrong.
+    fn repair(&mut self, record: &Record) -> Result<Option<&'static str>, DataplaneError> {
+        let (map, is_right) = self.holds(record)?;
+        // A link that is dead was not damaged: see `dead_links`.
+        if is_right || matches!(record, Record::Link(_, true)) {
+            return Ok(None);
+        }
+        self.put(record)?;
+        Ok(Some(map))
     }
 
     /// Links whose word says that they are dead and was written otherwise: they are as they are, because a driver that takes nothing
@@ -154,7 +161,12 @@ impl AyaDataplane {
                 ("ATTACHMENTS", same(self.attachments.get(&u32::from(*id), 0), |it| it.0 == *record))
             }
             Record::TxPort(slot, ifindex) => {
-                ("TX_PORTS", same(self.tx_ports.get(u32::from(*slot), 0), |it| it.if_index == *ifindex))
+                // Empty is right where there is no such interface: the kernel has emptied it before we were told.
+                let found = match self.tx_ports.get(u32::from(*slot), 0) {
+                    Err(MapError::KeyNotFound) => Ok(*ifindex == 0 || !bpffs::has_interface(*ifindex)),
+                    found => same(found, |it| it.if_index == *ifindex),
+                };
+                ("TX_PORTS", found)
             }
             Record::NextHop(id, record) => {
                 ("NEXT_HOPS", same(self.next_hops.get(&u32::from(*id), 0), |it| it.0 == *record))
@@ -207,12 +219,15 @@ impl AyaDataplane {
     }
 
     /// Every port runs our program by its pinned link.
-    fn repair_links(&mut self, ports: &BTreeMap<u32, String>, mode: Mode) -> Result<u64, DataplaneError> {
+    fn repair_links(&mut self, ports: &BTreeMap<u32, String>, mode: Mode, repaired: &mut Repaired) {
         if !self.is_pinned() {
-            return Ok(0);
+            return;
         }
-        let program = self.program()?.info().map_err(|error| DataplaneError::Load(chain(&error)))?.id();
-        let mut repaired = 0;
+        let info = self.program().and_then(|it| it.info().map_err(|it| DataplaneError::Load(chain(&it))));
+        let program = match info {
+            Ok(info) => info.id(),
+            Err(error) => return repaired.failed.push(error.to_string()),
+        };
         for (ifindex, name) in ports {
             let Some(path) = self.pinned.as_ref().map(|pinned| pinned.pins().xdp_link(*ifindex)) else {
                 break;
@@ -223,10 +238,21 @@ impl AyaDataplane {
             {
                 continue;
             }
-            self.take_port(*ifindex, name, mode)?;
-            repaired += 1;
+            match self.take_port(*ifindex, name, mode) {
+                Ok(_) => repaired.count("links", 1),
+                // It has gone since it was looked for.
+                Err(_) if !bpffs::has_interface(*ifindex) => {}
+                Err(error) => repaired.failed.push(error.to_string()),
+            }
         }
-        Ok(repaired)
+    }
+}
+
+impl Repaired {
+    fn count(&mut self, map: &'static str, records: u64) {
+        if records > 0 {
+            *self.by_map.entry(map).or_default() += records;
+        }
     }
 }
 

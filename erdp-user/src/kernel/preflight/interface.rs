@@ -167,8 +167,8 @@ pub(super) fn features_of(interface: &str) -> io::Result<BTreeSet<String>> {
     Asked { socket: UnixDatagram::unbound()?, name: interface }.features()
 }
 
-/// The index of an interface.
-fn index_of(name: &str) -> Option<u32> {
+/// The index of an interface; `None`: there is none of that name.
+pub fn index_of(name: &str) -> Option<u32> {
     let name = CString::new(name).ok()?;
     // SAFETY: a NUL-terminated name.
     Some(unsafe { libc::if_nametoindex(name.as_ptr()) }).filter(|index| *index != 0)

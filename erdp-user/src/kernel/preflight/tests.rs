@@ -66,6 +66,30 @@ fn feature(interface: &mut Interface, name: &str) {
 /// What is wrong, whether the router must not start, and words of the object, the reason and the remedy.
 type Row = (fn(&mut Machine), Severity, [&'static str; 3]);
 
+#[test]
+fn a_missing_interface_is_no_refusal_unless_it_is_required_or_there_is_no_other() {
+    let of = |text: &str, there: &[&str]| {
+        let found = missing_interfaces(&config(text), there);
+        found.iter().map(|it| (it.object.clone(), it.refuses())).collect::<Vec<_>>()
+    };
+    let missing = |name: &str, refuses| (format!("interface {name}"), refuses);
+    let link = CONFIG.replace("local = \"tagged\"", "local = \"tagged\", required = true");
+    let attachment = CONFIG.replace("interface = \"plain\"", "interface = \"plain\"\nrequired = true");
+    let all = CONFIG.replace("asn = 65010", "asn = 65010\nrequire-interfaces = true");
+    assert_eq!(of(CONFIG, &["lo", "plain", "tagged"]), []);
+    for (text, refused) in
+        [(CONFIG, [false, false]), (&link, [true, false]), (&attachment, [false, true]), (&all, [true, true])]
+    {
+        assert_eq!(of(text, &["lo", "plain"]), [missing("tagged", refused[0])], "{text}");
+        assert_eq!(of(text, &["lo", "tagged"]), [missing("plain", refused[1])], "{text}");
+        assert_eq!(
+            of(text, &["lo", "other"]),
+            [missing("tagged", true), missing("plain", true)],
+            "an edge without any"
+        );
+    }
+}
+
 pub(super) const ROWS: &[Row] = &[
     (
         |m| m.capabilities = 0,
@@ -94,8 +118,8 @@ pub(super) const ROWS: &[Row] = &[
     (|m| m.has_btf = false, Severity::Refusal, ["/sys/kernel/btf/vmlinux", "types", "CONFIG_DEBUG_INFO_BTF"]),
     (
         |m| drop(m.interfaces.remove("plain")),
-        Severity::Refusal,
-        ["interface plain", "does not exist", "there are: tagged"],
+        Severity::Warning,
+        ["interface plain", "does not exist", "there are: tagged); `erdp run` starts without it"],
     ),
     (
         |m| plain(m).is_up = false,

@@ -82,6 +82,18 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Whether the task lives.
+    pub fn lives(&self) -> bool {
+        !self.task.is_finished()
+    }
+
+    /// Ends it as a fault in it would: for tests of what follows.
+    pub fn end_task(&self) {
+        self.task.abort();
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         self.task.abort();
