@@ -1,21 +1,22 @@
 //! The task that drives one session: sockets, clock and channels around [`Session`], and no decision about the protocol.
 //!
 //! Bounds: the controller's routes wait in their channel while [`WRITE_AHEAD_BYTES`] are unwritten; when the controller does not take
-//! events, or has more than [`super::flight::BYTES_MAX`] of them to take, the peer is not read, and TCP holds it back. Orders (stop, reset) have a channel of their own, so that routes never delay them.
+//! events, or has too many bytes of them to take (`super::flight`), the peer is not read, and TCP holds it back. Orders (stop, reset) have
+//! a channel of their own, so that routes never delay them. `status` is what operators see, `lingering` bounds the connections that are
+//! closed.
 
 mod lingering;
+mod status;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, Ready};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -23,12 +24,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
-use super::faults::{self, FaultyUpdate, LogRate};
+use super::faults::{FaultyUpdate, LogRate};
 use super::flight::Flight;
 use super::{
-    Action, Asn, ConnId, Counters, Gate, Loss, Moment, PeerCommand, PeerConfig, PeerEvent, PeerId, Session,
-    SessionFacts, SessionState, State, Update, socket,
+    Action, ConnId, Gate, Loss, Moment, PeerCommand, PeerConfig, PeerEvent, Session, SessionFacts,
+    SessionState, Update, socket,
 };
+use status::Published;
+pub use status::{PeerStatus, SeenFault};
 
 /// Bytes that may wait for a slow peer before no more routes are taken for it.
 const WRITE_AHEAD_BYTES: usize = 256 * 1024;
@@ -46,54 +49,6 @@ const ROUTES_QUEUED: usize = 64;
 const ORDERS_QUEUED: usize = 8;
 /// How long a closed connection may take to deliver its last bytes.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// What an operator sees of a session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PeerStatus {
-    /// Which peer.
-    pub peer: PeerId,
-    /// Its address.
-    pub remote: IpAddr,
-    /// Its AS, as configured.
-    pub remote_asn: Asn,
-    /// The session's state.
-    pub state: State,
-    /// For how many seconds it is in that state.
-    pub state_secs: u64,
-    /// For how many seconds routes are exchanged; only when Established.
-    pub uptime_s: Option<u64>,
-    /// What was agreed on; only while there is something.
-    pub facts: Option<SessionFacts>,
-    /// How much went over it.
-    pub counters: Counters,
-    /// The last failure, also of an attempt.
-    pub last_error: Option<String>,
-    /// How many seconds ago that was.
-    pub last_error_age_s: Option<u64>,
-    /// The last fault in an UPDATE.
-    pub last_fault: Option<String>,
-    /// How many seconds ago that was.
-    pub last_fault_age_s: Option<u64>,
-}
-
-/// An UPDATE with faults.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SeenFault {
-    /// What was wrong with it.
-    pub update: Arc<FaultyUpdate>,
-    /// How many seconds ago it came.
-    pub age_s: u64,
-}
-
-/// What the task tells of its session, with times that ages are made of when somebody asks.
-#[derive(Debug)]
-struct Published {
-    status: PeerStatus,
-    since: Instant,
-    failed: Option<Instant>,
-    /// The last messages with faults, the newest last.
-    faults: VecDeque<(Instant, Arc<FaultyUpdate>)>,
-}
 
 /// The controller's end of a peer's task.
 #[derive(Debug)]
@@ -131,24 +86,12 @@ impl PeerHandle {
 
     /// The session as it is now.
     pub fn status(&self) -> PeerStatus {
-        let published = self.status.borrow();
-        let age = |since: Instant| since.elapsed().as_secs();
-        let mut status = published.status.clone();
-        status.state_secs = age(published.since);
-        status.uptime_s = (status.state == State::Established).then_some(status.state_secs);
-        status.last_error_age_s = published.failed.map(age);
-        status.last_fault_age_s = published.faults.back().map(|(at, _)| age(*at));
-        status
+        self.status.borrow().status()
     }
 
     /// The last UPDATE messages with faults, the newest first.
     pub fn faults(&self) -> Vec<SeenFault> {
-        let published = self.status.borrow();
-        let seen = |(at, update): &(Instant, Arc<FaultyUpdate>)| SeenFault {
-            update: update.clone(),
-            age_s: at.elapsed().as_secs(),
-        };
-        published.faults.iter().rev().map(seen).collect()
+        self.status.borrow().seen()
     }
 
     /// Has the task give its session up and end; these updates are sent over it first, or by whoever gets it.
@@ -244,21 +187,7 @@ fn driver(
     let (orders_in, orders) = mpsc::channel(ORDERS_QUEUED);
     let (hand_over_in, hand_over) = mpsc::channel(1);
     let (accepted_in, accepted) = mpsc::channel(ORDERS_QUEUED);
-    let status = PeerStatus {
-        peer: config.id,
-        remote: config.remote,
-        remote_asn: config.remote_asn,
-        state: session.state(),
-        state_secs: 0,
-        uptime_s: None,
-        facts: session.facts().cloned(),
-        counters: session.counters(),
-        last_error: None,
-        last_error_age_s: None,
-        last_fault: None,
-        last_fault_age_s: None,
-    };
-    let published = Published { status, since: start, failed: None, faults: VecDeque::new() };
+    let published = Published::of(&session, start);
     let (status_in, status) = watch::channel(published);
     let driver = Driver {
         session,
@@ -407,13 +336,7 @@ impl Driver {
                 "an UPDATE has a fault: {}", update.kind.outcome()
             );
         }
-        self.status.send_modify(|published| {
-            published.status.last_fault = Some(update.detail.clone());
-            if published.faults.len() == faults::KEPT {
-                published.faults.pop_front();
-            }
-            published.faults.push_back((Instant::now(), update));
-        });
+        self.status.send_modify(|published| published.note(update));
     }
 
     fn dial(&mut self, id: ConnId) {
@@ -456,17 +379,7 @@ impl Driver {
     fn publish(&mut self) {
         let (session, start) = (&self.session, self.start);
         self.status.send_if_modified(|published| {
-            published.since = start + session.since().0;
-            published.failed = session.last_error_at().map(|at| start + at.0);
-            let status = &mut published.status;
-            status.counters = session.counters();
-            if status.state != session.state() {
-                status.state = session.state();
-                status.facts = session.facts().cloned();
-            }
-            if status.last_error.as_deref() != session.last_error() {
-                status.last_error = session.last_error().map(str::to_owned);
-            }
+            published.follow(session, start);
             false
         });
     }

@@ -1,9 +1,9 @@
 //! The driver by hand: what it makes of its sockets and of a clock that has gone on without it.
 
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use super::super::{Cease, Family, Seconds, wire};
+use super::super::{Asn, Cease, Family, PeerId, Seconds, State, wire};
 use super::*;
 
 const HOLD: Seconds = Seconds(90);
