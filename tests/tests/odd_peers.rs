@@ -45,6 +45,7 @@ secondary = { local = "up1" }
 ipv4 = "198.18.0.0/29"
 ipv6 = "fd00:18::/125"
 passive = true
+pass-attributes = [99]
 [[attachment]]
 interface = "ce0"
 peerings = ["x/private"]
@@ -211,6 +212,13 @@ fn rfc4271_5_and_4_3_the_partial_bit_is_kept_and_unused_flag_bits_are_sent_as_ze
         let found = until(name, || Ok(flags(&it.told, &nlri, code)))?;
         ensure!(found == expected, "{name}: sent on with {found:#04x} instead of {expected:#04x}");
     }
+    // One that no list names is not Microsoft's, and the route is advertised without it.
+    let nlri = [24, 198, 18, 70];
+    it.peer.send(&update(&[ORIGIN, AS_PATH, NEXT_HOP, &[0xc0, 98, 3, 1, 0, 7]], &nlri))?;
+    until("the route", || Ok(flags(&it.told, &nlri, 2)))?;
+    ensure!(flags(&it.told, &nlri, 98).is_none(), "Microsoft is passed on attribute 98");
+    let counted = ["erdp_session_stripped_announcements_total", "198.18.0.2"];
+    ensure!(metric(&it.stage, &counted)? == Some(1.0), "{:?}", metric(&it.stage, &counted)?);
     Ok(())
 }
 
