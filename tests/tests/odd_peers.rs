@@ -164,19 +164,23 @@ struct Stand {
     answers: Heard,
     /// What the MSEE was sent.
     told: Heard,
-    _msee: Sender,
+    msee: Sender,
     stage: Stage,
 }
 
 impl Stand {
     fn up() -> Result<Self> {
+        Self::with(CONFIGURATION)
+    }
+
+    fn with(configuration: &str) -> Result<Self> {
         let stage = Stage::new()?;
-        let edge = Receiver::erdp_with(&stage.receiver, &stage.folder, CONFIGURATION)?;
+        let edge = Receiver::erdp_with(&stage.receiver, &stage.folder, configuration)?;
         let families = vec![Family::Ipv4Unicast];
         let open = wire::Open { families, ..stream::open(Version::V4, [198, 18, 0, 2]) };
-        let (_msee, told) = session(&stage, stage::next_hop(0, Version::V4), "198.18.0.1", &open)?;
+        let (msee, told) = session(&stage, stage::next_hop(0, Version::V4), "198.18.0.1", &open)?;
         let (peer, answers) = customer(&stage)?;
-        Ok(Self { edge, peer, answers, told, _msee, stage })
+        Ok(Self { edge, peer, answers, told, msee, stage })
     }
 
     fn session(&self) -> Result<Value> {
@@ -219,6 +223,44 @@ fn rfc4271_5_and_4_3_the_partial_bit_is_kept_and_unused_flag_bits_are_sent_as_ze
     ensure!(flags(&it.told, &nlri, 98).is_none(), "Microsoft is passed on attribute 98");
     let counted = ["erdp_session_stripped_announcements_total", "198.18.0.2"];
     ensure!(metric(&it.stage, &counted)? == Some(1.0), "{:?}", metric(&it.stage, &counted)?);
+    Ok(())
+}
+
+/// Requirement D2. Each route has a set of attributes of its own that is nearly as long as a message.
+#[test]
+fn d2_an_msee_that_announces_more_than_its_memory_keeps_its_session_and_costs_no_more() -> Result<()> {
+    const ROUTES: u16 = 2_000;
+    const LIMIT_MIB: u64 = 16;
+    if edge::skipped() {
+        return Ok(());
+    }
+    let limit = format!("passive = true\nmax-memory-mib = {LIMIT_MIB}\npass-attributes");
+    let mut it = Stand::with(&CONFIGURATION.replace("passive = true\npass-attributes", &limit))?;
+    let of_msee =
+        |it: &Stand| it.row(Topic::Sessions, |row| row["peer"] == "198.18.0.2")?.context("the MSEE");
+    until("the MSEE's session", || Ok((of_msee(&it)?["state"] == "Established").then_some(())))?;
+    let before_kib = it.edge.peak_kib()?;
+    let (path, hop) = ([0x40, 2, 6, 2, 1, 0, 0, 0x2f, 0x2c], [0x40, 3, 4, 198, 18, 0, 2]);
+    for number in 0..ROUTES {
+        let [high, low] = number.to_be_bytes();
+        let mut communities = vec![0xd0, 8, 0xda, 0xc0];
+        communities.extend([0, 9, high, low].repeat(0xdac0 / 4));
+        it.msee.send(&update(&[ORIGIN, &path, &hop, &communities], &[24, 30, high, low]))?;
+    }
+    let counted = until("all of it", || {
+        let session = of_msee(&it)?;
+        let judged = session["received"].as_u64().zip(session["surplus"].as_u64());
+        Ok(judged.filter(|(received, surplus)| received + surplus == u64::from(ROUTES)))
+    })?;
+    let session = of_msee(&it)?;
+    let more_kib = it.edge.peak_kib()? - before_kib;
+    println!("{counted:?} of {ROUTES} routes received and refused, {more_kib} KiB more at most");
+    ensure!(session["state"] == "Established" && session["sessions"] == 1, "{session}");
+    ensure!(session["memory_bytes"].as_u64().is_some_and(|it| it <= LIMIT_MIB << 20), "{session}");
+    ensure!(session["finding"].as_str().is_some_and(|it| it.contains("D2")), "{session}");
+    ensure!(more_kib < 64 << 10, "{more_kib} KiB for a limit of {LIMIT_MIB} MiB");
+    let refused = it.row(Topic::Refused, |row| row["rule"] == "D2" && row["peer"] == "198.18.0.2")?;
+    ensure!(refused.is_some(), "`show refused` says nothing");
     Ok(())
 }
 
