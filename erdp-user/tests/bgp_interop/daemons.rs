@@ -57,6 +57,11 @@ impl Daemon {
         Neighbour::new(["mfrr", "mbird", "mgo", "mopen", "mexa"][self as usize], self.net())
     }
 
+    /// Another one, beside the first.
+    pub fn second_neighbour(self) -> Neighbour {
+        Neighbour::new(["gfrr", "gbird", "ggo", "gopen", "gexa"][self as usize], self.net() + 10)
+    }
+
     /// Whether it has roles (RFC 9234).
     pub fn roles(self) -> Result<(), Lacks> {
         match self {

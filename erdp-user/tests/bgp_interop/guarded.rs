@@ -24,7 +24,7 @@ struct Guarded {
 fn all() -> Vec<Guarded> {
     let mut all = Vec::new();
     for daemon in Daemon::ALL {
-        let mut link = daemon.neighbour();
+        let mut link = daemon.second_neighbour();
         daemon.start(&mut link);
         let key = |config| PeerConfig { md5: Some("another-key".to_owned()), ..config };
         let hop_limit = |config| PeerConfig { gtsm: false, ..config };
@@ -38,8 +38,8 @@ fn all() -> Vec<Guarded> {
         all.push(Guarded { daemon, link, wrong, peers });
     }
     let changes = [
-        (Daemon::Bird, ("low1", 27), ("ttl security on;", "ttl security off;"), "their TTL is 1"),
-        (Daemon::ExaBgp, ("low254", 28), ("outgoing-ttl 255;", "outgoing-ttl 254;"), "their TTL is 254"),
+        (Daemon::Bird, ("low1", 37), ("ttl security on;", "ttl security off;"), "their TTL is 1"),
+        (Daemon::ExaBgp, ("low254", 38), ("outgoing-ttl 255;", "outgoing-ttl 254;"), "their TTL is 254"),
     ];
     for (daemon, (kind, net), (from, to), wrong) in changes {
         let mut link = Neighbour::new(kind, net);

@@ -168,9 +168,12 @@ fn end_process(pid: u32) {
     }
 }
 
-/// Is there such a process, and not only its unread exit code?
+/// Is there such a process, and not only its unread exit code? While threads of a killed one are left, its sockets are open.
 pub fn is_running(pid: u32) -> bool {
-    stat(pid).is_some_and(|stat| !stat.starts_with(['Z', 'X']))
+    let threads = |stat: &str| stat.split_whitespace().nth(17).and_then(|threads| threads.parse().ok());
+    stat(pid).is_some_and(|stat| {
+        !stat.starts_with(['Z', 'X']) || threads(&stat).is_some_and(|threads: u32| threads > 1)
+    })
 }
 
 /// /proc/PID/stat from the state letter on (the name before it may contain anything).
