@@ -1,5 +1,5 @@
-//! The rules of the pages (README and docs): every file they name is there, every link leads somewhere, README is short, and a
-//! measured number in README stands beside the command that prints it.
+//! The rules of the pages (README, SECURITY and docs): every file they name is there, every link leads somewhere, README is short, a
+//! measured number in README stands beside the command that prints it, and each claim of the page about security names a test that is there.
 //!
 //! Pure over the texts of the tree, as [`crate::layout`], which asks this for its findings.
 
@@ -14,6 +14,8 @@ const README_LINES: usize = 120;
 /// The reference of the configuration's keys, and the example that has every key.
 const CONFIGURATION: &str = "docs/configuration.md";
 const EXAMPLE: &str = "deploy/erdp.toml";
+/// What attackers can do, what stops them, and the tests that show it.
+const THREATS: &str = "docs/security.md";
 
 /// Folders of the repository: a word in backticks that begins with one names a file or a folder.
 const FOLDERS: &[&str] =
@@ -35,11 +37,12 @@ pub fn findings(texts: &Texts) -> Vec<String> {
         findings.extend(numbers_without_command(text));
     }
     findings.extend(unexplained_keys(texts));
+    findings.extend(unshown_claims(texts));
     findings
 }
 
 fn is_page(path: &str) -> bool {
-    path == README || path.starts_with("docs/") && path.ends_with(".md")
+    path == README || path == "SECURITY.md" || path.starts_with("docs/") && path.ends_with(".md")
 }
 
 /// The words in backticks, outside code blocks.
@@ -188,6 +191,33 @@ fn unexplained_keys(texts: &Texts) -> Vec<String> {
         .collect()
 }
 
+/// Rows of the tables about attackers that name no test, and tests that are nowhere.
+fn unshown_claims(texts: &Texts) -> Vec<String> {
+    let Some(page) = texts.get(THREATS) else { return Vec::new() };
+    let sources = || texts.iter().filter(|(path, _)| path.ends_with(".rs"));
+    let is_there = |name: &str| sources().any(|(_, text)| text.contains(&format!("fn {name}(")));
+    let mut findings = Vec::new();
+    let mut is_body = false;
+    for line in prose(page) {
+        // The heading of a table and the line below it claim nothing.
+        is_body = line.starts_with('|') && (is_body || line.starts_with("|---"));
+        let tests: Vec<&str> = code_words(line).filter(|word| is_test(word)).collect();
+        let lacking = tests.iter().filter(|name| !is_there(name));
+        findings.extend(lacking.map(|name| format!("{THREATS}: names the test `{name}`, which is nowhere")));
+        if is_body && !line.starts_with("|---") && tests.is_empty() {
+            let claim = line.split('|').nth(1).unwrap_or_default().trim();
+            findings.push(format!("{THREATS}: names no test for \"{claim}\""));
+        }
+    }
+    findings
+}
+
+/// The names of tests are sentences; our metrics have longer names than words of code, and a prefix.
+fn is_test(word: &str) -> bool {
+    let is_name = word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    is_name && word.matches('_').count() >= 3 && !word.starts_with("erdp_")
+}
+
 /// The key before an ` = `.
 fn key_at_the_end(text: &str) -> Option<&str> {
     let key = text.rsplit(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')).next()?;
@@ -241,6 +271,26 @@ mod tests {
             let found = found(readme);
             assert_eq!(found.len(), faults, "{what}: {found:?}");
         }
+    }
+
+    #[test]
+    fn each_claim_about_an_attacker_names_a_test_that_is_there() {
+        let found = |page: &str| {
+            let mut texts = Texts::new();
+            texts.insert("tests/tests/a.rs".to_owned(), "#[test]\nfn a_flood_is_no_flood() {}\n".to_owned());
+            texts.insert(THREATS.to_owned(), page.to_owned());
+            findings(&texts)
+        };
+        let table =
+            |rows: &str| format!("| attack | test |\n|---|---|\n{rows}\nSee `erdp_dropped_packets_total`.\n");
+        assert_eq!(found(&table("| a flood | `a_flood_is_no_flood` |")), Vec::<String>::new());
+        let lacking = found(&table("| a flood | `a_flood_is_a_flood` |"));
+        assert!(matches!(lacking.as_slice(), [only] if only.contains("which is nowhere")), "{lacking:?}");
+        let silent = found(&table("| a flood | it is stopped |"));
+        assert!(
+            matches!(silent.as_slice(), [only] if only.contains("no test for \"a flood\"")),
+            "{silent:?}"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Round trips, rows of good and bad messages, mutated bytes, and messages nobody here wrote.
 
 mod add_path;
+mod apart;
 mod flags;
 mod next_hops;
 mod public_faults;
