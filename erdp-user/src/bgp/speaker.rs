@@ -24,6 +24,8 @@ const STOP_WAIT: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub struct Speaker {
     peers: BTreeMap<PeerId, (PeerHandle, JoinHandle<()>)>,
+    /// Sessions that say farewell to their peers. The next one with the same id begins after it.
+    ending: BTreeMap<PeerId, JoinHandle<()>>,
     admissions: mpsc::Sender<Order>,
     listener: JoinHandle<()>,
     refused: watch::Receiver<Refused>,
@@ -36,16 +38,25 @@ impl Speaker {
         let (admissions, orders) = mpsc::channel(16);
         let (refused_in, refused) = watch::channel(Refused::default());
         let listener = tokio::spawn(listener.run(orders, refused_in));
-        Self { peers: BTreeMap::new(), admissions, listener, refused, events }
+        Self { peers: BTreeMap::new(), ending: BTreeMap::new(), admissions, listener, refused, events }
     }
 
-    /// Starts a session; one with the same id ends first.
+    /// Starts a session; one with the same id ends first. No peer is waited for: the new session's task waits for the farewell of the old one, so that
+    /// the peer has closed the connection of before when it is called again, and events keep their order.
     pub async fn add(&mut self, config: PeerConfig) {
         self.remove(config.id, Cease::ConfigurationChange, "").await;
+        let before = self.ending.remove(&config.id);
         let seed = RandomState::new().hash_one(config.id);
         let (handle, accepted, task) = peer::new(config.clone(), self.events.clone(), seed);
         // The listener's task ends only after this sender is dropped.
         let _ = self.admissions.send(Order::Admit(Box::new(config.clone()), accepted)).await;
+        let task = async move {
+            if let Some(before) = before {
+                // One that panicked has ended as well.
+                let _ = before.await;
+            }
+            task.await;
+        };
         self.peers.insert(config.id, (handle, tokio::spawn(task)));
     }
 
@@ -82,17 +93,25 @@ impl Speaker {
             // It has ended or is about to.
             let _ = task.await;
         }
+        // Who is being told farewell is told it by us: our end would cut it off.
+        for ending in std::mem::take(&mut self.ending).into_values() {
+            let _ = ending.await;
+        }
         drop(self.admissions);
         // The port is free when the listener's task is gone.
         while self.refused.changed().await.is_ok() {}
         (all, untold)
     }
 
-    /// Ends a session and forgets the peer.
+    /// Ends a session and forgets the peer, which is told farewell in the background: that may take seconds.
     pub async fn remove(&mut self, id: PeerId, cease: Cease, text: &str) {
+        self.ending.retain(|_, ending| !ending.is_finished());
         if let Some((handle, task)) = self.peers.remove(&id) {
+            // The listener's task waits for nobody.
             let _ = self.admissions.send(Order::Dismiss(Box::new(handle.config().clone()))).await;
-            end(handle, task, cease, text).await;
+            let text = text.to_owned();
+            let ending = tokio::spawn(async move { end(handle, task, cease, &text).await });
+            self.ending.insert(id, ending);
         }
     }
 
@@ -137,6 +156,7 @@ impl Speaker {
                 let text = text.to_owned();
                 tokio::spawn(async move { end(handle, task, cease, &text).await })
             })
+            .chain(std::mem::take(&mut self.ending).into_values())
             .collect();
         for one in ends {
             // A task that panicked has no one to tell.
@@ -248,6 +268,28 @@ mod tests {
         two.peer(there.id).unwrap().command(PeerCommand::Reset { text: "again".to_owned() }).await.unwrap();
         assert_eq!(established(&mut hears_one).await.session, 2);
         assert_eq!(established(&mut hears_two).await.session, 2);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_the_farewell_of_a_session_that_is_exchanged_and_the_next_one_begins_after_it() {
+        let [(mut one, mut hears_one, here), (mut two, mut hears_two, there)] = pair();
+        one.add(here.clone()).await;
+        two.add(PeerConfig { passive: true, ..there.clone() }).await;
+        established(&mut hears_one).await;
+        established(&mut hears_two).await;
+        // A peer whose process is stopped would keep the connection open for as long as the farewell may take.
+        let begin = std::time::Instant::now();
+        for _ in 0..5 {
+            one.add(here.clone()).await;
+        }
+        assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+        let heard = timeout(Duration::from_secs(5), hears_one.recv()).await.unwrap().unwrap();
+        assert!(matches!(heard, PeerEvent::Down { .. }), "{heard:?}");
+        assert_eq!(established(&mut hears_one).await.session, 1, "of a session that is new");
+        let begin = std::time::Instant::now();
+        one.remove(here.id, Cease::PeerDeconfigured, "").await;
+        assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+        assert!(one.peer(here.id).is_none());
     }
 
     #[tokio::test]
