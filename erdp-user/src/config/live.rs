@@ -114,6 +114,7 @@ fn refusals(running: &Config, new: &Config) -> Vec<String> {
     (fixed.asn, fixed.router_id) = (running.asn, running.router_id);
     // About the next start only.
     fixed.require_interfaces = running.require_interfaces;
+    fixed.control_orders.clone_from(&running.control_orders);
     // Without a zone rule there are no zones: which circuits and attachments there are is the frame of everything else.
     if fixed.circuits.len() == running.circuits.len() {
         for (fixed, old) in fixed.circuits.iter_mut().zip(&running.circuits) {

@@ -73,6 +73,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Whether the router refuses to start without any of its interfaces.
     pub require_interfaces: bool,
+    /// The group whose members may order over the control socket, besides root; `None`: whoever may open it.
+    pub control_orders: Option<String>,
     /// The circuits, in the file's order.
     #[serde(rename = "circuit")]
     pub circuits: Vec<Circuit>,

@@ -101,6 +101,7 @@ pub(super) fn config(text: &str, file: &Path) -> Result<(Config, Vec<Fault>), Fa
             "use 127.0.0.1, or make sure that only your monitoring reaches it",
         );
     }
+    let control_orders = optional(raw.control_orders.as_ref(), "control-orders", |name| group_name(name))?;
     ledger.check()?;
     let (symmetric_hash, require_interfaces) = (raw.symmetric_hash, raw.require_interfaces);
     Ok((
@@ -113,6 +114,7 @@ pub(super) fn config(text: &str, file: &Path) -> Result<(Config, Vec<Fault>), Fa
             restart_deadline,
             metrics,
             require_interfaces,
+            control_orders,
             circuits,
             attachments,
             chains,
@@ -186,6 +188,20 @@ fn metrics(text: &str) -> Result<SocketAddr, Why> {
             "write it like \"127.0.0.1:9179\", or leave it out".into(),
         )
     })
+}
+
+/// As groupadd(8) takes them; whether there is such a group is the machine's business.
+fn group_name(name: &str) -> Result<String, Why> {
+    let may_be = |c: char| c.is_ascii_alphanumeric() || "_-.$".contains(c);
+    let is_name = !name.is_empty() && name.len() <= 32 && name.chars().all(may_be) && !name.starts_with('-');
+    if is_name {
+        return Ok(name.to_owned());
+    }
+    Err((
+        format!("{name:?} cannot be the name of a group"),
+        "use a group of `getent group`, or leave it out: then whoever may open the control socket may order"
+            .into(),
+    ))
 }
 
 fn unique_names(circuits: &[Spanned<RawCircuit>]) -> Result<(), Fault> {

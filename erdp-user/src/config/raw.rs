@@ -18,6 +18,7 @@ pub(super) struct RawConfig {
     pub drop_samples: Option<Spanned<i64>>,
     pub restart_deadline: Option<Spanned<i64>>,
     pub metrics: Option<Spanned<String>>,
+    pub control_orders: Option<Spanned<String>>,
     #[serde(default)]
     pub require_interfaces: bool,
     #[serde(default)]

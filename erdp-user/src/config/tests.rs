@@ -212,6 +212,7 @@ const REFUSED: &[(&str, &str, usize, &[&str])] = &[
     ("asn = 65010", "asn = 65010\ndrop-samples = 1001", 2, &["drop-samples", "0 and 1000"]),
     ("asn = 65010", "asn = 65010\nmetrics = \"9179\"", 2, &["metrics", "127.0.0.1:9179"]),
     ("asn = 65010", "asn = 65010\nmetrics = \"127.0.0.1:0\"", 2, &["metrics", "127.0.0.1:9179"]),
+    ("asn = 65010", "asn = 65010\ncontrol-orders = \"net admin\"", 2, &["control-orders", "getent group"]),
     ("asn = 65010", "asn = 65010\ncolour = 1", 2, &["colour", "unknown key"]),
     ("ipv4 = \"198.18.0.0/29\"", "ipv4 = \"198.18.0.0/29\"\nmtu = 1", 9, &["mtu", "unknown key"]),
     ("asn = 65020", "asn = 65020, weight = 1", 13, &["weight", "unknown key"]),

@@ -1,12 +1,23 @@
 //! The operator's way in: requests over a Unix socket, one JSON object a line, answered by the controller's owner task.
 //!
-//! [`server`] accepts connections and passes each request on with a place for its answer; [`client`] is what `erdp show` and
-//! `erdp explain` and `erdp set` use; [`render`] turns answers into tables for people. Connections and requests are bounded: a client that
-//! sends more than [`REQUEST_MAX`] bytes without a line end is told so and cut off.
+//! [`server`] accepts connections: [`places`] says who may have one, [`roles`] who may ask and who may order, [`audit`] what is logged of it. It passes
+//! each request on ([`asked`]) with a place for its answer; [`lists`] are answers of any length. [`client`] is what `erdp show` and
+//! `erdp explain` and `erdp set` use, over a connection by [`connect`]; [`render`] turns answers into tables for people.
+//!
+//! # What must never happen
+//! Somebody waits for ever, or keeps others waiting. Connections, requests and answers are bounded in number, size and time: a client that
+//! sends more than [`REQUEST_MAX`] bytes without a line end is told so and cut off; one that asks nothing, or reads nothing, is cut off; and an order
+//! of a client that has gone is not carried out.
 
+pub mod asked;
+pub mod audit;
 pub mod client;
+pub mod connect;
+pub mod lists;
+pub mod places;
 mod range;
 pub mod render;
+pub mod roles;
 pub mod server;
 
 use std::{net::IpAddr, path::PathBuf};
@@ -66,6 +77,68 @@ pub enum Request {
         /// The link.
         link: String,
     },
+}
+
+impl Request {
+    /// Whether it changes something, or keeps something going; all others only ask.
+    pub fn is_order(&self) -> bool {
+        match self {
+            Self::Show(_) | Self::Metrics | Self::Ready | Self::Explain(_) | Self::Load { .. } => false,
+            Self::Config(Configuring::Show | Configuring::Diff(_)) => false,
+            Self::Config(Configuring::Apply { .. } | Configuring::Confirm | Configuring::Rollback) => true,
+            // Asking about a drill keeps it going.
+            Self::Drill(_) => true,
+            Self::Set(_) | Self::HandOver { .. } | Self::Restart | Self::Peering(_) => true,
+        }
+    }
+
+    /// Whether another configuration takes the place of the running one.
+    pub fn exchanges_configuration(&self) -> bool {
+        matches!(self, Self::Config(Configuring::Apply { .. } | Configuring::Rollback))
+    }
+
+    /// What it is, for the log: without the text of a configuration.
+    pub fn summary(&self) -> String {
+        match self {
+            Self::Show(topic) => format!("show {topic:?}").to_lowercase(),
+            Self::Metrics => "metrics".into(),
+            Self::Ready => "ready".into(),
+            Self::Explain(question) => format!("explain {} destinations", question.to.len()),
+            Self::Load { link } => format!("load of {link:?}"),
+            Self::Set(Setting::Circuit { name, change, force }) => {
+                format!("set circuit {name:?} {change:?}, force {force}")
+            }
+            Self::HandOver { version, .. } => format!("hand over, version {version}"),
+            Self::Config(Configuring::Show) => "config show".into(),
+            Self::Config(Configuring::Diff(file)) => format!("config diff {:?}", file.path),
+            Self::Config(Configuring::Apply { file, confirm_s, no_flap, force }) => format!(
+                "config apply {:?}, confirm {confirm_s:?} s, no-flap {no_flap}, force {force}",
+                file.path
+            ),
+            Self::Config(Configuring::Confirm) => "config confirm".into(),
+            Self::Config(Configuring::Rollback) => "config rollback".into(),
+            Self::Restart => "restart".into(),
+            Self::Peering(asked) => format!("peering {asked:?}"),
+            Self::Drill(asked) => format!("drill {asked:?}"),
+        }
+    }
+
+    /// What kind of question it is: those of one kind and user are logged now and then.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Show(_) => "show",
+            Self::Metrics => "metrics",
+            Self::Ready => "ready",
+            Self::Explain(_) => "explain",
+            Self::Load { .. } => "load",
+            Self::Set(_) => "set",
+            Self::HandOver { .. } => "hand-over",
+            Self::Config(_) => "config",
+            Self::Restart => "restart",
+            Self::Peering(_) => "peering",
+            Self::Drill(_) => "drill",
+        }
+    }
 }
 
 /// What is done to a peering: all sessions of a name.

@@ -1,25 +1,71 @@
-//! The daemon's end of the control socket.
+//! The daemon's end of the control socket: who is let in, and for how long. What is said over a connection is in [`conversation`].
+
+mod conversation;
 
 use std::{
+    collections::HashMap,
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{mpsc, watch},
+    task::{self, JoinSet},
 };
 
-use super::{Envelope, File, PROTOCOL, REQUEST_MAX, Reply, Request};
-use crate::{controller::hand_over::VERSION, kernel::fd_passing::own_user};
+use self::conversation::Hall;
+use super::{
+    File,
+    asked::{Asked, Asker},
+    connect::{CONNECT_WITHIN, connect},
+    places::{CONNECTIONS, Place, Places},
+    roles::Roles,
+};
+use crate::{accept::Pause, metrics::board::Board};
 
-/// Connections served at once; further ones wait to be accepted.
-const CONNECTIONS_MAX: usize = 32;
+/// Connections that are being told that there is no place for them; further ones are closed without a word.
+const TURNED_AWAY_MAX: usize = 32;
 
-/// A request and where its answer goes.
-pub type Asked = (Request, oneshot::Sender<Reply>);
+/// What connections are served with.
+#[derive(Clone)]
+pub struct Desk {
+    /// The controller.
+    pub asked: mpsc::Sender<Asked>,
+    /// The controller too, for a process that takes over.
+    pub successors: mpsc::Sender<Successor>,
+    /// What is measured, and what hinders the circuits.
+    pub board: Arc<Board>,
+    /// Who may order.
+    pub roles: watch::Receiver<Roles>,
+}
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a whole request, the time in which it asks nothing included.
+    pub request: Duration,
+    /// For taking an answer, or a page of a long one.
+    pub page: Duration,
+    /// For a place among those who read long lists.
+    pub list: Duration,
+    /// For a long list as a whole.
+    pub whole_list: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            request: Duration::from_secs(60),
+            page: Duration::from_secs(10),
+            list: Duration::from_secs(10),
+            whole_list: Duration::from_secs(120),
+        }
+    }
+}
 
 /// A process that wants to take over.
 pub struct Successor {
@@ -71,26 +117,75 @@ impl Server {
         Ok(server)
     }
 
-    /// Serves until the owner of `asked` is gone.
-    pub async fn serve(self, asked: mpsc::Sender<Asked>, successors: mpsc::Sender<Successor>) {
-        let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    /// Serves until the owner of [`Desk::asked`] is gone.
+    pub async fn serve(self, desk: Desk) {
+        self.serve_with(desk, Patience::default()).await;
+    }
+
+    async fn serve_with(self, desk: Desk, patience: Patience) {
+        let asked = desk.asked.clone();
+        let mut guests = Guests {
+            hall: Arc::new(Hall::new(desk, patience)),
+            places: Places::new(CONNECTIONS),
+            tasks: JoinSet::new(),
+            taken: HashMap::new(),
+        };
+        let mut pause = Pause::default();
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
             tokio::select! {
-                () = asked.closed() => return,
+                () = asked.closed() => {
+                    // They say themselves that the daemon is stopping.
+                    guests.tasks.detach_all();
+                    return;
+                }
+                Some(ended) = guests.tasks.join_next_with_id() => {
+                    guests.gone(ended.map_or_else(|error| error.id(), |(id, ())| id));
+                }
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        let (asked, successors) = (asked.clone(), successors.clone());
-                        tokio::spawn(async move {
-                            if let Err(error) = converse(stream, &asked, &successors).await {
-                                tracing::debug!(%error, "control connection ended");
-                            }
-                            drop(place);
-                        });
+                        pause.handle_accepted();
+                        guests.receive(stream);
                     }
-                    Err(error) => tracing::warn!(%error, "control socket: accept failed"),
+                    Err(error) => pause.after("control", &error).await,
                 },
             }
+        }
+    }
+}
+
+/// The connections that are served.
+struct Guests {
+    hall: Arc<Hall>,
+    places: Places,
+    tasks: JoinSet<()>,
+    taken: HashMap<task::Id, Place>,
+}
+
+impl Guests {
+    /// A connection is served, or told why not.
+    fn receive(&mut self, stream: UnixStream) {
+        let asker = match Asker::of(&stream) {
+            Ok(asker) => asker,
+            Err(error) => return tracing::debug!(%error, "a control connection was lost at once"),
+        };
+        match self.places.take(asker.user) {
+            Ok(place) => {
+                let hall = self.hall.clone();
+                let task = self.tasks.spawn(async move { hall.serve(stream, asker).await });
+                self.taken.insert(task.id(), place);
+            }
+            Err(full) => {
+                self.hall.turned_away(&asker, &full);
+                if self.tasks.len() - self.taken.len() < TURNED_AWAY_MAX {
+                    self.tasks.spawn(conversation::turn_away(stream, full.to_string()));
+                }
+            }
+        }
+    }
+
+    fn gone(&mut self, task: task::Id) {
+        if let Some(place) = self.taken.remove(&task) {
+            self.places.give(place);
         }
     }
 }
@@ -112,7 +207,11 @@ pub fn is_abandoned(path: &Path) -> bool {
 
 /// Whether somebody listens there.
 pub fn answers(path: &Path) -> bool {
-    std::os::unix::net::UnixStream::connect(path).is_ok()
+    match connect(path, CONNECT_WITHIN) {
+        Ok(_) => true,
+        // It is stopped, which is not gone.
+        Err(error) => error.kind() == io::ErrorKind::TimedOut,
+    }
 }
 
 impl Drop for Server {
@@ -122,105 +221,5 @@ impl Drop for Server {
     }
 }
 
-async fn converse(
-    stream: UnixStream,
-    asked: &mpsc::Sender<Asked>,
-    successors: &mpsc::Sender<Successor>,
-) -> io::Result<()> {
-    let user = stream.peer_cred()?.uid();
-    let (read, mut write) = stream.into_split();
-    let mut read = BufReader::new(read);
-    loop {
-        let mut line = Vec::new();
-        let len = (&mut read).take(REQUEST_MAX).read_until(b'\n', &mut line).await?;
-        if len == 0 {
-            return Ok(());
-        }
-        let reply = match read_request(&line) {
-            Ok(Request::HandOver { version, file }) => match may_succeed(user, version) {
-                Ok(()) => {
-                    let socket = read.into_inner().reunite(write).map_err(io::Error::other)?.into_std()?;
-                    socket.set_nonblocking(false)?;
-                    // A daemon that ends has no successor.
-                    let _ = successors.send(Successor { socket, file }).await;
-                    return Ok(());
-                }
-                Err(reason) => Reply::Error(reason),
-            },
-            Ok(request) => answer(request, asked).await,
-            Err(why) => Reply::Error(why),
-        };
-        let mut text = serde_json::to_vec(&reply)?;
-        text.push(b'\n');
-        write.write_all(&text).await?;
-        if !line.ends_with(b"\n") {
-            return Ok(());
-        }
-    }
-}
-
-/// The request of a line. The version is looked at first: another one's requests need not be understood.
-fn read_request(line: &[u8]) -> Result<Request, String> {
-    let not_understood =
-        |error| format!("request not understood: {error}; is `erdp` of the daemon's version?");
-    let envelope: Envelope<serde_json::Value> = serde_json::from_slice(line).map_err(not_understood)?;
-    // That conversation has a version of its own: an upgrade is between two versions of everything else.
-    let is_hand_over = envelope.request.get("hand-over").is_some();
-    if envelope.protocol != PROTOCOL && !is_hand_over {
-        return Err(format!(
-            "the daemon (erdp {}) speaks version {PROTOCOL} of the control protocol and was asked in version {}; use the `erdp` of \
-             the same package",
-            env!("CARGO_PKG_VERSION"),
-            envelope.protocol
-        ));
-    }
-    let request: Request = serde_json::from_value(envelope.request).map_err(not_understood)?;
-    match request.out_of_range() {
-        Some(why) => Err(why),
-        None => Ok(request),
-    }
-}
-
-/// Whether this user's process may take everything over: whoever has the sessions has the network.
-fn may_succeed(user: u32, version: u32) -> Result<(), String> {
-    if user != 0 && user != own_user() {
-        return Err("only root and the daemon's own user may take over".into());
-    }
-    if version != VERSION {
-        return Err(format!(
-            "it hands over by version {VERSION} of the conversation and was asked for {version}: restart it without --take-over (its \
-             peers will notice)"
-        ));
-    }
-    Ok(())
-}
-
-async fn answer(request: Request, asked: &mpsc::Sender<Asked>) -> Reply {
-    let (sender, receiver) = oneshot::channel();
-    if asked.send((request, sender)).await.is_err() {
-        return Reply::Error("the daemon is stopping".into());
-    }
-    receiver.await.unwrap_or_else(|_| Reply::Error("the daemon is stopping".into()))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::{PROTOCOL, read_request};
-
-    #[test]
-    fn a_client_of_another_version_is_told_both_versions() {
-        let ask = |protocol: u32, request: &str| {
-            read_request(format!("{{\"protocol\":{protocol},\"request\":{request}}}").as_bytes())
-        };
-        assert!(ask(PROTOCOL, "\"metrics\"").is_ok());
-        let said = ask(PROTOCOL + 1, "{\"unheard-of\":1}").unwrap_err();
-        assert!(
-            said.contains("version 1") && said.contains("in version 2") && said.contains("same package"),
-            "{said}"
-        );
-        for line in [&b"\"metrics\""[..], b"{\"protocol\":1,\"request\":\"weather\"}", b"\xff"] {
-            let said = read_request(line).unwrap_err();
-            assert!(said.contains("not understood"), "{said}");
-        }
-    }
-}
+mod tests;

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use super::{Controller, fib_id};
 use crate::{
-    bgp::{Family, FaultKind, PeerId, SeenFault, Speaker},
+    bgp::{Family, FaultKind},
     config::{Attachment, DomainId, Link, LinkRole, Side},
     control::{Explanation, Question, Reply, Request, Setting, Topic},
     dataplane::{self, Answer, Dataplane, Mode},
     fib::{AttachmentFacts, NextHopKey, Target},
     kernel,
-    rib::{FibPath, Meter, communities, connected_attachment, is_draining, kernel_attachment},
+    rib::Meter,
 };
 
 /// Destinations in one question; the client splits longer lists.
@@ -27,8 +27,6 @@ impl Controller {
     pub(super) fn answer(&mut self, request: &Request) -> Reply {
         let result = match request {
             Request::Show(Topic::Sessions) => Ok(self.show_sessions()),
-            Request::Show(Topic::Routes) => Ok(self.show_routes()),
-            Request::Show(Topic::Refused) => Ok(self.show_refused()),
             Request::Show(Topic::Limits) => Ok(self.show_limits()),
             Request::Show(Topic::Links) => Ok(self.show_links()),
             Request::Show(Topic::Bfd) => Ok(self.show_bfd()),
@@ -38,14 +36,16 @@ impl Controller {
                 Ok(super::limits::show(&self.config, |policer, class| self.dataplane.policed(policer, class)))
             }
             Request::Show(Topic::Drops) => Ok(self.drops.show(self.forwarding.topology())),
+            // Asked for a page at a time.
+            Request::Show(Topic::Routes | Topic::Refused) => Err("not a question of one turn".into()),
             // Carried out by the loop, which may wait for it.
             Request::Config(_) => Err("the loop answers this".into()),
             Request::Set(Setting::Circuit { name, change, force }) => self.set_circuit(name, change, *force),
             Request::Peering(asked) => self.peering(asked),
             Request::Drill(asked) => self.drill(asked),
             Request::Load { link } => self.load(link),
-            Request::Metrics => self.metrics().map(Value::from),
-            Request::Ready => Ok(self.unready().into()),
+            // Read from the board.
+            Request::Metrics | Request::Ready => Err("not a question to the loop".into()),
             Request::Explain(question) => self.explain(question),
             Request::Restart => self.start_successor(),
             // The server has passed it on another way.
@@ -99,86 +99,6 @@ impl Controller {
         let attachment = self.attachments.iter().find(|it| it.id == peer.attachment)?;
         let domain = self.rib.config().domain(*attachment.domains.first()?)?;
         (domain.kind == crate::config::PeeringKind::Microsoft).then_some(!domain.route_filter.is_empty())
-    }
-
-    fn show_routes(&self) -> Value {
-        let mut rows = Vec::new();
-        for domain in &self.domains {
-            for route in self.rib.routes(domain.id) {
-                let via = |path: &FibPath| self.attachment_of(path.peer).map_or("?", |id| self.name_of(id));
-                let source = match (kernel_attachment(route.best), connected_attachment(route.best)) {
-                    (Some(_), _) => "kernel",
-                    (None, Some(_)) => "connected",
-                    (None, None) => "bgp",
-                };
-                rows.push(json!({
-                    "domain": domain.name,
-                    "prefix": route.prefix,
-                    "next_hops": route.paths.iter().map(|path| path.next_hop).collect::<Vec<_>>(),
-                    "via": route.paths.iter().map(via).collect::<Vec<_>>(),
-                    "source": source,
-                    "shares": route.paths.iter().map(|path| path.share).collect::<Vec<_>>(),
-                    "as_path": route.attributes.as_path.to_string(),
-                    "communities": route.attributes.communities.iter().map(named).collect::<Vec<_>>(),
-                    "draining": is_draining(route.attributes),
-                }));
-            }
-        }
-        rows.into()
-    }
-
-    /// What was refused on the way in and held back on the way out, each with the rule's number and sentence; the last messages with
-    /// faults; then connections that nobody was there for.
-    fn show_refused(&self) -> Value {
-        let peer = |id: PeerId| match (kernel_attachment(id), connected_attachment(id)) {
-            (Some(attachment), _) => Some(format!("kernel on {}", self.name_of(attachment))),
-            (None, Some(attachment)) => Some(format!("connected on {}", self.name_of(attachment))),
-            (None, None) => self.peers.get(usize::from(id.0)).map(|peer| peer.session.remote.to_string()),
-        };
-        let domain = |id: DomainId| self.domains.get(usize::from(id.0)).map(|domain| &domain.name);
-        let refused = self.rib.refused().into_iter().map(|row| {
-            json!({
-                "way": "in", "peer": peer(row.peer), "domain": domain(row.domain), "prefix": row.prefix,
-                "rule": row.refusal.rule(), "reason": row.refusal.to_string(),
-            })
-        });
-        let held = self.rib.held_back().into_iter().map(|row| {
-            json!({
-                "way": "out", "peer": peer(row.peer), "domain": domain(row.domain), "prefix": row.prefix,
-                "rule": row.reason.rule(), "reason": row.reason.to_string(),
-            })
-        });
-        let connections = self.speaker.as_ref().map(Speaker::refused).unwrap_or_default();
-        let closed = [
-            (
-                connections.unknown_peer,
-                "from addresses that are no peer's: configure the peer, or find out who it is",
-            ),
-            (
-                connections.wrong_local,
-                "from a peer to an address of ours that is not its session's: correct it there",
-            ),
-            (connections.peer_busy, "from a peer whose earlier connections have not been taken yet"),
-        ];
-        let closed = closed.into_iter().filter(|(count, _)| *count > 0).map(|(count, why)| {
-            json!({
-                "way": "connections", "peer": null, "domain": null, "prefix": null, "rule": null,
-                "reason": format!("{count} {why}"),
-            })
-        });
-        let faulty = self.sessions().flat_map(|(peer, session)| {
-            session.faults().into_iter().flat_map(|seen| fault_rows(peer.session.remote, &seen))
-        });
-        let surplus = self.rib.surplus().map(|row| {
-            json!({
-                "way": "in", "peer": peer(row.peer), "domain": null, "prefix": row.example, "rule": "D2",
-                "reason": format!(
-                    "{}: this prefix, and others, are refused ({} times until now) and the session stays; raise the limit, or find out \
-                     why the peer announces so much", row.excess, row.refused
-                ),
-            })
-        });
-        refused.chain(surplus).chain(faulty).chain(self.show_not_taken()).chain(held).chain(closed).collect()
     }
 
     /// How many prefixes Microsoft is told, of how many it takes (D1).
@@ -395,32 +315,10 @@ fn return_remedy(attachments: &[Attachment], from: IpAddr) -> String {
     }
 }
 
-/// A row for each prefix that is known of an UPDATE with faults (RFC 7606 section 6); one where none is.
-fn fault_rows(peer: IpAddr, seen: &SeenFault) -> Vec<Value> {
-    let update = &seen.update;
-    let row = |prefix: Option<&IpNet>| {
-        json!({
-            "way": "in", "peer": peer, "domain": null, "prefix": prefix, "rule": "RFC 7606",
-            "reason": format!("{} {} s ago: {}", update.kind.outcome(), seen.age_s, update.detail),
-            "fault": update.kind, "age_s": seen.age_s, "message": update.hex(),
-            "message_bytes": update.message_bytes,
-        })
-    };
-    if update.prefixes.is_empty() {
-        return vec![row(None)];
-    }
-    update.prefixes.iter().map(|prefix| row(Some(prefix))).collect()
-}
-
 /// What the end of the wait depends on.
 fn adopted_words((missing, seconds): &(Vec<&str>, u64)) -> String {
     let whom = if missing.is_empty() { "the end of the change".to_owned() } else { missing.join(", ") };
     format!("new routes wait for {whom}, at most {seconds} s")
-}
-
-/// A community with what it means, where that is known (E4).
-fn named(community: &crate::bgp::Community) -> String {
-    communities::name(*community).map_or(community.to_string(), |name| format!("{community} ({name})"))
 }
 
 /// What an operator should know about a session that is not an error by itself.

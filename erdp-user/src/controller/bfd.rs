@@ -128,7 +128,7 @@ impl Controller {
     }
 
     /// A session has changed its state: BGP follows.
-    pub(super) async fn on_bfd(&mut self, Event { session, change }: Event) {
+    pub(super) fn on_bfd(&mut self, Event { session, change }: Event) {
         let Some(peer) = self.bfd.peers.get(&session).copied() else { return };
         let Some(config) = self.peers.get(usize::from(peer.0)) else { return };
         let (name, strict) = (config.name.clone(), config.bfd.is_some_and(|bfd| bfd.strict));
@@ -145,14 +145,14 @@ impl Controller {
             State::Down | State::Init if change.from == State::Up => PeerCommand::PathDown,
             State::Down | State::Init | State::AdminDown => return,
         };
-        self.command(peer, command).await;
+        self.order(peer, command);
     }
 
     /// A session whose BFD is strict waits for it, if it is not up. BFD that goes on from a process before us is up and will not say so again: its record is asked, which says of
     /// a strict session that it is dead until it is up.
-    pub(super) async fn hold_if_strict(&self, peer: PeerId) {
+    pub(super) fn hold_if_strict(&mut self, peer: PeerId) {
         if self.waits_for_bfd(peer) {
-            self.command(peer, PeerCommand::Hold(true)).await;
+            self.order(peer, PeerCommand::Hold(true));
         }
     }
 
@@ -173,14 +173,6 @@ impl Controller {
         let session = self.bfd.peers.iter().find(|(_, other)| **other == peer).map(|(session, _)| *session);
         if let (Some(session), Some(thread)) = (session, &self.bfd.thread) {
             thread.order(order(session));
-        }
-    }
-
-    pub(super) async fn command(&self, peer: PeerId, command: PeerCommand) {
-        let mut peers = self.speaker.iter().flat_map(crate::bgp::Speaker::peers);
-        if let Some(handle) = peers.find(|handle| handle.config().id == peer) {
-            // An ended task needs no command.
-            let _ = handle.command(command).await;
         }
     }
 

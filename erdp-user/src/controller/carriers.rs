@@ -28,7 +28,7 @@ impl Controller {
     }
 
     /// Sessions end whose links have been without a carrier for too long, and begin where it is back.
-    pub(super) async fn mind_carriers(&mut self) {
+    pub(super) fn mind_carriers(&mut self) {
         while let Some((ifindex, word)) = self.fallover.poll(self.started.elapsed()) {
             self.connect_subnets(ifindex, word == Word::Begin);
             let peers = self.peers_on(ifindex);
@@ -40,7 +40,7 @@ impl Controller {
                 "the sessions over a link follow its carrier"
             );
             for peer in peers {
-                self.command(peer, PeerCommand::Carrier(word == Word::Begin)).await;
+                self.order(peer, PeerCommand::Carrier(word == Word::Begin));
                 // Of an earlier session whose peer wanted its routes kept (RFC 4724): what they led through is gone.
                 if word == Word::End && self.rib.families(peer).is_empty() {
                     self.rib.peer_down(peer);
@@ -69,11 +69,11 @@ impl Controller {
     }
 
     /// What keeps sessions from being tried, for such as have begun anew and know nothing of it.
-    pub(super) async fn close_gates(&mut self, peers: &[PeerId]) {
+    pub(super) fn close_gates(&mut self, peers: &[PeerId]) {
         for peer in peers {
-            self.hold_if_strict(*peer).await;
+            self.hold_if_strict(*peer);
             if self.has_no_carrier(*peer) {
-                self.command(*peer, PeerCommand::Carrier(false)).await;
+                self.order(*peer, PeerCommand::Carrier(false));
             }
         }
         self.shut_disabled();

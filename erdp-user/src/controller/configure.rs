@@ -18,7 +18,7 @@ use super::{
 use crate::{
     bgp::{Cease, PeerId},
     config::{Config, ConfigError, Peer, Plan, is_same_peer, session_flaps, shown},
-    control::{Configuring, File, Reply},
+    control::{Configuring, File, Reply, roles::Roles},
     dataplane::{Dataplane as _, Record},
     fib::AttachmentFacts,
     rib::RibConfig,
@@ -43,12 +43,13 @@ impl History {
 
 impl Controller {
     /// Answers `erdp config`.
-    pub(super) async fn configure(&mut self, asked: &Configuring) -> Reply {
+    pub(super) async fn configure(&mut self, asked: &Configuring, parsed: Option<Parsed>) -> Reply {
+        let parsed = |file: &File| parsed.unwrap_or_else(|| parse(file));
         let result = match asked {
             Configuring::Show => Ok(shown::text(&self.config).into()),
-            Configuring::Diff(file) => self.diff(file),
+            Configuring::Diff(file) => self.diff(parsed(file)),
             Configuring::Apply { file, confirm_s, no_flap, force } => {
-                self.apply(file, *confirm_s, *no_flap, *force).await
+                self.apply(&file.path, parsed(file), *confirm_s, *no_flap, *force).await
             }
             Configuring::Confirm => self.confirm(),
             Configuring::Rollback => self.rollback().await,
@@ -56,14 +57,15 @@ impl Controller {
         result.map_or_else(Reply::Error, Reply::Ok)
     }
 
-    fn diff(&self, file: &File) -> Result<Value, String> {
-        let (config, warnings) = read(file)?;
+    fn diff(&self, parsed: Parsed) -> Result<Value, String> {
+        let (config, warnings) = parsed?;
         Ok(report(&Plan::between(&self.config, &config), &warnings))
     }
 
     async fn apply(
         &mut self,
-        file: &File,
+        path: &Path,
+        parsed: Parsed,
         confirm_s: Option<u64>,
         no_flap: bool,
         force: bool,
@@ -81,7 +83,7 @@ impl Controller {
             );
         }
         self.is_no_drill()?;
-        let (config, warnings) = read(file)?;
+        let (config, warnings) = parsed?;
         let plan = Plan::between(&self.config, &config);
         if !plan.refused.is_empty() {
             return Err(format!("{}; nothing is changed", plan.refused.join("\n")));
@@ -94,7 +96,7 @@ impl Controller {
             return Err(format!("sessions would end: {}; nothing is changed", ends().join(", ")));
         }
         let before = self.exchange(config).await?;
-        self.note_source(&file.path);
+        self.note_source(path);
         if !plan.is_empty() {
             self.history.before = Some(before);
             // The control protocol takes a day at most, so the sum exists.
@@ -168,6 +170,7 @@ impl Controller {
         self.domains = config.domains();
         self.exchange_peers(&config).await;
         let before = std::mem::replace(&mut self.config, config);
+        self.roles.send_replace(Roles { orders: self.config.control_orders.clone() });
         self.open_enabled(&before);
         self.shut_disabled();
         Ok((before, std::mem::take(&mut self.settings)))
@@ -255,7 +258,7 @@ impl Controller {
                 speaker.add(session).await;
             }
         }
-        self.close_gates(&restarted).await;
+        self.close_gates(&restarted);
         self.rank_links();
     }
 
@@ -263,6 +266,7 @@ impl Controller {
         if let Some(speaker) = &mut self.speaker {
             speaker.remove(id, cease, "the operator has changed the configuration").await;
         }
+        self.orders.forget(id);
         self.rib.peer_down(id);
         self.outboxes[usize::from(id.0)] = Outbox::default();
     }
@@ -279,8 +283,11 @@ fn with_id(mut peer: Peer, id: PeerId) -> Peer {
     peer
 }
 
-/// The configuration of a text, and what is doubtful about it. A refusal is said as compilers do.
-fn read(file: &File) -> Result<(Config, Vec<String>), String> {
+/// The configuration of a text and what is doubtful about it, or why it is refused.
+pub type Parsed = Result<(Config, Vec<String>), String>;
+
+/// Reads a text. A refusal is said as compilers do. How long that takes is up to whoever wrote the text, so the loop has it done before.
+pub fn parse(file: &File) -> Parsed {
     match Config::parse(&file.text, &file.path) {
         Ok((config, warnings)) => Ok((config, warnings.iter().map(ToString::to_string).collect())),
         Err(ConfigError::Refused(refusal)) => {

@@ -40,7 +40,7 @@ use crate::{
         Handed as HandedSession, Listener, Moment, PeerEvent, PeerId, Session, SessionState, Speaker, Update,
     },
     config::{self, CircuitChange},
-    control::{Envelope, File, PROTOCOL, Reply, Request, server},
+    control::{Envelope, File, PROTOCOL, Reply, Request, connect::connect, server},
     kernel::fd_passing,
 };
 
@@ -139,7 +139,7 @@ impl Successor {
     /// it waits for us.
     pub fn ask(path: &Path, file: Option<File>) -> Result<Option<Self>, HandOverError> {
         let broken = |error| HandOverError::Broken { path: path.into(), error };
-        let Ok(mut socket) = UnixStream::connect(path) else { return Ok(None) };
+        let Ok(mut socket) = connect(path, PATIENCE) else { return Ok(None) };
         socket.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
         let mut request = serde_json::to_vec(&Envelope {
             protocol: PROTOCOL,
@@ -418,7 +418,7 @@ impl Controller {
         let Some(mut speaker) = self.listen(events).await else { return };
         let resumed = self.resume_sessions(&mut speaker, sessions).await;
         self.start_others(speaker, &resumed).await;
-        self.close_gates(&self.all_peers()).await;
+        self.close_gates(&self.all_peers());
         // The other may have had its program on the links already.
         let ports = self.forwarding.topology().ports();
         self.log_failure(|it| {

@@ -252,25 +252,32 @@ impl Controller {
         }
     }
 
-    /// Routes of the kernel that no attachment takes, for operators.
-    pub(super) fn show_not_taken(&self) -> Vec<Value> {
-        let mut rows = Vec::new();
-        for ((_, prefix), refused) in &self.kernel_routes.refused {
-            for (ifindex, gateway, reason) in refused {
-                let interface =
-                    ifindex.map(|it| interface_name(it).unwrap_or_else(|| format!("interface {it}")));
-                let by = match (&interface, gateway) {
-                    (Some(interface), Some(gateway)) => format!(" (via {gateway} dev {interface})"),
-                    (Some(interface), None) => format!(" (dev {interface})"),
-                    (None, _) => String::new(),
-                };
-                rows.push(json!({
-                    "way": "in", "peer": "kernel", "domain": null, "prefix": prefix, "rule": "kernel-routes",
-                    "reason": format!("{reason}{by}"),
-                }));
-            }
-        }
-        rows
+    /// How many tables and protocols are watched.
+    pub(super) fn watches(&self) -> usize {
+        self.kernel_routes.takers.len()
+    }
+
+    /// The prefixes of a watch that no attachment takes.
+    pub(super) fn not_taken(&self, watch: usize) -> impl Iterator<Item = IpNet> {
+        self.kernel_routes.refused.keys().filter(move |(of, _)| *of == watch).map(|(_, prefix)| *prefix)
+    }
+
+    /// Routes of the kernel to a prefix that no attachment takes, for operators.
+    pub(super) fn show_not_taken(&self, watch: usize, prefix: IpNet) -> Vec<Value> {
+        let refused = self.kernel_routes.refused.get(&(watch, prefix));
+        let row = |(ifindex, gateway, reason): &Refused| {
+            let interface = ifindex.map(|it| interface_name(it).unwrap_or_else(|| format!("interface {it}")));
+            let by = match (&interface, gateway) {
+                (Some(interface), Some(gateway)) => format!(" (via {gateway} dev {interface})"),
+                (Some(interface), None) => format!(" (dev {interface})"),
+                (None, _) => String::new(),
+            };
+            json!({
+                "way": "in", "peer": "kernel", "domain": null, "prefix": prefix, "rule": "kernel-routes",
+                "reason": format!("{reason}{by}"),
+            })
+        };
+        refused.into_iter().flat_map(|it| it.iter()).map(row).collect()
     }
 
     /// Counts, for operators; nothing where no attachment takes any.

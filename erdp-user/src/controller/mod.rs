@@ -3,8 +3,8 @@
 //!
 //! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`estate`] (what an edge before us
 //! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`successor`] (a daemon
-//! starts that other process itself), [`reconcile`] (the maps are what was written), [`answers`] (what `erdp show` and
-//! `erdp explain` see), [`limits`] (policers and QoS profiles of the circuits), `change`
+//! starts that other process itself), [`reconcile`] (the maps are what was written), `questions` (what a turn does for whoever asks), [`answers`] (what `erdp show` and
+//! `erdp explain` see), `lists` (what of that has no bound, in pages), `orders` (what sessions are to do), [`limits`] (policers and QoS profiles of the circuits), `change`
 //! (`erdp set`), `configure` (`erdp config`), `admin` (circuits that are disabled), `unsaved` (what of that the daemon's file has not), `peering`, `named` and `drill` (what an operator
 //! takes out of use), `bfd` (what its thread says), `carriers` (what a link's carrier means for sessions), `parts` (the threads and tasks that must
 //! live), `control_ports` (the kernel's way to tagged attachments), `interfaces` (those that are not there), `drops` (the last dropped frames),
@@ -16,10 +16,15 @@
 //! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`], or [`UPDATES_MAX`] of the
 //! peers; then
 //! [`Controller::settle`] carries what follows from them to the maps, the peers and the kernel. Liveness of a link goes to the
-//! map at once, before anything else; an operator's question comes before the peers' routes.
+//! map at once, before anything else.
+//!
+//! What is due by the clock comes first (the liveness signal, a roll-back, drains), then the kernel, BFD and the peers. A turn answers one question
+//! at most, or makes one page of a long list, whoever else has something to say: so neither do questions delay what is due, nor do peers
+//! that say a lot keep operators waiting.
 //!
 //! # What must never happen
-//! The loop waits for a peer: updates for a slow one stay in the RIB until its driver takes more.
+//! The loop waits for a peer: updates for a slow one stay in the RIB until its driver takes more, orders in `orders`. A turn does something for
+//! an asker that grows with what the tables hold.
 
 mod admin;
 mod answers;
@@ -37,13 +42,16 @@ mod inherit;
 mod interfaces;
 mod kernel_routes;
 pub mod limits;
+mod lists;
 mod minimum;
 mod miscabling;
 mod named;
+mod orders;
 mod pairs;
 pub mod parts;
 mod peering;
 mod policy;
+mod questions;
 mod reconcile;
 pub mod start;
 pub mod successor;
@@ -54,23 +62,29 @@ pub mod uninstall;
 mod unsaved;
 pub mod upgrade;
 
+pub use answers::DESTINATIONS_MAX;
+pub use configure::{Parsed, parse};
+
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use ::aya::maps::{MapData, RingBuf};
 use erdp_common::policer::TIME_FRACTION_BITS;
-use tokio::{io::unix::AsyncFd, sync::mpsc, task::JoinHandle, time::MissedTickBehavior};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::MissedTickBehavior,
+};
 
 use crate::{
     bgp::{Moment, PeerCommand, PeerEvent, PeerHandle, PeerId, Speaker, Update},
     config::{self, Config, Domain},
-    control::{
-        Request,
-        server::{Asked, Successor},
-    },
+    control::{asked::Asked, roles::Roles, server::Successor},
     dataplane::{
         Dataplane as _,
         aya::{AyaDataplane, drop_sample, neighbour_wanted},
@@ -79,6 +93,7 @@ use crate::{
     fallover::Fallover,
     fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Wish},
     kernel::{Kernel, KernelEvent, Link, carrier::CarrierWatch, control_port::Shape, routes::RouteEvent},
+    metrics::board::Board,
     miscabling::Miscabling,
     peering::Peerings,
     rib::{Ignored, Meter, Rib, source_attachment},
@@ -143,6 +158,12 @@ pub struct Controller {
     last: BTreeSet<usize>,
     drill: Option<drill::Running>,
     telemetry: telemetry::Telemetry,
+    /// Where others read what is measured.
+    board: Arc<Board>,
+    /// Who may order over the control socket.
+    roles: watch::Sender<Roles>,
+    /// Orders that sessions have not taken yet.
+    orders: orders::Waiting,
     supervisor: supervisor::Supervisor,
     started: Instant,
     reconciled: reconcile::Reconciled,
@@ -200,9 +221,16 @@ impl Controller {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
+            let mut has_answered = false;
             tokio::select! {
                 biased;
                 () = &mut stop => return End::Stopped,
+                _ = tick.tick() => {
+                    if let Some(part) = self.watch_parts(inputs).await {
+                        return End::Lost(part);
+                    }
+                    self.on_tick().await;
+                }
                 Some(successor) = inputs.successors.recv() => {
                     if self.give(successor, inputs).await {
                         return End::HandedOver;
@@ -212,16 +240,8 @@ impl Controller {
                     self.on_kernel(event).await;
                     take_waiting(&mut inputs.kernel, async |event| self.on_kernel(event).await).await;
                 }
-                Some(event) = inputs.bfd.recv() => self.on_bfd(event).await,
+                Some(event) = inputs.bfd.recv() => self.on_bfd(event),
                 Some(event) = inputs.routes.recv() => self.on_kernel_routes(event),
-                Some((request, answer)) = inputs.asked.recv() => {
-                    // The asker may have gone.
-                    let reply = match &request {
-                        Request::Config(asked) => self.configure(asked).await,
-                        request => self.answer(request),
-                    };
-                    let _ = answer.send(reply);
-                }
                 Some(event) = inputs.peers.recv() => {
                     self.on_peer(event);
                     for _ in 0..UPDATES_MAX {
@@ -237,29 +257,37 @@ impl Controller {
                     self.take_drop_samples(guard.get_inner_mut());
                     guard.clear_ready();
                 }
-                _ = tick.tick() => {
-                    if let Some(part) = self.watch_parts(inputs).await {
-                        return End::Lost(part);
-                    }
-                    self.supervisor.alive();
-                    self.revert_unconfirmed().await;
-                    self.take_rates();
-                    self.mind_words();
-                    self.mind_returned();
-                    self.mind_peerings();
-                    self.mind_drains();
-                    self.ask_neighbours().await;
-                    self.mind_minimums();
-                    self.resolve_wanted().await;
-                    self.reconcile();
+                Some(asked) = inputs.asked.recv() => {
+                    self.on_asked(asked).await;
+                    has_answered = true;
                 }
+            }
+            if !has_answered && let Ok(asked) = inputs.asked.try_recv() {
+                self.on_asked(asked).await;
             }
             self.release_links();
             self.mind_drill();
-            self.mind_carriers().await;
+            self.mind_carriers();
             self.settle().await;
             self.end_wait();
         }
+    }
+
+    /// What is due by the clock.
+    async fn on_tick(&mut self) {
+        self.supervisor.alive();
+        self.note_turn();
+        self.revert_unconfirmed().await;
+        self.give_orders();
+        self.take_rates();
+        self.mind_words();
+        self.mind_returned();
+        self.mind_peerings();
+        self.mind_drains();
+        self.ask_neighbours().await;
+        self.mind_minimums();
+        self.resolve_wanted().await;
+        self.reconcile();
     }
 
     fn now_ns(&self) -> u64 {

@@ -206,7 +206,7 @@ impl Controller {
         if let Some(speaker) = &mut self.speaker {
             speaker.add(peer.session).await;
         }
-        self.close_gates(&[id]).await;
+        self.close_gates(&[id]);
     }
 
     /// Ends a part on purpose: for tests of what follows.

@@ -53,7 +53,7 @@ impl Controller {
     }
 
     /// Ends sessions with Cease/4 (RFC 4486 section 3); they come back by themselves.
-    fn reset(&self, name: &str, text: &str, force: bool) -> Result<Value, String> {
+    fn reset(&mut self, name: &str, text: &str, force: bool) -> Result<Value, String> {
         let is_up = |peer: &PeerId| self.is_established(*peer);
         let taken: Vec<PeerId> = self.peers_named(name)?.into_iter().filter(is_up).collect();
         let orphans = self.ways().orphaned(&taken);
@@ -166,14 +166,6 @@ impl Controller {
             self.order_bfd(peer, |session| Order::Admin(session, true));
         }
         self.act_on_peerings();
-    }
-
-    /// The loop waits for nobody: a task that takes no orders is said.
-    pub(super) fn order(&self, peer: PeerId, command: PeerCommand) {
-        let Some(handle) = self.speaker.as_ref().and_then(|speaker| speaker.peer(peer)) else { return };
-        if let Err(command) = handle.try_command(command) {
-            tracing::error!(peer = %handle.config().remote, ?command, "the session takes no orders");
-        }
     }
 
     /// A session's administrative state, for operators.

@@ -41,7 +41,7 @@ use crate::{
     bfd,
     bgp::{Cease, ListenError},
     config::{Config, ConfigError},
-    control::server::{self, ControlError},
+    control::server::{self, ControlError, Desk},
     dataplane::{DataplaneError, bpffs},
     fib::{FibError, Topology},
     kernel::{
@@ -310,17 +310,27 @@ async fn serve(
         }
         return Err(error);
     }
-    controller.close_gates(&controller.all_peers()).await;
+    controller.close_gates(&controller.all_peers());
     let (asked_in, asked) = mpsc::channel(32);
     let metrics = match (metrics, metrics_address) {
         // The process before us has only now let go of it.
         (None, Some(address)) => Some(metrics_again(address).await?),
         (metrics, _) => metrics,
     };
-    let metrics = metrics.map(|metrics| tokio::spawn(metrics.serve(asked_in.clone())));
+    let metrics = metrics.map(|metrics| {
+        let asked = asked_in.clone();
+        let end = async move { asked.closed().await };
+        tokio::spawn(metrics.serve(controller.board.clone(), end))
+    });
     let (successors_in, successors) = mpsc::channel(1);
     let server = place.as_mut().and_then(|place| place.server.take());
-    let control = server.map(|server| tokio::spawn(server.serve(asked_in.clone(), successors_in)));
+    let desk = Desk {
+        asked: asked_in.clone(),
+        successors: successors_in,
+        board: controller.board.clone(),
+        roles: controller.roles.subscribe(),
+    };
+    let control = server.map(|server| tokio::spawn(server.serve(desk)));
     tracing::info!(peers = controller.peers.len(), mode = ?controller.about.mode, "running");
     controller.supervisor.ready("running");
     let mut inputs = Inputs {

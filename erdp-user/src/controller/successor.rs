@@ -9,7 +9,6 @@
 use std::{
     env,
     ffi::OsString,
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -23,6 +22,7 @@ use crate::{
     control::{
         Request,
         client::{Client, ClientError},
+        connect::{CONNECT_WITHIN, connect},
     },
     kernel::fd_passing::peer_process,
 };
@@ -106,7 +106,7 @@ pub fn restart(control: &Path) -> Result<u32, RestartError> {
     let process = answer.as_u64().and_then(|id| u32::try_from(id).ok()).ok_or(RestartError::Answer)?;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let listens = UnixStream::connect(control).ok().and_then(|stream| peer_process(&stream));
+        let listens = connect(control, CONNECT_WITHIN).ok().and_then(|stream| peer_process(&stream));
         if listens == Some(process) {
             return Ok(process);
         }

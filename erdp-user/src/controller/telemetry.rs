@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Instant,
 };
 
 use erdp_common::{classify::Class, policer::Passage};
@@ -17,7 +18,7 @@ use crate::{
     config::{self, Circuit, Link, LinkRole, PeeringKind, Side},
     dataplane::{Counters, Dataplane as _},
     fib::{AttachmentId, NextHopKey},
-    metrics::{Metric, Page, rates::Rates},
+    metrics::{Metric, Page, board::Snapshot, rates::Rates},
     pair::{self, Reason},
 };
 
@@ -75,8 +76,17 @@ impl Controller {
         self.telemetry.bits.take(now_ns, counts);
     }
 
-    /// Everything that is measured, as text.
-    pub(super) fn metrics(&self) -> Result<String, String> {
+    /// Says that the loop turns, and puts a snapshot on the board where somebody waits for one.
+    pub(super) fn note_turn(&self) {
+        let now = Instant::now();
+        self.board.beat(now);
+        if self.board.is_due(now) {
+            self.board.show(Snapshot::new(now, self.metrics(), self.unready()));
+        }
+    }
+
+    /// Everything that is measured.
+    fn metrics(&self) -> Result<Page, String> {
         let counters = self.dataplane.counters().map_err(|error| error.to_string())?;
         let mut page = Page::default();
         page.put(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1.0);
@@ -96,7 +106,7 @@ impl Controller {
         }
         self.session_metrics(&mut page);
         self.azure_traffic(&mut page);
-        page.text().map_err(|error| error.to_string())
+        Ok(page)
     }
 
     fn packet_metrics(&self, counters: &Counters, page: &mut Page) {
@@ -257,7 +267,7 @@ impl Controller {
 
     /// What hinders each enabled circuit from carrying traffic, and which interfaces are not there, one line each; empty: nothing. A circuit whose links are all on the
     /// other box hinders nothing here.
-    pub(super) fn unready(&self) -> String {
+    fn unready(&self) -> String {
         let mut text = self.parts.dead() + &self.absent_interfaces();
         for (index, circuit) in
             self.config.circuits.iter().enumerate().filter(|(_, circuit)| circuit.is_in_use())

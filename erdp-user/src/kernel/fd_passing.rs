@@ -16,6 +16,9 @@ const MESSAGE_MAX: u32 = 256 << 20;
 /// Room for one descriptor's control message.
 const CONTROL_BYTES: usize = 64;
 
+/// Groups of a process, for a first attempt.
+const GROUPS_FEW: usize = 32;
+
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_BYTES]);
 
@@ -42,6 +45,35 @@ pub fn peer_process(socket: &UnixStream) -> Option<u32> {
         )
     };
     (result == 0).then_some(who.pid).and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0)
+}
+
+/// The groups of the process at the other end of a connection, as they were when it connected (`SO_PEERGROUPS`, Linux 4.13).
+pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
+    let mut groups = vec![0_u32; GROUPS_FEW];
+    loop {
+        let mut len = size_of_val(groups.as_slice()) as libc::socklen_t;
+        // SAFETY: the option fills as many numbers as fit into the length that is told, and both outlive the call.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        };
+        let count = len as usize / size_of::<u32>();
+        if result == 0 {
+            groups.truncate(count);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        // The kernel has said how many there are.
+        if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() {
+            return Err(error);
+        }
+        groups.resize(count, 0);
+    }
 }
 
 /// Sends a message.
@@ -126,6 +158,16 @@ mod tests {
     fn the_process_at_the_other_end_is_known() {
         let (here, _there) = UnixStream::pair().expect("a pair");
         assert_eq!(peer_process(&here), Some(std::process::id()));
+    }
+
+    #[test]
+    fn the_groups_of_the_other_end_are_our_own_on_a_pair() {
+        let (here, _there) = UnixStream::pair().expect("a pair");
+        let mut theirs = peer_groups(here.as_fd()).expect("groups");
+        let own = nix::unistd::getgroups().expect("our groups");
+        let mut own: Vec<u32> = own.into_iter().map(|group| group.as_raw()).collect();
+        (theirs.sort_unstable(), own.sort_unstable());
+        assert_eq!(theirs, own);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What is measured, under which name, and how it is written: OpenMetrics text for Prometheus and its like.
 //!
 //! [`Metric`] is the catalogue: names are append-only, and `docs/metrics.md` has the same list (a test compares them). The controller
-//! fills a [`Page`] when it is asked; [`server`] hands it out over HTTP; [`rates`] turns growing counts into the per-second values
+//! fills a [`Page`] when somebody wants one and puts it on the [`board`]; [`server`] hands it out over HTTP; [`rates`] turns growing counts into the per-second values
 //! that Azure's own metrics are, so that graphs of both sides can be laid over each other (rules G).
 
+pub mod board;
 pub mod format;
 pub mod rates;
 pub mod server;

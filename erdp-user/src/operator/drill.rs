@@ -173,8 +173,9 @@ fn left_over(control: &Path) -> &'static str {
 /// `erdp whatif`.
 pub fn whatif(arguments: WhatIfArguments) -> Result<()> {
     let WhatIfArguments { fail: link, over, asking } = arguments;
-    let mut client = Client::connect(&asking.control)?;
-    let mut reading = || -> Result<Reading> {
+    // A connection each: the daemon ends one on which nothing is asked for long.
+    let reading = || -> Result<Reading> {
+        let mut client = Client::connect(&asking.control)?;
         Ok(serde_json::from_value(client.ask(&Request::Load { link: link.clone() })?)?)
     };
     let begin = Instant::now();

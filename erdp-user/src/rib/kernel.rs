@@ -19,7 +19,7 @@ use super::{
     adj_in::{AdjRibIn, PathIn, Refusals},
     connected::{self, source_attachment},
     mark,
-    policy::Import,
+    policy::{Import, Refusal},
     topology::RibPeer,
 };
 use crate::{
@@ -141,6 +141,11 @@ impl KernelIn {
         self.0.iter().filter_map(|(prefix, entry)| Some((*prefix, entry.refusals.as_ref()?)))
     }
 
+    /// Why domains refuse the route to a prefix.
+    pub fn refusals(&self, prefix: &IpNet) -> impl Iterator<Item = &(DomainId, Refusal)> {
+        self.0.get(prefix).and_then(|entry| entry.refusals.as_ref()).into_iter().flat_map(|it| it.iter())
+    }
+
     /// How many routes there are, and how many of them at least one domain refuses.
     pub fn counts(&self) -> (usize, usize) {
         (self.0.len(), self.refused().count())
@@ -237,7 +242,7 @@ impl Rib {
         source: &RibPeer,
         prefix: &IpNet,
         domain: DomainId,
-    ) -> Option<(super::Refusal, Arc<PathAttributes>)> {
+    ) -> Option<(Refusal, Arc<PathAttributes>)> {
         let entry = self.kernel.get(&source.id)?.0.get(prefix)?;
         let refusals = entry.refusals.as_ref()?;
         let (_, refusal) = refusals.iter().find(|(by, _)| *by == domain)?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::decision::{self, Outcome};
 use super::policy::{self, HoldBack, Refusal};
-use super::{FibPath, Meter, Rib, best_route, guard};
+use super::{FibPath, Meter, Rib, adj_in::AdjRibIn, best_route, guard};
 use crate::bgp::{Family, PathAttributes, PathId, PeerId};
 use crate::config::DomainId;
 
@@ -99,14 +99,25 @@ pub struct PeerCounts {
 impl Rib {
     /// The routes of a domain, ordered by prefix.
     pub fn routes(&self, domain: DomainId) -> impl Iterator<Item = RouteView<'_>> {
+        let mut prefixes = self.reached(domain);
+        prefixes.sort_unstable();
+        prefixes.into_iter().filter_map(move |prefix| self.route(domain, prefix))
+    }
+
+    /// The prefixes that a domain reaches, in no order: what [`Self::route`] is asked with.
+    pub fn reached(&self, domain: DomainId) -> Vec<IpNet> {
         let loc = self.loc.get(usize::from(domain.0));
-        let mut routes: Vec<_> = loc.into_iter().flat_map(|loc| loc.routes.iter()).collect();
-        routes.sort_unstable_by_key(|(prefix, _)| *prefix);
-        routes.into_iter().filter_map(move |(prefix, paths)| {
-            let attributes = self.sources().attributes(paths.best, &prefix, paths.best_path)?;
-            let (best, best_path) = (paths.best, paths.best_path);
-            Some(RouteView { domain, prefix, best, best_path, attributes, paths: &paths.list })
-        })
+        let mut prefixes = Vec::with_capacity(loc.map_or(0, |loc| loc.routes.len()));
+        prefixes.extend(loc.into_iter().flat_map(|loc| loc.routes.keys()));
+        prefixes
+    }
+
+    /// The route of a domain to a prefix.
+    pub fn route(&self, domain: DomainId, prefix: IpNet) -> Option<RouteView<'_>> {
+        let paths = self.loc.get(usize::from(domain.0))?.routes.get(&prefix)?;
+        let attributes = self.sources().attributes(paths.best, &prefix, paths.best_path)?;
+        let (best, best_path) = (paths.best, paths.best_path);
+        Some(RouteView { domain, prefix, best, best_path, attributes, paths: &paths.list })
     }
 
     /// Every path of a domain to a prefix with its verdict, ordered by peer.
@@ -141,26 +152,56 @@ impl Rib {
 
     /// Every refused route, ordered by peer, prefix and domain.
     pub fn refused(&self) -> Vec<RefusedRoute> {
-        let mut list = Vec::new();
-        let mut add =
-            |peer: PeerId, prefix: IpNet, path: Option<PathId>, refusals: &[(DomainId, Refusal)]| {
-                let refused = |(domain, refusal): &(DomainId, Refusal)| RefusedRoute {
-                    peer,
-                    domain: *domain,
-                    prefix,
-                    path,
-                    refusal: *refusal,
-                };
-                list.extend(refusals.iter().map(refused));
-            };
-        for (peer, adj_in) in self.config.peers.iter().zip(&self.adj_in) {
-            adj_in.refused().for_each(|(prefix, path, refusals)| add(peer.id, prefix, path, refusals));
+        let of_source = |source: PeerId| {
+            let mut prefixes = self.refused_from(source);
+            prefixes.sort_unstable();
+            prefixes.dedup();
+            prefixes.into_iter().flat_map(move |prefix| self.refusals(source, prefix))
+        };
+        self.sources_of_routes().into_iter().flat_map(of_source).collect()
+    }
+
+    /// Whatever routes come from, in order: peers, and the kernel and subnets of ours as sources beside them.
+    pub fn sources_of_routes(&self) -> Vec<PeerId> {
+        let peers = self.config.peers.iter().map(|peer| peer.id);
+        let mut sources: Vec<PeerId> = peers.chain(self.kernel.keys().copied()).collect();
+        sources.sort_unstable();
+        sources
+    }
+
+    /// The prefixes of a source's refused routes, in no order and some more than once: what [`Self::refusals`] is asked with.
+    pub fn refused_from(&self, source: PeerId) -> Vec<IpNet> {
+        match (self.adj_in_of(source), self.kernel.get(&source)) {
+            (Some(adj_in), _) => adj_in.refused().map(|(prefix, ..)| prefix).collect(),
+            (None, Some(table)) => table.refused().map(|(prefix, _)| prefix).collect(),
+            (None, None) => Vec::new(),
         }
-        for (source, table) in &self.kernel {
-            table.refused().for_each(|(prefix, refusals)| add(*source, prefix, None, refusals));
-        }
-        list.sort_unstable_by_key(|refused| (refused.peer, refused.prefix, refused.path, refused.domain));
+    }
+
+    /// A source's refused routes to a prefix, ordered by path and domain.
+    pub fn refusals(&self, source: PeerId, prefix: IpNet) -> Vec<RefusedRoute> {
+        let row = |path: Option<PathId>, (domain, refusal): (DomainId, Refusal)| RefusedRoute {
+            peer: source,
+            domain,
+            prefix,
+            path,
+            refusal,
+        };
+        let mut list: Vec<RefusedRoute> = match (self.adj_in_of(source), self.kernel.get(&source)) {
+            (Some(adj_in), _) => {
+                let refused = adj_in.paths(&prefix).filter_map(|it| Some((it.path, it.refusals?)));
+                refused.flat_map(|(path, refusals)| refusals.iter().map(move |it| row(path, *it))).collect()
+            }
+            (None, Some(table)) => table.refusals(&prefix).map(|it| row(None, *it)).collect(),
+            (None, None) => Vec::new(),
+        };
+        list.sort_unstable_by_key(|refused| (refused.path, refused.domain));
         list
+    }
+
+    /// What a peer has announced.
+    fn adj_in_of(&self, peer: PeerId) -> Option<&AdjRibIn> {
+        self.adj_in.get(usize::from(peer.0))
     }
 
     /// The counts of a peer.
@@ -197,28 +238,43 @@ impl Rib {
     /// What peers on the other side are not told, and why; ordered by peer and prefix. That a side is not told its own routes is no
     /// news, and left out.
     pub fn held_back(&self) -> Vec<HeldRoute> {
-        let mut list = Vec::new();
-        for (index, domain) in self.config.domains.iter().enumerate() {
-            let (Some(loc), Some(guards)) = (self.loc.get(index), self.guards.get(index)) else { continue };
-            let up = domain.peers.iter().filter(|peer| !self.families(**peer).is_empty());
-            for to in up.filter_map(|peer| self.config.peer(*peer)) {
-                for prefix in loc.routes.keys() {
-                    let best = best_route(&self.config, self.sources(), loc, &prefix);
-                    let Some((from, attributes)) = best else { continue };
-                    let guard = &guards[guard::at(Family::of(&prefix))];
-                    let reason = match policy::export(from, to, attributes) {
-                        Err(HoldBack::SameSide) => continue,
-                        Err(reason) => reason,
-                        Ok(()) if to.side.is_msee() && !guard.passes(prefix) => guard.reason(prefix),
-                        Ok(()) if self.is_too_long(to.id, &prefix) => HoldBack::TooLong,
-                        Ok(()) => continue,
-                    };
-                    list.push(HeldRoute { peer: to.id, domain: domain.id, prefix, reason });
-                }
-            }
+        let of_peer = |peer: PeerId| {
+            let mut routes = self.told_or_held(peer);
+            routes.sort_unstable();
+            routes.into_iter().filter_map(move |(prefix, domain)| self.held(peer, domain, prefix))
+        };
+        self.config.peers.iter().map(|peer| peer.id).flat_map(of_peer).collect()
+    }
+
+    /// Every best route that a peer is told or not told, in no order: what [`Self::held`] is asked with. Nothing while it has no session.
+    pub fn told_or_held(&self, peer: PeerId) -> Vec<(IpNet, DomainId)> {
+        if self.families(peer).is_empty() {
+            return Vec::new();
         }
-        list.sort_unstable_by_key(|held| (held.peer, held.prefix, held.domain));
-        list
+        let domains = self.config.domains.iter().zip(&self.loc);
+        let of_it: Vec<_> = domains.filter(|(domain, _)| domain.peers.contains(&peer)).collect();
+        let mut routes = Vec::with_capacity(of_it.iter().map(|(_, loc)| loc.routes.len()).sum());
+        for (domain, loc) in of_it {
+            routes.extend(loc.routes.keys().map(|prefix| (prefix, domain.id)));
+        }
+        routes
+    }
+
+    /// Why a peer is not told a domain's best route to a prefix; `None`: it is, or it is of its own side.
+    pub fn held(&self, peer: PeerId, domain: DomainId, prefix: IpNet) -> Option<HeldRoute> {
+        let to = self.config.peer(peer)?;
+        let index = usize::from(domain.0);
+        let (loc, guards) = (self.loc.get(index)?, self.guards.get(index)?);
+        let (from, attributes) = best_route(&self.config, self.sources(), loc, &prefix)?;
+        let guard = &guards[guard::at(Family::of(&prefix))];
+        let reason = match policy::export(from, to, attributes) {
+            Err(HoldBack::SameSide) => return None,
+            Err(reason) => reason,
+            Ok(()) if to.side.is_msee() && !guard.passes(prefix) => guard.reason(prefix),
+            Ok(()) if self.is_too_long(peer, &prefix) => HoldBack::TooLong,
+            Ok(()) => return None,
+        };
+        Some(HeldRoute { peer, prefix, domain, reason })
     }
 
     fn is_too_long(&self, peer: PeerId, prefix: &IpNet) -> bool {

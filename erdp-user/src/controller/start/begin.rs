@@ -4,16 +4,18 @@
 use std::{
     collections::{BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Instant,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{Options, StartError, facts::peer_key};
 use crate::{
     bfd,
     bgp::{Handed, Listener, PORT, PeerConfig, PeerEvent, PeerId, Speaker},
     config::{Config, Peer},
+    control::roles::Roles,
     controller::{
         Controller, bfd as controller_bfd,
         estate::Estate,
@@ -29,6 +31,7 @@ use crate::{
     },
     fib::{Forwarding, Topology},
     kernel::{Kernel, carrier},
+    metrics::board::Board,
     rib::{Rib, RibConfig},
 };
 
@@ -119,6 +122,9 @@ impl Controller {
             last: Default::default(),
             drill: None,
             telemetry: Default::default(),
+            board: Arc::new(Board::new(Instant::now())),
+            roles: watch::Sender::new(Roles { orders: config.control_orders.clone() }),
+            orders: Default::default(),
             vacant: Default::default(),
             history: Default::default(),
             supervisor: supervisor::Supervisor::from_environment(),

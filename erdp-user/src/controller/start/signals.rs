@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::StartError;
-use crate::control::{Configuring, File, Reply, Request, server::Asked};
+use crate::control::{Configuring, File, Reply, Request, asked::Asked};
 
 /// SIGINT and SIGTERM end the router, caught from the start: one that comes while things are set up still has them undone.
 /// SIGHUP has the file read again.
@@ -45,8 +45,8 @@ pub(super) async fn reload(path: &Path, asked: &mpsc::Sender<Asked>) {
     };
     let file = File { path: path.to_owned(), text };
     let request = Request::Config(Configuring::Apply { file, confirm_s: None, no_flap: false, force: false });
-    let (sender, receiver) = oneshot::channel();
-    if asked.send((request, sender)).await.is_err() {
+    let (answer, receiver) = oneshot::channel();
+    if asked.send(Asked::Request { request, parsed: None, asker: None, answer }).await.is_err() {
         return;
     }
     match receiver.await {
