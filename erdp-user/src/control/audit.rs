@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Reply, Request, asked::Asker, places::Full};
+use super::{Drilling, Reply, Request, asked::Asker, places::Full};
 
 /// Between two lines about questions of one kind by one user.
 const EVERY: Duration = Duration::from_secs(60);
@@ -49,7 +49,9 @@ impl Trail {
     pub fn asked(&self, asker: &Asker, request: &Request) {
         let Asker { user, process, .. } = *asker;
         let what = request.summary();
-        if request.is_order() {
+        // A command that runs a drill asks four times a second how it goes.
+        let is_repeated = matches!(request, Request::Drill(Drilling::Watch));
+        if request.is_order() && !is_repeated {
             return tracing::info!(user, process, what, "order over the control socket");
         }
         // A thread that has panicked has left counts, which are as good as others.
@@ -79,7 +81,7 @@ impl Trail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{Drilling, Peering, Topic};
+    use crate::control::{Peering, Topic};
 
     #[test]
     fn questions_of_a_kind_are_logged_once_a_minute_for_each_user_and_counted() {
