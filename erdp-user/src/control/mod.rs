@@ -1,7 +1,7 @@
 //! The operator's way in: requests over a Unix socket, one JSON object a line, answered by the controller's owner task.
 //!
-//! [`server`] accepts connections: [`places`] says who may have one, [`roles`] who may ask and who may order, [`audit`] what is logged of it. It passes
-//! each request on ([`asked`]) with a place for its answer; [`lists`] are answers of any length. [`client`] is what `erdp show` and
+//! [`server`] accepts connections: [`places`] says who may have one, [`roles`] who may ask and who may order, [`audit`] what is logged of
+//! it. It passes each request on ([`asked`]) with a place for its answer; [`lists`] are answers of any length. [`client`] is what `erdp show` and
 //! `erdp explain` and `erdp set` use, over a connection by [`connect`]; [`render`] turns answers into tables for people.
 //!
 //! # What must never happen

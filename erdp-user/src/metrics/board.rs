@@ -1,5 +1,5 @@
-//! What `/metrics`, `/healthz` and `/readyz` are read from: one snapshot for all who ask, made by the controller's loop once a second at most and only if
-//! somebody wants one. So a scrape costs the loop nothing, however many there are.
+//! What `/metrics`, `/healthz` and `/readyz` are read from: one snapshot for all who ask, made by the controller's loop once a second at
+//! most and only if somebody wants one. So a scrape costs the loop nothing, however many there are.
 
 use std::{
     sync::{
