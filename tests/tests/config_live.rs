@@ -52,6 +52,7 @@ const CHANGES: &[Change] = &[
     change("SKU", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nsku = \"premium\"")], &[]),
     change("minimum of links", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nminimum-links = 2")], &[]),
     change("weight", &[("peerings =", "weight = 7\npeerings =")], &[]),
+    change("who may order", &[("asn = 65010\n", "asn = 65010\ncontrol-orders = \"root\"\n")], &[]),
     change(
         "zones",
         &[
