@@ -22,10 +22,10 @@ use crate::{
 };
 
 const SHORT: Patience = Patience {
-    request: Duration::from_millis(400),
-    page: Duration::from_millis(400),
+    request: Duration::from_secs(1),
+    page: Duration::from_secs(2),
     list: Duration::from_millis(200),
-    whole_list: Duration::from_secs(20),
+    whole_list: Duration::from_secs(60),
 };
 
 /// A socket, what comes of it, and the folder it is in.
@@ -119,7 +119,7 @@ async fn clients_that_ask_nothing_lock_nobody_out() {
         std::thread::sleep(SHORT.request + Duration::from_millis(200));
         let begin = Instant::now();
         assert_eq!(ask(&path, Topic::Sessions), "show sessions");
-        assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
         drop(idle);
     })
     .await;
@@ -145,8 +145,8 @@ async fn a_client_that_sends_no_whole_line_is_dropped_within_the_time() {
     aside(move || {
         let mut half = Blocking::connect(&path).unwrap();
         half.write_all(b"{\"protocol\":1,").unwrap();
-        assert!(lasts(half) < Duration::from_secs(3), "half a line");
-        assert!(lasts(Blocking::connect(&path).unwrap()) < Duration::from_secs(3), "no line at all");
+        assert!(lasts(half) < Duration::from_secs(5), "half a line");
+        assert!(lasts(Blocking::connect(&path).unwrap()) < Duration::from_secs(5), "no line at all");
     })
     .await;
 }
@@ -217,7 +217,7 @@ async fn an_empty_list_is_an_empty_list() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_do_not_read_are_dropped_and_have_a_few_pages_made_for_them() {
-    let (path, pages) = Stand::up("deaf").answers(200_000);
+    let (path, pages) = Stand::up("deaf").answers(50_000);
     let held = path.clone();
     aside(move || {
         let deaf: Vec<Blocking> = (0..30)
@@ -227,7 +227,7 @@ async fn clients_that_do_not_read_are_dropped_and_have_a_few_pages_made_for_them
                 stream
             })
             .collect();
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(SHORT.page + Duration::from_secs(2));
         // What the kernel holds for each of them, and one page that waits.
         let gone = deaf.into_iter().map(|mut stream| {
             stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
@@ -242,5 +242,5 @@ async fn clients_that_do_not_read_are_dropped_and_have_a_few_pages_made_for_them
     let made = pages.load(Ordering::Relaxed);
     assert!(made <= 30 * 8, "{made} pages for clients that read none");
     let rows = aside(move || ask(&path, Topic::Routes)).await;
-    assert_eq!(rows.as_array().map(Vec::len), Some(400_000), "whoever reads has all of it");
+    assert_eq!(rows.as_array().map(Vec::len), Some(100_000), "whoever reads has all of it");
 }
