@@ -194,8 +194,10 @@ impl Hall {
         let asking = |answer| Asked::Request { request, parsed, asker: Some(asker.clone()), answer };
         match self.put(asker, asking).await {
             Ok(reply) => Ok(reply),
-            Err(Silence::Stopping) => Ok(Reply::Error("the daemon is stopping".into())),
-            Err(Silence::Gone) => Err(Silence::Gone.into()),
+            Err(Silence::Stopping) if !asker.is_gone() => {
+                Ok(Reply::Error("the daemon is stopping".into()))
+            }
+            Err(_) => Err(Silence::Gone.into()),
         }
     }
 
