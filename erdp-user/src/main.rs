@@ -350,8 +350,9 @@ fn once<T>(work: impl Future<Output = Result<T, StartError>>) -> Result<T, Start
 fn uninstall() -> ExitCode {
     match once(erdp::controller::uninstall::uninstall()) {
         Ok(done) => {
-            done.iter().for_each(|what| println!("removed: {what}"));
-            if done.is_empty() {
+            done.removed.iter().for_each(|what| println!("removed: {what}"));
+            done.left.iter().for_each(|what| eprintln!("left: {what}"));
+            if done.removed.is_empty() {
                 println!("nothing to remove: this network namespace has no state of erdp");
             }
             ExitCode::SUCCESS

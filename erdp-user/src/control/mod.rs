@@ -1,6 +1,6 @@
 //! The operator's way in: requests over a Unix socket, one JSON object a line, answered by the controller's owner task.
 //!
-//! [`server`] accepts connections: [`places`] says who may have one, [`roles`] who may ask and who may order, [`audit`] what is logged of
+//! [`place`] is the socket as a file. [`server`] accepts connections: [`places`] says who may have one, [`roles`] who may ask and who may order, [`audit`] what is logged of
 //! it. It passes each request on ([`asked`]) with a place for its answer; [`lists`] are answers of any length. [`client`] is what `erdp show` and
 //! `erdp explain` and `erdp set` use, over a connection by [`connect`]; [`render`] turns answers into tables for people.
 //!
@@ -14,6 +14,7 @@ pub mod audit;
 pub mod client;
 pub mod connect;
 pub mod lists;
+pub mod place;
 pub mod places;
 mod range;
 pub mod render;

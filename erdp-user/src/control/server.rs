@@ -22,10 +22,11 @@ use super::{
     File,
     asked::{Asked, Asker},
     connect::{CONNECT_WITHIN, connect},
+    place,
     places::{CONNECTIONS, Place, Places},
     roles::Roles,
 };
-use crate::{accept::Pause, metrics::board::Board};
+use crate::{accept::Pause, kernel::fd_passing::own_user, metrics::board::Board};
 
 /// Connections that are being told that there is no place for them; further ones are closed without a word.
 const TURNED_AWAY_MAX: usize = 32;
@@ -107,13 +108,10 @@ impl Server {
             return Err(ControlError::InUse(path.into()));
         }
         make_folder(path).map_err(io)?;
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-            _ => {}
-        }
+        place::clear(path).map_err(io)?;
         let listener = UnixListener::bind(path).map_err(io)?;
         let server = Self { listener, path: path.into() };
-        fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(io)?;
+        place::open_to_group(path).map_err(io)?;
         Ok(server)
     }
 
@@ -200,11 +198,6 @@ fn make_folder(path: &Path) -> io::Result<()> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o750))
 }
 
-/// Whether there is a socket at which nobody listens.
-pub fn is_abandoned(path: &Path) -> bool {
-    path.exists() && !answers(path)
-}
-
 /// Whether somebody listens there.
 pub fn answers(path: &Path) -> bool {
     match connect(path, CONNECT_WITHIN) {
@@ -217,7 +210,7 @@ pub fn answers(path: &Path) -> bool {
 impl Drop for Server {
     fn drop(&mut self) {
         // Nothing to do about a failure: the next start replaces the file.
-        let _ = fs::remove_file(&self.path);
+        let _ = place::clear(&self.path);
     }
 }
 

@@ -34,7 +34,11 @@ pub(super) struct Estate {
 impl Estate {
     /// Looks for it.
     pub fn find() -> Self {
-        let traces = Traces::read().unwrap_or_default();
+        let note = Traces::read().unwrap_or_default();
+        for what in &note.left_out {
+            tracing::warn!("what an edge before has noted: {what}");
+        }
+        let traces = note.traces;
         let found = Pins::of_this_namespace().and_then(|pins| Ok((pins.current()?, pins)));
         match found {
             Ok((generation, pins)) => Self { pins: Some(pins), generation, traces },

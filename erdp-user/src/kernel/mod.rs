@@ -6,7 +6,7 @@
 //!
 //! Files: `facts` (netlink messages to events), [`carrier`] (a lost one goes to the packet path first), [`control_port`] (the kernel's
 //! way to tagged attachments), [`datagram`] (UDP sockets and time for BFD), [`sysctl`] (what the kernel must not answer or forward,
-//! invariant 11), [`fd_passing`] (open files for another process), [`memory`] (what was needed for a moment goes back), [`routes`] (the kernel's routes as a source beside BGP), [`traces`] (what was changed, for whoever comes after a crash),
+//! invariant 11), [`fd_passing`] (open files for another process), [`folder`] (files where another user may write), [`memory`] (what was needed for a moment goes back), [`routes`] (the kernel's routes as a source beside BGP), [`traces`] (what was changed, for whoever comes after a crash),
 //! `preflight` (what is checked before anything is touched).
 
 pub mod carrier;
@@ -14,9 +14,12 @@ pub mod control_port;
 pub mod datagram;
 mod facts;
 pub mod fd_passing;
+pub mod folder;
 pub mod memory;
 pub mod preflight;
 pub mod routes;
+#[cfg(test)]
+pub(crate) mod scratch;
 pub mod sysctl;
 pub mod traces;
 
@@ -29,11 +32,11 @@ use std::{
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use rtnetlink::{
-    Handle, MulticastGroup, new_connection, new_multicast_connection,
+    AddressAddRequest, Handle, MulticastGroup, new_connection, new_multicast_connection,
     packet_core::{NetlinkMessage, NetlinkPayload},
     packet_route::{
         RouteNetlinkMessage,
-        address::{AddressAttribute, AddressFlags},
+        address::{AddressAttribute, AddressFlags, AddressProtocol},
         neighbour::{
             NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
         },
@@ -46,6 +49,9 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 const EVENTS_MAX: usize = 1_024;
 /// Receive buffer of the listener in bytes: the default loses events when thousands of neighbours change at once.
 const RECEIVE_BUFFER: libc::c_int = 8 << 20;
+
+/// By which an address that an edge has added is known (`IFA_PROTO`, Linux 5.18): the kernel keeps it, so nobody can say it of another's.
+const ADDRESS_MARK: AddressProtocol = AddressProtocol::Other(0xed);
 
 /// After events were lost the kernel drops all that come until its queue has been read to the end, and does not say so again
 /// (`NETLINK_S_CONGESTED`, net/netlink/af_netlink.c of Linux 6.18): what was read in between has to be read once more. The end is where
@@ -235,17 +241,51 @@ impl Kernel {
         address: IpAddr,
         prefix_len: u8,
     ) -> Result<bool, KernelError> {
-        let mut request = self.handle.address().add(ifindex, address, prefix_len);
-        if address.is_ipv6() {
-            request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-        }
-        match request.execute().await {
+        match self.new_address(ifindex, address, prefix_len).execute().await {
             Ok(()) => Ok(true),
             Err(error) if errno(&error) == Some(libc::EEXIST) => Ok(false),
             Err(error) => {
                 Err(request_failed(format!("adding {address}/{prefix_len} to interface {ifindex}"), error))
             }
         }
+    }
+
+    /// Marks an address that is there as an edge's: version 0.1.0 has added them without.
+    pub async fn mark_address(
+        &self,
+        ifindex: u32,
+        address: IpAddr,
+        prefix_len: u8,
+    ) -> Result<(), KernelError> {
+        let what = || format!("marking {address}/{prefix_len} on interface {ifindex}");
+        let request = self.new_address(ifindex, address, prefix_len).replace();
+        request.execute().await.map_err(|error| request_failed(what(), error))
+    }
+
+    /// The addresses that an edge has added, each with its interface.
+    pub async fn marked_addresses(&self) -> Result<Vec<(u32, IpAddr)>, KernelError> {
+        let mut found = Vec::new();
+        let mut addresses = self.handle.address().get().execute();
+        let failed = |error| request_failed("listing addresses".into(), error);
+        while let Some(message) = addresses.try_next().await.map_err(failed)? {
+            let event = facts::event(&RouteNetlinkMessage::NewAddress(message.clone()));
+            if let Some(KernelEvent::Address { ifindex, address, .. }) = event
+                && message.attributes.contains(&AddressAttribute::Protocol(ADDRESS_MARK))
+            {
+                found.push((ifindex, address));
+            }
+        }
+        Ok(found)
+    }
+
+    fn new_address(&self, ifindex: u32, address: IpAddr, prefix_len: u8) -> AddressAddRequest {
+        let mut request = self.handle.address().add(ifindex, address, prefix_len);
+        let attributes = &mut request.message_mut().attributes;
+        attributes.push(AddressAttribute::Protocol(ADDRESS_MARK));
+        if address.is_ipv6() {
+            attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        request
     }
 
     /// Takes an address off an interface; one that is not there is fine.

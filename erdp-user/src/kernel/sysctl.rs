@@ -8,7 +8,17 @@
 //! And how fast it notices that a neighbour has another MAC address ([`NEIGHBOURS`]): packets that XDP forwards neither confirm a neighbour
 //! nor find out that it has gone, so the kernel's own questions are all there is. With its defaults they take 17 s.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::folder::Folder;
+
+/// Where the settings are.
+const ROOT: &str = "/proc/sys/net";
+/// Longest text of a setting in bytes.
+const VALUE_MAX: u64 = 64;
 
 /// Settings of the whole network namespace.
 const GLOBAL: [(&str, &str); 2] = [("ipv4/ip_forward", "0"), ("ipv6/conf/all/forwarding", "0")];
@@ -67,7 +77,7 @@ pub struct Pending {
 /// The settings that [`Sysctls::set`] would change.
 pub fn pending(interfaces: &[&str]) -> Vec<Pending> {
     let is_pending = |(name, needed): (String, &'static str)| {
-        let now = fs::read_to_string(path(&name)).ok()?.trim().to_owned();
+        let now = read(&Folder::open(Path::new(ROOT)).ok()?, &name).ok()?;
         (now != needed).then_some(Pending { name, now, needed })
     };
     settings(interfaces).filter_map(is_pending).collect()
@@ -92,11 +102,45 @@ fn of_neighbours(interfaces: &[&str]) -> impl Iterator<Item = (String, &'static 
     })
 }
 
+/// Whether a setting is one that is changed here, and a value one that the kernel may have had: what a note says is put back only then.
+pub fn may_be_restored(name: &str, value: &str) -> bool {
+    let is_a_number = value.parse::<i32>().is_ok_and(|number| number.to_string() == value);
+    let is_named_so = |pattern: &str| {
+        let Some((before, after)) = pattern.split_once("{}") else { return name == pattern };
+        name.strip_prefix(before).and_then(|it| it.strip_suffix(after)).is_some_and(is_interface)
+    };
+    let of_neighbours = ["ipv4", "ipv6"].into_iter().flat_map(|family| {
+        NEIGHBOURS.iter().map(move |(setting, _)| format!("{family}/neigh/{{}}/{setting}"))
+    });
+    let mut patterns = GLOBAL.iter().chain(&EACH).map(|(name, _)| (*name).to_owned()).chain(of_neighbours);
+    is_a_number && patterns.any(|pattern| is_named_so(&pattern))
+}
+
+/// Whether an interface may have this name (`dev_valid_name` of the kernel), and the settings of this name are those of one interface.
+fn is_interface(name: &str) -> bool {
+    let is_apart = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    (1..=15).contains(&name.len()) && !name.contains(is_apart) && ![".", "..", "all", "default"].contains(&name)
+}
+
 /// The settings that were changed, and what they were.
-#[derive(Debug, Default)]
-pub struct Sysctls(Vec<(String, String)>);
+#[derive(Debug)]
+pub struct Sysctls {
+    changed: Vec<(String, String)>,
+    root: PathBuf,
+}
+
+impl Default for Sysctls {
+    fn default() -> Self {
+        Self::below(ROOT.into())
+    }
+}
 
 impl Sysctls {
+    /// None yet, of those below a folder.
+    pub fn below(root: PathBuf) -> Self {
+        Self { changed: Vec::new(), root }
+    }
+
     /// Makes all settings for these interfaces. Those of IPv6 are left out where IPv6 is not there.
     pub fn set(interfaces: &[&str]) -> Result<Self, SysctlError> {
         let mut changed = Self::default();
@@ -108,25 +152,30 @@ impl Sysctls {
 
     /// Adds what an edge before us has changed and not put back.
     pub fn remember(&mut self, before: &[(String, String)]) {
-        let is_new = |name: &str| self.0.iter().all(|(known, _)| known != name);
-        let unknown: Vec<_> = before.iter().filter(|(name, _)| is_new(name)).cloned().collect();
-        self.0.splice(0..0, unknown);
+        let is_new = |name: &str| self.changed.iter().all(|(known, _)| known != name);
+        // Notes are sifted when they are read; what is not ours to write is not written whoever hands it in.
+        let is_ours = |(name, value): &&(String, String)| is_new(name) && may_be_restored(name, value);
+        let unknown: Vec<_> = before.iter().filter(is_ours).cloned().collect();
+        self.changed.splice(0..0, unknown);
     }
 
     /// Leaves everything as it is: somebody else will put it back.
     pub fn leave(mut self) {
-        self.0.clear();
+        self.changed.clear();
     }
 
     /// The names of the settings that were changed, with their former values.
     pub fn changed(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, before)| (name.as_str(), before.as_str()))
+        self.changed.iter().map(|(name, before)| (name.as_str(), before.as_str()))
     }
 
     fn make(&mut self, name: String, value: &'static str) -> Result<(), SysctlError> {
-        let path = path(&name);
-        let before = match fs::read_to_string(&path) {
-            Ok(before) => before.trim().to_owned(),
+        let folder = match Folder::open(&self.root) {
+            Ok(folder) => folder,
+            Err(error) => return Err(SysctlError { name, value, error }),
+        };
+        let before = match read(&folder, &name) {
+            Ok(before) => before,
             Err(error) if error.kind() == io::ErrorKind::NotFound && may_be_missing(&name) => {
                 return Ok(());
             }
@@ -135,19 +184,20 @@ impl Sysctls {
         if before == value {
             return Ok(());
         }
-        if let Err(error) = fs::write(&path, value) {
+        if let Err(error) = folder.write(Path::new(&name), value) {
             return Err(SysctlError { name, value, error });
         }
-        self.0.push((name, before));
+        self.changed.push((name, before));
         Ok(())
     }
 }
 
 impl Drop for Sysctls {
     fn drop(&mut self) {
-        for (name, before) in self.0.drain(..).rev() {
+        for (name, before) in self.changed.drain(..).rev() {
+            let written = Folder::open(&self.root).and_then(|it| it.write(Path::new(&name), &before));
             // An interface may be gone, and its settings with it.
-            if let Err(error) = fs::write(path(&name), &before) {
+            if let Err(error) = written {
                 tracing::debug!(name, before, %error, "sysctl not put back");
             }
         }
@@ -159,6 +209,47 @@ fn may_be_missing(name: &str) -> bool {
     name.starts_with("ipv6") || name.contains("/neigh/")
 }
 
-fn path(name: &str) -> PathBuf {
-    PathBuf::from("/proc/sys/net").join(name)
+fn read(folder: &Folder, name: &str) -> io::Result<String> {
+    let content = folder.read(Path::new(name), VALUE_MAX)?;
+    Ok(String::from_utf8_lossy(&content.bytes).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_settings_that_are_changed_here_are_put_back_and_only_to_numbers() {
+        let ours = settings(&["eth0", "eth1.100"]).chain(of_neighbours(&["erdp-1"]));
+        for (name, _) in ours {
+            assert!(may_be_restored(&name, "1") && may_be_restored(&name, "-1"), "{name}");
+        }
+        for name in [
+            "/etc/passwd",
+            "/proc/sys/net/ipv4/ip_forward",
+            "../kernel/core_pattern",
+            "ipv4/conf/../ip_forward",
+            "ipv4/conf/../../../kernel/modprobe/arp_ignore",
+            "ipv4/conf/a/b/arp_ignore",
+            "ipv4/conf//arp_ignore",
+            "ipv4/conf/./arp_ignore",
+            "ipv4/conf/all/arp_ignore",
+            "ipv4/conf/default/rp_filter",
+            "ipv4/conf/sixteen-letters-/arp_ignore",
+            "ipv4/conf/eth 0/arp_ignore",
+            "ipv4/conf/eth0/arp_filter",
+            "ipv4/conf/{}/arp_ignore",
+            "ipv4/conf/eth0/arp_ignore/",
+            "ipv4/ip_forward\0",
+            "ipv4/ip_local_port_range",
+            "core/bpf_jit_enable",
+            "",
+        ] {
+            let is_a_name = name == "ipv4/conf/{}/arp_ignore";
+            assert_eq!(may_be_restored(name, "1"), is_a_name, "{name:?}");
+        }
+        for value in ["", " 1", "1\n", "01", "+1", "0x1", "1 2", "|/tmp/x", "9999999999"] {
+            assert!(!may_be_restored("ipv4/ip_forward", value), "{value:?}");
+        }
+    }
 }

@@ -124,7 +124,12 @@ pub(super) async fn add_addresses(
         for net in &attachment.addresses {
             match kernel.ensure_address(ifindex, net.addr(), net.prefix_len()).await {
                 Ok(true) => added.push((ifindex, *net)),
-                Ok(false) if before.contains(&(ifindex, *net)) => added.push((ifindex, *net)),
+                Ok(false) if before.contains(&(ifindex, *net)) => {
+                    if let Err(error) = kernel.mark_address(ifindex, net.addr(), net.prefix_len()).await {
+                        tracing::warn!(%error, "after a crash `erdp uninstall` will leave this address");
+                    }
+                    added.push((ifindex, *net));
+                }
                 Ok(false) => {}
                 Err(error) => {
                     remove_addresses(kernel, &added).await;
