@@ -3,8 +3,7 @@
 
 use std::{
     ffi::OsStr,
-    fs,
-    io,
+    fs, io,
     os::{
         fd::AsFd,
         unix::{fs::PermissionsExt, net::UnixStream},
@@ -38,7 +37,8 @@ pub fn open_to_group(path: &Path) -> io::Result<()> {
 /// listens; and only what the writer could have removed without us: the socket and the folder it is in must be the writer's own. Root may
 /// name any place. An error is the reason why it stays.
 pub fn remove_noted(path: &Path, writer: Option<u32>) -> Result<bool, String> {
-    let stays = |why: &str| Err(format!("{}: {why}: left as it is", path.display().to_string().escape_debug()));
+    let stays =
+        |why: &str| Err(format!("{}: {why}: left as it is", path.display().to_string().escape_debug()));
     let Some(writer) = writer else { return stays("more than one user could have named it") };
     let plain = |it: Component<'_>| matches!(it, Component::RootDir | Component::Normal(_));
     let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {

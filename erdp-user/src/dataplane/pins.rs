@@ -340,7 +340,8 @@ mod tests {
             fs::write(theirs.join(name), "theirs").expect("a file");
         }
         fs::set_permissions(&theirs, fs::Permissions::from_mode(0o755)).expect("its mode");
-        let are_there = || ["links/xdp-3", "links/other", "maps-1/MAP"].iter().all(|it| theirs.join(it).exists());
+        let are_there =
+            || ["links/xdp-3", "links/other", "maps-1/MAP"].iter().all(|it| theirs.join(it).exists());
         let pins = Pins { folder: scratch.folder("erdp").join("7") };
         symlink(&theirs, pins.folder()).expect("a link");
         assert_eq!((pins.current().expect("read"), pins.xdp_links().count()), (None, 0));

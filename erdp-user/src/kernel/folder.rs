@@ -111,7 +111,8 @@ impl Folder {
         let draft = format!("{name}.new");
         self.remove(&draft)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut file = File::from(openat(self.fd.as_fd(), single(&draft)?, flags, Mode::from_bits_truncate(0o600))?);
+        let mut file =
+            File::from(openat(self.fd.as_fd(), single(&draft)?, flags, Mode::from_bits_truncate(0o600))?);
         file.write_all(bytes)?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_all()?;
@@ -216,17 +217,20 @@ mod tests {
         let folder = Folder::open(&inside).expect("a folder");
         assert_eq!(folder.read(Path::new("file"), 9).expect("read").bytes, b"ours");
         let absolute = outside.join("file");
-        for path in ["link", "way/file", "../outside/file", "./../outside/file", "", ".", "..", "missing/file"]
-            .map(Path::new)
-            .into_iter()
-            .chain([absolute.as_path()])
+        for path in
+            ["link", "way/file", "../outside/file", "./../outside/file", "", ".", "..", "missing/file"]
+                .map(Path::new)
+                .into_iter()
+                .chain([absolute.as_path()])
         {
             assert!(folder.read(path, 9).is_err(), "{path:?} was read");
             assert!(folder.write(path, "bad").is_err(), "{path:?} was written");
         }
         assert!(Folder::open(&inside.join("way")).is_err(), "a link as the folder itself");
         assert!(Folder::open_strictly(&inside.join("way/deeper")).is_err());
-        assert!(Folder::open_strictly(&inside).is_ok() && Folder::open_strictly(Path::new("inside")).is_err());
+        assert!(
+            Folder::open_strictly(&inside).is_ok() && Folder::open_strictly(Path::new("inside")).is_err()
+        );
         for name in ["../outside/file", "way/file", "/etc/passwd", "", "..", "file/"] {
             assert!(folder.remove(name).is_err() && folder.replace(name, b"bad", 0o600).is_err(), "{name:?}");
         }

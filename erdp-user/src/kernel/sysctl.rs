@@ -119,7 +119,9 @@ pub fn may_be_restored(name: &str, value: &str) -> bool {
 /// Whether an interface may have this name (`dev_valid_name` of the kernel), and the settings of this name are those of one interface.
 fn is_interface(name: &str) -> bool {
     let is_apart = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-    (1..=15).contains(&name.len()) && !name.contains(is_apart) && ![".", "..", "all", "default"].contains(&name)
+    (1..=15).contains(&name.len())
+        && !name.contains(is_apart)
+        && ![".", "..", "all", "default"].contains(&name)
 }
 
 /// The settings that were changed, and what they were.

@@ -95,7 +95,8 @@ fn addresses_are_added_once_and_removed() {
             );
             let fact = KernelEvent::Address { ifindex: one, address, prefix_len: len };
             assert!(kernel.dump().await.expect("a dump").contains(&fact));
-            let is_marked = async || kernel.marked_addresses().await.expect("a list").contains(&(one, address));
+            let is_marked =
+                async || kernel.marked_addresses().await.expect("a list").contains(&(one, address));
             assert!(is_marked().await);
             kernel.remove_address(one, address, len).await.expect("removed");
             ip(&format!("addr add {address}/{len} dev one"));

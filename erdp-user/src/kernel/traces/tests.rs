@@ -56,7 +56,8 @@ impl Machine {
         SETTINGS.iter().for_each(|name| file(&format!("sys/net/{name}")));
         OTHERS.into_iter().for_each(file);
         // What root would not expect below /proc/sys, and somebody might arrange elsewhere.
-        let link = |to: &str, at: &str| symlink(scratch.path().join(to), scratch.path().join(at)).expect("a link");
+        let link =
+            |to: &str, at: &str| symlink(scratch.path().join(to), scratch.path().join(at)).expect("a link");
         link("sys/net/core", "sys/net/ipv4/conf/way");
         link("outside/file", "sys/net/ipv4/conf/eth0/send_redirects");
         drop(UnixListener::bind(scratch.path().join("outside/socket")).expect("a socket"));
@@ -116,7 +117,10 @@ fn text(machine: &Machine) -> impl Strategy<Value = String> + use<> {
         ]
         .map(str::to_owned),
     );
-    known.extend(["run/control.sock", "outside/socket", "outside/file", "run/../outside/socket"].map(|it| format!("{here}/{it}")));
+    known.extend(
+        ["run/control.sock", "outside/socket", "outside/file", "run/../outside/socket"]
+            .map(|it| format!("{here}/{it}")),
+    );
     (prop::sample::select(known), any::<u8>(), any::<char>(), 0_usize..40).prop_map(|(text, kind, c, at)| {
         let mut letters: Vec<char> = text.chars().collect();
         let at = at.min(letters.len());
@@ -181,7 +185,10 @@ fn nothing_outside_the_lists_is_touched_whatever_a_trace_file_says() {
                 let text = fs::read_to_string(machine.at("sys/net").join(name)).expect("it is there");
                 prop_assert!(text.trim().parse::<i32>().is_ok(), "{} = {}", name, text);
             }
-            prop_assert!(!machine.at("sys/net").join("ipv4/conf/eth0/accept_redirects").exists(), "made anew");
+            prop_assert!(
+                !machine.at("sys/net").join("ipv4/conf/eth0/accept_redirects").exists(),
+                "made anew"
+            );
             Ok(())
         })
         .expect("nothing is touched");
@@ -198,7 +205,10 @@ fn what_an_edge_has_written_is_read_back_and_undone() {
         control: machine.at("run/control.sock"),
         control_ports: vec!["erdp-1".into()],
         addresses: vec![(3, "198.18.0.1/30".parse().expect("a net"))],
-        sysctls: vec![("ipv4/conf/eth0/arp_ignore".into(), "0".into()), ("ipv4/ip_forward".into(), "1".into())],
+        sysctls: vec![
+            ("ipv4/conf/eth0/arp_ignore".into(), "0".into()),
+            ("ipv4/ip_forward".into(), "1".into()),
+        ],
     };
     let note = machine.undo(&serde_json::to_vec(&traces).expect("text"));
     assert_eq!(note, Note { traces, writer: Some(own_user()), left_out: Vec::new() });
@@ -224,5 +234,8 @@ fn a_note_that_is_a_link_or_another_users_to_write_is_not_trusted() {
     let _ = place::remove_noted(&found.traces.control, found.writer);
     assert!(machine.at("run/control.sock").exists());
     fs::write(&note, vec![b' '; BYTES_MAX as usize + 1]).expect("a file");
-    assert!(Traces::read_in(&machine.run, "net-1.json").is_some_and(|note| note.left_out.len() == 1), "too long");
+    assert!(
+        Traces::read_in(&machine.run, "net-1.json").is_some_and(|note| note.left_out.len() == 1),
+        "too long"
+    );
 }
