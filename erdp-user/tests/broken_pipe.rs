@@ -10,7 +10,10 @@ use std::{
     os::unix::net::{UnixListener, UnixStream},
     path::PathBuf,
     process::{Command, Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
 };
 
@@ -64,7 +67,9 @@ struct Stand {
 
 impl Stand {
     fn up() -> Self {
-        let folder = std::env::temp_dir().join(format!("erdp-broken-pipe-{}", std::process::id()));
+        static STANDS: AtomicU32 = AtomicU32::new(0);
+        let number = STANDS.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("erdp-broken-pipe-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(folder.join("edge.toml"), include_str!("../../deploy/erdp.toml")).expect("a file");
         fs::write(folder.join("prefixes"), "198.18.0.0/15\n".repeat(ROWS)).expect("a file");
@@ -82,6 +87,16 @@ impl Stand {
 
     /// Runs a command whose standard output, and whose standard error if that is said, nobody reads.
     fn run(&self, words: &str, errors_too: bool) -> Output {
+        let mut command = self.command(words);
+        command.stdin(Stdio::null()).stdout(unread()).stderr(Stdio::piped());
+        if errors_too {
+            command.stderr(unread());
+        }
+        command.output().expect("it starts")
+    }
+
+    /// A command with its words filled in.
+    fn command(&self, words: &str) -> Command {
         let mut command = match words {
             "uninstall" => {
                 let mut command = Command::new("unshare");
@@ -99,11 +114,7 @@ impl Stand {
                 word => command.arg(word),
             };
         }
-        command.stdin(Stdio::null()).stdout(unread()).stderr(Stdio::piped());
-        if errors_too {
-            command.stderr(unread());
-        }
-        command.output().expect("it starts")
+        command
     }
 }
 
@@ -199,6 +210,22 @@ fn a_full_disk_is_an_error_and_no_panic() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.starts_with("error: standard output: "), "{said}");
+}
+
+#[test]
+fn a_configuration_is_applied_before_anything_is_printed() {
+    let stand = Stand::up();
+    for words in ["config apply FILE --control SOCKET", "config apply FILE --json --control SOCKET"] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("the device");
+        let output = stand.command(words).stdout(full).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(1), "erdp {words}");
+    }
+    let asked = stand.asked.lock().expect("nobody panics");
+    assert_eq!(
+        asked.iter().filter(|it| it["request"]["config"].get("apply").is_some()).count(),
+        2,
+        "{asked:?}"
+    );
 }
 
 #[test]

@@ -4,7 +4,10 @@
 //! [`verify`]); a verb first makes sure that the pieces
 //! of the machine it needs are there ([`pieces`] knows them, [`setup`] installs them) and then does its work by calling the
 //! ordinary tools. xtask depends on none of the other crates, so that it builds in seconds on a fresh clone and can install
-//! what the others need.
+//! what the others need. A reader that goes (`| head`) ends no run ([`out`]).
+
+#[macro_use]
+mod out;
 
 mod bench;
 mod build;

@@ -41,8 +41,8 @@ pub enum Verb {
     },
     /// Replace the running configuration with a file, completely or not at all
     ///
-    /// The changes and the sessions that end are printed first. The new configuration lasts until the next start, which reads the file
-    /// given to `erdp run`; `erdp restart` refuses while that file would undo the change.
+    /// The changes and the sessions that end are printed first. The new configuration lasts until the file given to `erdp run` has changed
+    /// and `erdp` is started again; `erdp restart` refuses while that file would undo the change.
     Apply {
         /// Configuration file (TOML)
         file: PathBuf,
@@ -160,14 +160,15 @@ fn ask(asking: &Asking, request: Configuring) -> Result<Value> {
 
 fn apply(path: &Path, confirm_s: Option<u64>, no_flap: bool, force: bool, asking: &Asking) -> Result<()> {
     let file = read(path)?;
-    if !asking.json {
-        print_plan(&ask(asking, Configuring::Diff(file.clone()))?, false);
-    }
-    let answer = ask(asking, Configuring::Apply { file, confirm_s, no_flap, force })?;
     if asking.json {
-        println!("{answer}");
+        println!("{}", ask(asking, Configuring::Apply { file, confirm_s, no_flap, force })?);
         return Ok(());
     }
+    let plan = ask(asking, Configuring::Diff(file.clone()))?;
+    // Before anything is printed: nobody who reads, and no disk that is full, keeps it from being done.
+    let applied = ask(asking, Configuring::Apply { file, confirm_s, no_flap, force });
+    print_plan(&plan, false);
+    applied?;
     match confirm_s {
         Some(seconds) => {
             println!("applied; rolls back in {seconds} s unless `erdp config confirm` is given before")
