@@ -79,6 +79,30 @@ fn the_unit_gives_the_named_capabilities_and_no_other() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_unit_is_bounded_and_exposes_no_more_than_2_3() -> Result<()> {
+    for (key, value) in [("LimitCORE", "0"), ("UMask", "0077"), ("StateDirectory", "erdp")] {
+        ensure!(setting(key)? == value, "{key}");
+    }
+    ensure!(setting("MemoryMax")?.ends_with('G') && setting("LimitNOFILE")?.parse::<u32>()? >= 4_096);
+    if !has("systemd-analyze", "systemd") {
+        return Ok(());
+    }
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/erdp.service");
+    let words = ["security", "--offline=true", "--no-pager", "--threshold=23", unit];
+    let output = Command::new("systemd-analyze").args(words).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{}", said.lines().last().unwrap_or_default());
+    ensure!(output.status.success(), "{said}");
+    // Each line that remains has its reason on the page.
+    let page = include_str!("../../docs/operating.md");
+    for line in said.lines().filter_map(|line| line.strip_prefix("✗ ")) {
+        let name = line.split_whitespace().next().unwrap_or_default().replace('|', "\\|");
+        ensure!(page.contains(&format!("| `{name}` |")), "{name} has no reason in docs/operating.md");
+    }
+    Ok(())
+}
+
 /// The system calls that a filter of systemd allows: names and groups, as `systemd-analyze` lists them.
 fn allowed(filter: &str) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
