@@ -26,7 +26,7 @@ use super::{
     places::{CONNECTIONS, Place, Places},
     roles::Roles,
 };
-use crate::{accept::Pause, kernel::fd_passing::own_user, metrics::board::Board};
+use crate::{accept::Pause, metrics::board::Board};
 
 /// Connections that are being told that there is no place for them; further ones are closed without a word.
 const TURNED_AWAY_MAX: usize = 32;

@@ -41,8 +41,8 @@ pub enum Verb {
     },
     /// Replace the running configuration with a file, completely or not at all
     ///
-    /// The changes and the sessions that end are printed first. The new configuration lasts until the file given to `erdp run` has changed
-    /// and `erdp` is started again; `erdp restart` refuses while that file would undo the change.
+    /// The changes and the sessions that end are printed first. The new configuration lasts until the next start, which reads the file
+    /// given to `erdp run`; `erdp restart` refuses while that file would undo the change.
     Apply {
         /// Configuration file (TOML)
         file: PathBuf,
@@ -168,14 +168,14 @@ fn apply(path: &Path, confirm_s: Option<u64>, no_flap: bool, force: bool, asking
     // Before anything is printed: nobody who reads, and no disk that is full, keeps it from being done.
     let applied = ask(asking, Configuring::Apply { file, confirm_s, no_flap, force });
     print_plan(&plan, false);
-    applied?;
+    let applied = applied?;
     match confirm_s {
         Some(seconds) => {
             println!("applied; rolls back in {seconds} s unless `erdp config confirm` is given before")
         }
         None => println!("applied"),
     }
-    if let Some(interfaces) = answer["interfaces"].as_str() {
+    if let Some(interfaces) = applied["interfaces"].as_str() {
         println!("{interfaces}");
     }
     Ok(())

@@ -194,9 +194,7 @@ impl Hall {
         let asking = |answer| Asked::Request { request, parsed, asker: Some(asker.clone()), answer };
         match self.put(asker, asking).await {
             Ok(reply) => Ok(reply),
-            Err(Silence::Stopping) if !asker.is_gone() => {
-                Ok(Reply::Error("the daemon is stopping".into()))
-            }
+            Err(Silence::Stopping) if !asker.is_gone() => Ok(Reply::Error("the daemon is stopping".into())),
             Err(_) => Err(Silence::Gone.into()),
         }
     }
