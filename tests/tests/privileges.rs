@@ -81,7 +81,7 @@ fn the_unit_gives_the_named_capabilities_and_no_other() -> Result<()> {
 
 #[test]
 fn the_unit_is_bounded_and_exposes_no_more_than_2_3() -> Result<()> {
-    for (key, value) in [("LimitCORE", "0"), ("UMask", "0077"), ("StateDirectory", "erdp")] {
+    for (key, value) in [("LimitCORE", "0"), ("UMask", "0077")] {
         ensure!(setting(key)? == value, "{key}");
     }
     ensure!(setting("MemoryMax")?.ends_with('G') && setting("LimitNOFILE")?.parse::<u32>()? >= 4_096);

@@ -74,6 +74,15 @@ use Group::{Alone, Cpu, Functional, Light};
 
 /// Every program that has been measured.
 const TABLE: &[Entry] = &[
+    part(
+        "erdp-user erdp",
+        &[
+            "kernel::tests::a_neighbour_whose_mac_address_changes_silently_is_followed_within_three_seconds_and_a_bit",
+        ],
+        Functional,
+        20,
+        0,
+    ),
     reading(entry("erdp-user erdp", Cpu, 20, 60), &["docs/metrics.md"]),
     reading(entry("erdp-user erdp (bin)", Cpu, 1, 0), &["README.md", "docs/"]),
     entry("erdp-common erdp_common", Cpu, 3, 10),
