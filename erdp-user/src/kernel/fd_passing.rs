@@ -166,7 +166,8 @@ mod tests {
         let mut theirs = peer_groups(here.as_fd()).expect("groups");
         let own = nix::unistd::getgroups().expect("our groups");
         let mut own: Vec<u32> = own.into_iter().map(|group| group.as_raw()).collect();
-        (theirs.sort_unstable(), own.sort_unstable());
+        theirs.sort_unstable();
+        own.sort_unstable();
         assert_eq!(theirs, own);
     }
 

@@ -1,3 +1,5 @@
+//! Traces that another user may have written: what is put back, what is left alone, and that no path leads outside the known list.
+
 use std::{
     collections::BTreeMap,
     os::unix::{
