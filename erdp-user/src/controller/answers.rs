@@ -80,7 +80,8 @@ impl Controller {
                 "attachment": self.name_of(peer.attachment),
                 "last_error": status.last_error,
                 "finding": self.interface_finding(peer).or_else(|| self.wire_finding(peer)).or_else(|| {
-                    finding(peer, &status, counts, self.route_filter(peer)).map(str::to_owned)
+                    let brings_nothing = self.rib.brings_nothing(peer.session.id);
+                    finding(peer, &status, counts, self.route_filter(peer), brings_nothing).map(str::to_owned)
                 }),
                 "last_error_age_s": status.last_error_age_s,
                 "faults": FaultKind::ALL
@@ -327,6 +328,7 @@ fn finding(
     status: &crate::bgp::PeerStatus,
     counts: crate::rib::PeerCounts,
     has_filter: Option<bool>,
+    brings_nothing: bool,
 ) -> Option<&'static str> {
     let is_up = status.state == crate::bgp::State::Established;
     let refused_by_them =
@@ -335,7 +337,7 @@ fn finding(
         _ if is_up && counts.is_over => {
             Some("it announces more than it may: the surplus is refused, see `erdp show refused` (D2)")
         }
-        (Side::Msee(_), Some(_)) if is_up && counts.received == 0 => {
+        (Side::Msee(_), Some(_)) if is_up && brings_nothing => {
             Some("up and no route: is a route filter attached to the peering in Azure? (D6)")
         }
         (Side::Msee(_), _) if !is_up && refused_by_them => Some(
@@ -390,7 +392,7 @@ mod tests {
             last_fault: None,
             last_fault_age_s: None,
         };
-        finding(peer, &status, counts, filter)
+        finding(peer, &status, counts, filter, counts.received == 0)
     }
 
     const NONE: PeerCounts = PeerCounts {

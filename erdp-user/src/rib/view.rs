@@ -225,6 +225,12 @@ impl Rib {
         }
     }
 
+    /// Whether nothing that a peer has announced is its own: what has been through us already (RFC 4271 section 9.1.2) only comes back.
+    pub fn brings_nothing(&self, peer: PeerId) -> bool {
+        let has_been_here = |it: &PathAttributes| it.as_path.contains(self.config.local_asn);
+        self.adj_in_of(peer).is_none_or(|adj_in| adj_in.routes().all(|(_, it)| has_been_here(it.attributes)))
+    }
+
     /// Whether a peer has some usable route that came into our AS from Microsoft: the other edge box has a link that works (B1a). It
     /// tells its own also where it prefers ours.
     pub fn brings_microsoft(&self, peer: PeerId) -> bool {

@@ -63,6 +63,19 @@ fn d1_both_links_are_told_the_same_prefixes_and_never_more_than_microsoft_takes(
     assert!(rib.take_guard_warnings().is_empty(), "said once");
 }
 
+/// FRR announces to us what we have announced to it, now and then: no route that Microsoft has chosen.
+#[test]
+fn d6_what_only_comes_back_to_us_is_no_route_of_microsofts() {
+    let mut rib = rib();
+    assert!(rib.brings_nothing(A1), "not a word");
+    announce_with(&mut rib, A1, "30.0.0.0/8", |a| a.as_path = AsPath::sequence([12_076, 65_010, 65_020]));
+    assert_eq!((rib.peer_counts(A1).received, rib.brings_nothing(A1)), (1, true), "an echo");
+    announce(&mut rib, A1, "31.0.0.0/8");
+    assert!(!rib.brings_nothing(A1));
+    withdraw(&mut rib, A1, "31.0.0.0/8");
+    assert!(rib.brings_nothing(A1));
+}
+
 #[test]
 fn d1_no_more_than_microsoft_publishes_for_the_sku_is_advertised_to_an_msee() {
     for (sku, private, microsoft) in
