@@ -53,11 +53,13 @@ impl Stand {
     }
 
     /// A controller that has two lists of so many rows; the answer is how many pages it has made.
-    fn answers(mut self, rows: u32) -> (PathBuf, Arc<AtomicUsize>) {
+    fn answers(self, rows: u32) -> (PathBuf, Arc<AtomicUsize>) {
         let (path, pages) = (self.path.clone(), Arc::new(AtomicUsize::new(0)));
         let made = pages.clone();
         tokio::spawn(async move {
-            while let Some(asked) = self.asked.recv().await {
+            // Whole, so that the folder goes with the test.
+            let mut stand = self;
+            while let Some(asked) = stand.asked.recv().await {
                 match asked {
                     Asked::Request { request, answer, .. } => {
                         let _ = answer.send(Reply::Ok(request.summary().into()));
@@ -79,6 +81,12 @@ impl Stand {
             }
         });
         (path, pages)
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        let _ = self.path.parent().map(fs::remove_dir_all);
     }
 }
 
