@@ -14,6 +14,7 @@
 //! - `ignored`: which of what is refused is an error of the peer's, and logged.
 //! - `communities`: names of Microsoft's communities, from a dated table.
 //! - `decision`: the ordered rules that rank the paths to a prefix.
+//! - `loc_rib`: the table of each domain, and how a prefix is decided.
 //! - `drain`: Microsoft's maintenance, as its routes tell of it.
 //! - `guard`: how many prefixes an MSEE is told, and which.
 //! - `budget`: how many prefixes a peer may announce, and how much memory they may take.
@@ -45,6 +46,7 @@ mod hand_over;
 mod ignored;
 mod intern;
 mod kernel;
+mod loc_rib;
 mod policy;
 mod prefix_map;
 mod several;
@@ -88,7 +90,8 @@ use budget::Admitted;
 use decision::{Candidate, Outcome};
 use guard::Guard;
 use intern::Interner;
-use kernel::{Sources, path_of};
+use kernel::Sources;
+use loc_rib::{Decided, LocRib, Paths, best_route, mark};
 use policy::Import;
 
 /// Prefixes for which a list that is filled again and again keeps its room.
@@ -123,65 +126,6 @@ pub struct FibChange {
     /// Without paths: packets are dropped on purpose, because we have announced an aggregate and nothing longer is there (D1), or
     /// because the kernel's route says so.
     pub discard: bool,
-}
-
-/// Equally good paths, and the one of them that others are told about: one copy for all prefixes that have the same.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Paths {
-    best: PeerId,
-    /// Which of its paths, where it tells several.
-    best_path: Option<PathId>,
-    /// Ordered by peer; each next hop once.
-    list: Arc<[FibPath]>,
-}
-
-/// What packets are to do about a prefix.
-#[derive(Clone, Debug, Default)]
-struct Told {
-    paths: Option<Arc<Paths>>,
-    discard: bool,
-}
-
-impl Told {
-    /// As packets see it: who is best among the same paths is nothing to them, and their way to a connected subnet is no route of ours.
-    fn fib(&self) -> (Option<&Arc<[FibPath]>>, bool) {
-        let routed = self.paths.as_ref().filter(|paths| connected_attachment(paths.best).is_none());
-        (routed.map(|paths| &paths.list), self.discard)
-    }
-}
-
-/// A prefix that was decided again: what packets were to do before, and now.
-#[derive(Debug)]
-struct Decided {
-    prefix: IpNet,
-    before: Told,
-    now: Told,
-}
-
-/// The table of one domain.
-#[derive(Default)]
-struct LocRib {
-    /// Paths only: the attributes of the best one are where its peer announced them ([`best_route`]), and a full table is in memory
-    /// often enough.
-    routes: PrefixMap<Arc<Paths>>,
-    /// Aggregates that we have announced for what is behind us.
-    discards: BTreeSet<IpNet>,
-    /// Prefixes to be decided again, perhaps more than once.
-    undecided: Vec<IpNet>,
-    /// Prefixes decided since the last hand-out, in order: the first entry of each says what was handed out, the last what is to be.
-    decided: Vec<Decided>,
-}
-
-impl LocRib {
-    fn now(&self, prefix: &IpNet) -> Told {
-        let paths = self.routes.get(prefix).cloned();
-        let discard = paths.is_none() && self.discards(prefix);
-        Told { paths, discard }
-    }
-
-    fn discards(&self, prefix: &IpNet) -> bool {
-        !self.discards.is_empty() && self.discards.contains(prefix)
-    }
 }
 
 /// A peer that has announced more than it may (requirement D2).
@@ -543,192 +487,10 @@ impl Rib {
         warnings
     }
 
-    /// Notes that a peer's word on a prefix has changed.
-    fn mark(&mut self, peer: PeerId, prefix: IpNet) {
-        if let Some(peer) = self.config.peer(peer) {
-            mark(&mut self.loc, peer, prefix);
-        }
-    }
-
-    /// Decides what is undecided.
-    fn decide(&mut self) {
-        for index in 0..self.loc.len() {
-            let Some(domain) = self.config.domains.get(index).map(|domain| domain.id) else { continue };
-            let Some(loc) = self.loc.get_mut(index) else { continue };
-            if loc.undecided.is_empty() {
-                continue;
-            }
-            let mut undecided = mem::take(&mut loc.undecided);
-            undecided.sort_unstable();
-            undecided.dedup();
-            for prefix in undecided.drain(..) {
-                self.decide_prefix(domain, prefix);
-            }
-            // The next batch needs as much room, if this was an ordinary one.
-            if let Some(loc) = self.loc.get_mut(index).filter(|_| undecided.capacity() <= ROOM_KEPT) {
-                loc.undecided = undecided;
-            }
-            self.aggregate(domain);
-        }
-    }
-
-    fn decide_prefix(&mut self, domain: DomainId, prefix: IpNet) {
-        let decided = self.best(domain, prefix);
-        let Some(loc) = self.loc.get_mut(usize::from(domain.0)) else { return };
-        let discard = loc.discards(&prefix);
-        let before = match &decided {
-            Some(paths) => loc.routes.insert(&prefix, paths.clone()),
-            None => match loc.routes.remove(&prefix) {
-                None => return,
-                before => before,
-            },
-        };
-        // Both are interned: equal ones are at one address.
-        if before.as_ref().map(Arc::as_ptr) != decided.as_ref().map(Arc::as_ptr) {
-            let told = |paths: &Option<Arc<Paths>>| Told {
-                paths: paths.clone(),
-                discard: paths.is_none() && discard,
-            };
-            loc.decided.push(Decided { prefix, before: told(&before), now: told(&decided) });
-        }
-        // Attributes may differ where paths do not; whoever is told compares with what it was told.
-        let side = |paths: &Option<Arc<Paths>>| self.config.peer(paths.as_ref()?.best).map(|peer| peer.side);
-        let sides = [side(&before), side(&decided)];
-        // What comes from Microsoft is not for Microsoft.
-        if sides.into_iter().flatten().any(|side| !side.is_msee()) {
-            self.guard(domain, prefix);
-        }
-        self.mark_outgoing(domain, prefix, sides);
-    }
-
-    /// Whether MSEEs are to be told of a prefix has changed, perhaps; others may have to make room, or have room now.
-    fn guard(&mut self, domain: DomainId, prefix: IpNet) {
-        let index = usize::from(domain.0);
-        let (Some(rib_domain), Some(guards), Some(loc)) =
-            (self.config.domains.get(index), self.guards.get_mut(index), self.loc.get(index))
-        else {
-            return;
-        };
-        let sources = Sources { adj_in: &self.adj_in, kernel: &self.kernel };
-        let wanted = best_route(&self.config, sources, loc, &prefix)
-            .is_some_and(|(from, attributes)| policy::is_for_microsoft(from, rib_domain, attributes));
-        let guard = &mut guards[guard::at(Family::of(&prefix))];
-        let changed = if wanted { guard.add(prefix) } else { guard.remove(prefix) };
-        for other in changed.into_iter().filter(|other| *other != prefix) {
-            mark_msees(&self.config, &mut self.adj_out, domain, other);
-        }
-    }
-
-    /// Aggregates follow what is to be told; each that comes is a discard route here, unless there is a real one.
-    fn aggregate(&mut self, domain: DomainId) {
-        let index = usize::from(domain.0);
-        let (Some(guards), Some(loc)) = (self.guards.get_mut(index), self.loc.get_mut(index)) else { return };
-        for guard in guards {
-            let (changed, concerned) = guard.settle();
-            for (prefix, comes) in changed {
-                let before = loc.now(&prefix);
-                if comes {
-                    loc.discards.insert(prefix);
-                } else {
-                    loc.discards.remove(&prefix);
-                }
-                loc.decided.push(Decided { prefix, before, now: loc.now(&prefix) });
-                mark_msees(&self.config, &mut self.adj_out, domain, prefix);
-            }
-            for prefix in concerned {
-                mark_msees(&self.config, &mut self.adj_out, domain, prefix);
-            }
-        }
-    }
-
-    /// A best path of these sides came or went: those on other sides may have to be told.
-    fn mark_outgoing(&mut self, domain: DomainId, prefix: IpNet, sides: [Option<Side>; 2]) {
-        let peers = self.config.domain(domain).map(|domain| domain.peers.as_slice()).unwrap_or_default();
-        for id in peers {
-            let (Some(out), Some(peer)) = (self.adj_out.get_mut(usize::from(id.0)), self.config.peer(*id))
-            else {
-                continue;
-            };
-            // The other box is told of our own paths also where they are not the best.
-            let is_concerned =
-                || peer.is_internal() || sides.into_iter().flatten().any(|side| !side.is_like(peer.side));
-            if out.is_up() && is_concerned() {
-                out.mark(prefix);
-            }
-        }
-    }
-
-    fn best(&mut self, domain: DomainId, prefix: IpNet) -> Option<Arc<Paths>> {
-        let mut candidates = self.candidates(domain, &prefix);
-        let first = candidates.next()?;
-        let Some(second) = candidates.next() else {
-            let best = (first.peer.id, first.path);
-            let (only, of_kernel) = match source_attachment(first.peer.id) {
-                // Most prefixes of a full table: nothing to allocate.
-                None => (Some(path_of(&first)), Vec::new()),
-                Some(_) => (None, self.paths_of(&first, &prefix)),
-            };
-            drop(candidates);
-            return Some(self.shared_paths(best, only.as_ref().map_or(&of_kernel, std::slice::from_ref)));
-        };
-        let all: Vec<Candidate<'_>> = [first, second].into_iter().chain(candidates).collect();
-        let outcomes = decision::decide(&all);
-        let best = all.iter().zip(&outcomes).find(|(_, outcome)| **outcome == Outcome::Best)?.0;
-        let best = (best.peer.id, best.path);
-        let used = all
-            .iter()
-            .zip(&outcomes)
-            .filter(|(_, outcome)| matches!(outcome, Outcome::Best | Outcome::Multipath(_)))
-            .flat_map(|(candidate, _)| self.paths_of(candidate, &prefix));
-        let mut list: Vec<FibPath> = used.collect();
-        // Several paths of one peer may have one next hop.
-        list.sort_unstable();
-        list.dedup();
-        drop(all);
-        Some(self.shared_paths(best, &list))
-    }
-
-    fn shared_paths(&mut self, best: (PeerId, Option<PathId>), list: &[FibPath]) -> Arc<Paths> {
-        let is_it = |last: &&Arc<Paths>| (last.best, last.best_path) == best && *last.list == *list;
-        if let Some(last) = self.last_paths.as_ref().filter(is_it) {
-            return last.clone();
-        }
-        let (best, best_path) = best;
-        let shared = self.paths.shared(Arc::new(Paths { best, best_path, list: list.into() }));
-        self.last_paths = Some(shared.clone());
-        shared
-    }
-
-    /// The paths of a domain to a prefix that policy lets in, ordered by peer.
-    fn candidates<'a>(&'a self, domain: DomainId, prefix: &'a IpNet) -> impl Iterator<Item = Candidate<'a>> {
-        self.sources().candidates(&self.config, domain, prefix)
-    }
-
     /// The families of a peer's session; none while it is down.
     pub fn families(&self, peer: PeerId) -> BTreeSet<Family> {
         self.adj_out.get(usize::from(peer.0)).map(AdjRibOut::families).unwrap_or_default()
     }
-}
-
-fn mark(loc: &mut [LocRib], peer: &RibPeer, prefix: IpNet) {
-    for domain in &peer.domains {
-        if let Some(loc) = loc.get_mut(usize::from(domain.0)) {
-            loc.undecided.push(prefix);
-        }
-    }
-}
-
-/// The best path to a prefix as its peer announced it; none for a moment, where that peer has taken it back and nothing is decided
-/// again yet.
-fn best_route<'a>(
-    config: &'a RibConfig,
-    sources: Sources<'a>,
-    loc: &LocRib,
-    prefix: &IpNet,
-) -> Option<(&'a RibPeer, &'a Arc<PathAttributes>)> {
-    let paths = loc.routes.get(prefix)?;
-    let from = config.peer(paths.best)?;
-    Some((from, sources.attributes(from.id, prefix, paths.best_path)?))
 }
 
 /// What a peer should know about a prefix, and from whom it is: the best path of the first of its domains that may be told.
@@ -775,18 +537,6 @@ fn best_external<'a>(
     let outcomes = decision::decide(&offered);
     let (best, _) = offered.iter().zip(outcomes).find(|(_, outcome)| *outcome == Outcome::Best)?;
     Some((best.peer, best.attributes))
-}
-
-/// What the MSEEs of a domain are told about a prefix may have changed.
-fn mark_msees(config: &RibConfig, adj_out: &mut [AdjRibOut], domain: DomainId, prefix: IpNet) {
-    let peers = config.domain(domain).map(|domain| domain.peers.as_slice()).unwrap_or_default();
-    for id in peers {
-        if let (Some(out), Some(peer)) = (adj_out.get_mut(usize::from(id.0)), config.peer(*id))
-            && peer.side.is_msee()
-        {
-            out.mark(prefix);
-        }
-    }
 }
 
 /// The attributes of an aggregate: ours, and so said (RFC 4271 sections 5.1.6 and 5.1.7).
