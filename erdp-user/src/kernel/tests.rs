@@ -122,7 +122,8 @@ fn a_watched_neighbour_is_resolved_without_traffic() {
             ip(&format!("link set {name} up"));
         }
         let _sysctls = Sysctls::set(&["one", "two"]).expect("root");
-        let namespace = format!("erdp{}-kernel", std::process::id());
+        // Not the name of a lab: one that comes up meanwhile removes what has no living owner.
+        let namespace = format!("erdpkernel{}-far", std::process::id());
         ip(&format!("netns add {namespace}"));
         ip(&format!("link set two netns {namespace}"));
         for command in ["addr add 198.18.0.2/30 dev two", "link set two up"] {
@@ -150,7 +151,7 @@ fn a_watched_neighbour_is_resolved_without_traffic() {
 fn a_neighbour_whose_mac_address_changes_silently_is_followed_within_three_seconds_and_a_bit() {
     in_namespace(|| async {
         ip("link add one type veth peer name two");
-        let namespace = format!("erdp{}-silent", std::process::id());
+        let namespace = format!("erdpkernel{}-silent", std::process::id());
         ip(&format!("netns add {namespace}"));
         ip(&format!("link set two netns {namespace}"));
         for command in [
