@@ -235,9 +235,8 @@ impl Tracker {
 
     fn change(&mut self, fact: Fact) {
         match fact {
-            Fact::Link(ifindex, is_up) => {
-                self.doubtful |= self.links.insert(ifindex, is_up).is_some_and(|it| it != is_up)
-            }
+            // What it was before is not known of the first message about an interface: it may have been the other thing.
+            Fact::Link(ifindex, is_up) => self.doubtful |= self.links.insert(ifindex, is_up) != Some(is_up),
             Fact::Lost => self.doubtful = true,
             Fact::Done(_) => {}
             fact => {
