@@ -16,6 +16,7 @@ use crate::{
     command::{cargo, command, forget_outer_cargo, must, root},
     facts::Facts,
     pieces::{BpfToolchain, Need, bpf_toolchain},
+    room::{self, Built},
     setup,
 };
 
@@ -43,6 +44,7 @@ pub fn run() -> Result<ExitCode> {
 /// erdp and the lab are always built in one call: cargo unites the features that both ask of shared crates, and building one
 /// alone would compile those crates once more with fewer.
 pub fn erdp() -> Result<PathBuf> {
+    room::ensure(Built::Programs)?;
     bpf_object()?;
     must(cargo().args([
         "build",

@@ -2,7 +2,7 @@
 //!
 //! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`], [`package`], [`bench`], [`soak`],
 //! [`verify`]); a verb first makes sure that the pieces
-//! of the machine it needs are there ([`pieces`] knows them, [`setup`] installs them) and then does its work by calling the
+//! of the machine it needs are there ([`pieces`] knows them, [`setup`] installs them, [`room`] looks at the disk) and then does its work by calling the
 //! ordinary tools. xtask depends on none of the other crates, so that it builds in seconds on a fresh clone and can install
 //! what the others need. A reader that goes (`| head`) ends no run ([`out`]).
 
@@ -20,6 +20,7 @@ mod layout;
 mod package;
 mod pages;
 mod pieces;
+mod room;
 mod run;
 mod setup;
 mod soak;

@@ -201,13 +201,13 @@ mod tests {
         (address, made)
     }
 
-    async fn get(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+    async fn get(address: SocketAddr, path: &'static str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(address).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(request.as_bytes()).await?;
         let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        text
+        stream.read_to_string(&mut text).await?;
+        Ok(text)
     }
 
     #[tokio::test]
@@ -219,7 +219,7 @@ mod tests {
         }
         for path in ["/metrics", "/healthz", "/readyz"] {
             let begin = Instant::now();
-            let page = timeout(Duration::from_secs(3), get(address, path)).await.unwrap();
+            let page = timeout(Duration::from_secs(3), get(address, path)).await.unwrap().unwrap();
             assert!(page.starts_with("HTTP/1.1 200"), "{path}: {page}");
             assert!(begin.elapsed() < Duration::from_secs(1), "{path} took {:?}", begin.elapsed());
         }
@@ -232,7 +232,9 @@ mod tests {
         let scrapes: Vec<_> = (0..500).map(|_| tokio::spawn(get(address, "/metrics"))).collect();
         let mut answered = 0;
         for scrape in scrapes {
-            answered += usize::from(scrape.await.is_ok_and(|page| page.contains("erdp_uptime_seconds")));
+            // The oldest connection without a request makes room for a newcomer, so some are refused.
+            let page = scrape.await.unwrap();
+            answered += usize::from(page.is_ok_and(|page| page.contains("erdp_uptime_seconds")));
         }
         assert!(answered >= 64, "{answered} of 500");
         let most = begin.elapsed().as_secs() as usize + 2;

@@ -38,6 +38,7 @@ use crate::{
     command::{is_root, output},
     package,
     pieces::{self, Need},
+    room::{self, Built},
     setup,
     tally::Tally,
     vm::{self, kernels::Flavour, lab::Card},
@@ -69,6 +70,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if options.data && env::var_os("ERDP_DATA").is_none() {
         bail!("`test --data` runs the tests that read the folder named by ERDP_DATA: set ERDP_DATA");
     }
+    room::ensure(Built::Tests)?;
     install(options.full)?;
     let binary = build::erdp()?;
     if Path::new("/usr/bin/dpkg-deb").exists() {

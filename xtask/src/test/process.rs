@@ -14,8 +14,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
+    sys::{
+        signal::{Signal, killpg},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    },
+    unistd::{Pid, SysconfVar, sysconf},
 };
 
 use super::rows::{Group, Row, Work};
@@ -47,6 +50,8 @@ pub struct Ended {
     pub output: String,
     /// From start to end.
     pub took: Duration,
+    /// CPU time of the process and of all that it has waited for; not that of daemons which somebody else reaps.
+    pub cpu: Duration,
     /// Whether a signal to xtask ended it: then the rest says nothing.
     pub is_interrupted: bool,
 }
@@ -109,7 +114,7 @@ pub fn run(row: &Row, how: &How, limit: Duration, orders: &Receiver<Order>) -> R
     drop(command);
     let is_own = matches!(row.work, Work::Own(_));
     let lines = collect(reader, is_own);
-    let (status, end) = wait(&mut child, begin + limit, orders)?;
+    let (status, end, cpu) = wait(&mut child, begin + limit, orders)?;
     let took = begin.elapsed();
     let (tally, mut output) = match lines.recv_timeout(GRACE) {
         Ok(read) => read,
@@ -135,7 +140,7 @@ pub fn run(row: &Row, how: &How, limit: Duration, orders: &Receiver<Order>) -> R
     if !status.success() {
         output += &format!("({status})\n");
     }
-    Ok(Ended { tally, output, took, is_interrupted: end == End::Order })
+    Ok(Ended { tally, output, took, cpu, is_interrupted: end == End::Order })
 }
 
 fn has_filter(row: &Row) -> bool {
@@ -150,12 +155,20 @@ enum End {
     Order,
 }
 
-fn wait(child: &mut Child, deadline: Instant, orders: &Receiver<Order>) -> Result<(ExitStatus, End)> {
+fn wait(
+    child: &mut Child,
+    deadline: Instant,
+    orders: &Receiver<Order>,
+) -> Result<(ExitStatus, End, Duration)> {
     let mut end = End::Own;
     let mut kill_at: Option<Instant> = None;
+    let pid = Pid::from_raw(child.id().cast_signed());
+    // Left as it is, to be asked for its CPU time before it is reaped.
+    let looking = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     loop {
-        if let Some(status) = child.try_wait().context("cannot wait")? {
-            return Ok((status, end));
+        if waitid(Id::Pid(pid), looking).context("cannot wait")? != WaitStatus::StillAlive {
+            let cpu = cpu(pid).unwrap_or_default();
+            return Ok((child.wait().context("cannot wait")?, end, cpu));
         }
         if kill_at.is_none() {
             if orders.try_recv().is_ok() {
@@ -173,6 +186,16 @@ fn wait(child: &mut Child, deadline: Instant, orders: &Receiver<Order>) -> Resul
         }
         thread::sleep(GLANCE);
     }
+}
+
+/// `utime`, `stime`, `cutime` and `cstime` of proc_pid_stat(5).
+fn cpu(pid: Pid) -> Option<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything.
+    let (_, fields) = text.rsplit_once(')')?;
+    let ticks: u64 = fields.split_whitespace().skip(11).take(4).map_while(|it| it.parse::<u64>().ok()).sum();
+    let ticks_a_second = sysconf(SysconfVar::CLK_TCK).ok()??;
+    Some(Duration::from_secs_f64(ticks as f64 / ticks_a_second as f64))
 }
 
 /// To the whole group, which is the row's own.
@@ -236,6 +259,12 @@ mod tests {
         );
         assert!(ended.output.starts_with("one\ntwo\nSKIP: no\n"), "{}", ended.output);
         assert_eq!((ended.tally.passed, ended.tally.failed, ended.tally.skipped), (2, 0, 1));
+    }
+
+    #[test]
+    fn the_cpu_time_of_a_row_is_that_of_all_its_processes() {
+        let ended = ran("sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done'; sleep 0.2", LONG);
+        assert!(ended.cpu > Duration::from_millis(10) && ended.cpu < ended.took, "{ended:?}");
     }
 
     #[test]

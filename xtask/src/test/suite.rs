@@ -58,6 +58,7 @@ pub struct Suite {
     ledger: Ledger,
     sources: Option<Sources>,
     signal: Arc<AtomicUsize>,
+    begun: Instant,
 }
 
 impl Suite {
@@ -84,6 +85,7 @@ impl Suite {
             ledger: Ledger::open(&root().join("target/test-ledger.json")),
             sources,
             signal,
+            begun: Instant::now(),
         })
     }
 
@@ -182,7 +184,7 @@ impl Suite {
 
     /// Prints and writes down how a row has ended; `None`: a signal has ended it.
     fn ended(&mut self, row: &Row, ended: Ended) -> Result<Option<Done>> {
-        let Ended { tally, output, took, is_interrupted } = ended;
+        let Ended { tally, output, took, cpu, is_interrupted } = ended;
         let Tally { passed, failed, skipped, deferred, .. } = tally;
         println!("\n== {}\n{}", row.name, output.trim_end());
         if is_interrupted {
@@ -190,9 +192,11 @@ impl Suite {
             return Ok(None);
         }
         println!(
-            "{}: passed {passed}, failed {failed}, skipped {skipped}, deferred {deferred} in {:.1} s\n",
+            "{}: passed {passed}, failed {failed}, skipped {skipped}, deferred {deferred} in {:.1} s, {:.1} s of CPU; {:.0} s from the first start\n",
             row.name,
-            took.as_secs_f32()
+            took.as_secs_f32(),
+            cpu.as_secs_f32(),
+            self.begun.elapsed().as_secs_f32()
         );
         self.note(row, tally, took)?;
         Ok(Some(Done { name: row.name.clone(), tally, seconds: took.as_secs_f64(), output }))
@@ -246,6 +250,7 @@ mod tests {
             ledger: Ledger::default(),
             sources: None,
             signal: Arc::default(),
+            begun: Instant::now(),
         }
     }
 
