@@ -1,4 +1,4 @@
-//! Taking a link out of use, with FRR and BIRD as MSEEs and numbered packets every tenth of a millisecond: `erdp peering disable` and
+//! Taking a link out of use, with FRR and BIRD as MSEEs and numbered packets, with `--full` every tenth of a millisecond: `erdp peering disable` and
 //! `enable`, `erdp drill` and all that ends one, and `erdp whatif` held against what a drill then does.
 
 use std::{
@@ -19,11 +19,12 @@ use erdp_tests::{
         CE, Fault, HOST,
         mixed::{PATIENCE, Stand},
         peers,
-        probe::{Probe, RATE, Report},
+        probe::{Probe, Report, rate},
         until,
     },
     lab::{enter, plan},
     small::SmallLab,
+    traffic::pacer::Pacer,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -174,11 +175,11 @@ fn it_ends_with_its_time(stand: &mut Stand) -> Result<()> {
     let failed = told["failed_ms"].as_u64().unwrap_or_default();
     ensure!(good && answer["completed"] == true && (3_000..3_500).contains(&failed), "{answer}");
     ensure!(told["share"]["buckets"].as_u64() > Some(0) && told["share"]["alone"] == 0, "{answer}");
-    ensure!(told["sent_before"]["pps"].as_u64() > Some(u64::from(RATE) / 2), "{answer}");
+    ensure!(told["sent_before"]["pps"].as_u64() > Some(u64::from(rate()) / 2), "{answer}");
     let lost_here: Vec<&Value> = told["dropped"].as_array().into_iter().flatten().collect();
     let is_of_a_link = |row: &&&Value| row["of"] == "no-live-link" || row["of"] == "transmit-lost";
     ensure!(!lost_here.iter().any(|row| is_of_a_link(&row)), "{answer}");
-    ensure!(report.lost == 0 && report.at[1] > 2 * u64::from(RATE), "{report:?}");
+    ensure!(report.lost == 0 && report.at[1] > 2 * u64::from(rate()), "{report:?}");
     Ok(())
 }
 
@@ -296,7 +297,7 @@ fn drill_as_predicted(stand: &mut Stand, flows: [u16; 2]) -> Result<bool> {
     probe.stop()?;
     ensure!(good, "{answer}");
     let rate = |from: (u64, Instant), to: (u64, Instant)| {
-        (to.0 - from.0) as f64 / (to.1 - from.1).as_secs_f64() / f64::from(RATE)
+        (to.0 - from.0) as f64 / (to.1 - from.1).as_secs_f64() / f64::from(rate())
     };
     let rates = [rate(begin, middle), rate(middle, end)];
     if rates.iter().any(|rate| (rate - 1.0).abs() > 0.03) {
@@ -330,13 +331,13 @@ fn pour(
         // As the probe's sender: both flows have what the CPUs allow.
         let _best_effort = erdp::kernel::datagram::make_realtime();
         let socket = UdpSocket::bind(from)?;
-        let (begin, mut number) = (Instant::now(), 0_u32);
+        let (mut pacer, mut number) = (Pacer::new(rate()), 0_u32);
         while !stop.load(Ordering::Relaxed) {
             // What is lost here was to be offered, and the measured drops will lack it.
             let _lost = socket.send_to(&[0; 16], to);
             number += 1;
             sent.store(number.into(), Ordering::Relaxed);
-            thread::sleep((Duration::from_secs(1) * number / RATE).saturating_sub(begin.elapsed()));
+            pacer.wait();
         }
         Ok(())
     })

@@ -116,7 +116,7 @@ fn each_fault_loses_no_more_than_its_budget() -> Result<()> {
 
 /// A flow to the primary MSEE while `act` does its work, and until all is back.
 fn under_load(stand: &mut Stand, act: fn(&mut Stand) -> Result<()>) -> Result<Report> {
-    let probe = Probe::start(&stand.place, stand.flow_by_primary()?)?;
+    let probe = Probe::timed(&stand.place, stand.flow_by_primary()?)?;
     thread::sleep(Duration::from_millis(200));
     let acted = act(stand).and_then(|()| stand.wait());
     let report = probe.stop()?;
@@ -283,7 +283,7 @@ fn a_full_pool_leaves_what_was_there_as_it_was_and_is_over_when_routes_go() -> R
     }
     let mut stand = Stand::up(plan("fib-blocks = 1024"))?;
     stand.wait()?;
-    let probe = Probe::start(&stand.place, stand.flow_by_primary()?)?;
+    let probe = Probe::timed(&stand.place, stand.flow_by_primary()?)?;
     // Host routes, each in a /24 of its own: each needs a line of the pool, which has half as many.
     let filler = Storm::by_customer(&stand, &scattered(32_000, 32), 20_000)?;
     let log = |it: &Stand| Ok::<_, anyhow::Error>(fs::read_to_string(it.place.folder().join("erdp.log"))?);
@@ -355,7 +355,7 @@ fn a_step_of_the_wall_clock_changes_no_session_and_loses_nothing() -> Result<()>
         Ok(rows.iter().map(|it| it["sessions"].clone()).collect())
     };
     let before = (ups(&stand)?, bgp(&stand)?);
-    let probe = Probe::start(&stand.place, stand.flow_by_primary()?)?;
+    let probe = Probe::timed(&stand.place, stand.flow_by_primary()?)?;
     for _ in 0..if edge::is_full() { 2 } else { 1 } {
         fs::write(&step, "")?;
         thread::sleep(Duration::from_secs(2));

@@ -93,7 +93,7 @@ fn holds(stand: &Stand) -> Result<usize> {
 
 /// A link is held down for many seconds when the other one fails: it is used at once.
 fn needed(stand: &mut Stand) -> Result<()> {
-    let probe = Probe::start(&stand.place, stand.flow_by_primary()?)?;
+    let probe = Probe::timed(&stand.place, stand.flow_by_primary()?)?;
     let held = holds(stand)?;
     stand.place.fail(1, Fault::Carrier)?;
     thread::sleep(Duration::from_millis(100));
@@ -122,7 +122,7 @@ fn tried(stand: &mut Stand, row: &Row) -> Result<()> {
 
 /// Each time its gap, and nothing else is lost; or the links were down for so long that this says nothing.
 fn flap(stand: &mut Stand, row: &Row) -> Result<bool> {
-    let probe = Probe::start(&stand.place, stand.flow_by_primary()?)?;
+    let probe = Probe::timed(&stand.place, stand.flow_by_primary()?)?;
     thread::sleep(Duration::from_millis(300));
     let downs = (0..row.times).map(|_| once(&stand.place, row)).collect::<Result<Vec<f64>>>();
     let (report, gaps) = probe.stop_in_detail()?;

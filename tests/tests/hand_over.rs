@@ -32,7 +32,7 @@ use erdp_tests::{
     failover::{
         CE, LINKS, Place,
         peers::{self, Timers},
-        probe::Probe,
+        probe::{Probe, rate},
         sessions, until,
     },
     seen::Seen,
@@ -263,7 +263,11 @@ impl Stand {
             peak_kib(&mut self.edge)? >> 10
         );
         println!("  {report:?}");
-        ensure!(report.lost == 0 && report.sent > 10_000, "{report:?}\n{}", self.edge.process().tail(30));
+        ensure!(
+            report.lost == 0 && report.sent > u64::from(rate()),
+            "{report:?}\n{}",
+            self.edge.process().tail(30)
+        );
         for (peer, told) in self.peers().iter().zip(told) {
             peer.heard.must_go_on()?;
             let silence = peer.heard.longest_silence.load(Ordering::Relaxed);

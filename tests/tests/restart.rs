@@ -23,7 +23,7 @@ use nix::{
 /// Datagrams a second of the probe beside a crash.
 const RATE: u32 = 5_000;
 /// Beside a planned restart; with `cargo xtask test --full` [`PLANNED_RATE_FULL`].
-const PLANNED_RATE: u32 = 20_000;
+const PLANNED_RATE: u32 = 5_000;
 const PLANNED_RATE_FULL: u32 = 50_000;
 const FLOW: u16 = 41_000;
 

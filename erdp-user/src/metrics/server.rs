@@ -201,7 +201,7 @@ mod tests {
         (address, made)
     }
 
-    async fn get(address: SocketAddr, path: &'static str) -> std::io::Result<String> {
+    async fn get(address: SocketAddr, path: &'static str) -> io::Result<String> {
         let mut stream = TcpStream::connect(address).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;

@@ -270,7 +270,7 @@ fn one_run(stand: &mut Stand, case: Case, number: usize, faults: &mut u64) -> Re
 /// One fault and its loss; `None`: the primary link was not in use before it.
 fn lose(stand: &mut Stand, case: Case, port: u16, number: usize) -> Result<Option<f64>> {
     let detection = stand.detection();
-    let probe = Probe::start(&stand.place, port)?;
+    let probe = Probe::timed(&stand.place, port)?;
     // Each run at another time between two packets of BFD.
     thread::sleep(STEADY + detection * (number as u32 * 7 % 20) / 60);
     if case.controller == Controller::Killed {

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -17,10 +17,12 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{CE, HOST, Place};
-use crate::lab::enter;
+use crate::{edge, lab::enter, traffic::pacer::Pacer};
 
-/// Datagrams a second.
+/// Datagrams a second where time is measured.
 pub const RATE: u32 = 10_000;
+/// Everyday, where only a loss counts: each datagram costs the CPUs as much as a forwarded packet, eight times over.
+const RATE_EVERYDAY: u32 = 2_500;
 /// Flows are told apart by the other port.
 pub(super) const PORT: u16 = 7007;
 /// Bytes of a receive buffer: a second's datagrams, with what the kernel needs for each.
@@ -61,12 +63,29 @@ pub struct Gap {
     pub ms: f64,
 }
 
+/// Datagrams a second of a probe that looks for losses.
+pub fn rate() -> u32 {
+    if edge::is_full() { RATE } else { RATE_EVERYDAY }
+}
+
 impl Probe {
-    /// Starts sending; `from_port` chooses the flow.
+    /// Starts sending to see what is lost, [`rate`] a second; `from_port` chooses the flow.
     ///
     /// # Errors
     /// When a socket cannot be opened.
     pub fn start(place: &Place, from_port: u16) -> Result<Probe> {
+        Probe::start_at(place, from_port, rate())
+    }
+
+    /// Starts sending to see how long nothing arrives: [`RATE`] a second.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened.
+    pub fn timed(place: &Place, from_port: u16) -> Result<Probe> {
+        Probe::start_at(place, from_port, RATE)
+    }
+
+    fn start_at(place: &Place, from_port: u16, rate: u32) -> Result<Probe> {
         let to = SocketAddr::new(HOST.parse()?, PORT);
         let from = SocketAddr::new(CE.0.1.parse()?, from_port);
         let stop = Arc::new(AtomicBool::new(false));
@@ -80,7 +99,7 @@ impl Probe {
         let namespace = place.namespace("ce")?.name().to_owned();
         let socket = enter::run(&namespace, move || bound(from))?;
         let stopped = Arc::clone(&stop);
-        let sender = enter::on_thread(&namespace, move || send(&socket, to, &stopped))?;
+        let sender = enter::on_thread(&namespace, move || send(&socket, to, rate, &stopped))?;
         Ok(Probe { stop, sender, receivers })
     }
 
@@ -116,14 +135,13 @@ pub(super) fn bound(address: SocketAddr) -> Result<UdpSocket> {
     Ok(socket)
 }
 
-fn send(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool) -> Result<u64> {
+fn send(socket: &UdpSocket, to: SocketAddr, rate: u32, stop: &AtomicBool) -> Result<u64> {
     // A sender that waits for a CPU while the link fails would make the gap longer than it was. Where this is not allowed it may.
     let _best_effort = erdp::kernel::datagram::make_realtime();
     let begin = Instant::now();
-    let mut number = 0_u64;
+    let (mut pacer, mut number) = (Pacer::new(rate), 0_u64);
     while !stop.load(Ordering::Relaxed) {
-        let due = Duration::from_nanos(number * 1_000_000_000 / u64::from(RATE));
-        thread::sleep(due.saturating_sub(begin.elapsed()));
+        pacer.wait();
         let mut datagram = [0; 16];
         datagram[..8].copy_from_slice(&number.to_be_bytes());
         datagram[8..].copy_from_slice(&(begin.elapsed().as_nanos() as u64).to_be_bytes());

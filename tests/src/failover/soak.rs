@@ -134,7 +134,7 @@ fn event(random: &mut Random, may_restart: bool) -> Event {
 
 /// Some events under flapping routes and traffic, then a check.
 fn turn(stand: &mut Stand, events: &[Event], random: &mut Random, outcome: &mut Outcome) -> Result<()> {
-    let probe = Probe::start(&stand.place, 20_000 + random.below(1_000) as u16)?;
+    let probe = Probe::timed(&stand.place, 20_000 + random.below(1_000) as u16)?;
     let mut storm: Option<Storm> = None;
     for event in events {
         // A controller that was killed or a customer that was not answered has ended the session.

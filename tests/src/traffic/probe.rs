@@ -9,13 +9,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::socket::{setsockopt, sockopt};
 
+use super::pacer::Pacer;
 use crate::lab::{Lab, enter, plan};
 
 /// Datagrams a second, unless asked for more.
@@ -126,11 +127,9 @@ fn roomy(address: SocketAddr) -> Result<UdpSocket> {
 }
 
 fn send(socket: &UdpSocket, to: SocketAddr, rate: u32, stop: &AtomicBool) -> Result<u64> {
-    let begin = Instant::now();
-    let mut number = 0_u64;
+    let (mut pacer, mut number) = (Pacer::new(rate), 0_u64);
     while !stop.load(Ordering::Relaxed) {
-        let due = begin + Duration::from_nanos(number * 1_000_000_000 / u64::from(rate));
-        thread::sleep(due.saturating_duration_since(Instant::now()));
+        pacer.wait();
         // An error here (no route for a moment, say) is a loss like any other: the number is missed at the far end.
         let _lost = socket.send_to(&number.to_be_bytes(), to);
         number += 1;

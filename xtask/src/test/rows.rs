@@ -8,12 +8,14 @@ use crate::{cargo_tests::Program, test::own::Own};
 /// With whom a row may run at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
-    /// Keeps a CPU busy and does not look at the time: beside all but the timing-critical ones, with less priority.
+    /// Keeps a CPU busy and does not look at the time: beside all but those that are alone, with less priority.
     Cpu,
     /// Waits most of the time, with patience: several side by side.
     Functional,
     /// Must lose nothing, or within a generous time, and leaves the CPUs idle most of the time: a few side by side, beside none that waits.
     Light,
+    /// Measures a rate that leaves most of the CPUs idle: one at a time, beside rows of [`Group::Cpu`] that leave it a CPU.
+    Quiet,
     /// Measures how long something takes, or has the CPUs for itself: alone.
     Alone,
 }
@@ -70,7 +72,7 @@ const fn reading(entry: Entry, reads: &'static [&'static str]) -> Entry {
     Entry { reads, ..entry }
 }
 
-use Group::{Alone, Cpu, Functional, Light};
+use Group::{Alone, Cpu, Functional, Light, Quiet};
 
 /// Every program that has been measured.
 const TABLE: &[Entry] = &[
@@ -147,22 +149,22 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests packet_tables", Cpu, 5, 0),
     entry("erdp-tests parts", Light, 25, 0),
     entry("erdp-tests path_discovery", Functional, 15, 0),
-    entry("erdp-tests policed_rate", Alone, 35, 0),
+    entry("erdp-tests policed_rate", Quiet, 35, 0),
     entry("erdp-tests policing", Cpu, 5, 30),
     entry("erdp-tests prefix_ceilings", Functional, 15, 0),
     // Its daemon makes the folder of all pins as a user of its own, which another edge's root would own.
     entry("erdp-tests privileges", Alone, 10, 0),
-    entry("erdp-tests rate_change", Alone, 5, 0),
+    entry("erdp-tests rate_change", Quiet, 5, 0),
     entry("erdp-tests re_announced", Functional, 15, 90),
     entry("erdp-tests reconcile", Light, 10, 0),
     entry("erdp-tests refusals", Functional, 5, 0),
-    reading(entry("erdp-tests released", Alone, 10, 150), &["tests/released/", "xtask/src/test/released.rs"]),
+    reading(entry("erdp-tests released", Quiet, 10, 150), &["tests/released/", "xtask/src/test/released.rs"]),
     entry("erdp-tests restart", Light, 60, 180),
     entry("erdp-tests second_call", Functional, 15, 0),
     entry("erdp-tests service_chain", Functional, 10, 0),
     entry("erdp-tests service_manager", Functional, 5, 0),
     entry("erdp-tests several_circuits", Light, 25, 60),
-    entry("erdp-tests shared_bucket", Alone, 5, 0),
+    entry("erdp-tests shared_bucket", Quiet, 5, 0),
     entry("erdp-tests slow_path", Cpu, 3, 0),
     part(
         "erdp-tests sticky_flows",

@@ -1,8 +1,8 @@
 //! Which row starts next: pure, over what waits and what runs.
 //!
-//! In three stages. First the rows that mostly wait, twice as many as there are CPUs; then the light ones, one more than there are CPUs; then the
-//! timing-critical ones, one by one, each beside nothing. Rows that keep a CPU busy, which have less priority, fill the first two: one
-//! for each CPU beside those that wait, and one CPU less beside the light ones. The longest start first.
+//! In four stages. First the rows that mostly wait, twice as many as there are CPUs; then the light ones, one more than there are CPUs; then the
+//! quiet ones, one by one; then the timing-critical ones, one by one, each beside nothing. Rows that keep a CPU busy, which have less priority,
+//! fill the first three: one for each CPU beside those that wait, and one CPU less beside the light and the quiet ones. The longest start first.
 
 use super::rows::Group;
 
@@ -11,7 +11,7 @@ use super::rows::Group;
 pub struct Limits {
     /// Of those that keep a CPU busy, beside those that mostly wait.
     pub cpu: usize,
-    /// Of the same, beside light ones.
+    /// Of the same, beside light and quiet ones.
     pub cpu_beside_light: usize,
     /// Of those that mostly wait.
     pub functional: usize,
@@ -40,14 +40,20 @@ impl Limits {
                     && of(group) < self.light
                     && of(Group::Cpu) <= self.cpu_beside_light
             }
-            Group::Cpu if of(Group::Light) > 0 => of(group) < self.cpu_beside_light,
-            // The last light row may still wait for the CPUs to be left to it.
-            Group::Cpu if !is_left(Group::Functional) && waiting(Group::Light) => {
+            Group::Quiet => {
+                !is_left(Group::Functional)
+                    && !is_left(Group::Light)
+                    && of(group) == 0
+                    && of(Group::Cpu) <= self.cpu_beside_light
+            }
+            // A light or quiet row may still wait for the CPUs to be left to it.
+            Group::Cpu if !is_left(Group::Functional) && (is_left(Group::Light) || is_left(Group::Quiet)) => {
                 of(group) < self.cpu_beside_light
             }
             Group::Cpu => of(group) < self.cpu,
             Group::Alone => {
-                running.is_empty() && ![Group::Functional, Group::Light, Group::Cpu].into_iter().any(waiting)
+                let before = [Group::Functional, Group::Light, Group::Quiet, Group::Cpu];
+                running.is_empty() && !before.into_iter().any(waiting)
             }
         }
     }
@@ -64,7 +70,7 @@ pub fn next(waiting: &[(Group, u32)], running: &[Group], limits: Limits) -> Opti
 #[cfg(test)]
 mod tests {
     use super::{
-        Group::{Alone, Cpu, Functional, Light},
+        Group::{Alone, Cpu, Functional, Light, Quiet},
         *,
     };
 
@@ -102,11 +108,22 @@ mod tests {
     }
 
     #[test]
+    fn quiet_rows_run_one_by_one_after_the_light_ones_and_leave_a_cpu_to_those_that_keep_one_busy() {
+        let limits = Limits::of(2);
+        assert_eq!(next(&[(Quiet, 9)], &[Light], limits), None);
+        assert_eq!(next(&[(Quiet, 9), (Cpu, 5)], &[], limits), Some(0));
+        assert_eq!(next(&[(Quiet, 9), (Cpu, 5)], &[Quiet], limits), Some(1));
+        assert_eq!(next(&[(Quiet, 9), (Cpu, 5), (Alone, 50)], &[Quiet, Cpu], limits), None);
+        assert_eq!(next(&[(Quiet, 9), (Cpu, 50)], &[Cpu], limits), Some(0));
+        assert_eq!(next(&[(Alone, 9)], &[Quiet], limits), None);
+    }
+
+    #[test]
     fn every_row_runs_once_and_no_limit_is_exceeded() {
         let limits = Limits::of(2);
         assert_eq!(limits, Limits { cpu: 2, cpu_beside_light: 1, functional: 4, light: 3 });
         let mut waiting: Vec<(Group, u32)> =
-            (0..32).map(|at| ([Cpu, Functional, Light, Alone][at % 4], at as u32)).collect();
+            (0..35).map(|at| ([Cpu, Functional, Light, Quiet, Alone][at % 5], at as u32)).collect();
         let (mut running, mut started) = (Vec::new(), 0);
         while !waiting.is_empty() || !running.is_empty() {
             while let Some(at) = next(&waiting, &running, limits) {
@@ -114,12 +131,16 @@ mod tests {
                 started += 1;
             }
             let of = |group| running.iter().filter(|other| **other == group).count();
-            assert!(of(Cpu) <= 2 && of(Functional) <= 4 && of(Light) <= 3 && of(Alone) <= 1, "{running:?}");
+            assert!(
+                of(Cpu) <= 2 && of(Functional) <= 4 && of(Light) <= 3 && of(Quiet) <= 1 && of(Alone) <= 1,
+                "{running:?}"
+            );
             assert!(of(Light) == 0 || (of(Cpu) <= 1 && of(Functional) == 0), "{running:?}");
+            assert!(of(Quiet) == 0 || (of(Cpu) <= 1 && of(Functional) + of(Light) == 0), "{running:?}");
             assert!(of(Alone) == 0 || running.len() == 1, "{running:?}");
             assert!(!running.is_empty(), "nothing runs, and {waiting:?} wait");
             running.remove(0);
         }
-        assert_eq!(started, 32);
+        assert_eq!(started, 35);
     }
 }
