@@ -19,7 +19,7 @@ use erdp_tests::{
         CE, Fault, HOST,
         mixed::{PATIENCE, Stand},
         peers,
-        probe::{Probe, Report, rate},
+        probe::{Probe, RATE, Report, rate},
         until,
     },
     lab::{enter, plan},
@@ -280,7 +280,7 @@ fn what_is_predicted_for_a_failing_link_is_what_a_drill_then_does() -> Result<()
 
 /// Asks for the forecast and then drills; false: the second flow's sender waited for a CPU, so that the two had not the same load.
 fn drill_as_predicted(stand: &mut Stand, flows: [u16; 2]) -> Result<bool> {
-    let probe = Probe::start(&stand.place, flows[0])?;
+    let probe = Probe::timed(&stand.place, flows[0])?;
     let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let other = pour(stand, flows[1], (&stop, &sent))?;
     thread::sleep(Duration::from_millis(300));
@@ -297,7 +297,7 @@ fn drill_as_predicted(stand: &mut Stand, flows: [u16; 2]) -> Result<bool> {
     probe.stop()?;
     ensure!(good, "{answer}");
     let rate = |from: (u64, Instant), to: (u64, Instant)| {
-        (to.0 - from.0) as f64 / (to.1 - from.1).as_secs_f64() / f64::from(rate())
+        (to.0 - from.0) as f64 / (to.1 - from.1).as_secs_f64() / f64::from(RATE)
     };
     let rates = [rate(begin, middle), rate(middle, end)];
     if rates.iter().any(|rate| (rate - 1.0).abs() > 0.03) {
@@ -331,7 +331,7 @@ fn pour(
         // As the probe's sender: both flows have what the CPUs allow.
         let _best_effort = erdp::kernel::datagram::make_realtime();
         let socket = UdpSocket::bind(from)?;
-        let (mut pacer, mut number) = (Pacer::new(rate()), 0_u32);
+        let (mut pacer, mut number) = (Pacer::new(RATE), 0_u32);
         while !stop.load(Ordering::Relaxed) {
             // What is lost here was to be offered, and the measured drops will lack it.
             let _lost = socket.send_to(&[0; 16], to);
