@@ -2,18 +2,24 @@
 //!
 //! All checks run even if an early one fails, so that one call tells everything; the exit code is 1 if any failed.
 
-use std::process::{Command, ExitCode};
+use std::{
+    fs,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    build,
-    command::{cargo, command, must, output},
+    advisories, build,
+    command::{cargo, command, must, output, root},
     facts::Facts,
-    layout,
+    layout, msrv,
     pieces::Need,
     setup,
 };
+
+/// A check that xtask makes itself.
+type Own = fn() -> Result<()>;
 
 /// The verb.
 pub fn run() -> Result<ExitCode> {
@@ -28,15 +34,18 @@ pub fn run() -> Result<ExitCode> {
             failed.push(name);
         }
     }
-    println!("== layout");
-    if let Err(error) = layout() {
-        println!("{error:#}");
-        failed.push("layout");
-    }
-    println!("== verifier budget");
-    if let Err(error) = verifier_budget() {
-        println!("{error:#}");
-        failed.push("verifier budget");
+    let own: [(&'static str, Own); 4] = [
+        ("layout", layout),
+        ("verifier budget", verifier_budget),
+        ("advisories", advisories),
+        ("oldest compiler", || msrv::check().map(|said| println!("{said}"))),
+    ];
+    for (name, check) in own {
+        println!("== {name}");
+        if let Err(error) = check() {
+            println!("{error:#}");
+            failed.push(name);
+        }
     }
     if failed.is_empty() {
         println!("check: all well");
@@ -65,7 +74,7 @@ fn commands(facts: &Facts) -> Vec<(&'static str, Command)> {
         "warnings",
     ]);
     // Advisories are not asked for: their database is fetched over the network at run time, and a check of the tree must
-    // give the same answer without one.
+    // give the same answer without one. A list of our own is asked instead.
     let mut deny = cargo();
     deny.args(["deny", "--locked", "check", "licenses", "bans", "sources"]);
     vec![
@@ -81,6 +90,26 @@ fn commands(facts: &Facts) -> Vec<(&'static str, Command)> {
 /// What the verifier walks is known only to a kernel that has loaded the object; without root the stack's depth is checked alone.
 fn verifier_budget() -> Result<()> {
     must(&mut command(build::erdp()?.with_file_name("erdp-verifier-budget")))
+}
+
+/// The lock against the list of published faults. What ought to be looked at is told, and fails nothing: a tree does not get worse with
+/// the day on which it is checked.
+fn advisories() -> Result<()> {
+    let read =
+        |name: &str| fs::read_to_string(root().join(name)).with_context(|| format!("cannot read {name}"));
+    let today = output(command("date").args(["--utc", "+%Y-%m-%d"])).context("date does not know the day")?;
+    let found = advisories::findings(&read("Cargo.lock")?, &read("advisories.toml")?, today.trim())?;
+    for note in &found.notes {
+        println!("note: {note}");
+    }
+    for fault in &found.faults {
+        println!("{fault}");
+    }
+    if !found.faults.is_empty() {
+        bail!("{} versions in Cargo.lock have published faults", found.faults.len());
+    }
+    println!("{} crates have none of {} published faults", found.crates, found.advisories);
+    Ok(())
 }
 
 fn layout() -> Result<()> {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 /// The root folder of the workspace.
 ///
@@ -46,6 +47,28 @@ pub fn forget_outer_cargo(command: &mut Command) {
             command.env_remove(name);
         }
     }
+}
+
+/// The target that the compiler makes programs for.
+///
+/// # Errors
+/// When there is no compiler.
+pub fn host() -> Result<String> {
+    let said = output(command("rustc").arg("-vV")).context("there is no rustc")?;
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc does not name its host")?.to_owned())
+}
+
+/// What cargo knows of the workspace and of every crate that it is made of on this host; fetches what is missing.
+///
+/// # Errors
+/// When cargo fails.
+pub fn metadata() -> Result<Value> {
+    let mut metadata = cargo();
+    metadata.args(["metadata", "--format-version", "1", "--filter-platform", &host()?]);
+    let listed =
+        output(&mut metadata).with_context(|| format!("run `{}` to see why it fails", line(&metadata)))?;
+    serde_json::from_str(&listed).context("`cargo metadata` has printed no JSON")
 }
 
 /// Runs `command` with the terminal's output; an exit code other than 0 is an error.

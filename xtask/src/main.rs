@@ -9,6 +9,7 @@
 #[macro_use]
 mod out;
 
+mod advisories;
 mod bench;
 mod build;
 mod cargo_tests;
@@ -17,6 +18,7 @@ mod command;
 mod facts;
 mod lab;
 mod layout;
+mod msrv;
 mod package;
 mod pages;
 mod pieces;

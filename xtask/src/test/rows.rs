@@ -88,7 +88,10 @@ const TABLE: &[Entry] = &[
     reading(entry("erdp-user erdp", Cpu, 20, 60), &["docs/metrics.md"]),
     reading(entry("erdp-user erdp (bin)", Cpu, 1, 0), &["README.md", "docs/"]),
     entry("erdp-common erdp_common", Cpu, 3, 10),
-    reading(entry("xtask xtask (bin)", Cpu, 2, 0), &["xtask/", "README.md", "docs/", ".ci/run"]),
+    reading(
+        entry("xtask xtask (bin)", Cpu, 2, 0),
+        &["xtask/", "README.md", "docs/", ".ci/run", "advisories.toml"],
+    ),
     reading(entry("erdp-user bgp_interop", Functional, 30, 300), &["erdp-user/tests/"]),
     reading(entry("erdp-user broken_pipe", Functional, 10, 0), &["erdp-user/tests/"]),
     entry("erdp-tests erdp-bench (bin)", Cpu, 1, 0),
