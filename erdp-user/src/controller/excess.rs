@@ -17,12 +17,7 @@ impl Controller {
                 peer = name,
                 "{excess}: the session ends with Cease/1 and comes back after a wait (D2)"
             );
-            let Some(session) = self.speaker.as_ref().and_then(|speaker| speaker.peer(peer)) else {
-                continue;
-            };
-            if session.try_command(PeerCommand::Overflow { excess, wait }).is_err() {
-                tracing::error!(peer = name, "its task takes no orders");
-            }
+            self.order(peer, PeerCommand::Overflow { excess, wait });
         }
         for Surplus { peer, excess, example, refused } in self.rib.take_surplus() {
             tracing::error!(
