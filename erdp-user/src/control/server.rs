@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use self::conversation::Hall;
+pub use self::conversation::read_request;
 use super::{
     File,
     asked::{Asked, Asker},

@@ -213,6 +213,14 @@ fn handed(message: &[u8]) -> serde_json::Result<Handed> {
     }
 }
 
+/// Reads a message as a successor does and writes it as a predecessor does, for tests that hold the two together.
+///
+/// # Errors
+/// What is wrong with the message.
+pub fn reread(message: &[u8]) -> serde_json::Result<Vec<u8>> {
+    serde_json::to_vec(&handed(message)?)
+}
+
 impl Controller {
     /// Takes up everything, as it comes; the sessions that fit the configuration are the answer.
     pub(super) fn inherit(

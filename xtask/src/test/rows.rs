@@ -127,6 +127,7 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests fib_churn", Cpu, 15, 60),
     entry("erdp-tests flapping", Alone, 15, 60),
     entry("erdp-tests floods", Alone, 20, 90),
+    reading(entry("erdp-tests fuzz_corpora", Cpu, 3, 0), &["fuzz/targets.json"]),
     entry("erdp-tests full_circuit", Functional, 10, 60),
     entry("erdp-tests hand_over", Light, 20, 90),
     entry("erdp-tests hostile", Cpu, 10, 120),

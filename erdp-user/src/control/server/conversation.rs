@@ -381,7 +381,10 @@ async fn may_order(roles: Roles, asker: &Asker) -> Result<(), String> {
 }
 
 /// The request of a line. The version is looked at first: another one's requests need not be understood.
-fn read_request(line: &[u8]) -> Result<Request, String> {
+///
+/// # Errors
+/// The sentence for the client.
+pub fn read_request(line: &[u8]) -> Result<Request, String> {
     let not_understood =
         |error| format!("request not understood: {error}; is `erdp` of the daemon's version?");
     let envelope: Envelope<Value> = serde_json::from_slice(line).map_err(not_understood)?;
