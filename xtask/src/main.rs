@@ -1,6 +1,6 @@
 //! `cargo xtask`: the one command for everything in this repository.
 //!
-//! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`], [`package`], [`bench`], [`soak`],
+//! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`], [`package`], [`bench`], [`soak`], [`fuzz`],
 //! [`verify`]); a verb first makes sure that the pieces
 //! of the machine it needs are there ([`pieces`] knows them, [`setup`] installs them, [`room`] looks at the disk) and then does its work by calling the
 //! ordinary tools. xtask depends on none of the other crates, so that it builds in seconds on a fresh clone and can install
@@ -16,6 +16,7 @@ mod cargo_tests;
 mod check;
 mod command;
 mod facts;
+mod fuzz;
 mod lab;
 mod layout;
 mod msrv;
@@ -67,6 +68,8 @@ enum Verb {
     Package(package::Options),
     /// Run random faults for a given time under traffic, and check the router's state after each round
     Soak(soak::Options),
+    /// Look for inputs that hurt a decoder or its oracle, by coverage; a clean run counts while the target's sources are the same
+    Fuzz(fuzz::Options),
     /// Measure forwarding, failover, BGP and policing; prints results and can write JSON
     #[command(subcommand)]
     Bench(bench::Verb),
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Verb::Verify(options) => verify::run(&options),
         Verb::Package(options) => package::run(&options),
         Verb::Soak(options) => soak::run(&options),
+        Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Bench(verb) => bench::run(&verb),
     };
     match done {

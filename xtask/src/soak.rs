@@ -1,5 +1,6 @@
 //! `cargo xtask soak`: failing links, flapping routes, killed controllers and changed bandwidths for as long as is said; ends with the first
-//! difference between what should be and what is.
+//! difference between what should be and what is. With `--requests` questions to the control socket and scrapes instead, whose rate and
+//! memory are printed.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -7,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     build,
-    command::{command, is_root},
+    command::{cargo, command, is_root},
     pieces::Need,
     run::become_program,
     setup,
@@ -25,7 +26,13 @@ pub struct Options {
     /// Write the results as JSON too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Only requests to the control socket and scrapes, as fast as one CPU makes them: the memory must stay what it was
+    #[arg(long, conflicts_with_all = ["seed", "json"])]
+    requests: bool,
 }
+
+/// The test that makes the requests.
+const REQUESTS: &str = "control_and_http_requests_without_end_take_no_more_memory";
 
 /// The verb.
 pub fn run(options: &Options) -> Result<ExitCode> {
@@ -35,6 +42,23 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         );
     }
     setup::ensure(&[Need::Lab])?;
+    if options.requests {
+        build::erdp()?;
+        let mut test = cargo();
+        test.env("ERDP_TEST_FULL", "1").env("ERDP_SOAK_SECONDS", options.length.as_secs().to_string());
+        test.args([
+            "test",
+            "--package",
+            "erdp-tests",
+            "--test",
+            "hostile_operator",
+            "--",
+            "--exact",
+            REQUESTS,
+        ]);
+        test.arg("--nocapture");
+        return become_program(test);
+    }
     let mut soak = command(build::erdp()?.with_file_name("erdp-bench"));
     soak.arg("soak").arg("--seconds").arg(options.length.as_secs().to_string());
     if let Some(seed) = options.seed {
@@ -47,7 +71,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// A number with its unit.
-fn length(text: &str) -> Result<Duration, String> {
+pub fn length(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is no time: write 90s, 30m or 8h");
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
     let seconds = match unit {

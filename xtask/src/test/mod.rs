@@ -15,7 +15,7 @@ mod released;
 mod repeat;
 mod rows;
 mod schedule;
-mod sources;
+pub mod sources;
 mod stranger;
 mod suite;
 

@@ -35,6 +35,11 @@ impl Sources {
         Some(Sources { files: files.collect(), machine: machine() })
     }
 
+    /// For what depends on files alone.
+    pub fn without_machine(self) -> Sources {
+        Sources { machine: String::new(), ..self }
+    }
+
     /// The hash of what is below these paths, and of `more`; the empty path is the whole tree.
     pub fn hash(&self, paths: &[String], more: &str) -> Option<String> {
         let hash = fed(command("git").args(["hash-object", "--stdin"]), &self.text(paths, more))?;
