@@ -27,7 +27,7 @@ pub fn run() -> Result<ExitCode> {
     // erdp-user includes the BPF object, so even looking at it needs one.
     build::bpf_object()?;
     let mut failed = Vec::new();
-    for (name, mut command) in commands(&facts) {
+    for (name, mut command) in commands(&facts)? {
         println!("== {name}");
         if let Err(error) = must(&mut command) {
             println!("{error:#}");
@@ -55,14 +55,14 @@ pub fn run() -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-fn commands(facts: &Facts) -> Vec<(&'static str, Command)> {
+fn commands(facts: &Facts) -> Result<Vec<(&'static str, Command)>> {
     let mut format = cargo();
     format.args(["fmt", "--all", "--check"]);
     let mut host = cargo();
     host.args(["clippy", "--all-targets", "--", "-D", "warnings"]);
-    let mut bpf = build::bpf_cargo(facts, "clippy");
+    let mut bpf = build::bpf_cargo(facts, "clippy")?;
     bpf.args(["--release", "--target-dir", "target/bpf-build", "--", "-D", "warnings"]);
-    let mut bench = build::bpf_cargo(facts, "clippy");
+    let mut bench = build::bpf_cargo(facts, "clippy")?;
     bench.args([
         "--release",
         "--features",
@@ -77,14 +77,14 @@ fn commands(facts: &Facts) -> Vec<(&'static str, Command)> {
     // give the same answer without one. A list of our own is asked instead.
     let mut deny = cargo();
     deny.args(["deny", "--locked", "check", "licenses", "bans", "sources"]);
-    vec![
+    Ok(vec![
         ("format", format),
         ("clippy, host crates", host),
         ("clippy, BPF crate", bpf),
         ("clippy, BPF crate with the benchmark", bench),
         ("cargo deny: licences, bans, sources", deny),
         ("typos", command("typos")),
-    ]
+    ])
 }
 
 /// What the verifier walks is known only to a kernel that has loaded the object; without root the stack's depth is checked alone.

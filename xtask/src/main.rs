@@ -23,6 +23,7 @@ mod msrv;
 mod package;
 mod pages;
 mod pieces;
+mod remap;
 mod room;
 mod run;
 mod setup;
@@ -49,7 +50,7 @@ enum Verb {
     /// Install what the other commands need (each command also does this itself)
     Setup(setup::Options),
     /// Build the BPF object, then the `erdp` binary (target/release/erdp)
-    Build,
+    Build(build::Options),
     /// Check formatting, lints, licences, spelling and the layout of the tree
     Check,
     /// Build and run every test: unit, property, packet tables, kernel, lab
@@ -78,7 +79,7 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Setup(options) => setup::run(&options),
-        Verb::Build => build::run(),
+        Verb::Build(options) => build::run(&options),
         Verb::Check => check::run(),
         Verb::Test(options) => test::run(&options),
         Verb::TestRow(own) => Ok(test::own::run(&own)),
