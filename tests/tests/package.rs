@@ -21,7 +21,11 @@ fn folder() -> PathBuf {
 /// The package that `cargo xtask package` has made; `None`, with SKIP, where it cannot be.
 fn package() -> Option<PathBuf> {
     let packages = fs::read_dir(folder()).into_iter().flatten().flatten().map(|entry| entry.path());
-    let found = packages.filter(|path| path.extension().is_some_and(|it| it == "deb")).max();
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("erdp_") && name.ends_with(".deb")
+    };
+    let found = packages.filter(is_ours).max();
     if found.is_none() {
         println!("SKIP: there is no package: run `cargo xtask package`");
     }
@@ -173,6 +177,7 @@ fn rebuilt(package: &Path, folder: &Path) -> Result<PathBuf> {
     let control = tree.join("DEBIAN/control");
     let changed = fs::read_to_string(&control)?.replace("Version: 0.1.0\n", "Version: 0.1.0+1\n");
     fs::write(&control, changed)?;
-    dpkg(&["--root-owner-group", "--build", &text(&tree), &text(&newer)])?;
+    // Nobody sends it anywhere: compressing it is most of the time.
+    dpkg(&["--root-owner-group", "-Znone", "--build", &text(&tree), &text(&newer)])?;
     Ok(newer)
 }

@@ -22,6 +22,8 @@ pub enum Need {
     Vm,
     /// The Debian package.
     Package,
+    /// Debian's checker of packages.
+    Lint,
     /// What only `test --full` runs: a clean Debian root for the row "stranger".
     Full,
 }
@@ -116,7 +118,12 @@ const PACKAGES: &[(&str, &str, Need)] = &[
     ("xz-utils", "unpacks kernel modules", Need::Vm),
     ("zstd", "unpacks kernel modules", Need::Vm),
     ("cpio", "reads a guest's archive back, in a test", Need::Vm),
-    ("binutils", "strips programs for the package and for guests (strip)", Need::Package),
+    (
+        "binutils",
+        "strips programs for the package and for guests, and keeps their symbols (strip, objcopy, readelf)",
+        Need::Package,
+    ),
+    ("lintian", "checks the package", Need::Lint),
     ("mmdebstrap", "makes a clean Debian root", Need::Full),
     ("rust-web-clippy", "lints the BPF program", Need::Check),
 ];

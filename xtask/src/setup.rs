@@ -26,7 +26,8 @@ pub struct Options {
     check: bool,
 }
 
-const EVERYTHING: &[Need] = &[Need::Bpf, Need::Lab, Need::Package, Need::Vm, Need::Check, Need::Full];
+const EVERYTHING: &[Need] =
+    &[Need::Bpf, Need::Lab, Need::Package, Need::Vm, Need::Check, Need::Lint, Need::Full];
 
 /// The verb.
 pub fn run(options: &Options) -> Result<ExitCode> {

@@ -16,7 +16,7 @@ mod repeat;
 mod rows;
 mod schedule;
 pub mod sources;
-mod stranger;
+pub mod stranger;
 mod suite;
 
 use std::{
@@ -112,7 +112,7 @@ fn install(is_full: bool) -> Result<()> {
         return Ok(());
     }
     setup::ensure(pieces::TESTS)?;
-    let wanted: &[Need] = if is_full { &[Need::Vm, Need::Full] } else { &[Need::Vm] };
+    let wanted: &[Need] = if is_full { &[Need::Vm, Need::Lint, Need::Full] } else { &[Need::Vm] };
     if let Err(error) = setup::ensure(wanted) {
         println!("tests in virtual machines will say SKIP: {error:#}");
     }
@@ -142,7 +142,7 @@ fn own(is_full: bool) -> Vec<Row> {
             (Card::Vmxnet3, "newest"),
         ];
         rows.extend(cards.map(|(card, kernel)| Own::Card { card, kernel: kernel.to_owned() }));
-        rows.extend([Own::Service, Own::Released, Own::Stranger]);
+        rows.extend([Own::Service, Own::Package, Own::Released, Own::Stranger]);
     }
     rows.into_iter().map(rows::own).collect()
 }

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     command::root,
+    package::reproduce,
     tally::Tally,
     test::{released, stranger},
     verify,
@@ -37,6 +38,8 @@ pub enum Own {
     },
     /// The Debian package on a clean Debian with systemd
     Service,
+    /// The Debian package built twice, in two folders by two users, and checked by lintian
+    Package,
     /// The build of the release before this tree
     Released,
     /// README's two commands on a clean Debian
@@ -51,6 +54,7 @@ impl Own {
             Own::Offloads => "vm offloads".to_owned(),
             Own::Card { card, kernel } => format!("vm card {} {kernel}", card.name()),
             Own::Service => "vm service".to_owned(),
+            Own::Package => "package twice".to_owned(),
             Own::Released => "released build".to_owned(),
             Own::Stranger => "stranger".to_owned(),
         }
@@ -68,6 +72,7 @@ impl Own {
             Own::Offloads => command.arg("offloads"),
             Own::Card { card, kernel } => command.args(["card", card.word(), kernel]),
             Own::Service => command.arg("service"),
+            Own::Package => command.arg("package"),
             Own::Released => command.arg("released"),
             Own::Stranger => command.arg("stranger"),
         };
@@ -80,6 +85,7 @@ impl Own {
             Own::Offloads => vm::lab::as_test(None),
             Own::Card { card, kernel } => vm::lab::as_test(Some((*card, kernel))),
             Own::Service => vm::service::as_test(),
+            Own::Package => reproduce::as_test(),
             Own::Released => released::as_test(),
             Own::Stranger => stranger::as_test(),
         }

@@ -148,7 +148,11 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests multicast_listeners", Functional, 25, 0),
     entry("erdp-tests odd_peers", Functional, 15, 0),
     entry("erdp-tests operator", Functional, 5, 0),
-    reading(entry("erdp-tests package", Light, 10, 0), &["README.md", "docs/", "xtask/src/package.rs"]),
+    reading(entry("erdp-tests package", Light, 10, 0), &["README.md", "docs/", "xtask/src/package/"]),
+    reading(
+        entry("erdp-tests package_contents", Cpu, 5, 0),
+        &["README.md", "SECURITY.md", "docs/", "xtask/src/package/", "xtask/src/remap.rs"],
+    ),
     reading(entry("erdp-tests packet_page", Cpu, 1, 0), &["docs/packets.md"]),
     entry("erdp-tests packet_tables", Cpu, 5, 0),
     entry("erdp-tests parts", Light, 25, 0),
@@ -298,6 +302,7 @@ pub fn own(own: Own) -> Row {
         Own::Offloads => (Cpu, 20, false),
         Own::Card { .. } => (Cpu, 150, false),
         Own::Service => (Cpu, 290, false),
+        Own::Package => (Cpu, 900, false),
         Own::Released => (Cpu, 300, false),
         Own::Stranger => (Alone, 1_200, false),
     };
@@ -308,7 +313,8 @@ pub fn own(own: Own) -> Row {
     match own {
         // A commit's content does not change; that it is built is seen at once.
         Own::Released => sources = vec!["xtask/src/test/released.rs".to_owned()],
-        Own::Stranger => sources = vec![String::new()],
+        // A clone of the commit, whose time is in it.
+        Own::Package | Own::Stranger => sources = vec![String::new()],
         _ => {}
     }
     Row {

@@ -112,16 +112,14 @@ fn lay(folder: &Path) -> Result<()> {
             copy(&entry.path(), &upper)?;
         }
     }
-    cargo_home(&upper.join("root/.cargo"))?;
+    fill_cargo_home(&upper.join("root/.cargo"))?;
     fs::write(upper.join("root/stranger.sh"), script())?;
     Ok(())
 }
 
 /// An empty folder of cargo's, with the toolchains' doors and the registries' configuration.
-fn cargo_home(there: &Path) -> Result<()> {
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home =
-        home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"))).context("no cargo home")?;
+pub fn fill_cargo_home(there: &Path) -> Result<()> {
+    let home = cargo_home()?;
     fs::create_dir_all(there.join("bin"))?;
     for name in ["config.toml", "config", "credentials.toml"] {
         let file = home.join(name);
@@ -142,7 +140,14 @@ fn cargo_home(there: &Path) -> Result<()> {
     Ok(())
 }
 
-fn rustup_home() -> Result<PathBuf> {
+/// This user's folder of cargo's.
+pub fn cargo_home() -> Result<PathBuf> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"))).context("no cargo home")
+}
+
+/// This user's toolchains.
+pub fn rustup_home() -> Result<PathBuf> {
     let home = env::var_os("RUSTUP_HOME").map(PathBuf::from);
     home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".rustup"))).context("no rustup home")
 }
