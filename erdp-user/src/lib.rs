@@ -35,6 +35,8 @@ pub mod control;
 
 pub mod metrics;
 
+pub mod state;
+
 pub mod controller;
 
 pub mod doctor;

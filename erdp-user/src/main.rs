@@ -65,6 +65,10 @@ enum Command {
         /// Call the maps' records another version, for tests of upgrades
         #[arg(long, hide = true)]
         as_abi: Option<u32>,
+        /// Folder for what outlives the router: sessions out of service, applied and set changes; default: that of the service manager,
+        /// or /var/lib/erdp with the standard control socket
+        #[arg(long, value_name = "FOLDER")]
+        state: Option<PathBuf>,
         /// Test option: end a part on purpose a second after the start
         #[arg(long, hide = true, value_name = "PART")]
         end_part: Option<Part>,
@@ -217,8 +221,8 @@ enum Set {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { config, control, allow_generic, log_drops, take_over, as_abi, end_part } => {
-            run(Options { config, control, allow_generic, log_drops, take_over, as_abi, end_part })
+        Command::Run { config, control, allow_generic, log_drops, take_over, as_abi, end_part, state } => {
+            run(Options { config, control, allow_generic, log_drops, take_over, as_abi, end_part, state })
         }
         Command::Upgrade { check: _, config, control } => upgrade(&config, &control),
         Command::Restart { control } => report(

@@ -160,6 +160,11 @@ pub fn configuration_on(ground: Ground) -> String {
     )
 }
 
+/// Where a router keeps the orders of its operator whose files are in `folder`.
+pub fn state_folder(folder: &Path) -> PathBuf {
+    folder.join("state")
+}
+
 /// Whether everything is to be run (`cargo xtask test --full`).
 pub fn is_full() -> bool {
     std::env::var_os("ERDP_TEST_FULL").is_some()
@@ -235,6 +240,19 @@ impl Edge {
         let config = folder.join("edge.toml");
         fs::write(&config, configuration).with_context(|| format!("cannot write {}", config.display()))?;
         Self::start_by(namespace.command("env")?, folder, &config)
+    }
+
+    /// The same with a folder in which the orders of its operator outlive it ([`state_folder`]).
+    ///
+    /// # Errors
+    /// As [`Edge::start`].
+    pub fn start_keeping(namespace: &Namespace, folder: &Path, configuration: &str) -> Result<Edge> {
+        let config = folder.join("edge.toml");
+        fs::write(&config, configuration).with_context(|| format!("cannot write {}", config.display()))?;
+        let mut command = namespace.command("env")?;
+        // As the service manager says it.
+        command.arg(format!("STATE_DIRECTORY={}", state_folder(folder).display()));
+        Self::start_by(command, folder, &config)
     }
 
     /// The same by a command that is to run `erdp run` with what it is given: another user, other limits.

@@ -2,7 +2,7 @@
 //!
 //! Nothing that happens there reaches the machine's files or its package database. There is no systemd: [`Root::open`] puts a
 //! `systemctl` there which does for `enable --now erdp` what systemd would do by the unit that the package has installed: user,
-//! capabilities, runtime folder, the commands before the start.
+//! capabilities, runtime and state folder, the commands before the start.
 
 use std::{
     fs,
@@ -134,7 +134,7 @@ impl Root {
                 .map(|name| format!(",+{}", name.trim_start_matches("CAP_").to_lowercase()));
             Ok(format!("-all{}", names.collect::<String>()))
         };
-        let (user, group) = (one("User")?, one("Group")?);
+        let (user, group, state) = (one("User")?, one("Group")?, one("StateDirectory")?);
         let mut script = "#!/bin/sh\nset -e\n".to_owned();
         for before in all("ExecStartPre") {
             script +=
@@ -143,10 +143,13 @@ impl Root {
         }
         script += &format!(
             "install -d -m {} -o {user} -g {group} /run/{}\n\
+             install -d -m {} -o {user} -g {group} /var/lib/{state}\n\
+             export STATE_DIRECTORY=/var/lib/{state}\n\
              exec setpriv --reuid {user} --regid {group} --init-groups --no-new-privs --bounding-set {} --inh-caps {} \
              --ambient-caps {} -- {}\n",
             one("RuntimeDirectoryMode")?,
             one("RuntimeDirectory")?,
+            one("StateDirectoryMode")?,
             capabilities("CapabilityBoundingSet")?,
             capabilities("AmbientCapabilities")?,
             capabilities("AmbientCapabilities")?,

@@ -161,6 +161,13 @@ fn removed(root: &mut Root, edge: &Namespace) -> Result<()> {
     ensure!(pins.trim() == "0", "pins are left: {pins}");
     ensure!(!root.inside("usr/bin/erdp").exists(), "the binary is left");
     ensure!(root.inside("etc/erdp/erdp.toml").exists(), "the operator's configuration is gone");
+    let kept = || root.inside("var/lib/erdp").exists();
+    ensure!(
+        root.inside("var/lib/erdp/state.json").exists(),
+        "what operators have ordered is gone before the purge"
+    );
+    root.run(edge, "dpkg --purge erdp")?;
+    ensure!(!kept(), "the purge leaves what operators have ordered");
     Ok(())
 }
 

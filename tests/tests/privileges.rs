@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::fs::{PermissionsExt as _, chown},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    path::PathBuf,
     process::Command,
     time::Duration,
 };
@@ -188,6 +189,52 @@ fn a_user_of_its_own_with_the_named_capabilities_routes_and_counts_losses() -> R
     ensure!(counters["losses_counted"] == true && counters["unexplained"] == 0, "{counters}");
     let answers = edge.explain(plan::CE.far.1, &[plan::AZURE_IPV4.parse()?])?;
     ensure!(answers[0].verdict == "transmit", "{answers:?}");
+    Ok(())
+}
+
+/// A folder as the service manager makes it by the unit's words.
+fn state_folder(lab: &SmallLab) -> Result<PathBuf> {
+    let folder = edge::state_folder(lab.folder());
+    fs::create_dir(&folder)?;
+    chown(&folder, Some(USER), Some(USER))?;
+    let mode = u32::from_str_radix(setting("StateDirectoryMode")?, 8)?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(mode))?;
+    Ok(folder)
+}
+
+#[test]
+fn the_units_state_folder_is_the_daemons_alone_orders_are_kept_there_and_a_planted_file_is_not_believed()
+-> Result<()> {
+    ensure!(setting("StateDirectory")? == "erdp" && setting("StateDirectoryMode")? == "0700");
+    if edge::skipped() || !has("setpriv", "util-linux") {
+        return Ok(());
+    }
+    let lab = SmallLab::up()?;
+    let folder = state_folder(&lab)?;
+    let starter = ["env", &format!("STATE_DIRECTORY={}", folder.display())];
+    let mut edge = start_under(&lab, &NEEDED_CAPABILITIES, &starter)?;
+    established(&mut edge)?;
+    let order =
+        ["peering", "disable", "lab/private/primary", "--drain", "0", "--text", "rack 7 moves", "--force"];
+    edge.ask(&order)?;
+    let file = folder.join("state.json");
+    for (path, mode) in [(&folder, 0o700), (&file, 0o600)] {
+        let facts = fs::metadata(path)?;
+        ensure!(facts.uid() == USER && facts.mode() & 0o777 == mode, "{}: {facts:?}", path.display());
+    }
+    ensure!(fs::read_to_string(&file)?.contains("rack 7 moves"), "the order is not kept");
+
+    // Another user's file, although nobody else can write there.
+    edge.process().signal(Signal::SIGKILL)?;
+    edge.process().wait(Duration::from_secs(10))?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
+    chown(&file, Some(USER - 1), None)?;
+    let mut edge = start_under(&lab, &NEEDED_CAPABILITIES, &starter)?;
+    established(&mut edge)?;
+    let log = edge.process().tail(60);
+    ensure!(log.contains("orders of before are lost") && log.contains("another user's"), "{log}");
+    ensure!(folder.join("state.json.set-aside").exists(), "it is not set aside");
+    ensure!(fs::metadata(&file)?.uid() == USER, "the daemon has no file of its own");
     Ok(())
 }
 

@@ -7,8 +7,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, Permissions},
     net::IpAddr,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, PoisonError},
@@ -351,6 +352,8 @@ fn this_tree_takes_over_from_version_0_1_0_and_back_without_a_loss() -> Result<(
     let new = edge::binary()?;
     let mut lab = Lab::up(Ground::Veth, &mut run::teller())?;
     let mut edge = start(&mut lab, &old)?;
+    let state = stale_state(lab.folder())?;
+    let kept = ["--state", &state.to_string_lossy()];
     let ways = [
         ("version 0.1.0 to this tree", &new),
         ("this tree to version 0.1.0", &old),
@@ -360,15 +363,44 @@ fn this_tree_takes_over_from_version_0_1_0_and_back_without_a_loss() -> Result<(
         edge = under_traffic(what, &mut lab, edge, |lab, edge| {
             let mut before = edge.asked_by(binary);
             let name = format!("erdp-{number}");
-            let next = before.successor_called(&name, lab.namespace("edge")?, lab.folder(), &[])?;
-            until_logged(&lab.folder().join(format!("{name}.log")), "running peers")?;
+            // Version 0.1.0 keeps nothing, and does not know the option.
+            let words: &[&str] = if *binary == new { &kept } else { &[] };
+            let next = before.successor_called(&name, lab.namespace("edge")?, lab.folder(), words)?;
+            let log = lab.folder().join(format!("{name}.log"));
+            until_logged(&log, "running peers")?;
+            ensure!(!fs::read_to_string(&log)?.contains("runs on"), "orders that version 0.1.0 has not kept");
             let ended = before.process().wait(Duration::from_secs(5))?;
             ensure!(ended.success(), "the process before ended with {ended}:\n{}", before.process().tail(20));
             Ok(next)
         })?;
         converge::wait(&mut lab, &mut edge, &mut run::teller())?;
+        let text = fs::read_to_string(state.join("state.json"))?;
+        let is_kept = text.contains(&format!("\"process\":{},", edge.process().id()));
+        ensure!(is_kept == (*binary == new), "{what}: {text}");
     }
     Ok(())
+}
+
+/// A state folder with what a daemon has kept that runs no more: another configuration, applied beside the same file.
+fn stale_state(folder: &Path) -> Result<PathBuf> {
+    let path = fs::canonicalize(folder.join("edge.toml"))?;
+    let text = fs::read_to_string(&path)?;
+    let kept = serde_json::json!({
+        "version": 1,
+        "release": "0.1.0",
+        "process": 1,
+        "configured": {
+            "file": { "path": path, "text": text },
+            "applied": { "path": "/tmp/other.toml", "text": text.clone() + "\n# another one\n" },
+        },
+    });
+    let state = edge::state_folder(folder);
+    fs::create_dir(&state)?;
+    fs::set_permissions(&state, Permissions::from_mode(0o700))?;
+    let file = state.join("state.json");
+    fs::write(&file, kept.to_string())?;
+    fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+    Ok(state)
 }
 
 #[test]

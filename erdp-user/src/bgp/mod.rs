@@ -372,6 +372,13 @@ pub enum PeerCommand {
         /// The first wait.
         wait: Seconds,
     },
+    /// The process before us has sent the peer away for too many prefixes: it stays away for the rest of its wait.
+    Away {
+        /// For so long.
+        left: Duration,
+        /// How often it has happened.
+        count: u32,
+    },
     /// End the session with this Cease and end the task.
     Stop {
         /// Why.

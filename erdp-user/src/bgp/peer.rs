@@ -89,6 +89,11 @@ impl PeerHandle {
         self.status.borrow().status()
     }
 
+    /// How often the peer was sent away for too many prefixes, and for how long it still is; `None`: never.
+    pub fn away(&self) -> Option<(u32, Duration)> {
+        self.status.borrow().away()
+    }
+
     /// The last UPDATE messages with faults, the newest first.
     pub fn faults(&self) -> Vec<SeenFault> {
         self.status.borrow().seen()
@@ -475,6 +480,7 @@ impl Driver {
                 self.session.request_refresh(family);
             }
             Some(PeerCommand::Overflow { excess, wait }) => self.session.handle_overflow(now, excess, wait),
+            Some(PeerCommand::Away { left, count }) => self.session.handle_away(now, left, count),
             Some(PeerCommand::Reset { text }) => self.session.handle_reset(now, &text),
             Some(PeerCommand::PathDown) => self.session.handle_path_down(now),
             Some(PeerCommand::Hold(true)) => self.session.handle_close(now, Gate::Bfd, ""),

@@ -55,7 +55,7 @@ pub enum Request {
     Ready,
     /// What the loaded program does with packets to these destinations.
     Explain(Question),
-    /// A change that lasts until the daemon ends.
+    /// A change beside the configuration's file.
     Set(Setting),
     /// Another process asks for everything: see [`crate::controller::hand_over`]. For root and the daemon's own user.
     HandOver {
@@ -219,7 +219,7 @@ pub enum Configuring {
 }
 
 /// A configuration's text and where it stands; keys in files of their own are read by the daemon.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     /// For messages, and where relative names begin.
     pub path: PathBuf,

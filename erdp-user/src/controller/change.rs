@@ -1,5 +1,5 @@
 //! `erdp set`: what an operator changes while the router runs. It is checked by the rules of the file, carried out whole or not at
-//! all, and lasts as long as the daemon.
+//! all, and lasts until the operator says something else ([`super::kept`]).
 
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ impl Controller {
             "circuit": name,
             "changed": planned.changed,
             "warnings": planned.warnings,
-            "lasts": "until erdp is restarted: write it into the configuration to keep it",
+            "lasts": self.kept.how_long(),
         }))
     }
 

@@ -2,7 +2,8 @@
 //!
 //! What it means is known beforehand ([`Plan`]). It is carried out in an order in which no packet meets half of it: policers, routing
 //! tables, routes, sessions. Where the packet path refuses on the way, the running configuration is carried out again. What was
-//! applied with a deadline goes back by itself unless it is confirmed, and the one before is kept for `rollback`.
+//! applied with a deadline goes back by itself unless it is confirmed, also at the start after a crash, and the one before is kept for
+//! `rollback`.
 
 use std::{
     path::Path,
@@ -12,7 +13,9 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    Controller, Outbox, fib_id, limits, start,
+    Controller, Outbox, fib_id,
+    kept::Scope,
+    limits, start,
     unsaved::{Settings, Source},
 };
 use crate::{
@@ -27,14 +30,29 @@ use crate::{
 /// What ran before.
 #[derive(Debug, Default)]
 pub struct History {
-    before: Option<(Config, Settings)>,
+    before: Option<Before>,
     /// When to go back to it.
     deadline: Option<Instant>,
     /// Where the running one is written.
     pub(super) source: Source,
 }
 
+/// A configuration that ran.
+#[derive(Clone, Debug)]
+pub(super) struct Before {
+    config: Config,
+    /// What was set in it.
+    pub settings: Settings,
+    /// As it was written.
+    pub file: File,
+}
+
 impl History {
+    /// What is gone back to unless a change is confirmed.
+    pub(super) fn unconfirmed(&self) -> Option<&Before> {
+        self.before.as_ref().filter(|_| self.waits())
+    }
+
     /// Whether a change waits to be confirmed.
     pub(super) fn waits(&self) -> bool {
         self.deadline.is_some()
@@ -49,7 +67,7 @@ impl Controller {
             Configuring::Show => Ok(shown::text(&self.config).into()),
             Configuring::Diff(file) => self.diff(parsed(file)),
             Configuring::Apply { file, confirm_s, no_flap, force } => {
-                self.apply(&file.path, parsed(file), *confirm_s, *no_flap, *force).await
+                self.apply(file, parsed(file), *confirm_s, *no_flap, *force).await
             }
             Configuring::Confirm => self.confirm(),
             Configuring::Rollback => self.rollback().await,
@@ -64,7 +82,7 @@ impl Controller {
 
     async fn apply(
         &mut self,
-        path: &Path,
+        file: &File,
         parsed: Parsed,
         confirm_s: Option<u64>,
         no_flap: bool,
@@ -95,10 +113,14 @@ impl Controller {
         if no_flap && !ends().is_empty() {
             return Err(format!("sessions would end: {}; nothing is changed", ends().join(", ")));
         }
-        let before = self.exchange(config).await?;
-        self.note_source(path);
+        if confirm_s.is_some() {
+            self.keep_way_back(&file.path);
+        }
+        let (config, settings) = self.exchange(config).await?;
+        let before = std::mem::replace(&mut self.history.source.running, file.clone());
+        self.note_source(&file.path);
         if !plan.is_empty() {
-            self.history.before = Some(before);
+            self.history.before = Some(Before { config, settings, file: before });
             // The control protocol takes a day at most, so the sum exists.
             self.history.deadline =
                 confirm_s.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
@@ -123,7 +145,7 @@ impl Controller {
     }
 
     async fn rollback(&mut self) -> Result<Value, String> {
-        let Some((before, settings)) = self.history.before.clone() else {
+        let Some(Before { config: before, settings, file }) = self.history.before.clone() else {
             return Err(
                 "there is no configuration before this one: nothing has been applied since the start".into(),
             );
@@ -131,6 +153,7 @@ impl Controller {
         let plan = Plan::between(&self.config, &before);
         self.exchange(before).await?;
         self.settings = settings;
+        self.history.source.running = file;
         (self.history.before, self.history.deadline) = (None, None);
         self.note_source(Path::new("erdp config rollback"));
         tracing::info!("back to the configuration before");
@@ -145,6 +168,7 @@ impl Controller {
                 tracing::error!(error, "the unconfirmed change stays");
                 self.history.deadline = None;
             }
+            self.keep(Scope::All, None);
         }
     }
 

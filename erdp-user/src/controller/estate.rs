@@ -1,5 +1,5 @@
-//! What an edge before us has left in this network namespace: a program that forwards, its maps, and what it has changed on the
-//! machine.
+//! What an edge before us has left in this network namespace: a program that forwards, its maps, what it has changed on the machine, and what
+//! its operators have ordered.
 
 use std::{
     hash::{BuildHasher, Hasher},
@@ -8,7 +8,7 @@ use std::{
 
 use erdp_common::abi::PeerKey;
 
-use super::{Controller, inherit::Inherited, start::peer_key};
+use super::{Controller, inherit::Inherited, kept::Keeper, start::peer_key};
 use crate::{
     bgp::PeerId,
     config::Config,
@@ -29,11 +29,13 @@ pub(super) struct Estate {
     pub generation: Option<Generation>,
     /// What was changed.
     pub traces: Traces,
+    /// What operators have ordered.
+    pub keeper: Keeper,
 }
 
 impl Estate {
     /// Looks for it.
-    pub fn find() -> Self {
+    pub fn find(keeper: Keeper) -> Self {
         let note = Traces::read().unwrap_or_default();
         for what in &note.left_out {
             tracing::warn!("what an edge before has noted: {what}");
@@ -41,10 +43,10 @@ impl Estate {
         let traces = note.traces;
         let found = Pins::of_this_namespace().and_then(|pins| Ok((pins.current()?, pins)));
         match found {
-            Ok((generation, pins)) => Self { pins: Some(pins), generation, traces },
+            Ok((generation, pins)) => Self { pins: Some(pins), generation, traces, keeper },
             Err(error) => {
                 tracing::warn!("forwarding will end with this process: {error}");
-                Self { pins: None, generation: None, traces }
+                Self { pins: None, generation: None, traces, keeper }
             }
         }
     }

@@ -18,6 +18,7 @@ impl Controller {
                 "{excess}: the session ends with Cease/1 and comes back after a wait (D2)"
             );
             self.order(peer, PeerCommand::Overflow { excess, wait });
+            self.kept.expect_away(peer);
         }
         for Surplus { peer, excess, example, refused } in self.rib.take_surplus() {
             tracing::error!(

@@ -286,7 +286,7 @@ impl Controller {
         Some(id)
     }
 
-    fn peer_between(&self, ends: (IpAddr, IpAddr)) -> Option<&config::Peer> {
+    pub(super) fn peer_between(&self, ends: (IpAddr, IpAddr)) -> Option<&config::Peer> {
         self.peers.iter().find(|peer| (peer.session.local, peer.session.remote) == ends)
     }
 
@@ -327,6 +327,8 @@ impl Controller {
             return false;
         }
         self.end_drill_for_hand_over();
+        // The next writer of the store is the other process.
+        self.finish_keeping();
         tracing::info!("handing over to another process");
         let begun = Instant::now();
         let Some(speaker) = self.speaker.take() else { return false };

@@ -224,7 +224,7 @@ impl Controller {
     }
 
     /// The interfaces that are there and not in use are taken into use by a successor; the answer is what to tell the operator.
-    pub(super) fn take_into_use(&self) -> Option<String> {
+    pub(super) fn take_into_use(&mut self) -> Option<String> {
         let unused = self.presence().into_iter().filter(|(_, is_in_use)| !is_in_use).map(|(name, _)| name);
         let unused: Vec<&str> =
             unused.filter(|name| self.interface_fault(name) == Some(Fault::Unused)).collect();
@@ -232,6 +232,8 @@ impl Controller {
             return None;
         }
         let names = unused.join(", ");
+        // It reads what runs from there.
+        self.keep_at_once();
         Some(match self.start_successor() {
             Ok(process) => {
                 format!("{names}: there again; process {process} takes over and takes it into use")

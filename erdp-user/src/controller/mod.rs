@@ -5,7 +5,8 @@
 //! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`successor`] (a daemon
 //! starts that other process itself), [`reconcile`] (the maps are what was written), `questions` (what a turn does for whoever asks), [`answers`] (what `erdp show` and
 //! `erdp explain` see), `lists` (what of that has no bound, in pages), `orders` (what sessions are to do), [`limits`] (policers and QoS profiles of the circuits), `change`
-//! (`erdp set`), `configure` (`erdp config`), `admin` (circuits that are disabled), `unsaved` (what of that the daemon's file has not), `peering`, `named` and `drill` (what an operator
+//! (`erdp set`), `configure` (`erdp config`), `admin` (circuits that are disabled), `unsaved` (what of that the daemon's file has not), `kept` (what of all that outlives the
+//! daemon), `peering`, `named` and `drill` (what an operator
 //! takes out of use), `bfd` (what its thread says), `carriers` (what a link's carrier means for sessions), `parts` (the threads and tasks that must
 //! live), `control_ports` (the kernel's way to tagged attachments), `interfaces` (those that are not there), `drops` (the last dropped frames),
 //! `excess` (peers that announce too much), `miscabling` (what those of ARP say of a link), `kernel_routes` (the kernel as a source of
@@ -40,6 +41,7 @@ mod excess;
 pub mod hand_over;
 mod inherit;
 mod interfaces;
+pub mod kept;
 mod kernel_routes;
 pub mod limits;
 mod lists;
@@ -122,6 +124,7 @@ pub struct Controller {
     peers: Vec<config::Peer>,
     vacant: BTreeSet<PeerId>,
     history: configure::History,
+    kept: kept::Keeper,
     /// From when port 179 is ours.
     speaker: Option<Speaker>,
     outboxes: Vec<Outbox>,
@@ -282,6 +285,7 @@ impl Controller {
         self.take_rates();
         self.mind_words();
         self.mind_returned();
+        self.keep_away();
         self.mind_peerings();
         self.mind_drains();
         self.ask_neighbours().await;

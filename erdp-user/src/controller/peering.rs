@@ -1,6 +1,6 @@
 //! `erdp peering`: what [`crate::peering`] orders is carried out here, and names are turned into sessions.
 //!
-//! It lasts as long as the daemon, planned restarts included: the configuration says what is meant for good.
+//! It lasts until the operator says otherwise: over restarts, crashes and the machine's own start too ([`super::kept`]).
 
 use std::{net::IpAddr, time::Duration};
 
@@ -146,6 +146,7 @@ impl Controller {
                     self.order_bfd(peer, |session| Order::Admin(session, false));
                     // One whose BFD is strict waits for it all the same.
                     self.order(peer, PeerCommand::Enable);
+                    self.forgive_away(peer);
                 }
             }
         }

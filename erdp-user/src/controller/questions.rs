@@ -21,7 +21,7 @@ impl Controller {
                     request => self.answer(request),
                 };
                 // The asker may have gone.
-                let _ = answer.send(reply);
+                self.once_kept(&request, Box::new(move || drop(answer.send(reply))));
             }
             Asked::Parts { list, answer } => give(answer, || self.parts(list)),
             Asked::Keys { part, answer } => give(answer, || self.keys(part)),

@@ -34,13 +34,14 @@ use super::{
     control_ports::ControlPorts,
     estate::Estate,
     hand_over::{HandOverError, retry},
+    kept::Keeper,
     kernel_routes::KernelRoutes,
     parts::Part,
 };
 use crate::{
     bfd,
     bgp::{Cease, ListenError},
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Warning},
     control::server::{self, ControlError, Desk},
     dataplane::{DataplaneError, bpffs},
     fib::{FibError, Topology},
@@ -69,6 +70,8 @@ pub struct Options {
     pub take_over: bool,
     /// Call our maps' records another version: for tests of upgrades.
     pub as_abi: Option<u32>,
+    /// The folder of what outlives the daemon; `None`: the service manager's, or the standard one.
+    pub state: Option<PathBuf>,
     /// End a part on purpose a second after the start: for tests of what follows.
     pub end_part: Option<Part>,
 }
@@ -162,7 +165,14 @@ pub fn check(path: &Path, allow_generic: bool) -> Result<Vec<String>, StartError
 }
 
 pub(super) fn checked(path: &Path, allow_generic: bool) -> Result<(Config, Vec<String>), StartError> {
-    let (config, warnings) = Config::load(path)?;
+    judged(Config::load(path)?, allow_generic)
+}
+
+/// A configuration and the machine that is to run it.
+fn judged(
+    (config, warnings): (Config, Vec<Warning>),
+    allow_generic: bool,
+) -> Result<(Config, Vec<String>), StartError> {
     let findings = preflight::check(Some(&config), &preflight::Machine::read(Some(&config)), allow_generic);
     // What the router does itself is the doctor's to tell.
     let findings = findings.into_iter().filter(|finding| finding.severity > Severity::Note);
@@ -177,17 +187,16 @@ pub(super) fn checked(path: &Path, allow_generic: bool) -> Result<(Config, Vec<S
 /// Runs the router until a signal, or until another process has taken over.
 pub async fn run(options: Options) -> Result<(), StartError> {
     let stop = Signals::catch()?;
-    let (config, warnings) = checked(&options.config, options.allow_generic)?;
+    let takes_over = options.take_over && server::answers(&options.control);
+    let mut keeper = Keeper::open(&options, takes_over);
+    let loaded = keeper.configuration(&options.config)?;
+    let (config, warnings) = judged(loaded, options.allow_generic)?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     // Only one process can have these two: whoever takes over gets them when the other is gone.
-    let mut place = if options.take_over && server::answers(&options.control) {
-        None
-    } else {
-        Some(Place::take(&options.control)?)
-    };
-    let estate = Estate::find();
+    let mut place = if takes_over { None } else { Some(Place::take(&options.control)?) };
+    let estate = Estate::find(keeper);
     let (kernel, kernel_events) = Kernel::open()?;
     let facts = kernel.dump().await?;
     let mut topology = topology(&config, &facts)?;
@@ -260,7 +269,7 @@ async fn serve(
     place: &mut Option<Place>,
     kernel: (Kernel, mpsc::Receiver<KernelEvent>),
     topology: Topology,
-    estate: Estate,
+    mut estate: Estate,
     stop: Signals,
 ) -> Result<End, StartError> {
     let (kernel, kernel_events) = kernel;
@@ -280,11 +289,13 @@ async fn serve(
     controller.kernel_routes = kernel_routes;
     controller.ends = options.end_part;
     controller.history.source.file.clone_from(&options.config);
+    controller.kept = std::mem::take(&mut estate.keeper);
     // Subscribed before, dumped now: nothing falls between. Next hops are complete before the first packet.
     for fact in controller.kernel.dump().await? {
         controller.on_kernel(fact).await;
     }
     controller.learn_kernel_routes(&mut routes).await;
+    controller.take_up_kept(place.is_none());
     let mut sessions = Vec::new();
     let bfd = match place {
         None => {
@@ -311,6 +322,7 @@ async fn serve(
         return Err(error);
     }
     controller.close_gates(&controller.all_peers());
+    controller.send_away_again();
     let (asked_in, asked) = mpsc::channel(32);
     let metrics = match (metrics, metrics_address) {
         // The process before us has only now let go of it.
@@ -331,6 +343,7 @@ async fn serve(
         roles: controller.roles.subscribe(),
     };
     let control = server.map(|server| tokio::spawn(server.serve(desk)));
+    controller.begin_keeping();
     tracing::info!(peers = controller.peers.len(), mode = ?controller.about.mode, "running");
     controller.supervisor.ready("running");
     let mut inputs = Inputs {

@@ -57,7 +57,7 @@ impl Controller {
         if let Some(reason) = self.why_no_successor() {
             return Err(format!("no successor is started: {reason}"));
         }
-        let file = self.history.source.read();
+        let file = self.history.source.read().map(|file| self.kept.would_run(file));
         if let Some(reason) = file.ok().and_then(|file| self.what_would_be_lost(&file)) {
             return Err(format!("no successor is started: {reason}"));
         }

@@ -1,5 +1,6 @@
-//! What an operator has applied and the daemon's file does not have. A process that takes over reads a file; it must not undo in silence what
-//! runs. So the one that is asked compares, and refuses with what would be lost and what to do.
+//! What an operator has applied and the daemon's file does not have. A process that takes over must not undo in silence what runs: where
+//! nothing is kept ([`super::kept`]), or the file has changed since, it would. So the one that is asked compares, and refuses with what would
+//! be lost and what to do.
 //!
 //! Where everything that runs was in the file when it was applied, another file is what the operator wants: that is how a restart brings
 //! a changed one into force. What `erdp set` has changed is handed over and no difference.
@@ -26,11 +27,18 @@ pub(super) type Settings = Vec<(String, CircuitChange)>;
 pub(super) struct Source {
     /// The file that the daemon was started with.
     pub file: PathBuf,
+    /// The configuration that runs, as it was written.
+    pub running: File,
     /// What was applied that this file has not.
     applied: Option<PathBuf>,
 }
 
 impl Source {
+    /// Where a daemon's configuration is written that was started with this file.
+    pub fn of(file: &Path) -> Self {
+        Self { file: file.to_owned(), ..Self::default() }
+    }
+
     /// The daemon's file as it is now.
     pub fn read(&self) -> io::Result<File> {
         let path = fs::canonicalize(&self.file)?;
@@ -44,6 +52,11 @@ impl Controller {
         let file = self.history.source.read();
         let is_there = file.is_ok_and(|file| would_run(&file, &self.settings).as_ref() == Some(&self.config));
         self.history.source.applied = (!is_there).then(|| from.to_owned());
+    }
+
+    /// What runs and the daemon's file has not.
+    pub(super) fn applied(&self) -> Option<&File> {
+        self.history.source.applied.is_some().then_some(&self.history.source.running)
     }
 
     /// What of the running configuration a process with this file would not have, and what to do; `None`: nothing that has no other place.

@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::{
     answers,
     estate::Estate,
+    kept::Keeper,
     start::{self, StartError},
 };
 use crate::{
@@ -55,7 +56,7 @@ pub async fn check(config: &Path, control: &Path) -> Result<Report, StartError> 
     let (config, _) = start::checked(config, true)?;
     let (kernel, _events) = Kernel::open()?;
     let topology = start::topology(&config, &kernel.dump().await?)?;
-    let estate = Estate::find();
+    let estate = Estate::find(Keeper::default());
     let mut report = Report::default();
     let (Some(pins), Some(generation)) = (&estate.pins, &estate.generation) else {
         report.sentences.push("nothing forwards here: `erdp run` would be a first start".into());

@@ -35,7 +35,7 @@ use super::{
     board::{ANSWER_MAX, Board},
     format::Format,
 };
-use crate::accept::Pause;
+use crate::{accept::Pause, controller::kept::HELD};
 
 /// Connections served at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -157,7 +157,9 @@ async fn answer(method: &Method, path: &str, format: Format, board: &Board) -> R
             page(StatusCode::SERVICE_UNAVAILABLE, TEXT, why)
         }
         "/readyz" => match board.fresh().await {
-            Ok(shown) if shown.unready.is_empty() => page(StatusCode::OK, TEXT, "every circuit has a way\n"),
+            Ok(shown) if shown.unready.lines().all(|line| line.starts_with(HELD)) => {
+                page(StatusCode::OK, TEXT, format!("every circuit has a way\n{}", shown.unready))
+            }
             Ok(shown) => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, shown.unready.clone()),
             Err(why) => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, why),
         },
@@ -222,6 +224,22 @@ mod tests {
             let page = timeout(Duration::from_secs(3), get(address, path)).await.unwrap().unwrap();
             assert!(page.starts_with("HTTP/1.1 200"), "{path}: {page}");
             assert!(begin.elapsed() < Duration::from_secs(1), "{path} took {:?}", begin.elapsed());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_that_an_operator_wants_out_of_service_hinders_nothing() {
+        let board = Board::new(Instant::now());
+        let rows: [(&str, u16); 4] = [
+            ("", 200),
+            ("held: session a is out of service\nheld: session b is out of service\n", 200),
+            ("held: session a is out of service\ncircuit x has no session\n", 503),
+            ("circuit held: has no session\n", 503),
+        ];
+        for (unready, status) in rows {
+            board.show(Snapshot::new(Instant::now(), Ok(Page::default()), unready.into()));
+            let response = answer(&Method::GET, "/readyz", Format::Text, &board).await;
+            assert_eq!(response.status().as_u16(), status, "{unready:?}");
         }
     }
 

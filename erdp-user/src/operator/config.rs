@@ -41,8 +41,9 @@ pub enum Verb {
     },
     /// Replace the running configuration with a file, completely or not at all
     ///
-    /// The changes and the sessions that end are printed first. The new configuration lasts until the next start, which reads the file
-    /// given to `erdp run`; `erdp restart` refuses while that file would undo the change.
+    /// The changes and the sessions that end are printed. The new configuration lasts over restarts, crashes and reboots, until the file
+    /// given to `erdp run` has changed and erdp is started again, and one with --confirm that was not confirmed until a crash. Where erdp
+    /// has no state folder (`erdp run --state`) it lasts until the next start. `erdp restart` refuses while it would undo the change.
     Apply {
         /// Configuration file (TOML)
         file: PathBuf,

@@ -29,8 +29,8 @@ pub enum PeeringVerb {
     /// Take a circuit, a link or a peering out of service: drain it, then end BGP with a shutdown text and set BFD to AdminDown
     ///
     /// Refused where no other path would carry the traffic: the other link, a service of the same peering, or another circuit that has
-    /// the same prefixes and that every attachment of the customer lists. It lasts until `erdp peering enable` or a restart of erdp; a
-    /// planned restart (`erdp restart`) keeps it.
+    /// the same prefixes and that every attachment of the customer lists. It lasts until `erdp peering enable`, over restarts, crashes and
+    /// the machine's own start too.
     Disable {
         /// A circuit (contoso), a peering (contoso/private), a link (contoso/primary, contoso/private/primary), or a peer's address
         name: String,

@@ -12,7 +12,10 @@ use super::{
     probe::Probe,
     sessions, until,
 };
-use crate::{edge::Edge, lab::process::Process};
+use crate::{
+    edge::{Edge, state_folder},
+    lab::process::Process,
+};
 
 /// Slow enough for a machine that builds beside it.
 pub const TIMERS: Timers = Timers { interval_ms: 100, multiplier: 5 };
@@ -40,7 +43,7 @@ impl Stand {
         peers::start_frr(&mut place, &LINKS[0], TIMERS, &prefixes)?;
         peers::start_bird(&mut place, &LINKS[1], TIMERS, &prefixes)?;
         let configuration = edit(peers::erdp(TIMERS, 30, ""));
-        let edge = Edge::start_with(place.namespace("edge")?, place.folder(), &configuration)?;
+        let edge = Edge::start_keeping(place.namespace("edge")?, place.folder(), &configuration)?;
         let mut stand = Stand { drills: Vec::new(), edge, place };
         stand.until("both links carry traffic", Stand::is_whole)?;
         Ok(stand)
@@ -65,7 +68,10 @@ impl Stand {
     /// # Errors
     /// When it does not.
     pub fn take_over(&mut self) -> Result<()> {
-        let next = self.edge.successor(self.place.namespace("edge")?, self.place.folder(), &[])?;
+        let folder = self.place.folder();
+        let state = state_folder(folder);
+        let words = ["--state", &state.to_string_lossy()];
+        let next = self.edge.successor(self.place.namespace("edge")?, folder, &words)?;
         let mut before = std::mem::replace(&mut self.edge, next);
         let ended = before.process().wait(PATIENCE)?;
         ensure!(ended.success(), "the old process ended with {ended}:\n{}", before.process().tail(20));
@@ -87,7 +93,7 @@ impl Stand {
     /// When it does not start.
     pub fn start_again(&mut self) -> Result<()> {
         let configuration = fs::read_to_string(self.place.folder().join("edge.toml"))?;
-        self.edge = Edge::start_with(self.place.namespace("edge")?, self.place.folder(), &configuration)?;
+        self.edge = Edge::start_keeping(self.place.namespace("edge")?, self.place.folder(), &configuration)?;
         self.until("the next controller answers", |it| Ok(it.edge.answers())).map(drop)
     }
 

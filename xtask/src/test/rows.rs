@@ -133,6 +133,7 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests hostile", Cpu, 10, 120),
     entry("erdp-tests hostile_operator", Alone, 20, 0),
     entry("erdp-tests isolation", Cpu, 10, 60),
+    entry("erdp-tests kept", Functional, 15, 0),
     entry("erdp-tests kernel_routes", Functional, 20, 0),
     reading(entry("erdp-tests lab_end_to_end", Light, 35, 60), &["README.md"]),
     part(

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -54,6 +55,8 @@ pub(super) struct Published {
     status: PeerStatus,
     since: Instant,
     failed: Option<Instant>,
+    /// How often the peer was sent away for too many prefixes, and until when.
+    away: Option<(u32, Instant)>,
     /// The last messages with faults, the newest last.
     faults: VecDeque<(Instant, Arc<FaultyUpdate>)>,
 }
@@ -76,13 +79,14 @@ impl Published {
             last_fault: None,
             last_fault_age_s: None,
         };
-        Self { status, since: start, failed: None, faults: VecDeque::new() }
+        Self { status, since: start, failed: None, away: None, faults: VecDeque::new() }
     }
 
     /// As the session is now.
     pub fn follow(&mut self, session: &Session, start: Instant) {
         self.since = start + session.since().0;
         self.failed = session.last_error_at().map(|at| start + at.0);
+        self.away = session.away().map(|(count, until)| (count, start + until.0));
         let status = &mut self.status;
         status.counters = session.counters();
         if status.state != session.state() {
@@ -112,6 +116,12 @@ impl Published {
         status.last_error_age_s = self.failed.map(age);
         status.last_fault_age_s = self.faults.back().map(|(at, _)| age(*at));
         status
+    }
+
+    /// How often the peer was sent away for too many prefixes, and for how long it still is.
+    pub fn away(&self) -> Option<(u32, Duration)> {
+        let (count, until) = self.away?;
+        Some((count, until.saturating_duration_since(Instant::now())))
     }
 
     /// The last messages with faults, the newest first.

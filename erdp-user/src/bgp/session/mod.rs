@@ -18,6 +18,7 @@ mod time;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -210,6 +211,23 @@ impl Session {
         let wait = self.overflow.next(now, wait.duration());
         self.turn_away();
         self.step(Which::Main, Event::Overflow(notification, wait), now);
+    }
+
+    /// The process before us ended while the peer was away for too many prefixes: it stays away for the rest of its wait, and the next one
+    /// follows from how often it has happened (requirement D2). A session that goes on was not away.
+    pub fn handle_away(&mut self, now: Moment, left: Duration, count: u32) {
+        self.overflow.resume(now + left, count);
+        if self.main.state == State::Established || left.is_zero() {
+            return;
+        }
+        self.turn_away();
+        self.end(Event::Stop(Notification::cease(Cease::ConnectionRejected, "")), now);
+        self.handle_start(now);
+    }
+
+    /// How often the peer was sent away for too many prefixes, and until when; `None`: never.
+    pub fn away(&self) -> Option<(u32, Moment)> {
+        self.overflow.away()
     }
 
     /// BFD says that the way to the peer is dead: end with Cease/10 (RFC 9384) and come back.

@@ -158,6 +158,16 @@ impl Overflows {
         self.back.filter(|back| *back > now)
     }
 
+    /// As another process has left it.
+    pub(super) fn resume(&mut self, back: Moment, count: u32) {
+        (self.count, self.back) = (count, Some(back));
+    }
+
+    /// How often it has happened, and until when the peer is or was away for it; `None`: it has not.
+    pub(super) fn away(&self) -> Option<(u32, Moment)> {
+        self.back.map(|back| (self.count, back))
+    }
+
     /// An operator wants it back now; how often it has happened is not forgotten.
     pub(super) fn forgive(&mut self, now: Moment) {
         self.back = self.back.map(|back| back.min(now));

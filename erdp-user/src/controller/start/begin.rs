@@ -127,6 +127,7 @@ impl Controller {
             orders: Default::default(),
             vacant: Default::default(),
             history: Default::default(),
+            kept: Default::default(),
             supervisor: supervisor::Supervisor::from_environment(),
             started: Instant::now(),
             reconciled: Default::default(),
@@ -244,7 +245,7 @@ impl Controller {
     /// Continues the work of the process behind the control socket: routes, maps and links are ours when this is done, and the
     /// sessions are the answer. When it fails, the other goes on.
     pub(super) async fn succeed(&mut self, options: &Options) -> Result<Vec<(PeerId, Handed)>, StartError> {
-        let file = self.history.source.read().ok();
+        let file = Some(self.history.source.running.clone());
         let asked = tokio::task::block_in_place(|| Successor::ask(&options.control, file))?;
         let mut successor = asked.ok_or(StartError::NobodyLeft)?;
         let begun = Instant::now();

@@ -207,3 +207,25 @@ fn hurry_makes_a_connect_anew_that_has_lost_its_first_packet_and_ends_no_wait_fo
     bench.session.handle_open(at(5), Gate::Operator);
     assert_eq!(bench.session.state(), State::Connect, "an operator's word does");
 }
+
+#[test]
+fn d2_a_peer_that_was_away_when_a_process_ended_stays_away_for_the_rest_of_its_wait() {
+    let mut bench = Bench::new(config());
+    bench.session.handle_away(at(0), Duration::from_secs(40), 2);
+    bench.session.handle_hurry(at(1));
+    assert_eq!((bench.session.state(), bench.session.poll_deadline()), (State::Idle, Some(at(40))));
+    assert_eq!(bench.session.away(), Some((2, at(40))));
+    bench.actions();
+    let conn = bench.session.handle_accepted(at(2));
+    assert!(is_refused(&mut bench, conn));
+    bench.pass(40);
+    assert_eq!(bench.session.state(), State::Connect);
+    bench.dial();
+    // The third time: twice, and twice again.
+    bench.session.handle_overflow(at(45), EXCESS, Seconds(60));
+    assert_eq!(bench.session.away(), Some((3, at(45 + 240))));
+
+    let (mut bench, _) = Bench::new(config()).establish();
+    bench.session.handle_away(at(0), Duration::from_secs(40), 2);
+    assert_eq!(bench.session.state(), State::Established, "a session that was handed over was not away");
+}

@@ -1,0 +1,161 @@
+//! What an operator has ordered outlives the daemon: killed in the middle, it goes on where it was told to be.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use erdp_tests::{
+    edge::{self, Edge},
+    lab::enter,
+    small::{SmallLab, established},
+};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+const METRICS: &str = "127.0.0.1:9179";
+const DISABLED: &str = "disabled: rack 7 moves";
+
+/// A router that is killed again and again.
+struct Stand {
+    edge: Edge,
+    lab: SmallLab,
+}
+
+impl Stand {
+    fn up() -> Result<Self> {
+        let lab = SmallLab::up()?;
+        let configuration = format!("metrics = \"{METRICS}\"\n{}", edge::configuration());
+        let mut edge = Edge::start_keeping(lab.namespace("edge")?, lab.folder(), &configuration)?;
+        established(&mut edge)?;
+        Ok(Self { edge, lab })
+    }
+
+    fn file(&self) -> PathBuf {
+        self.lab.folder().join("edge.toml")
+    }
+
+    /// SIGKILL, and the next start with the file as it is now; what that one logs until it answers.
+    fn killed(&mut self) -> Result<String> {
+        self.edge.process().signal(Signal::SIGKILL)?;
+        self.edge.process().wait(Duration::from_secs(10))?;
+        let configuration = fs::read_to_string(self.file())?;
+        self.edge = Edge::start_keeping(self.lab.namespace("edge")?, self.lab.folder(), &configuration)?;
+        self.until("it answers", |it| Ok(it.edge.answers()))?;
+        Ok(self.edge.process().tail(60))
+    }
+
+    fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> Result<bool>) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !done(self)? {
+            self.edge.must_run()?;
+            ensure!(Instant::now() < deadline, "in vain: {what}\n{}", self.edge.process().tail(40));
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// How many sessions are out of service, and how many of those are up all the same.
+    fn disabled(&self) -> Result<(usize, usize)> {
+        let rows: Vec<Value> = serde_json::from_str(&self.edge.show("sessions")?)?;
+        let out: Vec<_> = rows.iter().filter(|row| row["admin"] == DISABLED).collect();
+        Ok((out.len(), out.iter().filter(|row| row["state"] == "Established").count()))
+    }
+
+    /// Whether the running configuration has a line.
+    fn runs(&self, line: &str) -> Result<bool> {
+        let line = format!(".{line}");
+        Ok(self.edge.ask(&["config", "show"])?.lines().any(|it| it.ends_with(&line)))
+    }
+
+    fn ready(&self) -> Result<String> {
+        enter::run(self.lab.namespace("edge")?.name(), move || {
+            let mut stream = TcpStream::connect(METRICS)?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        })
+    }
+}
+
+#[test]
+fn an_operators_orders_outlive_a_crash_and_a_change_that_was_not_confirmed_goes_back() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let mut stand = Stand::up()?;
+    let own = stand.file();
+    let other = stand.lab.folder().join("other.toml");
+    let text = fs::read_to_string(&own)?;
+    fs::write(&other, text.replace("peerings =", "weight = 7\npeerings ="))?;
+    stand.edge.ask(&["config", "apply", &other.to_string_lossy()])?;
+    let said = stand.edge.ask(&["set", "circuit", "lab", "--bandwidth", "2G"])?;
+    ensure!(said.contains("a changed file"), "{said}");
+    stand.edge.ask(&[
+        "peering",
+        "disable",
+        "lab/private/primary",
+        "--drain",
+        "0",
+        "--text",
+        "rack 7 moves",
+    ])?;
+
+    let log = stand.killed()?;
+    for words in
+        ["stays out of service", "rack 7 moves", "other.toml runs on", "circuit lab is as `erdp set`"]
+    {
+        ensure!(log.contains(words), "no {words:?} in the log:\n{log}");
+    }
+    let [bandwidth, weight] = ["bandwidth = \"2G\"", "weight = 7"];
+    ensure!(stand.runs(bandwidth)? && stand.runs(weight)?, "{}", stand.edge.ask(&["config", "show"])?);
+    let watched = Instant::now();
+    stand.until("the other link's sessions are up", |it| {
+        ensure!(it.disabled()? == (2, 0), "{:?} {:?} after the start", it.disabled()?, watched.elapsed());
+        Ok(it.edge.sessions()?.iter().filter(|row| row.state == "Established").count() == 4)
+    })?;
+    let ready = stand.ready()?;
+    ensure!(ready.contains(" 200 ") && ready.matches("\nheld: session ").count() == 2, "{ready}");
+    ensure!(ready.contains("rack 7 moves"), "{ready}");
+    stand.edge.ask(&["peering", "enable", "lab/private/primary"])?;
+    stand.until("all sessions are up", |it| {
+        Ok(it.edge.sessions()?.iter().all(|row| row.state == "Established") && it.disabled()? == (0, 0))
+    })?;
+    stand.until("nothing is held", |it| Ok(!it.ready()?.contains("held:")))?;
+
+    // The file, changed since: what the operator said last.
+    let changed = text.replace("bandwidth = \"1G\"", "bandwidth = \"5G\"");
+    fs::write(&own, &changed)?;
+    let log = stand.killed()?;
+    ensure!(log.contains("has changed since then") && log.contains("what was set is given up"), "{log}");
+    ensure!(stand.runs("bandwidth = \"5G\"")? && !stand.runs(weight)? && stand.disabled()? == (0, 0));
+
+    // The daemon's own file, changed and applied with a deadline.
+    fs::write(&own, changed.replace("5G", "10G"))?;
+    // Not while it still takes over from the one before.
+    stand.until("the change is applied", |it| {
+        Ok(it.edge.ask(&["config", "apply", &own.to_string_lossy(), "--confirm", "600s"]).is_ok())
+    })?;
+    ensure!(stand.runs("bandwidth = \"10G\"")?);
+    let log = stand.killed()?;
+    ensure!(log.contains("was applied and not confirmed: back"), "{log}");
+    ensure!(stand.runs("bandwidth = \"5G\"")?, "{}", stand.edge.ask(&["config", "show"])?);
+
+    // A store that somebody has damaged.
+    let store = edge::state_folder(stand.lab.folder());
+    fs::write(store.join("state.json"), "{\"version\":1,")?;
+    let log = stand.killed()?;
+    ensure!(log.contains("orders of before are lost") && log.contains("set-aside"), "{log}");
+    ensure!(store.join("state.json.set-aside").exists() && stand.runs("bandwidth = \"10G\"")?);
+    stand.edge.process().signal(Signal::SIGTERM)?;
+    let ended = stand.edge.process().wait(Duration::from_secs(20)).context("it does not end")?;
+    ensure!(ended.success(), "{ended}");
+    Ok(())
+}
