@@ -79,7 +79,7 @@ impl Controller {
     /// Says that the loop turns, and puts a snapshot on the board where somebody waits for one.
     pub(super) fn note_turn(&self) {
         let now = Instant::now();
-        self.board.beat(now);
+        self.board.beat(now, self.parts.dead());
         if self.board.is_due(now) {
             self.board.show(Snapshot::new(now, self.metrics(), self.unready() + &self.held_lines()));
         }

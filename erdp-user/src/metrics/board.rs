@@ -61,6 +61,8 @@ pub struct Board {
     started: Instant,
     /// When the loop turned last, in milliseconds since the start.
     beat_ms: AtomicU64,
+    /// The controller's parts that have ended, one line each.
+    dead: watch::Sender<String>,
     is_wanted: AtomicBool,
     shown: watch::Sender<Option<Arc<Snapshot>>>,
 }
@@ -71,21 +73,30 @@ impl Board {
         Self {
             started: now,
             beat_ms: AtomicU64::new(0),
+            dead: watch::Sender::new(String::new()),
             is_wanted: AtomicBool::new(false),
             shown: watch::Sender::new(None),
         }
     }
 
-    /// The loop turns.
-    pub fn beat(&self, now: Instant) {
+    /// The loop turns; these parts of the controller have ended and are not there again, one line each.
+    pub fn beat(&self, now: Instant, dead: String) {
+        self.dead.send_if_modified(|known| {
+            let is_new = *known != dead;
+            *known = dead;
+            is_new
+        });
         let since = now.saturating_duration_since(self.started);
         self.beat_ms.store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Whether the loop has turned lately.
-    pub fn is_alive(&self, now: Instant) -> bool {
+    /// Why the controller is not healthy: its loop has not turned lately, or a part of it has ended. Empty: it is.
+    pub fn unhealthy(&self, now: Instant) -> String {
         let beat = self.started + Duration::from_millis(self.beat_ms.load(Ordering::Relaxed));
-        now.saturating_duration_since(beat) < ANSWER_MAX
+        if now.saturating_duration_since(beat) >= ANSWER_MAX {
+            return format!("the controller has not answered for {} s\n", ANSWER_MAX.as_secs());
+        }
+        self.dead.borrow().clone()
     }
 
     /// Whether the loop is to make a snapshot.
@@ -163,7 +174,7 @@ mod tests {
         let error = board.fresh().await.unwrap_err();
         assert!(error.contains("has not answered for 2 s"), "{error}");
         let now = Instant::now();
-        board.beat(now);
-        assert!(board.is_alive(now) && !board.is_alive(now + ANSWER_MAX));
+        board.beat(now, String::new());
+        assert!(board.unhealthy(now).is_empty() && !board.unhealthy(now + ANSWER_MAX).is_empty());
     }
 }

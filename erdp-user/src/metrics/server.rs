@@ -31,10 +31,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{
-    board::{ANSWER_MAX, Board},
-    format::Format,
-};
+use super::{board::Board, format::Format};
 use crate::{accept::Pause, controller::kept::HELD};
 
 /// Connections served at once.
@@ -149,13 +146,10 @@ async fn answer(method: &Method, path: &str, format: Format, board: &Board) -> R
             }
             Err(why) => page(StatusCode::INTERNAL_SERVER_ERROR, TEXT, why),
         },
-        "/healthz" if board.is_alive(Instant::now()) => {
-            page(StatusCode::OK, TEXT, "the controller answers\n")
-        }
-        "/healthz" => {
-            let why = format!("the controller has not answered for {} s\n", ANSWER_MAX.as_secs());
-            page(StatusCode::SERVICE_UNAVAILABLE, TEXT, why)
-        }
+        "/healthz" => match board.unhealthy(Instant::now()) {
+            why if why.is_empty() => page(StatusCode::OK, TEXT, "the controller answers\n"),
+            why => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, why),
+        },
         "/readyz" => match board.fresh().await {
             Ok(shown) if shown.unready.lines().all(|line| line.starts_with(HELD)) => {
                 page(StatusCode::OK, TEXT, format!("every circuit has a way\n{}", shown.unready))
@@ -179,7 +173,10 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
-    use crate::metrics::{Metric, Page, board::Snapshot};
+    use crate::metrics::{
+        Metric, Page,
+        board::{ANSWER_MAX, Snapshot},
+    };
 
     /// A server whose loop turns every ten milliseconds, and the snapshots that it has made.
     async fn served() -> (SocketAddr, Arc<std::sync::atomic::AtomicUsize>) {
@@ -190,7 +187,7 @@ mod tests {
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(10)).await;
-                turning.beat(Instant::now());
+                turning.beat(Instant::now(), String::new());
                 if turning.is_due(Instant::now()) {
                     let mut page = Page::default();
                     page.put(Metric::Uptime, &[], 1.0);
@@ -224,6 +221,24 @@ mod tests {
             let page = timeout(Duration::from_secs(3), get(address, path)).await.unwrap().unwrap();
             assert!(page.starts_with("HTTP/1.1 200"), "{path}: {page}");
             assert!(begin.elapsed() < Duration::from_secs(1), "{path} took {:?}", begin.elapsed());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_controller_is_unhealthy_while_a_part_of_it_is_dead_or_its_loop_stands_still() {
+        let now = Instant::now();
+        let board = Board::new(now);
+        let rows: [(Instant, &str, u16); 4] = [
+            (now, "", 200),
+            (now, "the BFD thread has ended\n", 503),
+            (now, "", 200),
+            (now.checked_sub(ANSWER_MAX).unwrap(), "", 503),
+        ];
+        for (turned, dead, status) in rows {
+            let board = if turned == now { &board } else { &Board::new(turned) };
+            board.beat(turned, dead.into());
+            let response = answer(&Method::GET, "/healthz", Format::Text, board).await;
+            assert_eq!(response.status().as_u16(), status, "{dead:?}");
         }
     }
 
