@@ -8,8 +8,9 @@
 //! commands. [`released`] is what version 0.1.0 does, which this tree must do too. [`circuits`] is a lab with two circuits, [`seen`] what
 //! peers say of their sessions, [`scrape`] what a monitoring system reads, [`failover`] is a lab whose wires can be cut silently. [`bench`] measures and
 //! judges nothing; [`budget`] is how much work the kernel's verifier may have with
-//! the programs. [`hostile`] is BGP that nobody would send who means well, [`fuzz`] the targets of the coverage-guided fuzzer.
+//! the programs. [`hostile`] is BGP that nobody would send who means well, [`attacks`] what a hostile operator does, [`fuzz`] the targets of the coverage-guided fuzzer.
 
+pub mod attacks;
 pub mod bench;
 pub mod budget;
 pub mod checks;

@@ -1,35 +1,39 @@
-//! Clients of the control socket and of `/metrics` that ask without end, ask nothing or read nothing: the daemon's loop turns on time, its
-//! memory stays what it was, and whoever asks in earnest is answered. The liveness signal for the service manager is the clock: the loop sends
-//! it at its tenth of a second.
+//! Clients of the control socket and of `/metrics` that ask without end, ask nothing or read nothing: the daemon's loop
+//! turns on time, its memory stays what it was, and whoever asks in earnest is answered. The liveness signal for the service manager is the clock: the
+//! loop sends it at its tenth of a second.
 
 use std::{
-    io::{Read as _, Write as _},
     net::TcpStream,
     os::unix::net::{UnixDatagram, UnixStream},
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::{self, JoinHandle},
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use erdp::control::{Request, Topic, client::Client};
 use erdp_tests::{
+    attacks::{Attack, METRICS, OneCpu, Victim, scrape},
     edge::{self, Edge},
-    lab::{enter, plan},
+    failover::{
+        LINKS, Place,
+        peers::{self, Timers},
+        sessions, until,
+    },
+    lab::{enter, netns::Namespace, plan},
     small::{SmallLab, established},
 };
 use nix::sys::signal::Signal;
 
-const METRICS: &str = "127.0.0.1:9179";
 const ROUTES: usize = 9_000;
 /// A tenth of a second that may have just begun, the next one, and the most that a turn may take.
 const LONGEST: Duration = Duration::from_millis(300);
+/// The loop's clock.
+const TURN: Duration = Duration::from_millis(100);
 /// Bytes by which the daemon may have grown besides a fifth of what it was.
 const ROOM: u64 = 24 << 20;
+const TIMERS: Timers = Timers { interval_ms: 50, multiplier: 3 };
 
 /// A small lab in which one MSEE has many routes.
 fn lab() -> Result<SmallLab> {
@@ -43,18 +47,17 @@ fn lab() -> Result<SmallLab> {
 }
 
 /// An edge whose service manager we are.
-fn watched(lab: &SmallLab) -> Result<(UnixDatagram, Edge)> {
-    let path = lab.folder().join("notify");
+fn watched(edge: &Namespace, folder: &Path, text: &str) -> Result<(UnixDatagram, Edge)> {
+    let path = folder.join("notify");
     let socket = UnixDatagram::bind(&path)?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-    let config = lab.folder().join("edge.toml");
-    let text = edge::configuration().replacen("bandwidth", "sku = \"premium\"\nbandwidth", 1);
+    let config = folder.join("edge.toml");
     std::fs::write(&config, format!("metrics = \"{METRICS}\"\n{text}"))?;
-    let mut command = lab.namespace("edge")?.command("sh")?;
+    let mut command = edge.command("sh")?;
     command.args(["-c", "WATCHDOG_PID=$$ exec \"$@\"", "sh"]);
     // A word for each third of this, so at each turn of the loop's clock.
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "150000");
-    Ok((socket, Edge::start_by(command, lab.folder(), &config)?))
+    Ok((socket, Edge::start_by(command, folder, &config)?))
 }
 
 /// The longest time between two liveness signals.
@@ -71,56 +74,9 @@ fn longest_silence(socket: &UnixDatagram, time: Duration) -> Duration {
     longest.max(heard.elapsed())
 }
 
-/// What attacks, until it is dropped.
-struct Attack {
-    end: Arc<AtomicBool>,
-    done: Arc<AtomicU64>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Attack {
-    fn new() -> Self {
-        Self { end: Arc::default(), done: Arc::default(), threads: Vec::new() }
-    }
-
-    /// So many threads, each of which does something again and again.
-    fn again(&mut self, threads: usize, act: impl Fn() -> Result<()> + Clone + Send + 'static) {
-        for _ in 0..threads {
-            let (end, done, act) = (self.end.clone(), self.done.clone(), act.clone());
-            self.threads.push(thread::spawn(move || {
-                while !end.load(Ordering::Relaxed) {
-                    match act() {
-                        Ok(()) => _ = done.fetch_add(1, Ordering::Relaxed),
-                        Err(_) => thread::sleep(Duration::from_millis(10)),
-                    }
-                }
-            }));
-        }
-    }
-}
-
-impl Drop for Attack {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            // One that has panicked attacks no more.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn scrape() -> Result<()> {
-    let mut stream = TcpStream::connect(METRICS)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n")?;
-    let mut page = String::new();
-    stream.read_to_string(&mut page)?;
-    ensure!(page.contains("erdp_uptime_seconds"), "no page");
-    Ok(())
-}
-
 /// Asks for the routes and reads none of them.
 fn ask_and_read_nothing(socket: &Path) -> Result<UnixStream> {
+    use std::io::Write as _;
     let mut stream = UnixStream::connect(socket)?;
     stream.write_all(b"{\"protocol\":1,\"request\":{\"show\":\"routes\"}}\n")?;
     Ok(stream)
@@ -139,7 +95,8 @@ fn whatever_is_asked_the_loop_turns_on_time_and_memory_stays_what_it_was() -> Re
         return Ok(());
     }
     let lab = lab()?;
-    let (socket, mut edge) = watched(&lab)?;
+    let text = edge::configuration().replacen("bandwidth", "sku = \"premium\"\nbandwidth", 1);
+    let (socket, mut edge) = watched(lab.namespace("edge")?, lab.folder(), &text)?;
     established(&mut edge)?;
     let control = lab.folder().join("erdp.sock");
     let routes = |control: &Path| -> Result<usize> {
@@ -153,34 +110,32 @@ fn whatever_is_asked_the_loop_turns_on_time_and_memory_stays_what_it_was() -> Re
     }
     let process = edge.process().id();
     let (before, quiet) = (resident(process)?, longest_silence(&socket, Duration::from_secs(1)));
-    let (silence, asked, served) = enter::run(lab.namespace("edge")?.name(), {
-        let control = control.clone();
-        move || {
-            let mut attack = Attack::new();
-            let path = control.clone();
-            attack.again(4, move || {
-                Client::connect(&path)?.ask(&Request::Show(Topic::Routes))?;
-                Ok(())
-            });
-            let path = control.clone();
-            attack.again(2, move || {
-                Client::connect(&path)?.ask(&Request::Show(Topic::Refused))?;
-                Client::connect(&path)?.ask(&Request::Metrics)?;
-                Ok(())
-            });
-            attack.again(4, scrape);
-            let deaf: Vec<_> = (0..30).filter_map(|_| ask_and_read_nothing(&control).ok()).collect();
-            let idle: Vec<_> = (0..200).filter_map(|_| TcpStream::connect(METRICS).ok()).collect();
-            let silence = longest_silence(&socket, Duration::from_secs(5));
-            let asked = attack.done.load(Ordering::Relaxed);
-            println!("silence: {quiet:?} at rest, {silence:?} with {asked} answers in five seconds");
-            let begin = Instant::now();
-            scrape().context("a scrape beside idle connections")?;
-            let served = begin.elapsed();
-            drop((deaf, idle));
-            Ok((silence, asked, served))
-        }
+    let cpu = Arc::new(OneCpu::last());
+    let name = lab.namespace("edge")?.name().to_owned();
+    let mut attack = Attack::new(&cpu);
+    for (threads, request) in
+        [(4, Request::Show(Topic::Routes)), (2, Request::Show(Topic::Refused)), (1, Request::Metrics)]
+    {
+        let path = control.clone();
+        attack.again(&name, threads, move || {
+            Client::connect(&path)?.ask(&request)?;
+            Ok(())
+        })?;
+    }
+    attack.again(&name, 4, scrape)?;
+    let path = control.clone();
+    let (silence, served) = enter::run(&name, move || {
+        let deaf: Vec<_> = (0..30).filter_map(|_| ask_and_read_nothing(&path).ok()).collect();
+        let idle: Vec<_> = (0..200).filter_map(|_| TcpStream::connect(METRICS).ok()).collect();
+        let silence = longest_silence(&socket, Duration::from_secs(5));
+        let begin = Instant::now();
+        scrape().context("a scrape beside idle connections")?;
+        let served = begin.elapsed();
+        drop((deaf, idle));
+        Ok((silence, served))
     })?;
+    let asked = attack.done();
+    drop(attack);
     println!(
         "silence: {quiet:?} at rest, {silence:?} with {asked} answers in five seconds; a scrape takes {served:?}"
     );
@@ -215,5 +170,145 @@ fn an_order_whose_command_was_killed_before_the_daemon_began_with_it_is_not_carr
     thread::sleep(Duration::from_secs(1));
     let sessions = edge.show("sessions")?;
     ensure!(!sessions.contains("disabled"), "an order of nobody was carried out: {sessions}");
+    Ok(())
+}
+
+/// An edge between two MSEEs that speak BFD at 50 ms x 3, and a customer's router that is in other hands.
+struct Stand {
+    edge: Edge,
+    socket: UnixDatagram,
+    victim: Victim,
+    cpu: Arc<OneCpu>,
+    _place: Place,
+}
+
+/// What is not to change.
+#[derive(Debug, PartialEq, Eq)]
+struct Peers {
+    /// Peer, how often it came up, how often its deadline has passed.
+    bfd: Vec<(String, u64, u64)>,
+    /// Peer and state of the MSEEs' sessions.
+    bgp: Vec<(String, String)>,
+}
+
+impl Stand {
+    fn up(routes: usize) -> Result<Stand> {
+        let mut place = Place::up(false)?;
+        let prefixes = peers::prefixes(routes);
+        for link in &LINKS {
+            peers::start_bird(&mut place, link, TIMERS, &prefixes)?;
+        }
+        let text = peers::erdp_with_customer(TIMERS, 30, "").replacen(
+            "bandwidth",
+            "sku = \"premium\"\nbandwidth",
+            1,
+        );
+        let (socket, edge) = watched(place.namespace("edge")?, place.folder(), &text)?;
+        let victim = Victim {
+            control: place.folder().join("erdp.sock"),
+            edge: place.namespace("edge")?.name().to_owned(),
+            customer: place.namespace("ce")?.name().to_owned(),
+        };
+        let mut stand = Stand { edge, socket, victim, cpu: Arc::new(OneCpu::last()), _place: place };
+        until("all sessions", Duration::from_secs(60), || stand.is_up(routes))?;
+        Ok(stand)
+    }
+
+    fn is_up(&mut self, routes: usize) -> Result<bool> {
+        self.edge.must_run()?;
+        if !self.edge.answers() {
+            return Ok(false);
+        }
+        let bfd = sessions(&self.edge)?;
+        let bgp = self.edge.sessions()?;
+        let of_msees = bgp.iter().filter(|it| it.asn == 12_076);
+        let is_up = |it: &edge::Session| {
+            it.state == "Established" && (it.peer.contains(':') || it.received as usize > routes)
+        };
+        Ok(bfd.len() == 4
+            && bfd.iter().all(|it| it.state == "Up" && it.interval_ms == f64::from(TIMERS.interval_ms))
+            && of_msees.clone().count() == 4
+            && of_msees.clone().all(is_up))
+    }
+
+    fn peers(&self) -> Result<Peers> {
+        let bfd = sessions(&self.edge)?;
+        let bgp = self.edge.sessions()?;
+        Ok(Peers {
+            bfd: bfd.into_iter().map(|it| (it.peer, it.ups, it.expired)).collect(),
+            bgp: bgp.into_iter().filter(|it| it.asn == 12_076).map(|it| (it.peer, it.state)).collect(),
+        })
+    }
+
+    fn resident(&mut self) -> Result<u64> {
+        resident(self.edge.process().id())
+    }
+
+    /// SIGSTOP for less than the hold time: the packet path answers BFD, and what came meanwhile is read before a timer is believed.
+    fn stopped(&mut self, time: Duration) -> Result<()> {
+        let before = self.peers()?;
+        self.edge.process().signal(Signal::SIGSTOP)?;
+        thread::sleep(time);
+        self.edge.process().signal(Signal::SIGCONT)?;
+        thread::sleep(Duration::from_secs(2));
+        let after = self.peers()?;
+        println!(
+            "stopped for {} s: {} BFD and {} BGP sessions live",
+            time.as_secs(),
+            after.bfd.len(),
+            after.bgp.len()
+        );
+        ensure!(after == before, "{before:?} has become {after:?}");
+        Ok(())
+    }
+}
+
+#[test]
+fn bfd_and_bgp_sessions_outlive_a_daemon_that_is_stopped_for_longer_than_bfds_detection_time() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    Stand::up(8)?.stopped(Duration::from_secs(2))
+}
+
+/// `ERDP_SOAK_SECONDS` says for how long; a minute otherwise.
+#[test]
+fn control_and_http_requests_without_end_take_no_more_memory() -> Result<()> {
+    if edge::skipped() || edge::left_out() {
+        return Ok(());
+    }
+    let seconds = std::env::var("ERDP_SOAK_SECONDS").ok().map_or(Ok(60), |text| text.parse())?;
+    let time = Duration::from_secs(seconds);
+    let mut stand = Stand::up(100)?;
+    let mut attack = Attack::new(&stand.cpu);
+    for topic in [Topic::Links, Topic::Sessions, Topic::Circuits, Topic::Bfd] {
+        let control = stand.victim.control.clone();
+        attack.again(&stand.victim.edge, 1, move || {
+            let mut client = Client::connect(&control)?;
+            for _ in 0..100 {
+                client.ask(&Request::Show(topic))?;
+            }
+            Ok(())
+        })?;
+    }
+    let (controls, mut pages) = (attack, Attack::new(&stand.cpu));
+    pages.again(&stand.victim.edge, 2, scrape)?;
+    // A tenth of the time is for what is allocated once.
+    thread::sleep(time / 10);
+    let (before, asked) = (stand.resident()?, (controls.done(), pages.done()));
+    let silence = longest_silence(&stand.socket, time - time / 10);
+    let requests = (controls.done() - asked.0) * 100 + pages.done() - asked.1;
+    let after = stand.resident()?;
+    println!(
+        "{requests} requests in {} s, {} a second; {} KiB before, {} after; the loop at most {:.1?} late",
+        (time - time / 10).as_secs(),
+        requests * 10 / (seconds * 9).max(1),
+        before >> 10,
+        after >> 10,
+        silence.saturating_sub(TURN)
+    );
+    ensure!(requests > 1_000, "{requests} requests are none");
+    // Sixteen requests a second that each leave an octet behind would be seen in an hour; here a tenth is noise.
+    ensure!(after <= before + before / 10, "{before} bytes before, {after} after");
     Ok(())
 }
