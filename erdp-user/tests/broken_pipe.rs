@@ -100,7 +100,11 @@ impl Stand {
         let mut command = match words {
             "uninstall" => {
                 let mut command = Command::new("unshare");
-                command.args(["--map-root-user", "--net", ERDP]);
+                // In a chroot there is no user namespace (EPERM, unshare(2)); root needs none.
+                if !nix::unistd::geteuid().is_root() {
+                    command.arg("--map-root-user");
+                }
+                command.args(["--net", ERDP]);
                 command
             }
             _ => Command::new(ERDP),

@@ -90,7 +90,8 @@ impl Root {
 
     fn command(&self, namespace: &Namespace, commands: &str) -> Result<Command> {
         let mut command = namespace.command("nsenter")?;
-        command.args(["--mount", "--target", &self.keeper.id().to_string(), "chroot"]);
+        // With the keeper's root: the namespace's own would be another one where all of this runs in a chroot.
+        command.args(["--mount", "--root", "--target", &self.keeper.id().to_string(), "chroot"]);
         command.arg(self.place.join("root")).args(["sh", "-c", commands]);
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
         Ok(command)
