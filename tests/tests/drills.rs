@@ -216,7 +216,7 @@ fn it_does_not_outlive_the_controller(stand: &mut Stand) -> Result<()> {
     let mut drill = stand.drills.pop().context("no drill")?;
     ensure!(!drill.wait(PATIENCE)?.success(), "the command has not noticed");
     let said = fs::read_to_string(log)?;
-    ensure!(said.contains("carries nothing until it runs again"), "{said}");
+    ensure!(said.contains("carries nothing until erdp runs again"), "{said}");
     let begin = Instant::now();
     stand.start_again()?;
     stand.until("both links carry traffic", Stand::is_whole)?;

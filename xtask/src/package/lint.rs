@@ -19,8 +19,8 @@ use crate::{
 pub fn run(packages: &[impl AsRef<Path>]) -> Result<String> {
     setup::ensure(&[Need::Lint])?;
     let mut lint = command("lintian");
-    // It reads files and starts nothing of the package's.
-    lint.env("LC_ALL", "C.UTF-8").args(["--allow-root", "--fail-on", "error,warning", "--show-overrides"]);
+    // It reads files and starts nothing of the package's. (With --show-overrides, 2.116 fails on what is overridden too.)
+    lint.env("LC_ALL", "C.UTF-8").args(["--allow-root", "--fail-on", "error,warning"]);
     if let Err(error) = must(lint.args(packages.iter().map(AsRef::as_ref))) {
         bail!("lintian finds faults in the package: {error:#}");
     }
