@@ -180,5 +180,8 @@ fn build_in(elsewhere: &Path, what: What) -> Result<()> {
     build.env("HOME", elsewhere.join("home")).env("CARGO_HOME", elsewhere.join("cargo"));
     build.env("RUSTUP_HOME", elsewhere.join("toolchains")).env("RUSTUP_AUTO_INSTALL", "0");
     build.env("CARGO_NET_OFFLINE", "true").env("LC_ALL", "C").env("TZ", "Pacific/Kiritimati");
+    if let Some(jobs) = env::var_os("CARGO_BUILD_JOBS") {
+        build.env("CARGO_BUILD_JOBS", jobs);
+    }
     must(&mut build).context("the build elsewhere has failed")
 }

@@ -76,6 +76,10 @@ impl Own {
             Own::Released => command.arg("released"),
             Own::Stranger => command.arg("stranger"),
         };
+        if matches!(self, Own::Package | Own::Released) {
+            // Beside others a build has one CPU, like every row that keeps a CPU busy.
+            command.env("CARGO_BUILD_JOBS", "1");
+        }
         Ok(command)
     }
 
