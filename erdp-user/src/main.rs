@@ -487,7 +487,7 @@ mod tests {
 
     use super::*;
 
-    /// A command as pages write it, without brackets and the shell's redirection, and with a value for each placeholder.
+    /// A command as pages write it, without brackets and what is the shell's (`>`, `|`), and with a value for each placeholder.
     fn words(code: &str) -> Vec<String> {
         let placeholder = |word: &str| match word {
             "ADDRESS" => "192.0.2.1".to_owned(),
@@ -496,7 +496,8 @@ mod tests {
             "N" => "100".to_owned(),
             word => word.to_owned(),
         };
-        let command = code.split_once(" > ").map_or(code, |(command, _)| command);
+        let before = |code: &'_ str, mark: &str| code.split(mark).next().unwrap_or_default().to_owned();
+        let command = before(&before(code, " > "), " | ");
         command.replace(['[', ']'], "").split_whitespace().map(placeholder).collect()
     }
 
