@@ -160,7 +160,7 @@ fn the_bill_of_materials_names_every_crate_that_is_linked_with_licence_hash_and_
         let known = format!("{name}-{version}");
         let checksum = locked.get(&known).with_context(|| format!("{known} is not in Cargo.lock"))?;
         ensure!(component["hashes"][0]["content"].as_str() == checksum.as_deref(), "{known}: another hash");
-        ensure!(checksum.is_some() == !name.starts_with("erdp-"), "{known} has no hash");
+        ensure!(checksum.is_some() != name.starts_with("erdp-"), "{known} has no hash");
         ensure!(word("purl")? == format!("pkg:cargo/{name}@{}", version.replace('+', "%2B")), "{component}");
         let licence = component["licenses"][0]["expression"].as_str().unwrap_or_default();
         ensure!(!licence.is_empty() && !licence.contains('/'), "{known}: licence `{licence}`");
