@@ -139,7 +139,8 @@ fn the_units_filter_lets_every_system_call_of_the_daemon_pass() -> Result<()> {
         &NEEDED_CAPABILITIES,
         &["strace", "-D", "-f", "-qq", "-o", &log.to_string_lossy()],
     )?;
-    established(&mut edge)?;
+    // Each system call takes many times as long: from 8 to more than 30 s were seen until all that peers had sent was taken.
+    established(&mut edge).or_else(|_| established(&mut edge)).or_else(|_| established(&mut edge))?;
     edge.show("counters")?;
     edge.process().signal(Signal::SIGTERM)?;
     let status = edge.process().wait(Duration::from_secs(20))?;
