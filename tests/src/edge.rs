@@ -165,18 +165,10 @@ pub fn state_folder(folder: &Path) -> PathBuf {
     folder.join("state")
 }
 
-/// Whether everything is to be run (`cargo xtask test --full`).
+/// Whether everything is to be run (`cargo xtask test --full`): for tests that have fewer rows every day. A whole test that is too long for
+/// every day is one of `--full` by its attribute.
 pub fn is_full() -> bool {
     std::env::var_os("ERDP_TEST_FULL").is_some()
-}
-
-/// Says DEFERRED of a whole test that is one of `--full`, where this run is not. A test that only has fewer rows every day asks
-/// [`is_full`].
-pub fn left_out() -> bool {
-    if !is_full() {
-        println!("DEFERRED: only with `cargo xtask test --full`");
-    }
-    !is_full()
 }
 
 /// The folder of collected data that `ERDP_DATA` names; `None`, with DEFERRED, where it names none.

@@ -214,8 +214,9 @@ fn treated(binary: &Path) -> Result<(Left, Observed)> {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --full`"]
 fn the_program_of_version_0_1_0_and_this_one_send_the_same_packets_and_routes() -> Result<()> {
-    let Some(old) = released::binary_or_left_out() else { return Ok(()) };
+    let Some(old) = released::binary_or_skip() else { return Ok(()) };
     if edge::skipped() {
         return Ok(());
     }
@@ -344,8 +345,9 @@ fn start(lab: &mut Lab, program: &Path) -> Result<Edge> {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --full`"]
 fn this_tree_takes_over_from_version_0_1_0_and_back_without_a_loss() -> Result<()> {
-    let Some(old) = released::binary_or_left_out() else { return Ok(()) };
+    let Some(old) = released::binary_or_skip() else { return Ok(()) };
     if edge::skipped() {
         return Ok(());
     }
@@ -404,8 +406,9 @@ fn stale_state(folder: &Path) -> Result<PathBuf> {
 }
 
 #[test]
+#[ignore = "long: `cargo xtask test --full`"]
 fn an_upgrade_of_the_package_from_version_0_1_0_by_erdp_restart_loses_nothing() -> Result<()> {
-    let Some(old) = released::binary_or_left_out() else { return Ok(()) };
+    let Some(old) = released::binary_or_skip() else { return Ok(()) };
     if edge::skipped() {
         return Ok(());
     }

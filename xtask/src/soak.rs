@@ -45,7 +45,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if options.requests {
         build::erdp()?;
         let mut test = cargo();
-        test.env("ERDP_TEST_FULL", "1").env("ERDP_SOAK_SECONDS", options.length.as_secs().to_string());
+        test.env("ERDP_SOAK_SECONDS", options.length.as_secs().to_string());
         test.args([
             "test",
             "--package",
@@ -53,6 +53,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             "--test",
             "hostile_operator",
             "--",
+            "--include-ignored",
             "--exact",
             REQUESTS,
         ]);

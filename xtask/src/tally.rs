@@ -1,7 +1,8 @@
 //! How many tests ended how, by what the test programs print: libtest's closing lines, `SKIP:` and `DEFERRED:`.
 //!
-//! What does not run is not passed. A test that cannot run on this machine prints `SKIP: reason`. A test that another run has
-//! (`cargo xtask test --full`, or `--data`) prints `DEFERRED: reason`. libtest counts both as passed; they are taken out of its count here.
+//! What does not run is not passed. A test that is only one of `cargo xtask test --full` is marked so, and libtest counts it as ignored. A test that
+//! cannot run on this machine prints `SKIP: reason`, and one that needs what ERDP_DATA names prints `DEFERRED: reason`. libtest counts
+//! these two as passed; they are taken out of its count here.
 
 /// How many tests ended how.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -14,10 +15,14 @@ pub struct Tally {
     pub skipped: u64,
     /// Left for another run.
     pub deferred: u64,
-    /// libtest's own count of tests that did not run.
+    /// libtest's own count of tests that are marked as long.
     ignored: u64,
+    /// Counted as skipped by a closing line of our own.
+    unrun: u64,
     /// Closing lines seen: a program that dies half-way has none.
     closings: u64,
+    /// What is read is what a test has printed: a closing line in it is no closing line of the program's.
+    is_captured: bool,
 }
 
 impl Tally {
@@ -29,7 +34,15 @@ impl Tally {
         if says(line, "DEFERRED:") {
             self.deferred += 1;
         }
-        self.result(line);
+        // With --show-output: a heading for each test, and then the list of their names.
+        if line.starts_with("---- ") && line.ends_with(" stdout ----") {
+            self.is_captured = true;
+        } else if line == "successes:" || line == "failures:" {
+            self.is_captured = false;
+        }
+        if !self.is_captured {
+            self.result(line);
+        }
     }
 
     /// The same by closing lines alone, for what counts its own `SKIP:` lines.
@@ -45,6 +58,7 @@ impl Tally {
                 "passed" => self.passed += count,
                 "failed" => self.failed += count,
                 "ignored" => self.ignored += count,
+                "skipped" => self.unrun += count,
                 _ => {}
             }
         }
@@ -53,8 +67,8 @@ impl Tally {
     /// The tally of a program that has ended. A program that failed without a failed test (a crash, an abort) counts as one failure.
     pub fn ended(mut self, success: bool) -> Tally {
         self.passed = self.passed.saturating_sub(self.skipped + self.deferred);
-        self.skipped += self.ignored;
-        self.ignored = 0;
+        self.deferred += std::mem::take(&mut self.ignored);
+        self.skipped += std::mem::take(&mut self.unrun);
         if (!success || self.closings == 0) && self.failed == 0 {
             self.failed = 1;
         }
@@ -89,15 +103,17 @@ impl Tally {
             skipped: self.skipped + other.skipped,
             deferred: self.deferred + other.deferred,
             ignored: self.ignored + other.ignored,
+            unrun: self.unrun + other.unrun,
             closings: self.closings + other.closings,
+            is_captured: false,
         }
     }
 
-    /// A closing line as libtest's, for a row that xtask runs as a program of its own: read by [`Tally::result`] again.
+    /// A closing line like libtest's, for a row that xtask runs as a program of its own: read by [`Tally::result`] again.
     pub fn closing(self) -> String {
         let word = if self.failed == 0 { "ok" } else { "FAILED" };
         format!(
-            "test result: {word}. {} passed; {} failed; {} ignored",
+            "test result: {word}. {} passed; {} failed; {} skipped",
             self.passed, self.failed, self.skipped
         )
     }
@@ -124,7 +140,18 @@ mod tests {
                       test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
                       test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.25s";
         let tally = read(output, false);
-        assert_eq!((tally.passed, tally.failed, tally.skipped), (4, 2, 1));
+        assert_eq!((tally.passed, tally.failed, tally.skipped, tally.deferred), (4, 2, 0, 1));
+    }
+
+    #[test]
+    fn what_a_test_prints_is_no_closing_line() {
+        let output = "running 2 tests\n\nsuccesses:\n\n---- a stdout ----\ntest result: ok. 9 passed; 0 failed; 0 ignored\n\n\
+                      successes:\n    a\n    b\n\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured";
+        assert_eq!(read(output, true).passed, 2);
+        assert_eq!(
+            read("---- a stdout ----\ntest result: ok. 9 passed; 0 failed; 0 ignored\n", true).failed,
+            1
+        );
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! row, [`suite`] all of them, [`repeat`] again and again; [`released`] and [`stranger`] are rows of `--full`. Here is the verb and how it closes.
 //!
 //! What does not run is not passed. A test that cannot run on this machine says `SKIP: reason` and counts as skipped; with CI=true a skip
-//! is a failure. A test that takes too long for every day says `DEFERRED: reason`; it is counted on a line of its own, and `--full` (or
-//! `--data`, for what reads `ERDP_DATA`) runs it.
+//! is a failure. A test that takes too long for every day is ignored by libtest, and `--full` includes it; one that reads `ERDP_DATA` says
+//! `DEFERRED: reason` without it, and `--data` runs it. Both are counted on a line of their own.
 
 mod ledger;
 pub mod own;

@@ -267,7 +267,7 @@ fn row(entry: &Entry, program: &Program, only: &[&str], but: &[&str], is_full: b
         is_longer_in_full,
         sources: sources(&program.name, entry.reads),
         has_data: DATA.iter().any(|(reads, _)| *reads == program.name),
-        work: Work::Program(program.clone(), arguments(&program.name, only, but)),
+        work: Work::Program(program.clone(), arguments(&program.name, only, but, is_full)),
     }
 }
 
@@ -281,10 +281,13 @@ fn sources(program: &str, reads: &[&str]) -> Vec<String> {
 }
 
 /// libtest's: one test after the other with its progress shown where labs share CPUs and time.
-fn arguments(program: &str, only: &[&str], but: &[&str]) -> Vec<String> {
+fn arguments(program: &str, only: &[&str], but: &[&str], is_full: bool) -> Vec<String> {
     let is_lab = program.starts_with("erdp-tests");
     let how: &[&str] = if is_lab { &["--test-threads=1", "--nocapture"] } else { &["--show-output"] };
     let mut arguments: Vec<String> = how.iter().map(|word| (*word).to_owned()).collect();
+    if is_full {
+        arguments.push("--include-ignored".to_owned());
+    }
     if !only.is_empty() || !but.is_empty() {
         arguments.push("--exact".to_owned());
     }
