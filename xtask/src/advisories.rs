@@ -5,12 +5,15 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use jiff::civil::Date;
 use semver::{Version, VersionReq};
 use serde::Deserialize;
 
+use crate::lock::{self, Locked};
+
 /// After so many days somebody should look for newer advisories.
-const DAYS: i64 = 90;
+const DAYS: i32 = 90;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,18 +57,6 @@ impl Advisory {
     }
 }
 
-#[derive(Deserialize)]
-struct Lock {
-    package: Vec<Locked>,
-}
-
-#[derive(Deserialize)]
-struct Locked {
-    name: String,
-    version: Version,
-    source: Option<String>,
-}
-
 /// What the list says of a lock.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -79,14 +70,14 @@ pub struct Findings {
     pub advisories: usize,
 }
 
-/// Holds a lock against a list; `today` is `YYYY-MM-DD`.
+/// Holds a lock against a list.
 ///
 /// # Errors
 /// When one of the texts is not what it should be.
-pub fn findings(lock: &str, list: &str, today: &str) -> Result<Findings> {
-    let lock: Lock = toml::from_str(lock).context("Cargo.lock is no lock")?;
+pub fn findings(lock: &str, list: &str, today: Date) -> Result<Findings> {
+    let packages = lock::packages(lock)?;
     let list: List = toml::from_str(list).context("advisories.toml is no list of advisories")?;
-    let foreign: Vec<&Locked> = lock.package.iter().filter(|locked| locked.source.is_some()).collect();
+    let foreign: Vec<&Locked> = packages.iter().filter(|locked| locked.source.is_some()).collect();
     let mut found =
         Findings { crates: foreign.len(), advisories: list.advisory.len(), ..Findings::default() };
     for locked in foreign {
@@ -103,7 +94,8 @@ pub fn findings(lock: &str, list: &str, today: &str) -> Result<Findings> {
             if advisory.is_fault() { &mut found.faults } else { &mut found.notes }.push(said);
         }
     }
-    let age = day(today)? - day(&list.date.to_string())?;
+    let written: Date = list.date.to_string().parse().context("advisories.toml: date is no day")?;
+    let age = (today - written).get_days();
     if age > DAYS {
         found.notes.push(format!(
             "the list is {age} days old ({}): look for newer advisories of these crates in the RustSec database",
@@ -113,18 +105,11 @@ pub fn findings(lock: &str, list: &str, today: &str) -> Result<Findings> {
     Ok(found)
 }
 
-/// The number of a day `YYYY-MM-DD` on a line of days.
-fn day(date: &str) -> Result<i64> {
-    let parts: Vec<i64> = date.split('-').map_while(|part| part.parse().ok()).collect();
-    let [year, month, day] = parts[..] else { bail!("{date} is no date") };
-    // Years that begin in March have their odd day at the end.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    Ok(365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use jiff::civil::date;
 
     use super::*;
     use crate::command::root;
@@ -162,47 +147,37 @@ patched = []
     fn an_affected_version_is_refused_and_a_patched_or_older_one_is_not() {
         let rows = [("1.38.1", 1), ("1.38.2", 0), ("1.39.0", 1), ("1.44.1", 1), ("1.44.2", 0), ("0.2.4", 0)];
         for (version, faults) in rows {
-            let found = findings(&lock("tokio", version), LIST, "2026-09-01").expect("both are read");
+            let found = findings(&lock("tokio", version), LIST, date(2026, 9, 1)).expect("both are read");
             assert_eq!((found.faults.len(), found.notes.len()), (faults, 0), "{version}: {found:?}");
         }
-        let found = findings(&lock("tokio", "1.39.0"), LIST, "2026-09-01").expect("both are read");
+        let found = findings(&lock("tokio", "1.39.0"), LIST, date(2026, 9, 1)).expect("both are read");
         assert_eq!(found.faults, ["tokio 1.39.0: X-1 of 2025-04-07: A fault"]);
     }
 
     #[test]
     fn an_old_list_an_unknown_crate_and_an_unmaintained_one_are_notes() {
-        let note = |lock: &str, today: &str| {
+        let note = |lock: &str, today: Date| {
             let found = findings(lock, LIST, today).expect("both are read");
             assert!(found.faults.is_empty(), "{found:?}");
             found.notes.join("; ")
         };
-        assert_eq!(note(&lock("tokio", "1.50.0"), "2026-11-19"), "", "90 days");
-        assert!(note(&lock("tokio", "1.50.0"), "2026-11-20").starts_with("the list is 91 days old"));
-        assert!(note(&lock("new", "1.0.0"), "2026-09-01").starts_with("new is not among the reviewed"));
-        assert!(note(&lock("old", "1.0.0"), "2026-09-01").contains("Nobody looks after it"));
+        assert_eq!(note(&lock("tokio", "1.50.0"), date(2026, 11, 19)), "", "90 days");
+        assert!(note(&lock("tokio", "1.50.0"), date(2026, 11, 20)).starts_with("the list is 91 days old"));
+        assert!(note(&lock("new", "1.0.0"), date(2026, 9, 1)).starts_with("new is not among the reviewed"));
+        assert!(note(&lock("old", "1.0.0"), date(2026, 9, 1)).contains("Nobody looks after it"));
         let own = "[[package]]\nname = \"erdp-user\"\nversion = \"0.1.0\"\n";
-        assert_eq!(note(own, "2026-09-01"), "");
-    }
-
-    #[test]
-    fn days_are_counted_over_the_ends_of_months_and_years() {
-        let between = |from: &str, to: &str| day(to).expect("a date") - day(from).expect("a date");
-        assert_eq!(between("2026-12-31", "2027-01-01"), 1);
-        assert_eq!(between("2024-02-28", "2024-03-01"), 2);
-        assert_eq!(between("2026-02-28", "2026-03-01"), 1);
-        assert_eq!(between("2026-08-21", "2027-08-21"), 365);
-        assert!(day("yesterday").is_err());
+        assert_eq!(note(own, date(2026, 9, 1)), "");
     }
 
     #[test]
     fn no_crate_of_this_trees_lock_is_affected_and_a_planted_one_is_refused() {
         let read = |name: &str| fs::read_to_string(root().join(name)).expect("it is there");
         let list = read("advisories.toml");
-        let found = findings(&read("Cargo.lock"), &list, "2026-08-21").expect("both are read");
+        let found = findings(&read("Cargo.lock"), &list, date(2026, 8, 21)).expect("both are read");
         assert_eq!(found.faults, Vec::<String>::new());
         assert!(found.crates > 100 && found.advisories > 40);
         // The same list finds a fault where there is one.
-        let planted = findings(&lock("tokio", "1.44.0"), &list, "2026-08-21").expect("both are read");
+        let planted = findings(&lock("tokio", "1.44.0"), &list, date(2026, 8, 21)).expect("both are read");
         assert!(planted.faults[0].contains("RUSTSEC-2025-0023"), "{planted:?}");
     }
 }

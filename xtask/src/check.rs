@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
     advisories, build,
@@ -97,8 +98,8 @@ fn verifier_budget() -> Result<()> {
 fn advisories() -> Result<()> {
     let read =
         |name: &str| fs::read_to_string(root().join(name)).with_context(|| format!("cannot read {name}"));
-    let today = output(command("date").args(["--utc", "+%Y-%m-%d"])).context("date does not know the day")?;
-    let found = advisories::findings(&read("Cargo.lock")?, &read("advisories.toml")?, today.trim())?;
+    let today = TimeZone::UTC.to_datetime(Timestamp::now()).date();
+    let found = advisories::findings(&read("Cargo.lock")?, &read("advisories.toml")?, today)?;
     for note in &found.notes {
         println!("note: {note}");
     }

@@ -19,6 +19,7 @@ mod facts;
 mod fuzz;
 mod lab;
 mod layout;
+mod lock;
 mod msrv;
 mod package;
 mod pages;

@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 use self::ledger::{Ledger, Run};
 use crate::{
     build,
-    command::{cargo, command, must, output, root},
+    command::{cargo, command, must, now, root},
     soak::length,
     test::sources::Sources,
 };
@@ -181,11 +181,10 @@ impl Fuzzer<'_> {
             );
             return Ok(None);
         }
-        let at = output(command("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"])).unwrap_or_default();
         let Summary { executions, edges } =
             Summary::of(&text).context("no figures in libFuzzer's messages")?;
         let seconds = begin.elapsed().as_secs();
-        Ok(Some(Run { seconds, executions, edges, at: at.trim().to_owned() }))
+        Ok(Some(Run { seconds, executions, edges, at: now() }))
     }
 
     /// Minimizes the corpus by what its inputs cover, and writes the small ones into the tree.

@@ -214,13 +214,11 @@ fn changelog(tree: &Path, revision: Option<u32>, epoch: u64) -> Result<()> {
     let mut text =
         fs::read_to_string(&committed).with_context(|| format!("cannot read {}", committed.display()))?;
     if revision.is_some() {
-        let mut date = command("date");
-        date.env("LC_ALL", "C").args(["--utc", "--rfc-email", &format!("--date=@{epoch}")]);
-        let date = output(&mut date).context("date does not know the commit's time")?;
+        let at = jiff::Timestamp::from_second(i64::try_from(epoch)?).context("the commit's time is none")?;
+        let date = jiff::fmt::rfc2822::to_string(&at.to_zoned(jiff::tz::TimeZone::UTC))?;
         let version = version(revision);
         text = format!(
-            "erdp ({version}) unstable; urgency=medium\n\n  * Built again.\n\n -- {MAINTAINER}  {}\n\n{text}",
-            date.trim()
+            "erdp ({version}) unstable; urgency=medium\n\n  * Built again.\n\n -- {MAINTAINER}  {date}\n\n{text}"
         );
     }
     let there = tree.join(CHANGELOG);

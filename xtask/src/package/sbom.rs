@@ -2,7 +2,7 @@
 //!
 //! cargo says what the build takes (`cargo tree` with the features of the very build), which of it is linked and which only makes code at
 //! build time, `cargo metadata` knows licences, and Cargo.lock the hashes. Nothing is in it that differs from run to run: no serial
-//! number, and the commit's time. (cargo-cyclonedx writes folders of this machine into its references, and knows no BPF object.)
+//! number, and the commit's time. (It is made here because two builds with features of their own are in one package, the daemon's and the object's.)
 //! Pure from [`Bill`] on.
 
 use std::{
@@ -12,13 +12,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::deb;
 use crate::{
     build,
     command::{cargo, command, host, line, metadata, output, root},
+    lock::{self, Locked},
 };
 
 /// A crate by its name and version.
@@ -54,28 +54,16 @@ struct Bill {
     compiler: String,
 }
 
-#[derive(Deserialize)]
-struct Lock {
-    package: Vec<Locked>,
-}
-
-#[derive(Deserialize)]
-struct Locked {
-    name: String,
-    version: String,
-    checksum: Option<String>,
-}
-
 /// The document for a packaged binary.
 ///
 /// # Errors
 /// When cargo does not say what it needs to know.
 pub fn text(binary: &Path, epoch: u64) -> Result<String> {
-    let time = output(command("date").args(["--utc", "+%Y-%m-%dT%H:%M:%SZ", &format!("--date=@{epoch}")]));
+    let time = i64::try_from(epoch).ok().and_then(|it| jiff::Timestamp::from_second(it).ok());
     let bill = Bill {
         crates: crates()?,
         binary: deb::sha256(binary)?,
-        time: time.context("date does not know the commit's time")?.trim().to_owned(),
+        time: time.context("the commit's time is none")?.to_string(),
         compiler: output(command("rustc").arg("--version")).context("no rustc")?.trim().to_owned(),
     };
     Ok(format!("{:#}\n", document(&bill)))
@@ -98,8 +86,7 @@ fn crates() -> Result<BTreeMap<Crate, Facts>> {
     }
     let listed = metadata()?;
     let lock = fs::read_to_string(root().join("Cargo.lock")).context("cannot read Cargo.lock")?;
-    let lock: Lock = toml::from_str(&lock).context("Cargo.lock is no lock")?;
-    describe(&mut crates, &listed, &lock)?;
+    describe(&mut crates, &listed, &lock::packages(&lock)?)?;
     Ok(crates)
 }
 
@@ -140,7 +127,7 @@ fn below(tree: &str, root: &str) -> (BTreeSet<Crate>, BTreeSet<Crate>) {
 }
 
 /// Licences, places and uses of what `cargo metadata` knows, and the lock's hashes.
-fn describe(crates: &mut BTreeMap<Crate, Facts>, listed: &Value, lock: &Lock) -> Result<()> {
+fn describe(crates: &mut BTreeMap<Crate, Facts>, listed: &Value, locked: &[Locked]) -> Result<()> {
     let list = |of: &Value| of.as_array().cloned().unwrap_or_default();
     let word = |of: &Value| of.as_str().map(str::to_owned);
     let mut by_id = BTreeMap::new();
@@ -172,8 +159,8 @@ fn describe(crates: &mut BTreeMap<Crate, Facts>, listed: &Value, lock: &Lock) ->
             facts.uses.extend(used.filter(|it| !is_for_tests_only && names.contains(*it)).cloned());
         }
     }
-    for locked in &lock.package {
-        if let Some(facts) = crates.get_mut(&(locked.name.clone(), locked.version.clone())) {
+    for locked in locked {
+        if let Some(facts) = crates.get_mut(&(locked.name.clone(), locked.version.to_string())) {
             facts.checksum.clone_from(&locked.checksum);
         }
     }
@@ -282,8 +269,13 @@ mod tests {
                 {"pkg": "p", "dep_kinds": [{"kind": "dev"}]},
             ]}]},
         });
-        let locked = Locked { name: "bytes".into(), version: "1.2.0+b".into(), checksum: Some("ab".into()) };
-        describe(&mut crates, &listed, &Lock { package: vec![locked] }).expect("it is described");
+        let locked = Locked {
+            name: "bytes".into(),
+            version: "1.2.0+b".parse().expect("a version"),
+            source: None,
+            checksum: Some("ab".into()),
+        };
+        describe(&mut crates, &listed, &[locked]).expect("it is described");
         let document = document(&Bill { crates, ..Bill::default() });
         let first = &document["components"][0];
         assert_eq!(first["purl"], "pkg:cargo/bytes@1.2.0%2Bb");
@@ -317,7 +309,7 @@ mod tests {
     fn a_crate_without_a_licence_is_refused() {
         let mut crates: BTreeMap<Crate, Facts> = [(known("x", "1.0.0"), Facts::default())].into();
         let listed = json!({"packages": [{"id": "x", "name": "x", "version": "1.0.0", "license": null}]});
-        let refused = describe(&mut crates, &listed, &Lock { package: Vec::new() });
+        let refused = describe(&mut crates, &listed, &[]);
         assert_eq!(refused.expect_err("no licence").to_string(), "x 1.0.0 names no licence");
     }
 }

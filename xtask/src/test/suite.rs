@@ -3,7 +3,6 @@
 use std::{
     env,
     path::Path,
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -24,7 +23,7 @@ use super::{
     sources::Sources,
 };
 use crate::{
-    command::{output, root},
+    command::{now, root},
     tally::Tally,
 };
 
@@ -205,13 +204,12 @@ impl Suite {
     /// Into the ledger, if the sources are what they were when the tests were built.
     fn note(&mut self, row: &Row, tally: Tally, took: Duration) -> Result<()> {
         let Some(before) = self.hash(row) else { return Ok(()) };
-        let now = Sources::read().and_then(|sources| hash(&sources, row, &self.how));
-        if now.as_ref() != Some(&before) {
+        let after = Sources::read().and_then(|sources| hash(&sources, row, &self.how));
+        if after.as_ref() != Some(&before) {
             println!("{}: its sources have changed meanwhile: this run is not written down", row.name);
             return Ok(());
         }
-        let at = output(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"])).unwrap_or_default();
-        self.ledger.note(&row.name, &before, self.mode, (tally, took, at.trim().to_owned()))
+        self.ledger.note(&row.name, &before, self.mode, (tally, took, now()))
     }
 }
 
