@@ -339,15 +339,12 @@ impl Controller {
             let since = moment(self.held(peer, text)?.since);
             let text = text.replace(char::is_control, " ");
             Some(format!(
-                "{HELD}session {name} is out of service by an operator's order of {since}: {text}\n"
+                "held: session {name} is out of service by an operator's order of {since}: {text}\n"
             ))
         });
         lines.collect()
     }
 }
-
-/// How a line begins that hinders nothing: it says what an operator wants.
-pub const HELD: &str = "held: ";
 
 fn moment(seconds: u64) -> String {
     let moment = i64::try_from(seconds).ok().and_then(|it| jiff::Timestamp::from_second(it).ok());

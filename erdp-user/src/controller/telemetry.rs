@@ -81,7 +81,7 @@ impl Controller {
         let now = Instant::now();
         self.board.beat(now, self.parts.dead());
         if self.board.is_due(now) {
-            self.board.show(Snapshot::new(now, self.metrics(), self.unready() + &self.held_lines()));
+            self.board.show(Snapshot::new(now, self.metrics(), self.unready(), self.held_lines()));
         }
     }
 

@@ -27,13 +27,15 @@ pub struct Snapshot {
     metrics: Result<Page, String>,
     /// What hinders the circuits from carrying traffic, one line each; empty: nothing.
     pub unready: String,
+    /// What an operator has taken out of service, one line each: it hinders nothing.
+    pub held: String,
     texts: [OnceLock<Result<Bytes, String>>; 2],
 }
 
 impl Snapshot {
     /// What is so now.
-    pub fn new(at: Instant, metrics: Result<Page, String>, unready: String) -> Self {
-        Self { at, metrics, unready, texts: Default::default() }
+    pub fn new(at: Instant, metrics: Result<Page, String>, unready: String, held: String) -> Self {
+        Self { at, metrics, unready, held, texts: Default::default() }
     }
 
     /// The metrics in a format, written by whoever asks first.
@@ -136,7 +138,7 @@ mod tests {
     fn snapshot(at: Instant) -> Snapshot {
         let mut page = Page::default();
         page.put(Metric::Uptime, &[], 1.0);
-        Snapshot::new(at, Ok(page), String::new())
+        Snapshot::new(at, Ok(page), String::new(), String::new())
     }
 
     #[tokio::test]
