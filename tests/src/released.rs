@@ -17,10 +17,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{
-    edge,
-    lab::full_circuit::{FullCircuit, SIDES, Side},
-};
+use crate::lab::full_circuit::{FullCircuit, SIDES, Side};
 
 /// Names the `erdp` of version 0.1.0.
 pub const VARIABLE: &str = "ERDP_RELEASED";
