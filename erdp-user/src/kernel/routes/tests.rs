@@ -382,6 +382,23 @@ fn a_dump_that_was_disturbed_or_refused_is_made_again() {
 }
 
 #[test]
+fn a_process_that_was_stopped_during_a_dump_makes_the_next_one_within_a_minute() {
+    for stopped in [Duration::from_secs(1), Duration::from_secs(3_600), Duration::from_secs(86_400)] {
+        let mut stand = Stand::new();
+        assert_eq!(stand.asked(), Some(Request::NextHops));
+        stand.now += stopped;
+        for part in [Request::Ipv4, Request::Ipv6] {
+            stand.handle(Some(stand.answers), Fact::Done(true));
+            assert_eq!(stand.asked(), Some(part));
+        }
+        stand.handle(Some(stand.answers), Fact::Done(true));
+        stand.tell(Fact::Lost);
+        stand.wait(60_000);
+        assert_eq!(stand.asked(), Some(Request::NextHops), "after {stopped:?}");
+    }
+}
+
+#[test]
 fn a_carrier_that_goes_or_comes_is_followed_by_a_dump_and_one_that_is_told_again_is_not() {
     // Of the first message nobody knows whether it is a change: the carrier may have gone since the dump.
     for is_up in [true, false] {

@@ -18,6 +18,8 @@ use super::{
 const REST: Duration = Duration::from_millis(100);
 /// A dump takes at most this share of the time: 1 in so many.
 const SHARE: u32 = 5;
+/// A dump is not taken to have lasted longer: the process may have been stopped meanwhile, or the machine.
+const LONGEST: Duration = Duration::from_secs(15);
 /// How often everything is compared without a reason.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 
@@ -199,7 +201,7 @@ impl Tracker {
     }
 
     fn rest(&mut self, begun: Duration, now: Duration) {
-        let took = now.saturating_sub(begun);
+        let took = now.saturating_sub(begun).min(LONGEST);
         self.not_before = now + REST.max(took * (SHARE - 1));
         self.check_at = now + CHECK_EVERY.max(took * SHARE * 10);
     }
