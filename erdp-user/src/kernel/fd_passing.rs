@@ -2,49 +2,37 @@
 //! many bytes.
 
 use std::{
-    io::{self, Read, Write},
-    mem,
+    io::{self, IoSlice, IoSliceMut, Read, Write},
     os::{
-        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::net::UnixStream,
     },
-    ptr,
+};
+
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, getsockopt, recvmsg, sendmsg,
+    sockopt::PeerCredentials,
 };
 
 /// Longest message in bytes: anything longer is not of this protocol.
 const MESSAGE_MAX: u32 = 256 << 20;
-/// Room for one descriptor's control message.
-const CONTROL_BYTES: usize = 64;
+
+/// Descriptors that a message can have at most (`SCM_MAX_FD`, Linux 6.18): with room for all of them none is cut off unseen.
+const FILES_MAX: usize = 253;
 
 /// Groups of a process, for a first attempt.
 const GROUPS_FEW: usize = 32;
 
-#[repr(C, align(8))]
-struct Control([u8; CONTROL_BYTES]);
-
 /// The user as whom this process acts.
 pub fn own_user() -> u32 {
-    // SAFETY: a system call without arguments that cannot fail.
-    unsafe { libc::geteuid() }
+    nix::unistd::geteuid().as_raw()
 }
 
 /// The process at the other end of a connection, or that listens there (`SO_PEERCRED`, unix(7)); `None` where its number means
 /// nothing here.
 pub fn peer_process(socket: &UnixStream) -> Option<u32> {
-    // SAFETY: ucred is plain old data, for which zero is a value.
-    let mut who: libc::ucred = unsafe { mem::zeroed() };
-    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the option fills one ucred, whose size is told, and both outlive the call.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut who).cast(),
-            &raw mut len,
-        )
-    };
-    (result == 0).then_some(who.pid).and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0)
+    let who = getsockopt(socket, PeerCredentials).ok()?;
+    u32::try_from(who.pid()).ok().filter(|pid| *pid > 0)
 }
 
 /// The groups of the process at the other end of a connection, as they were when it connected (`SO_PEERGROUPS`, Linux 4.13).
@@ -79,29 +67,13 @@ pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
 /// Sends a message.
 pub fn send(socket: &mut UnixStream, message: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let length = u32::try_from(message.len()).ok().filter(|length| *length <= MESSAGE_MAX);
-    let mut length = length.ok_or_else(|| io::Error::other("the message is too long"))?.to_le_bytes();
-    let mut part = libc::iovec { iov_base: length.as_mut_ptr().cast(), iov_len: length.len() };
-    let mut control = Control([0; CONTROL_BYTES]);
-    // SAFETY: msghdr is plain old data, for which zero is a value.
-    let mut header: libc::msghdr = unsafe { mem::zeroed() };
-    (header.msg_iov, header.msg_iovlen) = (&raw mut part, 1);
-    if let Some(file) = file {
-        header.msg_control = control.0.as_mut_ptr().cast();
-        // SAFETY: the macros compute within the control buffer, which is long enough for one descriptor and aligned.
-        unsafe {
-            header.msg_controllen = libc::CMSG_SPACE(size_of::<libc::c_int>() as u32) as _;
-            let first = libc::CMSG_FIRSTHDR(&raw const header);
-            (*first).cmsg_level = libc::SOL_SOCKET;
-            (*first).cmsg_type = libc::SCM_RIGHTS;
-            (*first).cmsg_len = libc::CMSG_LEN(size_of::<libc::c_int>() as u32) as _;
-            ptr::write_unaligned(libc::CMSG_DATA(first).cast::<libc::c_int>(), file.as_raw_fd());
-        }
-    }
-    // SAFETY: the header's pointers are to values that live until the call returns.
-    let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) };
-    match sent {
-        4 => socket.write_all(message),
-        -1 => Err(io::Error::last_os_error()),
+    let length = length.ok_or_else(|| io::Error::other("the message is too long"))?.to_le_bytes();
+    let files: Vec<RawFd> = file.iter().map(AsRawFd::as_raw_fd).collect();
+    let control: &[ControlMessage<'_>] =
+        if files.is_empty() { &[] } else { &[ControlMessage::ScmRights(&files)] };
+    let parts = [IoSlice::new(&length)];
+    match sendmsg::<UnixAddr>(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None)? {
+        sent if sent == length.len() => socket.write_all(message),
         _ => Err(io::ErrorKind::WriteZero.into()),
     }
 }
@@ -109,23 +81,11 @@ pub fn send(socket: &mut UnixStream, message: &[u8], file: Option<BorrowedFd<'_>
 /// Receives a message and what came with it.
 pub fn receive(socket: &mut UnixStream) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let mut length = [0_u8; 4];
-    let mut part = libc::iovec { iov_base: length.as_mut_ptr().cast(), iov_len: length.len() };
-    let mut control = Control([0; CONTROL_BYTES]);
-    // SAFETY: msghdr is plain old data, for which zero is a value.
-    let mut header: libc::msghdr = unsafe { mem::zeroed() };
-    (header.msg_iov, header.msg_iovlen) = (&raw mut part, 1);
-    header.msg_control = control.0.as_mut_ptr().cast();
-    header.msg_controllen = CONTROL_BYTES as _;
-    // SAFETY: the header's pointers are to values that live until the call returns, with their lengths.
-    let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) };
-    if got < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let file = received_file(&header);
+    let (got, file) = receive_length(socket, &mut length)?;
     if got == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    socket.read_exact(&mut length[got as usize..])?;
+    socket.read_exact(&mut length[got..])?;
     let length = u32::from_le_bytes(length);
     if length > MESSAGE_MAX {
         return Err(io::Error::other("not a message of this protocol"));
@@ -135,17 +95,21 @@ pub fn receive(socket: &mut UnixStream) -> io::Result<(Vec<u8>, Option<OwnedFd>)
     Ok((message, file))
 }
 
-fn received_file(header: &libc::msghdr) -> Option<OwnedFd> {
-    // SAFETY: the kernel has filled the control buffer as msg_controllen says; a descriptor in it is ours from now on.
-    unsafe {
-        let first = libc::CMSG_FIRSTHDR(header);
-        let is_file = !first.is_null()
-            && (*first).cmsg_level == libc::SOL_SOCKET
-            && (*first).cmsg_type == libc::SCM_RIGHTS
-            && (*first).cmsg_len >= libc::CMSG_LEN(size_of::<libc::c_int>() as u32) as _;
-        is_file
-            .then(|| OwnedFd::from_raw_fd(ptr::read_unaligned(libc::CMSG_DATA(first).cast::<libc::c_int>())))
-    }
+/// The first bytes, how many there were, and the first descriptor; others are closed.
+fn receive_length(socket: &UnixStream, length: &mut [u8; 4]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut control = nix::cmsg_space!([RawFd; FILES_MAX]);
+    let mut parts = [IoSliceMut::new(length)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let got = recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+    let files = got.cmsgs()?.filter_map(|message| match message {
+        ControlMessageOwned::ScmRights(files) => Some(files),
+        _ => None,
+    });
+    // SAFETY: the kernel has opened these descriptors for us with this message, and nobody else knows them.
+    let owned = files.flatten().map(|file| unsafe { OwnedFd::from_raw_fd(file) });
+    // All of them are taken, so that none stays open.
+    let mut owned: Vec<OwnedFd> = owned.collect();
+    Ok((got.bytes, (!owned.is_empty()).then(|| owned.swap_remove(0))))
 }
 
 #[cfg(test)]
@@ -190,5 +154,23 @@ mod tests {
         assert_eq!(got.stream_position().expect("the same open file"), 5);
         assert!(receive(&mut there).is_ok_and(|(message, file)| message.is_empty() && file.is_none()));
         assert!(receive(&mut there).is_err(), "the end");
+    }
+
+    #[test]
+    fn of_several_files_the_first_is_taken_and_the_others_are_closed() {
+        let (here, mut there) = UnixStream::pair().expect("a pair");
+        let file = File::open("/proc/self/status").expect("a file");
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let files = [file.as_raw_fd(), writer.as_raw_fd()];
+        let length = 0_u32.to_le_bytes();
+        let control = [ControlMessage::ScmRights(&files)];
+        let parts = [IoSlice::new(&length)];
+        sendmsg::<UnixAddr>(here.as_raw_fd(), &parts, &control, MsgFlags::empty(), None).expect("sent");
+        drop(writer);
+        let (message, got) = receive(&mut there).expect("received");
+        assert!(message.is_empty());
+        assert!(got.expect("with a file").as_fd().try_clone_to_owned().is_ok());
+        let mut text = Vec::new();
+        assert_eq!(reader.read_to_end(&mut text).expect("the end"), 0, "nobody has the other end any more");
     }
 }
