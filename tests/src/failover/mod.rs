@@ -207,7 +207,7 @@ pub fn until(what: &str, patience: Duration, mut done: impl FnMut() -> Result<bo
         if begin.elapsed() > patience {
             bail!("waited in vain for {what}");
         }
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(50));
     }
     Ok(begin.elapsed())
 }

@@ -280,7 +280,7 @@ fn wait_for(path: &Path) -> Result<()> {
         if Instant::now() > deadline {
             bail!("{} did not appear: see the logs beside it", path.display());
         }
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(50));
     }
     Ok(())
 }

@@ -14,9 +14,9 @@ pub enum Group {
     Functional,
     /// Must lose nothing, or within a generous time, and leaves the CPUs idle most of the time: a few side by side, beside none that waits.
     Light,
-    /// Measures a rate that leaves most of the CPUs idle: one at a time, beside rows of [`Group::Cpu`] that leave it a CPU.
+    /// Measures a rate, or a time with room, on one CPU: one at a time, beside rows of [`Group::Cpu`] that leave it a CPU.
     Quiet,
-    /// Measures how long something takes, or has the CPUs for itself: alone.
+    /// Has all CPUs for itself: alone.
     Alone,
 }
 
@@ -122,16 +122,16 @@ const TABLE: &[Entry] = &[
         0,
     ),
     entry("erdp-tests failed_take_over", Light, 10, 90),
-    entry("erdp-tests faults", Alone, 25, 140),
+    entry("erdp-tests faults", Quiet, 25, 140),
     entry("erdp-tests expressroute_live", Functional, 35, 0),
     entry("erdp-tests fib_churn", Cpu, 15, 60),
-    entry("erdp-tests flapping", Alone, 15, 60),
+    entry("erdp-tests flapping", Quiet, 15, 60),
     entry("erdp-tests floods", Alone, 20, 90),
     reading(entry("erdp-tests fuzz_corpora", Cpu, 3, 0), &["fuzz/targets.json"]),
     entry("erdp-tests full_circuit", Functional, 10, 60),
     entry("erdp-tests hand_over", Light, 20, 90),
     entry("erdp-tests hostile", Cpu, 10, 120),
-    entry("erdp-tests hostile_operator", Alone, 30, 0),
+    entry("erdp-tests hostile_operator", Quiet, 20, 0),
     part(
         "erdp-tests hostile_operator",
         &["control_and_http_requests_without_end_take_no_more_memory"],
@@ -168,8 +168,8 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests policed_rate", Quiet, 35, 0),
     entry("erdp-tests policing", Cpu, 5, 30),
     entry("erdp-tests prefix_ceilings", Functional, 15, 0),
-    // Its daemon makes the folder of all pins as a user of its own, which another edge's root would own.
-    entry("erdp-tests privileges", Alone, 10, 0),
+    // Its daemon makes the folder of all pins as a user of its own, which another edge's root would own: not beside another edge.
+    entry("erdp-tests privileges", Quiet, 15, 0),
     entry("erdp-tests rate_change", Quiet, 5, 0),
     entry("erdp-tests re_announced", Functional, 15, 90),
     entry("erdp-tests reconcile", Light, 10, 0),

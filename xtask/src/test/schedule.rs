@@ -2,17 +2,17 @@
 //!
 //! In four stages. First the rows that mostly wait, twice as many as there are CPUs; then the light ones, one more than there are CPUs; then the
 //! quiet ones, one by one; then the timing-critical ones, one by one, each beside nothing. Rows that keep a CPU busy, which have less priority,
-//! fill the first three: one for each CPU beside those that wait, and one CPU less beside the light and the quiet ones. The longest start first.
+//! fill the first three, with one CPU less than there are: what is left of them then has all CPUs. The longest start first.
 
 use super::rows::Group;
 
 /// How many rows may run at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Of those that keep a CPU busy, beside those that mostly wait.
+    /// Of those that keep a CPU busy, when no others are left.
     pub cpu: usize,
-    /// Of the same, beside light and quiet ones.
-    pub cpu_beside_light: usize,
+    /// Of the same, while there are others.
+    pub cpu_beside: usize,
     /// Of those that mostly wait.
     pub functional: usize,
     /// Of those that must lose nothing.
@@ -23,7 +23,7 @@ impl Limits {
     /// What a machine with so many CPUs can carry.
     pub fn of(cpus: usize) -> Limits {
         let cpus = cpus.max(1);
-        Limits { cpu: cpus, cpu_beside_light: cpus - 1, functional: 2 * cpus, light: cpus + 1 }
+        Limits { cpu: cpus, cpu_beside: cpus - 1, functional: 2 * cpus, light: cpus + 1 }
     }
 
     /// Whether a row may start beside those that run, while the rows `of` each group wait or run.
@@ -36,21 +36,19 @@ impl Limits {
         match group {
             Group::Functional => of(Group::Light) == 0 && of(group) < self.functional,
             Group::Light => {
-                !is_left(Group::Functional)
-                    && of(group) < self.light
-                    && of(Group::Cpu) <= self.cpu_beside_light
+                !is_left(Group::Functional) && of(group) < self.light && of(Group::Cpu) <= self.cpu_beside
             }
             Group::Quiet => {
                 !is_left(Group::Functional)
                     && !is_left(Group::Light)
                     && of(group) == 0
-                    && of(Group::Cpu) <= self.cpu_beside_light
+                    && of(Group::Cpu) <= self.cpu_beside
             }
-            // A light or quiet row may still wait for the CPUs to be left to it.
-            Group::Cpu if !is_left(Group::Functional) && (is_left(Group::Light) || is_left(Group::Quiet)) => {
-                of(group) < self.cpu_beside_light
+            Group::Cpu => {
+                // Each of them may still wait for a CPU to be left to it.
+                let others = [Group::Functional, Group::Light, Group::Quiet];
+                of(group) < if others.into_iter().any(is_left) { self.cpu_beside } else { self.cpu }
             }
-            Group::Cpu => of(group) < self.cpu,
             Group::Alone => {
                 let before = [Group::Functional, Group::Light, Group::Quiet, Group::Cpu];
                 running.is_empty() && !before.into_iter().any(waiting)
@@ -74,7 +72,7 @@ mod tests {
         *,
     };
 
-    const LIMITS: Limits = Limits { cpu: 1, cpu_beside_light: 0, functional: 2, light: 2 };
+    const LIMITS: Limits = Limits { cpu: 1, cpu_beside: 1, functional: 2, light: 2 };
 
     #[test]
     fn the_longest_that_has_room_starts_first() {
@@ -96,9 +94,10 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_keep_a_cpu_busy_fill_the_first_two_stages_and_leave_a_cpu_to_light_rows() {
+    fn rows_that_keep_a_cpu_busy_leave_a_cpu_to_the_others() {
         let limits = Limits::of(2);
-        assert_eq!(next(&[(Cpu, 9), (Light, 90)], &[Cpu, Functional], limits), Some(0));
+        assert_eq!(next(&[(Cpu, 9), (Light, 90)], &[Cpu, Functional], limits), None);
+        assert_eq!(next(&[(Cpu, 9)], &[Cpu], limits), Some(0));
         assert_eq!(next(&[(Cpu, 9), (Light, 90)], &[Cpu, Cpu], limits), None);
         assert_eq!(next(&[(Cpu, 9), (Light, 90)], &[Cpu], limits), Some(1));
         assert_eq!(next(&[(Cpu, 9), (Light, 5)], &[Light], limits), Some(0));
@@ -121,7 +120,7 @@ mod tests {
     #[test]
     fn every_row_runs_once_and_no_limit_is_exceeded() {
         let limits = Limits::of(2);
-        assert_eq!(limits, Limits { cpu: 2, cpu_beside_light: 1, functional: 4, light: 3 });
+        assert_eq!(limits, Limits { cpu: 2, cpu_beside: 1, functional: 4, light: 3 });
         let mut waiting: Vec<(Group, u32)> =
             (0..35).map(|at| ([Cpu, Functional, Light, Quiet, Alone][at % 5], at as u32)).collect();
         let (mut running, mut started) = (Vec::new(), 0);
