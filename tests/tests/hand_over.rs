@@ -45,6 +45,8 @@ const TIMERS: Timers = Timers { interval_ms: 300, multiplier: 3 };
 const HOLD: Seconds = Seconds(9);
 const LOADED: Duration = Duration::from_secs(150);
 const TAKEN: Duration = Duration::from_secs(60);
+/// The longest that a question waits while peers announce as fast as they can: some turns of the loop, on a busy machine.
+const ANSWERED: Duration = Duration::from_secs(2);
 /// Prefixes of each version whose way is asked for before and after.
 const SAMPLE: usize = 1_000;
 /// Routes of each version in the everyday run; in full it is the whole Internet's.
@@ -175,13 +177,21 @@ impl Stand {
         let msee = [msee(LINKS[1].ipv4, Version::V4, &v4)?, msee(LINKS[1].ipv6, Version::V6, &v6)?];
         let routes: usize = tables.iter().map(|table| table.prefixes.len()).sum();
         let told = tables[0].prefixes.len() as u64;
+        let mut longest = Duration::ZERO;
         until("the table", LOADED, || {
             edge.must_run()?;
             [&customer, &msee[0], &msee[1]].iter().try_for_each(|peer| peer.heard.must_go_on())?;
-            Ok(routes_of(&edge)? >= routes as u64 && customer.heard.told() >= told)
+            let asked = Instant::now();
+            let known = routes_of(&edge)?;
+            longest = longest.max(asked.elapsed());
+            Ok(known >= routes as u64 && customer.heard.told() >= told)
         })
         .with_context(|| edge.process().tail(20))?;
-        println!("  {routes} routes after {:.1?}", begin.elapsed());
+        println!(
+            "  {routes} routes after {:.1?}; meanwhile an answer took {longest:.1?} at most",
+            begin.elapsed()
+        );
+        ensure!(longest < ANSWERED, "the peers kept an operator waiting for {longest:.1?}");
         let sample = tables.iter().flat_map(|table| table.sample(SAMPLE).prefixes);
         let sample = sample.filter_map(|prefix| prefix.hosts().next()).collect();
         let mut stand = Stand { msee, customer, edge, place, sample, successors: 0 };

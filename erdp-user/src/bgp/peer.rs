@@ -11,7 +11,7 @@ mod status;
 mod tests;
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -122,6 +122,13 @@ impl PeerHandle {
     /// How many route updates [`Self::try_command`] would take now.
     pub fn room(&self) -> usize {
         self.routes.capacity()
+    }
+
+    /// Waits until [`Self::try_command`] takes a good many route updates; for ever where the task has ended.
+    pub async fn has_room(&self) {
+        if self.routes.reserve_many(ROUTES_QUEUED / 2).await.is_err() {
+            pending().await
+        }
     }
 
     fn channel(&self, command: &PeerCommand) -> &mpsc::Sender<PeerCommand> {
@@ -653,7 +660,7 @@ async fn ready(links: &[Link], reading: bool) -> (usize, io::Result<Ready>) {
             Some((link, true)) if reading => link.stream.ready(Interest::READABLE | Interest::WRITABLE).await,
             Some((link, true)) => link.stream.ready(Interest::WRITABLE).await,
             Some((link, false)) if reading => link.stream.ready(Interest::READABLE).await,
-            Some((_, false)) | None => std::future::pending().await,
+            Some((_, false)) | None => pending().await,
         }
     };
     tokio::select! {
@@ -666,14 +673,14 @@ async fn ready(links: &[Link], reading: bool) -> (usize, io::Result<Ready>) {
 async fn dialled(dialling: &mut Option<Dialling>) -> io::Result<TcpStream> {
     match dialling {
         Some((_, future)) => future.await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 

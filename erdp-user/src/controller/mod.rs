@@ -14,9 +14,8 @@
 //! [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
 //!
 //! # The loop
-//! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`], or [`UPDATES_MAX`] of the
-//! peers; then
-//! [`Controller::settle`] carries what follows from them to the maps, the peers and the kernel. Liveness of a link goes to the
+//! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`], or a [`share::Share`] of what the
+//! peers say; then [`Controller::settle`] carries what follows from them to the maps, the peers and the kernel. Liveness of a link goes to the
 //! map at once, before anything else.
 //!
 //! What is due by the clock comes first (the liveness signal, a roll-back, drains), then the kernel, BFD and the peers. A turn answers one question
@@ -55,6 +54,7 @@ mod peering;
 mod policy;
 mod questions;
 mod reconcile;
+mod share;
 pub mod start;
 pub mod successor;
 mod supervisor;
@@ -64,13 +64,17 @@ pub mod uninstall;
 mod unsaved;
 pub mod upgrade;
 
+pub use share::UPDATES_MAX;
+
 pub use answers::DESTINATIONS_MAX;
 pub use configure::{Parsed, parse};
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
+    future::poll_fn,
     net::IpAddr,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -103,9 +107,6 @@ use crate::{
 
 /// Messages taken together before what follows from them is carried out.
 const BATCH_MAX: usize = 2_048;
-/// The same of what peers say, which is some fifty milliseconds of work. Only a peer that says a lot fills it; then each node of the
-/// trie is drawn as often as there are batches that touch it, and most touch most.
-pub const UPDATES_MAX: usize = 4_096;
 /// Neighbours asked for in a second on behalf of packets: a scan of a subnet must not keep the controller busy.
 const WANTED_MAX: usize = 200;
 /// How often postponed work is tried again.
@@ -246,12 +247,16 @@ impl Controller {
                 Some(event) = inputs.bfd.recv() => self.on_bfd(event),
                 Some(event) = inputs.routes.recv() => self.on_kernel_routes(event),
                 Some(event) = inputs.peers.recv() => {
-                    self.on_peer(event);
-                    for _ in 0..UPDATES_MAX {
-                        let Ok(event) = inputs.peers.try_recv() else { break };
+                    let mut taken = share::Share::default();
+                    let mut next = Some(event);
+                    while let Some(event) = next {
+                        taken.add(&event);
                         self.on_peer(event);
+                        next = if taken.is_whole() { None } else { inputs.peers.try_recv().ok() };
                     }
                 }
+                // What follows a turn sends on.
+                () = self.is_taken() => {}
                 Ok(mut guard) = inputs.wanted.readable_mut() => {
                     self.take_wanted(guard.get_inner_mut());
                     guard.clear_ready();
@@ -530,7 +535,7 @@ impl Controller {
         Moment(self.started.elapsed())
     }
 
-    /// Each driver gets what it takes now; the rest waits, and in the RIB it is replaced by what is newer.
+    /// Each driver gets what it takes now, and of a large table one part; the rest waits, and in the RIB it is replaced by what is newer.
     fn send_updates(&mut self) {
         // RFC 4724 section 4.1: nobody is told anything before the table is complete, or End-of-RIB would say that it is.
         if self.inherited.is_some() {
@@ -539,11 +544,10 @@ impl Controller {
         for peer in self.speaker.iter().flat_map(Speaker::peers) {
             let id = peer.config().id;
             let Outbox { session, updates } = &mut self.outboxes[usize::from(id.0)];
-            loop {
-                if updates.is_empty() {
-                    updates.extend(self.rib.take_outgoing(id));
-                }
-                let Some(update) = updates.pop_front() else { break };
+            if updates.is_empty() {
+                updates.extend(self.rib.take_outgoing(id));
+            }
+            while let Some(update) = updates.pop_front() {
                 if let Err(PeerCommand::Send { update, .. }) =
                     peer.try_command(PeerCommand::Send { session: *session, update })
                 {
@@ -552,6 +556,20 @@ impl Controller {
                 }
             }
         }
+    }
+
+    /// Waits until a peer for whom there are updates can take more; for ever while none may be sent.
+    async fn is_taken(&self) {
+        let speaker = self.speaker.iter().filter(|_| self.inherited.is_none());
+        let has_some =
+            |id: PeerId| !self.outboxes[usize::from(id.0)].updates.is_empty() || self.rib.is_due(id);
+        let waiting = speaker.flat_map(Speaker::peers).filter(|peer| has_some(peer.config().id));
+        let mut rooms: Vec<_> = waiting.map(|peer| Box::pin(peer.has_room())).collect();
+        poll_fn(|context| {
+            let mut is_there = rooms.iter_mut().map(|room| room.as_mut().poll(context).is_ready());
+            if is_there.any(|is_there| is_there) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await
     }
 
     async fn grant(&mut self, wish: Wish) {

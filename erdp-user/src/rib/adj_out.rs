@@ -1,5 +1,6 @@
 //! What one peer has been told on its present session, and how the difference to what it should know is packed.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -13,6 +14,10 @@ use super::{
 };
 use crate::bgp::{Family, PathAttributes, RefreshMark, SessionFacts, Update, wire};
 
+/// Prefixes that are looked at in one call of [`AdjRibOut::take`], which is about a tenth of a second of work: whoever asks for more does
+/// what else is due first.
+const TAKEN_MAX: usize = 32_768;
+
 /// Adj-RIB-Out (RFC 4271 section 3.2). It keeps attributes as they were received from elsewhere, which are shared by all
 /// peers; what the peer reads is made of them when it is sent.
 #[derive(Default)]
@@ -22,8 +27,13 @@ pub(super) struct AdjRibOut {
     told: PrefixMap<Arc<PathAttributes>>,
     /// Prefixes about which the peer may have to be told something else.
     due: Set<IpNet>,
+    /// The part of them that is being told, the last one first: neighbours in the address space tend to have the same attributes, and
+    /// then are in the same message.
+    telling: Vec<IpNet>,
     /// Families that it asked to be told again, different or not.
     again: BTreeSet<Family>,
+    /// The one of them that is being told.
+    repeating: Option<Family>,
     /// Whether it wants beginning and end of that to be marked (RFC 7313).
     marks: bool,
     /// Families whose first table is not complete yet.
@@ -46,6 +56,8 @@ impl AdjRibOut {
         self.families = facts.families.iter().copied().collect();
         self.marks = facts.enhanced_refresh;
         self.again.clear();
+        self.telling.clear();
+        self.repeating = None;
         self.initial = self.families.clone();
         self.due = due.filter(|prefix| self.families.contains(&Family::of(prefix))).collect();
         self.told = PrefixMap::default();
@@ -104,7 +116,8 @@ impl AdjRibOut {
     }
 
     pub fn is_due(&self) -> bool {
-        !self.due.is_empty() || !self.initial.is_empty() || !self.again.is_empty()
+        !(self.due.is_empty() && self.telling.is_empty() && self.initial.is_empty() && self.again.is_empty())
+            || self.repeating.is_some()
     }
 
     pub fn families(&self) -> BTreeSet<Family> {
@@ -116,54 +129,78 @@ impl AdjRibOut {
         self.told.len()
     }
 
-    /// The updates that close the gap between what was told and what `should` be known.
+    /// Updates that close the gap between what was told and what `should` be known, about [`TAKEN_MAX`] prefixes at most; while
+    /// [`Self::is_due`], there are more.
     pub fn take(
         &mut self,
         peer: &RibPeer,
         mut should: impl FnMut(IpNet) -> Option<Arc<PathAttributes>>,
     ) -> Vec<Update> {
-        let mut packing = Packing::default();
-        let differ = std::mem::take(&mut self.exports_differ);
-        for prefix in std::mem::take(&mut self.due) {
-            let Some(next_hop) = peer.next_hop_self(Family::of(&prefix)) else { continue };
-            let now = should(prefix);
-            let is_too_long = now.as_ref().is_some_and(|now| !self.fits(now, peer, &prefix));
-            self.note_length(prefix, is_too_long);
-            match now.filter(|_| !is_too_long) {
-                None => {
-                    if self.told.remove(&prefix).is_some() {
-                        packing.withdraw(prefix);
-                    }
-                }
-                Some(now) => {
-                    let before = self.told.insert(&prefix, now.clone());
-                    let is_same = |before: Arc<PathAttributes>| {
-                        Arc::ptr_eq(&before, &now)
-                            || exported(&before, peer, next_hop) == exported(&now, peer, next_hop)
-                    };
-                    if differ || !before.is_some_and(is_same) {
-                        packing.announce(prefix, now);
-                    }
-                }
-            }
-        }
-        self.stripped += packing.stripped(peer);
-        let mut updates = packing.into_updates(peer);
-        let end = |family| Update { end_of_rib: Some(family), ..Update::default() };
-        updates.extend(std::mem::take(&mut self.initial).into_iter().map(end));
-        // After End-of-RIB, as RFC 7313 section 4 wants it.
-        for family in std::mem::take(&mut self.again) {
-            let mark = |mark| self.marks.then(|| Update { refresh: Some(mark), ..Update::default() });
-            updates.extend(mark(RefreshMark::Begin(family)));
+        let (mut updates, mut left) = (Vec::new(), TAKEN_MAX);
+        while left > 0 && self.next_part(&mut updates) {
+            let part = self.telling.split_off(self.telling.len().saturating_sub(left));
+            left -= part.len();
             let mut packing = Packing::default();
-            for (prefix, attributes) in self.told.iter().filter(|(prefix, _)| Family::of(prefix) == family) {
-                packing.announce(prefix, attributes.clone());
+            for prefix in part.into_iter().rev() {
+                self.tell(prefix, peer, should(prefix), &mut packing);
             }
             self.stripped += packing.stripped(peer);
             updates.extend(packing.into_updates(peer));
-            updates.extend(mark(RefreshMark::End(family)));
         }
         updates
+    }
+
+    /// Whether there is something to tell: the rest of a part, what is due, or a family again. Marks go between them: End-of-RIB when
+    /// nothing is due any more, and after that (RFC 7313 section 4) those around a family that is told again.
+    fn next_part(&mut self, updates: &mut Vec<Update>) -> bool {
+        if !self.telling.is_empty() {
+            return true;
+        }
+        let marks = self.marks;
+        let mark = |mark| marks.then(|| Update { refresh: Some(mark), ..Update::default() });
+        if let Some(family) = self.repeating.take() {
+            updates.extend(mark(RefreshMark::End(family)));
+        }
+        if !self.due.is_empty() {
+            self.telling = std::mem::take(&mut self.due).into_iter().collect();
+            self.telling.sort_unstable_by_key(|prefix| Reverse(*prefix));
+            return true;
+        }
+        self.exports_differ = false;
+        let end = |family| Update { end_of_rib: Some(family), ..Update::default() };
+        updates.extend(std::mem::take(&mut self.initial).into_iter().map(end));
+        let Some(family) = self.again.pop_first() else { return false };
+        updates.extend(mark(RefreshMark::Begin(family)));
+        self.repeating = Some(family);
+        self.telling = self.told.keys_of(family);
+        self.telling.sort_unstable_by_key(|prefix| Reverse(*prefix));
+        true
+    }
+
+    /// What is known about a prefix from `now` on.
+    fn tell(
+        &mut self,
+        prefix: IpNet,
+        peer: &RibPeer,
+        now: Option<Arc<PathAttributes>>,
+        packing: &mut Packing,
+    ) {
+        let Some(next_hop) = peer.next_hop_self(Family::of(&prefix)) else { return };
+        let is_too_long = now.as_ref().is_some_and(|now| !self.fits(now, peer, &prefix));
+        self.note_length(prefix, is_too_long);
+        let Some(now) = now.filter(|_| !is_too_long) else {
+            if self.told.remove(&prefix).is_some() {
+                packing.withdraw(prefix);
+            }
+            return;
+        };
+        let before = self.told.insert(&prefix, now.clone());
+        let is_same = |before: Arc<PathAttributes>| {
+            Arc::ptr_eq(&before, &now) || exported(&before, peer, next_hop) == exported(&now, peer, next_hop)
+        };
+        if self.exports_differ || self.repeating.is_some() || !before.is_some_and(is_same) {
+            packing.announce(prefix, now);
+        }
     }
 
     /// Whether a message of the session can hold a route. Nearly all are so short that nothing need be encoded to know.

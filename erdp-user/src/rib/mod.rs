@@ -448,7 +448,8 @@ impl Rib {
 
     /// What a peer must be told so that it knows what it should: real differences only, withdrawals first, prefixes
     /// with the same attributes together, one family to an update. After the first table of a session there is an
-    /// End-of-RIB for each family (RFC 4724 section 2). Nothing for a peer that is down.
+    /// End-of-RIB for each family (RFC 4724 section 2). Nothing for a peer that is down. A large table comes in parts, one with each
+    /// call, as long as the peer [`Self::is_due`].
     pub fn take_outgoing(&mut self, peer: PeerId) -> Vec<Update> {
         if !self.has_outgoing(peer) {
             return Vec::new();
@@ -470,6 +471,11 @@ impl Rib {
     /// Whether [`Self::take_outgoing`] may have something for a peer.
     pub fn has_outgoing(&mut self, peer: PeerId) -> bool {
         self.decide();
+        self.is_due(peer)
+    }
+
+    /// The same of what has been decided.
+    pub fn is_due(&self, peer: PeerId) -> bool {
         self.adj_out.get(usize::from(peer.0)).is_some_and(AdjRibOut::is_due)
     }
 

@@ -12,7 +12,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use super::{intern::SWEEP_MIN, *};
-use crate::bgp::{AsPath, Asn, Community, Origin, RawAttribute, Seconds};
+use crate::bgp::{AsPath, Asn, Community, Origin, RawAttribute, RefreshMark, Seconds};
 use crate::config::{Config, PeeringKind};
 
 mod rules;
@@ -485,6 +485,71 @@ fn prefixes_with_the_same_attributes_travel_in_one_update() {
     assert_eq!(updates.len(), 1, "MED does not leave, so the two sets are one");
     assert_eq!(updates[0].announced.len(), 200);
     assert!(updates[0].announced.is_sorted());
+}
+
+/// Announces so many prefixes from [`A1`], in order.
+fn announce_many(rib: &mut Rib, count: u32) -> Vec<IpNet> {
+    let all: Vec<IpNet> = (0..count)
+        .map(|at| IpNet::new(Ipv4Addr::from(0x1400_0000 + (at << 8)).into(), 24).unwrap())
+        .collect();
+    let attributes = attributes(rib, A1, "20.0.0.0/8");
+    let update =
+        Update { announced: all.clone(), attributes: Some(Arc::new(attributes)), ..Update::default() };
+    rib.update(A1, update);
+    all
+}
+
+/// What a peer is told, call by call, until nothing is due.
+fn parts(rib: &mut Rib, peer: PeerId) -> Vec<Vec<Update>> {
+    let mut parts = Vec::new();
+    while rib.has_outgoing(peer) {
+        parts.push(rib.take_outgoing(peer));
+    }
+    parts
+}
+
+#[test]
+fn a_large_table_is_told_in_parts_and_end_of_rib_comes_last() {
+    let mut rib = rib();
+    rib.peer_down(CE0);
+    let all = announce_many(&mut rib, 40_000);
+    let peer = rib.config().peer(CE0).unwrap().clone();
+    rib.peer_up(CE0, &facts(&peer, &[Family::Ipv4Unicast]));
+    let first = rib.take_outgoing(CE0);
+    assert!(first.iter().all(|update| update.end_of_rib.is_none()), "End-of-RIB before the table is whole");
+    // What changes meanwhile is told as it is then.
+    withdraw(&mut rib, A1, &all[0].to_string());
+    withdraw(&mut rib, A1, &all[39_999].to_string());
+    let rest = parts(&mut rib, CE0);
+    let told: Vec<IpNet> =
+        first.iter().chain(rest.iter().flatten()).flat_map(|it| it.announced.clone()).collect();
+    assert_eq!(told, all[..39_999]);
+    let withdrawn: Vec<IpNet> = rest.iter().flatten().flat_map(|it| it.withdrawn.clone()).collect();
+    assert_eq!(withdrawn, [all[0]], "the last one was never told");
+    let last = rest.last().and_then(|part| part.last()).unwrap();
+    assert_eq!(last.end_of_rib, Some(Family::Ipv4Unicast));
+    assert_eq!(rest.iter().flatten().filter(|update| update.end_of_rib.is_some()).count(), 1);
+}
+
+#[test]
+fn a_large_table_that_is_asked_for_again_comes_in_parts_between_the_marks_of_rfc_7313() {
+    let mut rib = rib();
+    rib.peer_down(CE0);
+    let all = announce_many(&mut rib, 40_000);
+    let peer = rib.config().peer(CE0).unwrap().clone();
+    rib.peer_up(CE0, &SessionFacts { enhanced_refresh: true, ..facts(&peer, &[Family::Ipv4Unicast]) });
+    parts(&mut rib, CE0);
+    rib.refresh(CE0, Family::Ipv4Unicast);
+    let first = rib.take_outgoing(CE0);
+    assert_eq!(first[0].refresh, Some(RefreshMark::Begin(Family::Ipv4Unicast)));
+    withdraw(&mut rib, A1, &all[39_999].to_string());
+    let rest = parts(&mut rib, CE0);
+    assert!(!rest.is_empty(), "all at once");
+    let updates: Vec<&Update> = first.iter().chain(rest.iter().flatten()).collect();
+    let told: Vec<IpNet> = updates.iter().flat_map(|it| it.announced.clone()).collect();
+    assert_eq!(told, all[..39_999]);
+    let marks: Vec<RefreshMark> = updates.iter().filter_map(|update| update.refresh).collect();
+    assert_eq!(marks, [RefreshMark::Begin(Family::Ipv4Unicast), RefreshMark::End(Family::Ipv4Unicast)]);
 }
 
 #[test]
