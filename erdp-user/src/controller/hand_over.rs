@@ -391,27 +391,30 @@ impl Controller {
         socket.set_write_timeout(Some(PATIENCE))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         say(socket, &Reply::Ok(VERSION.into()))?;
-        send(socket, &Handed::Hello { version: VERSION, release: env!("CARGO_PKG_VERSION").into() })?;
+        let mut sender = fd_passing::Sender::new(socket);
+        let to = &mut sender;
+        send(to, &Handed::Hello { version: VERSION, release: env!("CARGO_PKG_VERSION").into() })?;
         for (id, session) in sessions {
             let Some(peer) = self.peers.get(usize::from(id.0)) else { continue };
             let ends = (peer.session.local, peer.session.remote);
             let (state, unwritten) = (session.state.clone(), session.unwritten.clone());
             let message = serde_json::to_vec(&Handed::Session { ends, state, unwritten })?;
-            fd_passing::send(socket, &message, Some(session.stream.as_fd()))?;
+            to.send(&message, Some(session.stream.as_fd()))?;
             let table = self.rib.table(*id);
-            table.announced.into_iter().try_for_each(|update| send(socket, &Handed::Routes(update)))?;
-            table.told.into_iter().try_for_each(|update| send(socket, &Handed::Told(update)))?;
-            send(socket, &Handed::Untold { families: table.initial })?;
+            table.announced.into_iter().try_for_each(|update| send(to, &Handed::Routes(update)))?;
+            table.told.into_iter().try_for_each(|update| send(to, &Handed::Told(update)))?;
+            send(to, &Handed::Untold { families: table.initial })?;
         }
         for (id, text) in self.peerings.disabled() {
             let Some(peer) = self.peers.get(usize::from(id.0)) else { continue };
             let ends = (peer.session.local, peer.session.remote);
-            send(socket, &Handed::Disabled { ends, text: text.to_owned() })?;
+            send(to, &Handed::Disabled { ends, text: text.to_owned() })?;
         }
         for (circuit, change) in &self.settings {
-            send(socket, &Handed::Setting { circuit: circuit.clone(), change: change.clone() })?;
+            send(to, &Handed::Setting { circuit: circuit.clone(), change: change.clone() })?;
         }
-        fd_passing::send(socket, &[], None)?;
+        to.send(&[], None)?;
+        to.flush()?;
         match line(socket)?.as_str() {
             "taken\n" if is_open(socket)? => Ok(()),
             "taken\n" => {
@@ -467,6 +470,6 @@ fn say(socket: &mut UnixStream, reply: &Reply) -> io::Result<()> {
     socket.write_all(&text)
 }
 
-fn send(socket: &mut UnixStream, handed: &Handed) -> io::Result<()> {
-    fd_passing::send(socket, &serde_json::to_vec(handed)?, None)
+fn send(to: &mut fd_passing::Sender<'_>, handed: &Handed) -> io::Result<()> {
+    to.send(&serde_json::to_vec(handed)?, None)
 }

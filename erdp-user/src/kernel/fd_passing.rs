@@ -17,6 +17,9 @@ use nix::sys::socket::{
 /// Longest message in bytes: anything longer is not of this protocol.
 const MESSAGE_MAX: u32 = 256 << 20;
 
+/// Bytes that may wait to be written with what follows.
+const WAITING_MAX: usize = 64 << 10;
+
 /// Descriptors that a message can have at most (`SCM_MAX_FD`, Linux 6.18): with room for all of them none is cut off unseen.
 const FILES_MAX: usize = 253;
 
@@ -64,17 +67,54 @@ pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     }
 }
 
-/// Sends a message.
-pub fn send(socket: &mut UnixStream, message: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let length = u32::try_from(message.len()).ok().filter(|length| *length <= MESSAGE_MAX);
-    let length = length.ok_or_else(|| io::Error::other("the message is too long"))?.to_le_bytes();
-    let files: Vec<RawFd> = file.iter().map(AsRawFd::as_raw_fd).collect();
-    let control: &[ControlMessage<'_>] =
-        if files.is_empty() { &[] } else { &[ControlMessage::ScmRights(&files)] };
-    let parts = [IoSlice::new(&length)];
-    match sendmsg::<UnixAddr>(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None)? {
-        sent if sent == length.len() => socket.write_all(message),
-        _ => Err(io::ErrorKind::WriteZero.into()),
+/// Sends messages, many small ones with one system call.
+#[derive(Debug)]
+pub struct Sender<'a> {
+    socket: &'a mut UnixStream,
+    /// What has not been written yet.
+    waiting: Vec<u8>,
+}
+
+impl<'a> Sender<'a> {
+    /// Nothing is written yet.
+    pub fn new(socket: &'a mut UnixStream) -> Sender<'a> {
+        Sender { socket, waiting: Vec::with_capacity(WAITING_MAX) }
+    }
+
+    /// Sends a message: with a file at once, and otherwise at the latest with [`Self::flush`].
+    ///
+    /// # Errors
+    /// When it is too long, or the other end does not read.
+    pub fn send(&mut self, message: &[u8], file: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let length = u32::try_from(message.len()).ok().filter(|length| *length <= MESSAGE_MAX);
+        let length = length.ok_or_else(|| io::Error::other("the message is too long"))?.to_le_bytes();
+        if let Some(file) = file {
+            self.flush()?;
+            self.send_length(&length, file)?;
+        } else {
+            self.waiting.extend_from_slice(&length);
+        }
+        self.waiting.extend_from_slice(message);
+        if self.waiting.len() < WAITING_MAX { Ok(()) } else { self.flush() }
+    }
+
+    /// Writes what waits.
+    ///
+    /// # Errors
+    /// When the other end does not read.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.socket.write_all(&self.waiting)?;
+        self.waiting.clear();
+        Ok(())
+    }
+
+    fn send_length(&self, length: &[u8; 4], file: BorrowedFd<'_>) -> io::Result<()> {
+        let (parts, files) = ([IoSlice::new(length)], [file.as_raw_fd()]);
+        let control = [ControlMessage::ScmRights(&files)];
+        match sendmsg::<UnixAddr>(self.socket.as_raw_fd(), &parts, &control, MsgFlags::MSG_NOSIGNAL, None)? {
+            sent if sent == length.len() => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
     }
 }
 
@@ -140,9 +180,11 @@ mod tests {
         let (mut here, mut there) = UnixStream::pair().expect("a pair");
         let mut file = File::open("/proc/self/status").expect("a file");
         file.seek(io::SeekFrom::Start(5)).expect("seek");
-        send(&mut here, b"first", None).expect("sent");
-        send(&mut here, b"second", Some(file.as_fd())).expect("sent");
-        send(&mut here, b"", None).expect("sent");
+        let mut sender = Sender::new(&mut here);
+        sender.send(b"first", None).expect("sent");
+        sender.send(b"second", Some(file.as_fd())).expect("sent");
+        sender.send(b"", None).expect("sent");
+        sender.flush().expect("sent");
         drop(here);
         assert_eq!(
             receive(&mut there).map(|(message, file)| (message, file.is_some())).ok(),
@@ -154,6 +196,20 @@ mod tests {
         assert_eq!(got.stream_position().expect("the same open file"), 5);
         assert!(receive(&mut there).is_ok_and(|(message, file)| message.is_empty() && file.is_none()));
         assert!(receive(&mut there).is_err(), "the end");
+    }
+
+    #[test]
+    fn small_messages_are_written_together_and_in_order() {
+        let (mut here, mut there) = UnixStream::pair().expect("a pair");
+        there.set_read_timeout(Some(std::time::Duration::from_millis(1))).expect("a timeout");
+        let mut sender = Sender::new(&mut here);
+        sender.send(b"one", None).expect("sent");
+        assert!(receive(&mut there).is_err(), "a system call for one small message");
+        sender.send(&vec![b'x'; WAITING_MAX], None).expect("sent");
+        sender.send(b"three", None).expect("sent");
+        sender.flush().expect("sent");
+        let lengths = [3, WAITING_MAX, 5];
+        assert!(lengths.iter().all(|length| receive(&mut there).is_ok_and(|(it, _)| it.len() == *length)));
     }
 
     #[test]
