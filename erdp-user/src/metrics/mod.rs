@@ -1,10 +1,11 @@
 //! What is measured, under which name, and how it is written: OpenMetrics text for Prometheus and its like.
 //!
 //! [`Metric`] is the catalogue: names are append-only, and `docs/metrics.md` has the same list (a test compares them). The controller
-//! fills a [`Page`] when somebody wants one and puts it on the [`board`]; [`server`] hands it out over HTTP; [`rates`] turns growing counts into the per-second values
+//! fills a [`Page`] when somebody wants one and puts it on the [`board`]; [`server`] hands it out over HTTP; [`episodes`] says since when something is counted; [`rates`] turns growing counts into the per-second values
 //! that Azure's own metrics are, so that graphs of both sides can be laid over each other (rules G).
 
 pub mod board;
+pub mod episodes;
 pub mod format;
 pub mod rates;
 pub mod server;
@@ -256,34 +257,118 @@ mod tests {
         (called, wanted)
     }
 
-    /// Every fault of a dashboard: what it asks for and nobody measures.
+    /// What an expression asks for and nobody measures; `labels` are those that a text beside it names.
+    fn faults_of(expression: &str, labels: impl Iterator<Item = String>) -> Vec<String> {
+        const FUNCTIONS: [&str; 13] = [
+            "rate",
+            "sum",
+            "max",
+            "min",
+            "by",
+            "without",
+            "avg",
+            "increase",
+            "on",
+            "changes",
+            "absent",
+            "group_left",
+            "and",
+        ];
+        let exposed = exposed();
+        let (called, wanted) = asked(expression);
+        let wanted = wanted.into_iter().filter(|word| !FUNCTIONS.contains(&word.as_str()));
+        // Prometheus adds these to every sample.
+        let is_added = |word: &String| matches!(word.as_str(), "instance" | "job");
+        let (names, asked): (Vec<_>, Vec<_>) =
+            wanted.filter(|word| !is_added(word)).partition(|word| exposed.contains_key(word));
+        let known: BTreeSet<&String> = names.iter().flat_map(|name| &exposed[name]).collect();
+        let unknown =
+            asked.into_iter().chain(labels).filter(|label| !is_added(label) && !known.contains(label));
+        let mut faults: Vec<String> = unknown.map(|word| format!("`{expression}` asks for {word}")).collect();
+        let foreign = called.iter().filter(|it| !FUNCTIONS.contains(&it.as_str()));
+        faults.extend(foreign.map(|it| format!("`{expression}` calls {it}")));
+        if names.is_empty() {
+            faults.push(format!("`{expression}` asks for nothing that is measured"));
+        }
+        faults
+    }
+
+    /// What a text has between double braces.
+    fn in_braces(text: &str) -> impl Iterator<Item = String> {
+        text.split("{{").skip(1).filter_map(|it| Some(it.split_once("}}")?.0.trim().to_owned()))
+    }
+
+    /// Every fault of a dashboard.
     fn faults(dashboard: &serde_json::Value) -> Vec<String> {
-        const FUNCTIONS: [&str; 9] = ["rate", "sum", "max", "min", "by", "without", "avg", "increase", "on"];
-        let (exposed, mut faults) = (exposed(), Vec::new());
+        let mut faults = Vec::new();
         for panel in dashboard["panels"].as_array().unwrap() {
             let targets = panel["targets"].as_array().map(Vec::as_slice).unwrap_or_default();
             if targets.is_empty() {
                 faults.push(format!("{} asks for nothing", panel["title"]));
             }
             for target in targets {
-                let (expression, legend) =
-                    (target["expr"].as_str().unwrap_or_default(), target["legendFormat"].as_str());
-                let (called, wanted) = asked(expression);
-                let (names, labels): (Vec<_>, Vec<_>) =
-                    wanted.into_iter().partition(|word| exposed.contains_key(word));
-                let known: BTreeSet<&String> = names.iter().flat_map(|name| &exposed[name]).collect();
-                let in_legend = legend.unwrap_or_default().split("{{").skip(1);
-                let in_legend = in_legend.filter_map(|it| Some(it.split_once("}}")?.0.trim().to_owned()));
-                let unknown = labels.into_iter().chain(in_legend).filter(|label| !known.contains(label));
-                faults.extend(unknown.map(|word| format!("`{expression}` asks for {word}")));
-                let foreign = called.iter().filter(|it| !FUNCTIONS.contains(&it.as_str()));
-                faults.extend(foreign.map(|it| format!("`{expression}` calls {it}")));
-                if names.is_empty() {
-                    faults.push(format!("`{expression}` asks for nothing that is measured"));
-                }
+                let expression = target["expr"].as_str().unwrap_or_default();
+                let legend = target["legendFormat"].as_str().unwrap_or_default();
+                faults.extend(faults_of(expression, in_braces(legend)));
             }
         }
         faults
+    }
+
+    /// Every fault of a file of alert rules, and how many rules it has.
+    fn alert_faults(rules: &str) -> (Vec<String>, usize) {
+        let rules: Vec<&str> = rules.split("- alert: ").skip(1).collect();
+        let mut faults = Vec::new();
+        for rule in &rules {
+            let name = rule.lines().next().unwrap_or_default();
+            let value = |key: &str| {
+                let mut lines = rule.lines().filter_map(|line| line.trim_start().strip_prefix(key));
+                lines.next().unwrap_or_default().trim()
+            };
+            let expression = value("expr:");
+            let texts = format!("{} {}", value("summary:"), value("description:"));
+            let labels: Vec<String> = in_braces(&texts).map(|it| it.replacen("$labels.", "", 1)).collect();
+            // What is summed up has the labels that it is summed up by.
+            let left = expression.split_once("by (").and_then(|(_, rest)| rest.split_once(')'));
+            for label in labels.iter().filter(|label| left.is_some_and(|(left, _)| !left.contains(*label))) {
+                faults.push(format!("{name}: `{expression}` leaves no {label}"));
+            }
+            faults.extend(faults_of(expression, labels.into_iter()).iter().map(|it| format!("{name}: {it}")));
+            let is_whole =
+                ["labels: {severity: ", "summary: ", "description: "].iter().all(|it| rule.contains(it));
+            if !is_whole {
+                faults.push(format!("{name}: severity, summary or description is missing"));
+            }
+        }
+        (faults, rules.len())
+    }
+
+    #[test]
+    fn every_alert_asks_for_samples_and_labels_that_the_page_has() {
+        let (faults, rules) = alert_faults(include_str!("../../../deploy/alerts.yml"));
+        assert_eq!(faults, Vec::<String>::new());
+        assert!(rules >= 20, "{rules}");
+    }
+
+    #[test]
+    fn an_alert_that_asks_for_what_nobody_measures_is_found_out() {
+        let of = |expression: &str, summary: &str| {
+            let rule = format!(
+                "- alert: It\n  expr: {expression}\n  labels: {{severity: info}}\n  annotations:\n    summary: \"{summary}\"\n    description: x\n"
+            );
+            alert_faults(&rule).0
+        };
+        let sum = "sum by (instance, circuit) (rate(erdp_circuit_packets_total[5m])) > 0";
+        assert_eq!(of(sum, "{{ $labels.circuit }} on {{ $labels.instance }}"), Vec::<String>::new());
+        for (expression, summary) in [
+            ("erdp_link_alive == 0", ""),
+            ("erdp_link_up == 0", "{{ $labels.peer }}"),
+            (sum, "{{ $labels.class }}"),
+            ("erdp_circuit_packets > 0", ""),
+        ] {
+            assert!(!of(expression, summary).is_empty(), "{expression} with {summary} passes");
+        }
+        assert!(!alert_faults("- alert: It\n  expr: erdp_link_up == 0\n").0.is_empty());
     }
 
     #[test]

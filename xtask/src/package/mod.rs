@@ -53,6 +53,7 @@ const FILES: &[(&str, &str)] = &[
     ("deploy/presets/direct.toml", "usr/share/doc/erdp/examples/direct.toml"),
     ("deploy/frr/edge.toml", "usr/share/doc/erdp/examples/frr/edge.toml"),
     ("deploy/frr/frr.conf", "usr/share/doc/erdp/examples/frr/frr.conf"),
+    ("deploy/alerts.yml", "usr/share/doc/erdp/examples/alerts.yml"),
     ("deploy/grafana.json", "usr/share/doc/erdp/examples/grafana.json"),
     ("docs/metrics.md", "usr/share/doc/erdp/metrics.md"),
     ("docs/architecture.md", "usr/share/doc/erdp/docs/architecture.md"),
