@@ -20,6 +20,7 @@ pub mod miscabling;
 pub mod peering;
 
 pub mod drill;
+pub mod events;
 
 pub mod rib;
 

@@ -50,7 +50,7 @@ pub use flight::Ballast;
 pub use listen::{ListenError, Listener, Refused};
 pub use notification::{Cease, DownReason, Notification};
 pub use peer::{Handed, PeerHandle, PeerStatus, SeenFault};
-pub use session::{Action, ConnId, Counters, Gate, Loss, Moment, Session, SessionState, State};
+pub use session::{Action, ConnId, Counters, Gate, Loss, Moment, Notified, Session, SessionState, State};
 pub use speaker::Speaker;
 
 /// TCP port of BGP.

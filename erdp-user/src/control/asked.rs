@@ -31,12 +31,12 @@ pub enum Asked {
         /// Where the answer goes.
         answer: oneshot::Sender<Reply>,
     },
-    /// Which parts a list has now, in its order.
+    /// Which parts a list has now, in its order; or why there is no such list.
     Parts {
         /// The list.
         list: List,
         /// Where the answer goes.
-        answer: oneshot::Sender<Vec<Part>>,
+        answer: oneshot::Sender<Result<Vec<Part>, String>>,
     },
     /// What a part's rows are asked for by, in no order.
     Keys {

@@ -5,26 +5,39 @@
 //! until one of the [`Limits`] is reached ([`slice()`]). The asker's task has written one page before it asks for the next, so a slow reader
 //! holds back itself alone. Rows are as of the moment of their page: a route that goes meanwhile is left out, one that comes is not in the list.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::{bgp::PeerId, config::DomainId};
+use super::query::{PathQuery, RouteQuery};
+use crate::{
+    bgp::PeerId,
+    config::DomainId,
+    controller::{PathFilter, RouteFilter},
+};
 
 /// A list that has no bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum List {
     /// `erdp show routes`.
     Routes,
+    /// Those that are meant.
+    RoutesOf(RouteQuery),
+    /// `erdp show received` and `erdp show advertised`.
+    Paths(PathQuery),
     /// `erdp show refused`.
     Refused,
 }
 
 /// A part of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Best routes of a domain.
     Routes(DomainId),
+    /// Of these, those that are meant.
+    RoutesOf(DomainId, Arc<RouteFilter>),
+    /// A peer's paths.
+    Paths(PathFilter),
     /// Routes of a peer, or of the kernel on an attachment, that policy refuses.
     RefusedFrom(PeerId),
     /// Peers whose surplus is refused; its key is only a sign that there may be some.

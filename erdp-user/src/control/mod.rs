@@ -1,7 +1,7 @@
 //! The operator's way in: requests over a Unix socket, one JSON object a line, answered by the controller's owner task.
 //!
 //! [`place`] is the socket as a file. [`server`] accepts connections: [`places`] says who may have one, [`roles`] who may ask and who may order, [`audit`] what is logged of
-//! it. It passes each request on ([`asked`]) with a place for its answer; [`lists`] are answers of any length. [`client`] is what `erdp show` and
+//! it. It passes each request on ([`asked`]) with a place for its answer; [`lists`] are answers of any length, [`query`] says which rows of one are meant. [`client`] is what `erdp show` and
 //! `erdp explain` and `erdp set` use, over a connection by [`connect`]; [`render`] turns answers into tables for people.
 //!
 //! # What must never happen
@@ -16,6 +16,7 @@ pub mod connect;
 pub mod lists;
 pub mod place;
 pub mod places;
+pub mod query;
 mod range;
 pub mod render;
 pub mod roles;
@@ -49,6 +50,15 @@ pub struct Envelope<T> {
 pub enum Request {
     /// A table of facts.
     Show(Topic),
+    /// Of the table of routes, those that are meant.
+    Routes(query::RouteQuery),
+    /// What a peer has announced, or is advertised, and what became of each path.
+    Paths(query::PathQuery),
+    /// Everything about a session.
+    Peer {
+        /// The peer's address, or its attachment's name.
+        name: String,
+    },
     /// Everything that is measured, as OpenMetrics text.
     Metrics,
     /// What hinders the circuits from carrying traffic, one line each; empty: nothing.
@@ -85,6 +95,7 @@ impl Request {
     pub fn is_order(&self) -> bool {
         match self {
             Self::Show(_) | Self::Metrics | Self::Ready | Self::Explain(_) | Self::Load { .. } => false,
+            Self::Routes(_) | Self::Paths(_) | Self::Peer { .. } => false,
             Self::Config(Configuring::Show | Configuring::Diff(_)) => false,
             Self::Config(Configuring::Apply { .. } | Configuring::Confirm | Configuring::Rollback) => true,
             // Asking about a drill keeps it going.
@@ -102,6 +113,9 @@ impl Request {
     pub fn summary(&self) -> String {
         match self {
             Self::Show(topic) => format!("show {topic:?}").to_lowercase(),
+            Self::Routes(query) => query::short(&format!("show routes {query:?}")),
+            Self::Paths(query) => query::short(&format!("show paths {query:?}")),
+            Self::Peer { name } => query::short(&format!("show peer {name:?}")),
             Self::Metrics => "metrics".into(),
             Self::Ready => "ready".into(),
             Self::Explain(question) => format!("explain {} destinations", question.to.len()),
@@ -127,7 +141,7 @@ impl Request {
     /// What kind of question it is: those of one kind and user are logged now and then.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Show(_) => "show",
+            Self::Show(_) | Self::Routes(_) | Self::Paths(_) | Self::Peer { .. } => "show",
             Self::Metrics => "metrics",
             Self::Ready => "ready",
             Self::Explain(_) => "explain",
@@ -268,6 +282,8 @@ pub enum Topic {
     Policers,
     /// The last dropped frames that were sampled, each with its reason.
     Drops,
+    /// What has changed, when and why.
+    Events,
 }
 
 /// Packets to ask about: one for each destination.

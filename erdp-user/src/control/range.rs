@@ -26,6 +26,7 @@ impl Request {
             }
             // Their numbers are bounded by their types or judged with the words beside them (`CircuitChange`).
             Request::Set(_) | Request::Explain(_) | Request::HandOver { .. } => return None,
+            Request::Routes(_) | Request::Paths(_) | Request::Peer { .. } => return None,
             Request::Show(_)
             | Request::Metrics
             | Request::Ready

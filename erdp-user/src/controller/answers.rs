@@ -33,11 +33,16 @@ impl Controller {
             Request::Show(Topic::Circuits) => Ok(self.show_circuits()),
             Request::Show(Topic::Counters) => self.show_counters(),
             Request::Show(Topic::Policers) => {
-                Ok(super::limits::show(&self.config, |policer, class| self.dataplane.policed(policer, class)))
+                let tally = |policer, class| self.dataplane.policed(policer, class);
+                Ok(super::limits::show(&self.config, tally, |policer, class| self.drops_of(policer, class)))
             }
+            Request::Show(Topic::Events) => Ok(self.show_events()),
             Request::Show(Topic::Drops) => Ok(self.drops.show(self.forwarding.topology())),
+            Request::Peer { name } => self.show_peer(name),
             // Asked for a page at a time.
-            Request::Show(Topic::Routes | Topic::Refused) => Err("not a question of one turn".into()),
+            Request::Routes(_) | Request::Paths(_) | Request::Show(Topic::Routes | Topic::Refused) => {
+                Err("not a question of one turn".into())
+            }
             // Carried out by the loop, which may wait for it.
             Request::Config(_) => Err("the loop answers this".into()),
             Request::Set(Setting::Circuit { name, change, force }) => self.set_circuit(name, change, *force),
@@ -55,9 +60,13 @@ impl Controller {
     }
 
     fn show_sessions(&self) -> Value {
-        let row = |(peer, session): (&crate::config::Peer, &crate::bgp::PeerHandle)| {
-            let (status, counts) = (session.status(), self.rib.peer_counts(peer.session.id));
-            json!({
+        self.sessions().map(|(peer, session)| self.session_row(peer, session)).collect()
+    }
+
+    /// A row of `erdp show sessions`.
+    pub(super) fn session_row(&self, peer: &crate::config::Peer, session: &crate::bgp::PeerHandle) -> Value {
+        let (status, counts) = (session.status(), self.rib.peer_counts(peer.session.id));
+        json!({
                 "peer": peer.session.remote,
                 "asn": peer.session.remote_asn,
                 "side": peer.side.as_str(),
@@ -90,9 +99,7 @@ impl Controller {
                     .collect::<serde_json::Map<_, _>>(),
                 "last_fault": status.last_fault,
                 "last_fault_age_s": status.last_fault_age_s,
-            })
-        };
-        self.sessions().map(row).collect()
+        })
     }
 
     /// Whether an MSEE's peering is Microsoft's, and has a filter here; `None` on private peering.
@@ -171,6 +178,12 @@ impl Controller {
         value["fib"] = json!(self.forwarding.sizes());
         value["reconciled"] = self.reconciled.show();
         value["kernel_routes"] = self.show_kernel_routes();
+        let ages = counters
+            .dropped
+            .keys()
+            .filter_map(|reason| Some(((*reason).to_owned(), json!(self.drops_for(reason)?))));
+        value["dropping"] = ages.collect::<serde_json::Map<_, _>>().into();
+        value["uptime_s"] = self.started.elapsed().as_secs().into();
         Ok(value)
     }
 
@@ -391,6 +404,8 @@ mod tests {
             last_error_age_s: None,
             last_fault: None,
             last_fault_age_s: None,
+            notification_received: None,
+            notification_sent: None,
         };
         finding(peer, &status, counts, filter, counts.received == 0)
     }

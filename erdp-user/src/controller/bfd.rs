@@ -26,6 +26,7 @@ use crate::{
         Dataplane as _, DataplaneError, Record,
         sessions::{MappedSessions, load},
     },
+    events::Kind,
     fib::NextHopKey,
 };
 
@@ -134,6 +135,8 @@ impl Controller {
         let (name, strict) = (config.name.clone(), config.bfd.is_some_and(|bfd| bfd.strict));
         let (from, to) = (change.from.name(), change.to.name());
         tracing::info!(peer = name, from, to, diagnostic = ?change.diagnostic, "BFD");
+        let why = (change.to != State::Up).then(|| format!("{:?}", change.diagnostic));
+        self.note(Kind::Bfd, &name, &format!("{from} -> {to}"), why.as_deref());
         let command = match change.to {
             State::Up if strict => PeerCommand::Hold(false),
             State::Up => PeerCommand::Hurry,

@@ -23,6 +23,7 @@ use crate::{
     config::{Config, ConfigError, Peer, Plan, is_same_peer, session_flaps, shown},
     control::{Configuring, File, Reply, roles::Roles},
     dataplane::{Dataplane as _, Record},
+    events::Kind,
     fib::AttachmentFacts,
     rib::RibConfig,
 };
@@ -164,6 +165,13 @@ impl Controller {
     pub(super) async fn revert_unconfirmed(&mut self) {
         if self.history.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             tracing::warn!("the change was not confirmed in time");
+            let running = self.history.source.running.path.display().to_string();
+            self.note(
+                Kind::Config,
+                &running,
+                "rolls back by itself",
+                Some("the change was not confirmed in time"),
+            );
             if let Err(error) = self.rollback().await {
                 tracing::error!(error, "the unconfirmed change stays");
                 self.history.deadline = None;

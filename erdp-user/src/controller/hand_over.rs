@@ -41,6 +41,7 @@ use crate::{
     },
     config::{self, CircuitChange},
     control::{Envelope, File, PROTOCOL, Reply, Request, connect::connect, server},
+    events::Event,
     kernel::fd_passing,
 };
 
@@ -87,7 +88,7 @@ enum Handed {
         /// Our address and the peer's: what a session is known by.
         ends: (IpAddr, IpAddr),
         /// What the protocol must know.
-        state: SessionState,
+        state: Box<SessionState>,
         /// What is to be written first.
         unwritten: Vec<u8>,
     },
@@ -113,6 +114,11 @@ enum Handed {
         ends: (IpAddr, IpAddr),
         /// What the peer's operator was told.
         text: String,
+    },
+    /// The event log.
+    Events {
+        /// Oldest first.
+        events: Vec<Event>,
     },
     /// Something that this version does not know.
     #[serde(other)]
@@ -240,8 +246,11 @@ impl Controller {
                 tracing::info!(version, release, "the process before us hands over");
             }
             (Handed::Session { ends, state, unwritten }, _) => {
-                let session =
-                    file.map(TcpStream::from).map(|stream| HandedSession { state, stream, unwritten });
+                let session = file.map(TcpStream::from).map(|stream| HandedSession {
+                    state: *state,
+                    stream,
+                    unwritten,
+                });
                 inheritance.current =
                     session.and_then(|session| self.take_session(inheritance, ends, session));
             }
@@ -260,6 +269,7 @@ impl Controller {
                     self.peerings.handle_disable(id, &text, Duration::ZERO, self.started.elapsed());
                 }
             }
+            (Handed::Events { events }, _) => self.noted.put_before(events),
             (Handed::Unknown, _) => {
                 tracing::warn!("the process before us hands over something that is not known here: left out");
             }
@@ -397,7 +407,7 @@ impl Controller {
         for (id, session) in sessions {
             let Some(peer) = self.peers.get(usize::from(id.0)) else { continue };
             let ends = (peer.session.local, peer.session.remote);
-            let (state, unwritten) = (session.state.clone(), session.unwritten.clone());
+            let (state, unwritten) = (Box::new(session.state.clone()), session.unwritten.clone());
             let message = serde_json::to_vec(&Handed::Session { ends, state, unwritten })?;
             to.send(&message, Some(session.stream.as_fd()))?;
             let table = self.rib.table(*id);
@@ -413,6 +423,7 @@ impl Controller {
         for (circuit, change) in &self.settings {
             send(to, &Handed::Setting { circuit: circuit.clone(), change: change.clone() })?;
         }
+        send(to, &Handed::Events { events: self.noted.all() })?;
         to.send(&[], None)?;
         to.flush()?;
         match line(socket)?.as_str() {

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::Controller;
 use crate::{
     config,
+    events::Kind,
     kernel::{KernelEvent, Link, interface_index},
 };
 
@@ -178,6 +179,7 @@ impl Controller {
                 interface = link.name,
                 "the interface is gone, the rest goes on; when it is there again, `systemctl reload erdp` takes it into use"
             );
+            self.note(Kind::Link, &link.name, "gone", Some("the interface was removed from this namespace"));
         }
         self.log_failure(|it| it.forwarding.interface_gone(ifindex, &mut it.dataplane));
         if is_ours {

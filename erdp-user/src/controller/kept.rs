@@ -19,6 +19,7 @@ use crate::{
     bgp::{PeerCommand, PeerId},
     config::{Config, ConfigError, Warning},
     control::{Configuring, DEFAULT_SOCKET, File, Request},
+    events::Kind,
     kernel::fd_passing::peer_process,
     state::{
         AwayPeer, Configured, HeldSession, Kept, resolve,
@@ -75,7 +76,9 @@ impl Keeper {
         }
         let writer = takes_over.then(|| process_at(&options.control));
         let is_old = writer.is_some_and(|process| process.is_none() || process != found.process);
-        let kept = if is_old { Kept::default() } else { found.kept };
+        // What has happened has happened, whoever wrote it down.
+        let events = found.kept.events.clone();
+        let kept = if is_old { Kept { events, ..Kept::default() } } else { found.kept };
         Self { store: Some(store), kept, ..Self::default() }
     }
 
@@ -152,6 +155,9 @@ impl Controller {
     /// rest it says itself.
     pub(super) fn take_up_kept(&mut self, takes_over: bool) {
         let (running, settings) = std::mem::take(&mut self.kept.resolved);
+        self.noted.put_before(self.kept.kept.events.clone());
+        let begun = if takes_over { "takes over from the process before it" } else { "started" };
+        self.note(Kind::Daemon, concat!("erdp ", env!("CARGO_PKG_VERSION")), begun, None);
         if !takes_over {
             for (circuit, change) in settings {
                 if let Err(error) = self.set_circuit(&circuit, &change, true) {
@@ -310,7 +316,8 @@ impl Controller {
         let held = self.peerings.disabled().filter(|(peer, _)| !self.is_drilled(*peer));
         let holds = held.filter_map(|(peer, text)| self.held(peer, text)).collect();
         let matters = |away: &&AwayPeer| away.until.saturating_add(FORGOTTEN_S) > now();
-        Kept { holds, away: self.kept.kept.away.iter().filter(matters).cloned().collect(), configured }
+        let away = self.kept.kept.away.iter().filter(matters).cloned().collect();
+        Kept { holds, away, configured, events: self.noted.all() }
     }
 
     fn configured(&self) -> Option<Configured> {
@@ -358,6 +365,9 @@ fn scope_of(request: &Request) -> Option<Scope> {
         Request::Config(_) | Request::Set(_) => Some(Scope::All),
         Request::Peering(_) => Some(Scope::Sessions),
         Request::Show(_)
+        | Request::Routes(_)
+        | Request::Paths(_)
+        | Request::Peer { .. }
         | Request::Metrics
         | Request::Ready
         | Request::Explain(_)

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     config::{Attachment, Circuit, Config, LinkRole, PeeringKind, Side},
     dataplane::{Record, Tally},
+    metrics::episodes::Age,
 };
 
 /// What of a circuit's policing an attachment has; zeros on the customer's side.
@@ -181,7 +182,11 @@ pub(super) fn overhead(circuit: &Circuit) -> u32 {
 }
 
 /// One row for each policer and class that has seen packets.
-pub fn show(config: &Config, tally: impl Fn(u16, Class) -> [Tally; 4]) -> Value {
+pub fn show(
+    config: &Config,
+    tally: impl Fn(u16, Class) -> [Tally; 4],
+    age: impl Fn(u16, Class) -> Option<Age>,
+) -> Value {
     let mut rows = Vec::new();
     for policer in policers_of(config) {
         let circuit = &config.circuits[policer.circuit];
@@ -198,6 +203,7 @@ pub fn show(config: &Config, tally: impl Fn(u16, Class) -> [Tally; 4]) -> Value 
                 row[format!("{}_packets", passage.label())] = tally.packets.into();
                 row[format!("{}_bytes", passage.label())] = tally.bytes.into();
             }
+            row["dropping"] = json!(age(policer.id, class));
             rows.push(row);
         }
     }

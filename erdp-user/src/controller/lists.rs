@@ -45,9 +45,11 @@ struct RefusedRow<'a> {
 impl Controller {
     /// The parts of a list, in its order. What was refused on the way in, with the last messages that had faults; what was held back on the way out;
     /// then connections that nobody was there for.
-    pub(super) fn parts(&self, list: List) -> Vec<Part> {
-        match list {
+    pub(super) fn parts(&self, list: &List) -> Result<Vec<Part>, String> {
+        Ok(match list {
             List::Routes => self.domains.iter().map(|domain| Part::Routes(domain.id)).collect(),
+            List::RoutesOf(query) => self.route_parts(query)?,
+            List::Paths(query) => self.path_parts(query)?,
             List::Refused => {
                 let refused = self.rib.sources_of_routes().into_iter().map(Part::RefusedFrom);
                 let faults = self.sessions().flat_map(|(peer, session)| {
@@ -64,15 +66,17 @@ impl Controller {
                     .chain([Part::Connections])
                     .collect()
             }
-        }
+        })
     }
 
     /// What a part's rows are asked for by.
-    pub(super) fn keys(&self, part: Part) -> Vec<Key> {
+    pub(super) fn keys(&self, part: &Part) -> Vec<Key> {
         let anywhere = |prefix| (prefix, DomainId(0));
         // A part of one page has one key.
         let one = |is_there: bool| if is_there { vec![anywhere(IpNet::default())] } else { Vec::new() };
-        match part {
+        match *part {
+            Part::RoutesOf(domain, ref filter) => self.route_keys(domain, filter),
+            Part::Paths(filter) => self.path_keys(filter),
             Part::Routes(domain) => self.rib.reached(domain).into_iter().map(|it| (it, domain)).collect(),
             Part::RefusedFrom(source) => self.rib.refused_from(source).into_iter().map(anywhere).collect(),
             Part::Fault(peer, at) => one(self.fault(peer, at).is_some()),
@@ -83,13 +87,18 @@ impl Controller {
     }
 
     /// The rows of as many of these keys as fit into a turn.
-    pub(super) fn rows(&self, part: Part, keys: &[Key]) -> Page {
+    pub(super) fn rows(&self, part: &Part, keys: &[Key]) -> Page {
         let begin = Instant::now();
         slice(keys, &TURN, || begin.elapsed(), |key, text| self.write_rows(part, key, text))
     }
 
-    fn write_rows(&self, part: Part, (prefix, domain): &Key, text: &mut String) {
-        match part {
+    fn write_rows(&self, part: &Part, (prefix, domain): &Key, text: &mut String) {
+        match *part {
+            Part::RoutesOf(domain, ref filter) => {
+                let row = self.is_meant(domain, *prefix, filter).then(|| self.route_row(domain, *prefix));
+                row.flatten().iter().for_each(|row| push_row(text, row));
+            }
+            Part::Paths(filter) => self.write_paths(filter, *prefix, text),
             Part::Routes(domain) => {
                 if let Some(row) = self.route_row(domain, *prefix) {
                     push_row(text, &row);
@@ -159,12 +168,12 @@ impl Controller {
         })
     }
 
-    fn domain_name(&self, id: DomainId) -> Option<&str> {
+    pub(super) fn domain_name(&self, id: DomainId) -> Option<&str> {
         self.domains.get(usize::from(id.0)).map(|domain| domain.name.as_str())
     }
 
     /// Whatever routes come from, for operators.
-    fn source_name(&self, id: PeerId) -> Option<String> {
+    pub(super) fn source_name(&self, id: PeerId) -> Option<String> {
         match (kernel_attachment(id), connected_attachment(id)) {
             (Some(attachment), _) => Some(format!("kernel on {}", self.name_of(attachment))),
             (None, Some(attachment)) => Some(format!("connected on {}", self.name_of(attachment))),

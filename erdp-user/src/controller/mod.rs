@@ -4,11 +4,11 @@
 //! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`estate`] (what an edge before us
 //! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`successor`] (a daemon
 //! starts that other process itself), [`reconcile`] (the maps are what was written), `questions` (what a turn does for whoever asks), [`answers`] (what `erdp show` and
-//! `erdp explain` see), `lists` (what of that has no bound, in pages), `orders` (what sessions are to do), [`limits`] (policers and QoS profiles of the circuits), `change`
+//! `erdp explain` see), `lists` (what of that has no bound, in pages), `lookups` (which of it is meant, and one peer), `orders` (what sessions are to do), [`limits`] (policers and QoS profiles of the circuits), `change`
 //! (`erdp set`), `configure` (`erdp config`), `admin` (circuits that are disabled), `unsaved` (what of that the daemon's file has not), `kept` (what of all that outlives the
 //! daemon), `peering`, `named` and `drill` (what an operator
 //! takes out of use), `bfd` (what its thread says), `carriers` (what a link's carrier means for sessions), `parts` (the threads and tasks that must
-//! live), `control_ports` (the kernel's way to tagged attachments), `interfaces` (those that are not there), `drops` (the last dropped frames),
+//! live), `control_ports` (the kernel's way to tagged attachments), `interfaces` (those that are not there), `drops` (the last dropped frames), `noted` (the event log),
 //! `excess` (peers that announce too much), `miscabling` (what those of ARP say of a link), `kernel_routes` (the kernel as a source of
 //! routes), [`targets`] (the RIB's decisions as forwarding takes them), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
 //! [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
@@ -44,9 +44,11 @@ pub mod kept;
 mod kernel_routes;
 pub mod limits;
 mod lists;
+mod lookups;
 mod minimum;
 mod miscabling;
 mod named;
+mod noted;
 mod orders;
 mod pairs;
 pub mod parts;
@@ -68,6 +70,7 @@ pub use share::UPDATES_MAX;
 
 pub use answers::DESTINATIONS_MAX;
 pub use configure::{Parsed, parse};
+pub use lookups::{PathFilter, RouteFilter};
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -96,6 +99,7 @@ use crate::{
         aya::{AyaDataplane, drop_sample, neighbour_wanted},
         pins::About,
     },
+    events::Kind,
     fallover::Fallover,
     fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Wish},
     kernel::{Kernel, KernelEvent, Link, carrier::CarrierWatch, control_port::Shape, routes::RouteEvent},
@@ -173,6 +177,8 @@ pub struct Controller {
     reconciled: reconcile::Reconciled,
     /// What the operator has changed since the start.
     settings: unsaved::Settings,
+    /// The event log.
+    noted: noted::Noted,
 }
 
 /// How a run has ended.
@@ -297,6 +303,7 @@ impl Controller {
         self.mind_minimums();
         self.resolve_wanted().await;
         self.reconcile();
+        self.keep_noted();
     }
 
     fn now_ns(&self) -> u64 {
@@ -368,6 +375,10 @@ impl Controller {
                 self.damp(ifindex, false, before.is_some());
             }
             tracing::info!(interface = link.name, alive, "link");
+            if before.is_some() {
+                let what = if alive { "has carrier and is up" } else { "has no carrier, or is down" };
+                self.note(Kind::Link, &link.name, what, None);
+            }
             if alive {
                 self.fallover.handle_return(ifindex);
                 self.on_return(ifindex);
@@ -431,6 +442,7 @@ impl Controller {
         if let Some(inherited) = &mut self.inherited {
             inherited.hear(&event, Instant::now());
         }
+        self.note_peer(&event);
         match event {
             PeerEvent::Established { peer, facts } => {
                 let name = &self.peers[usize::from(peer.0)].name;

@@ -14,6 +14,7 @@ use super::{Controller, fib_id};
 use crate::{
     bgp::{PeerId, State},
     config::{Circuit, DomainId, Link, LinkRole, Peer, Side},
+    events::Kind,
     fib::NextHopKey,
     kernel::{self, preflight::has_carrier},
     minimum::Minimum,
@@ -146,9 +147,12 @@ impl Controller {
             .map(|peer| peer.session.id)
             .collect();
         let before = std::mem::replace(&mut self.drained, now);
-        for id in before.symmetric_difference(&self.drained) {
+        let changed: Vec<PeerId> = before.symmetric_difference(&self.drained).copied().collect();
+        for id in changed {
             let Some(peer) = self.peers.get(usize::from(id.0)) else { continue };
-            let (peer, drains) = (&peer.name, self.drained.contains(id));
+            let (peer, drains) = (peer.name.clone(), self.drained.contains(&id));
+            let what = if drains { "Microsoft drains it" } else { "Microsoft drains it no longer" };
+            self.note(Kind::Session, &peer, what, Some("maintenance at Microsoft (B7)"));
             if drains {
                 tracing::warn!(
                     peer,

@@ -20,12 +20,13 @@ impl Controller {
                     Request::Config(asked) => self.configure(asked, parsed.map(|it| *it)).await,
                     request => self.answer(request),
                 };
+                self.note_order(&request, asker.as_ref(), &reply);
                 // The asker may have gone.
                 self.once_kept(&request, Box::new(move || drop(answer.send(reply))));
             }
-            Asked::Parts { list, answer } => give(answer, || self.parts(list)),
-            Asked::Keys { part, answer } => give(answer, || self.keys(part)),
-            Asked::Rows { part, keys, answer } => give(answer, || self.rows(part, &keys)),
+            Asked::Parts { list, answer } => give(answer, || self.parts(&list)),
+            Asked::Keys { part, answer } => give(answer, || self.keys(&part)),
+            Asked::Rows { part, keys, answer } => give(answer, || self.rows(&part, &keys)),
         }
     }
 }

@@ -18,7 +18,12 @@ use crate::{
     config::{self, Circuit, Link, LinkRole, PeeringKind, Side},
     dataplane::{Counters, Dataplane as _},
     fib::{AttachmentId, NextHopKey},
-    metrics::{Metric, Page, board::Snapshot, rates::Rates},
+    metrics::{
+        Metric, Page,
+        board::Snapshot,
+        episodes::{Age, Episodes},
+        rates::Rates,
+    },
     pair::{self, Reason},
 };
 
@@ -28,6 +33,16 @@ pub struct Telemetry {
     /// Neighbours whose MAC address is known.
     resolved: BTreeSet<NextHopKey>,
     bits: Rates<Counted>,
+    drops: Episodes<Dropping>,
+}
+
+/// What is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Dropping {
+    /// For this reason.
+    Reason(&'static str),
+    /// By a policer, of this class.
+    Policer(u16, Class),
 }
 
 /// What is turned into a rate.
@@ -61,19 +76,34 @@ impl Controller {
             return;
         }
         let Ok(counters) = self.dataplane.counters() else { return };
-        let mut counts = BTreeMap::new();
+        let (mut counts, now) = (BTreeMap::new(), self.started.elapsed());
+        for (reason, tally) in &counters.dropped {
+            self.telemetry.drops.take(now, Dropping::Reason(reason), tally.packets);
+        }
         for (id, (rx, tx)) in &counters.attachments {
             counts.insert(Counted::Received(*id), 8 * rx.bytes);
             counts.insert(Counted::Sent(*id), 8 * tx.bytes);
         }
         for policer in limits::policers_of(&self.config) {
-            let dropped: u64 = Class::ALL
-                .iter()
-                .map(|class| self.dataplane.policed(policer.id, *class)[Passage::Dropped as usize].bytes)
-                .sum();
+            let mut dropped = 0;
+            for class in Class::ALL {
+                let tally = self.dataplane.policed(policer.id, class)[Passage::Dropped as usize];
+                dropped += tally.bytes;
+                self.telemetry.drops.take(now, Dropping::Policer(policer.id, class), tally.packets);
+            }
             *counts.entry(Counted::Dropped(policer.circuit, policer.direction)).or_default() += 8 * dropped;
         }
         self.telemetry.bits.take(now_ns, counts);
+    }
+
+    /// Since when packets are dropped for a reason, and when that was seen last.
+    pub(super) fn drops_for(&self, reason: &'static str) -> Option<Age> {
+        self.telemetry.drops.age(self.started.elapsed(), &Dropping::Reason(reason))
+    }
+
+    /// The same of a class of a policer.
+    pub(super) fn drops_of(&self, policer: u16, class: Class) -> Option<Age> {
+        self.telemetry.drops.age(self.started.elapsed(), &Dropping::Policer(policer, class))
     }
 
     /// Says that the loop turns, and puts a snapshot on the board where somebody waits for one.

@@ -81,6 +81,11 @@ impl AdjRibOut {
         (self.told.iter(), self.initial.iter().copied().collect())
     }
 
+    /// What the peer knows of a prefix.
+    pub fn told(&self, prefix: &IpNet) -> Option<&Arc<PathAttributes>> {
+        self.told.get(prefix)
+    }
+
     /// The session is over.
     pub fn close(&mut self) {
         *self = AdjRibOut { stripped: self.stripped, ..AdjRibOut::default() };

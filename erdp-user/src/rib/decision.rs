@@ -125,3 +125,23 @@ fn eliminate(
         }
     }
 }
+
+/// The path that comes next after the best one, and the rule by which it is not as good; `None`: there is no other.
+pub(super) fn runner_up(outcomes: &[Outcome]) -> Option<(usize, &'static Rule)> {
+    let place = |rule: &Rule| EQUAL_COST_RULES.iter().chain(&TIE_BREAKERS).position(|it| it == rule);
+    let others = outcomes.iter().enumerate().filter_map(|(at, outcome)| match outcome {
+        Outcome::Best => None,
+        Outcome::Multipath(rule) | Outcome::Lost(rule) => Some((at, *rule)),
+    });
+    // The first of those that stayed longest.
+    others.rev().max_by_key(|(_, rule)| place(rule))
+}
+
+/// A path by which another one is beaten: the best one, if the rule has an opinion of it.
+pub(super) fn winner(candidates: &[Candidate], outcomes: &[Outcome], at: usize) -> Option<usize> {
+    let (Outcome::Multipath(rule) | Outcome::Lost(rule)) = outcomes.get(at)? else { return None };
+    let loser = candidates.get(at)?;
+    let beats = |(_, other): &(usize, &Candidate)| (rule.compare)(other, loser) == Ordering::Less;
+    let winners = candidates.iter().enumerate().filter(beats).map(|(at, _)| at);
+    winners.max_by_key(|at| outcomes.get(*at) == Some(&Outcome::Best))
+}

@@ -21,7 +21,7 @@
 //! - `adj_out`: [`AdjRibOut`], what one peer has been told, and how differences are packed.
 //! - `hand_over`: what a peer has said and knows, for another process.
 //! - `intern`: one copy of what many routes have in common.
-//! - `view`: what operators see.
+//! - `view`: what operators see; `paths`: the same of one peer, path by path.
 //!
 //! # A route's way
 //! [`Rib::update`] stores it and marks the prefix in each domain of the peer. Nothing is decided until someone asks:
@@ -47,6 +47,7 @@ mod ignored;
 mod intern;
 mod kernel;
 mod loc_rib;
+mod paths;
 mod policy;
 mod prefix_map;
 mod several;
@@ -75,6 +76,7 @@ pub use guard::Meter;
 pub use hand_over::PeerTable;
 pub use ignored::Ignored;
 pub use kernel::{KernelHop, KernelPath, kernel_attachment, kernel_source};
+pub use paths::{AdvertisedPath, ReceivedPath};
 pub use policy::{HoldBack, Refusal};
 pub use prefix_map::PrefixMap;
 pub use topology::{RibConfig, RibDomain, RibPeer};

@@ -6,6 +6,7 @@ mod connected;
 mod errors;
 mod kernel;
 mod other_box;
+mod paths;
 mod reconfigure;
 
 use std::net::Ipv4Addr;

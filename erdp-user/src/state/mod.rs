@@ -22,7 +22,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{config::CircuitChange, control::File};
+use crate::{config::CircuitChange, control::File, events::Event};
 
 /// Of the file's meaning.
 pub const VERSION: u32 = 1;
@@ -39,6 +39,8 @@ pub struct Kept {
     pub away: Vec<AwayPeer>,
     /// What runs beside the daemon's file.
     pub configured: Option<Configured>,
+    /// The event log.
+    pub events: Vec<Event>,
 }
 
 /// A session that an operator has taken out of service.

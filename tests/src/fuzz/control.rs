@@ -32,6 +32,9 @@ fn check(line: &[u8]) -> Result<()> {
 pub fn seeds() -> Vec<Vec<u8>> {
     let requests = [
         r#"{"show":"routes"}"#,
+        r#"{"routes":{"place":{"within":"198.18.0.0/15"},"peer":"198.18.0.2","domain":"a/private","community":"12076:51002"}}"#,
+        r#"{"paths":{"peer":"198.18.0.2","way":"received","place":{"longest-for":"fd00::9"}}}"#,
+        r#"{"peer":{"name":"198.18.0.2"}}"#,
         r#""metrics""#,
         r#""ready""#,
         r#"{"explain":{"interface":"eth0","to":["198.18.64.9","fd00::9"],"from":null,"ports":[5,3478]}}"#,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::super::faults::{FaultyUpdate, KEPT};
-use super::super::{Asn, Counters, PeerId, Session, SessionFacts, State};
+use super::super::{Asn, Counters, Notified, PeerId, Session, SessionFacts, State};
 
 /// What an operator sees of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,6 +38,10 @@ pub struct PeerStatus {
     pub last_fault: Option<String>,
     /// How many seconds ago that was.
     pub last_fault_age_s: Option<u64>,
+    /// The last NOTIFICATION from the peer, and how many seconds ago that was.
+    pub notification_received: Option<(String, u64)>,
+    /// The last NOTIFICATION to the peer, and how many seconds ago that was.
+    pub notification_sent: Option<(String, u64)>,
 }
 
 /// An UPDATE with faults.
@@ -55,6 +59,8 @@ pub(super) struct Published {
     status: PeerStatus,
     since: Instant,
     failed: Option<Instant>,
+    /// When the last NOTIFICATION came in, and when one was sent.
+    notified: [Option<Instant>; 2],
     /// How often the peer was sent away for too many prefixes, and until when.
     away: Option<(u32, Instant)>,
     /// The last messages with faults, the newest last.
@@ -78,8 +84,17 @@ impl Published {
             last_error_age_s: None,
             last_fault: None,
             last_fault_age_s: None,
+            notification_received: None,
+            notification_sent: None,
         };
-        Self { status, since: start, failed: None, away: None, faults: VecDeque::new() }
+        Self {
+            status,
+            since: start,
+            failed: None,
+            notified: [None, None],
+            away: None,
+            faults: VecDeque::new(),
+        }
     }
 
     /// As the session is now.
@@ -88,6 +103,18 @@ impl Published {
         self.failed = session.last_error_at().map(|at| start + at.0);
         self.away = session.away().map(|(count, until)| (count, start + until.0));
         let status = &mut self.status;
+        let Notified { received, sent } = session.notified();
+        let [received_at, sent_at] = &mut self.notified;
+        for (to, from, at) in [
+            (&mut status.notification_received, received, received_at),
+            (&mut status.notification_sent, sent, sent_at),
+        ] {
+            let when = from.as_ref().map(|(_, when)| start + when.0);
+            if *at != when {
+                *to = from.as_ref().map(|(text, _)| (text.clone(), 0));
+                *at = when;
+            }
+        }
         status.counters = session.counters();
         if status.state != session.state() {
             status.state = session.state();
@@ -114,6 +141,14 @@ impl Published {
         status.state_secs = age(self.since);
         status.uptime_s = (status.state == State::Established).then_some(status.state_secs);
         status.last_error_age_s = self.failed.map(age);
+        for (to, at) in [
+            (&mut status.notification_received, self.notified[0]),
+            (&mut status.notification_sent, self.notified[1]),
+        ] {
+            if let (Some((_, age_s)), Some(at)) = (to, at) {
+                *age_s = age(at);
+            }
+        }
         status.last_fault_age_s = self.faults.back().map(|(at, _)| age(*at));
         status
     }

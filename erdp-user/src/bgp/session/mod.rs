@@ -7,8 +7,9 @@
 //! A peer may connect while we connect to it: then there are two machines, the *main* one and its *rival*, until one reaches
 //! Established or the collision is resolved (RFC 4271 section 6.8, RFC 6286 section 2.3: the connection made by the side with the higher
 //! identifier stays). A rival whose main fails takes its place. When a session is tried at all, and what becomes of a peer that calls
-//! while it is not, is in `gates`; what becomes of one that calls while its session is Established, in `second_call`.
+//! while it is not, is in `gates`; what becomes of one that calls while its session is Established, in `second_call`; what is counted, in `counters`.
 
+mod counters;
 mod gates;
 mod hand_over;
 mod machine;
@@ -20,7 +21,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::wire::{self, DecodedUpdate, EncodeError, Message, Reaction, Refresh, WireError};
 use super::{
@@ -32,6 +33,7 @@ use machine::{Effect, Env, Event, Machine};
 use open::{Agreed, Refusal};
 use time::{Backoff, Overflows, Timer};
 
+pub use counters::{Counters, Notified};
 pub use gates::Gate;
 pub use hand_over::SessionState;
 pub use time::Moment;
@@ -90,68 +92,6 @@ pub enum Action {
     Note(FaultyUpdate),
 }
 
-/// How much went over the session since it was made; never reset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counters {
-    /// Messages of any type received whole.
-    pub messages_in: u64,
-    /// Messages of any type sent.
-    pub messages_out: u64,
-    /// UPDATE messages received.
-    pub updates_in: u64,
-    /// UPDATE messages sent.
-    pub updates_out: u64,
-    /// Prefixes received as reachable.
-    pub announced_in: u64,
-    /// Prefixes received as withdrawn, those by RFC 7606 included.
-    pub withdrawn_in: u64,
-    /// Prefixes sent as reachable.
-    pub announced_out: u64,
-    /// Prefixes sent as withdrawn.
-    pub withdrawn_out: u64,
-    /// Faults in UPDATE messages that did not end the session.
-    pub faults_in: u64,
-    /// Of those, attributes that were discarded (RFC 7606 section 2, as the next three).
-    #[serde(default)]
-    pub attributes_discarded: u64,
-    /// Routes of a family that was not agreed on, and that were ignored.
-    #[serde(default)]
-    pub families_ignored: u64,
-    /// Routes that were treated as withdrawn.
-    #[serde(default)]
-    pub treated_as_withdrawn: u64,
-    /// UPDATE messages that ended a session.
-    #[serde(default)]
-    pub update_resets: u64,
-    /// Updates that could not be sent: not Established, or not encodable.
-    pub unsent: u64,
-    /// Times the session became Established.
-    pub established: u64,
-    /// Times an Established session, or an attempt, failed.
-    pub failed: u64,
-}
-
-impl Counters {
-    /// How many faults in UPDATE messages were met in this way.
-    pub fn faults(&self, kind: FaultKind) -> u64 {
-        match kind {
-            FaultKind::AttributeDiscard => self.attributes_discarded,
-            FaultKind::AfiSafiDisable => self.families_ignored,
-            FaultKind::TreatAsWithdraw => self.treated_as_withdrawn,
-            FaultKind::SessionReset => self.update_resets,
-        }
-    }
-
-    fn count_fault(&mut self, kind: FaultKind) {
-        *match kind {
-            FaultKind::AttributeDiscard => &mut self.attributes_discarded,
-            FaultKind::AfiSafiDisable => &mut self.families_ignored,
-            FaultKind::TreatAsWithdraw => &mut self.treated_as_withdrawn,
-            FaultKind::SessionReset => &mut self.update_resets,
-        } += 1;
-    }
-}
-
 /// The session with one peer.
 #[derive(Debug)]
 pub struct Session {
@@ -170,6 +110,7 @@ pub struct Session {
     counters: Counters,
     since: Moment,
     last_error: Option<(String, Moment)>,
+    notified: Notified,
 }
 
 impl Session {
@@ -189,6 +130,7 @@ impl Session {
             counters: Counters::default(),
             since: Moment::default(),
             last_error: None,
+            notified: Notified::default(),
         }
     }
 
@@ -302,7 +244,8 @@ impl Session {
                 Ok(Some(length)) if inbox.len() - done >= length => {
                     let message = &inbox[done..done + length];
                     done += length;
-                    self.counters.messages_in += 1;
+                    self.counters.count_in(message);
+                    self.notified.note_in(message, now);
                     let event = self.event_of(which, message);
                     self.note_faults(which, &event, message);
                     if let (Event::Open(_), Some(machine)) = (&event, self.machine(which)) {
@@ -409,8 +352,8 @@ impl Session {
         let facts = self.main.agreed.as_ref().map(|agreed| &agreed.facts);
         let able = facts.is_some_and(|facts| facts.route_refresh && facts.families.contains(&family));
         if let (Some(conn), State::Established, true) = (self.main.conn, self.main.state, able) {
-            self.counters.messages_out += 1;
             let request = wire::encode_route_refresh(Refresh::Request(family));
+            self.counters.count_out(&request);
             self.actions.push_back(Action::Send(conn, request));
         }
     }
@@ -454,6 +397,11 @@ impl Session {
     /// When that was.
     pub fn last_error_at(&self) -> Option<Moment> {
         self.last_error.as_ref().map(|(_, at)| *at)
+    }
+
+    /// The last NOTIFICATION either way.
+    pub fn notified(&self) -> &Notified {
+        &self.notified
     }
 
     /// The connection of the session, or of the attempt at one.
@@ -615,7 +563,8 @@ impl Session {
         match effect {
             Effect::Connect(conn) => self.actions.push_back(Action::Connect(conn)),
             Effect::Send(conn, message) => {
-                self.counters.messages_out += 1;
+                self.counters.count_out(&message);
+                self.notified.note_out(&message, now);
                 self.actions.push_back(Action::Send(conn, message));
             }
             Effect::Close(conn) => self.actions.push_back(Action::Close(conn)),

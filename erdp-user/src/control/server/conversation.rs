@@ -152,6 +152,8 @@ impl Hall {
         let reply = match request {
             Request::Show(Topic::Routes) => return self.list(List::Routes, asker, write).await,
             Request::Show(Topic::Refused) => return self.list(List::Refused, asker, write).await,
+            Request::Routes(query) => return self.list(List::RoutesOf(query), asker, write).await,
+            Request::Paths(query) => return self.list(List::Paths(query), asker, write).await,
             Request::Metrics => self.metrics().await,
             Request::Ready => match self.desk.board.fresh().await {
                 Ok(shown) => Reply::Ok(shown.unready.clone().into()),
@@ -256,13 +258,18 @@ impl Hall {
         most: &mut usize,
     ) -> io::Result<()> {
         let mut text = "{\"ok\":[".to_owned();
-        for part in self.put(asker, |answer| Asked::Parts { list, answer }).await? {
-            let keys = self.put(asker, |answer| Asked::Keys { part, answer }).await?;
+        let parts = match self.put(asker, |answer| Asked::Parts { list, answer }).await? {
+            Ok(parts) => parts,
+            Err(why) => return self.say(write, &Reply::Error(why)).await,
+        };
+        for part in parts {
+            let asked = part.clone();
+            let keys = self.put(asker, |answer| Asked::Keys { part: asked, answer }).await?;
             *most = keys.len().max(*most);
             let keys = sorted(keys).await;
             let mut rest = keys.as_slice();
             while !rest.is_empty() {
-                rest = self.page(part, rest, asker, write, &mut text).await?;
+                rest = self.page(&part, rest, asker, write, &mut text).await?;
             }
         }
         // What stands before a page has been written with it.
@@ -273,13 +280,14 @@ impl Hall {
     /// Writes the next page behind `before`, which then is what stands before the one after it; the answer is the keys that are left.
     async fn page<'a>(
         &self,
-        part: Part,
+        part: &Part,
         rest: &'a [Key],
         asker: &Asker,
         write: &mut OwnedWriteHalf,
         before: &mut String,
     ) -> io::Result<&'a [Key]> {
         let keys = rest[..rest.len().min(TURN.keys)].to_vec();
+        let part = part.clone();
         let page = self.put(asker, |answer| Asked::Rows { part, keys, answer }).await?;
         if !page.text.is_empty() {
             self.write(write, before).await?;

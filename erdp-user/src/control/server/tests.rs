@@ -65,7 +65,7 @@ impl Stand {
                         let _ = answer.send(Reply::Ok(request.summary().into()));
                     }
                     Asked::Parts { answer, .. } => {
-                        let _ = answer.send([0, 1].map(|it| Part::Routes(DomainId(it))).to_vec());
+                        let _ = answer.send(Ok([0, 1].map(|it| Part::Routes(DomainId(it))).to_vec()));
                     }
                     Asked::Keys { answer, .. } => {
                         let _ = answer.send((0..rows).rev().map(key).collect());

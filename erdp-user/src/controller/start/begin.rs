@@ -132,6 +132,7 @@ impl Controller {
             started: Instant::now(),
             reconciled: Default::default(),
             settings: Vec::new(),
+            noted: Default::default(),
             kernel,
             peers,
             config,

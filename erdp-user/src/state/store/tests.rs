@@ -28,6 +28,7 @@ fn kept(text: &str) -> Kept {
         holds: vec![HeldSession { ends, text: text.into(), since: 7 }],
         away: vec![AwayPeer { ends, count: 2, until: 9 }],
         configured: None,
+        events: Vec::new(),
     }
 }
 
