@@ -14,12 +14,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::{
-    ArgGroup, CommandFactory as _, Parser, Subcommand, builder::PossibleValuesParser, error::ErrorKind,
-};
+use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use erdp::{
     config::{CircuitChange, Config, ConfigError},
-    control::{DEFAULT_SOCKET, Explanation, Question, Request, Setting, Topic, client::Client, render},
+    control::{DEFAULT_SOCKET, Explanation, Question, Request, Setting, client::Client, render},
     controller::{
         parts::Part,
         start::{self, CANNOT_RUN, Options, StartError},
@@ -27,7 +25,6 @@ use erdp::{
     },
     dataplane::bpffs,
 };
-use erdp_common::reason::DropReason;
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
@@ -80,7 +77,7 @@ enum Command {
     /// continues unchanged. Changes of the systemd unit apply only after the next `systemctl restart`.
     Restart {
         /// Control socket of the running router
-        #[arg(long, default_value = DEFAULT_SOCKET)]
+        #[arg(long, default_value = DEFAULT_SOCKET, env = "ERDP_CONTROL")]
         control: PathBuf,
     },
     /// Compare this build's packet program with the running one, on copies of its tables; exit code 1 if a frame would be treated differently
@@ -92,7 +89,7 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
         /// Control socket of the running router, which supplies the routes
-        #[arg(long, default_value = DEFAULT_SOCKET)]
+        #[arg(long, default_value = DEFAULT_SOCKET, env = "ERDP_CONTROL")]
         control: PathBuf,
     },
     /// Remove everything that a killed `erdp run` has left in this network namespace; forwarding ends
@@ -132,22 +129,9 @@ enum Command {
         allow_generic: bool,
     },
     /// Show the state of the running router
-    Show {
-        /// What to show
-        topic: Topic,
-        /// Show only frames dropped for this reason (with `show drops`)
-        #[arg(long, value_parser = PossibleValuesParser::new(DropReason::ALL.iter().map(|reason| reason.label())))]
-        reason: Option<String>,
-        /// Show routes that are refused or not advertised, each with the reason (with `show routes`); the same as `show refused`
-        #[arg(long)]
-        refused: bool,
-        /// Control socket of the running router
-        #[arg(long, default_value = DEFAULT_SOCKET)]
-        control: PathBuf,
-        /// JSON instead of a table
-        #[arg(long)]
-        json: bool,
-    },
+    Show(operator::show::ShowArguments),
+    /// Say why packets are dropped: by circuit, class and reason, with the rate, since when, and what to do about it
+    Why(operator::why::WhyArguments),
     /// Change the running router; changes last until it is restarted
     #[command(subcommand)]
     Set(Set),
@@ -183,7 +167,7 @@ enum Command {
         #[arg(long, default_value_t = 443)]
         to_port: u16,
         /// Control socket of the running router
-        #[arg(long, default_value = DEFAULT_SOCKET)]
+        #[arg(long, default_value = DEFAULT_SOCKET, env = "ERDP_CONTROL")]
         control: PathBuf,
         /// One JSON object a line
         #[arg(long)]
@@ -211,7 +195,7 @@ enum Set {
         #[arg(long)]
         force: bool,
         /// Control socket of the running router
-        #[arg(long, default_value = DEFAULT_SOCKET)]
+        #[arg(long, default_value = DEFAULT_SOCKET, env = "ERDP_CONTROL")]
         control: PathBuf,
         /// JSON instead of sentences
         #[arg(long)]
@@ -254,16 +238,11 @@ fn main() -> ExitCode {
                 eprintln!("error: {error}");
                 ExitCode::from(StartError::from(error).exit_code())
             }),
-        Command::Show { topic, reason: Some(_), .. } if topic != Topic::Drops => Arguments::command()
-            .error(ErrorKind::ArgumentConflict, "--reason belongs to `erdp show drops`: leave it out")
-            .exit(),
-        Command::Show { topic, refused: true, .. } if topic != Topic::Routes => Arguments::command()
-            .error(ErrorKind::ArgumentConflict, "--refused belongs to `erdp show routes`: leave it out")
-            .exit(),
-        Command::Show { topic, reason, refused, control, json } => {
-            let topic = if refused { Topic::Refused } else { topic };
-            report(show(topic, reason.as_deref(), &control, json))
-        }
+        Command::Show(arguments) => match arguments.conflict() {
+            Some(why) => Arguments::command().error(ErrorKind::ArgumentConflict, why).exit(),
+            None => report(operator::show::run(&arguments)),
+        },
+        Command::Why(arguments) => report(operator::why::run(&arguments)),
         Command::Set(Set::Circuit { name, bandwidth, burst, credit_ms, force, control, json }) => {
             let change = CircuitChange { bandwidth, burst, credit_ms };
             report(set(Setting::Circuit { name, change, force }, &control, json))
@@ -366,19 +345,6 @@ fn uninstall() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
-}
-
-fn show(topic: Topic, reason: Option<&str>, control: &Path, json: bool) -> Result<()> {
-    let mut value = Client::connect(control)?.ask(&Request::Show(topic))?;
-    if let (Some(reason), Some(rows)) = (reason, value.as_array_mut()) {
-        rows.retain(|row| row["reason"] == reason);
-    }
-    if json {
-        println!("{value}");
-    } else {
-        print!("{}", render::show(topic, &value));
-    }
-    Ok(())
 }
 
 fn set(setting: Setting, control: &Path, json: bool) -> Result<()> {
@@ -506,10 +472,16 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let mut pages = vec![root.join("README.md")];
         let docs = fs::read_dir(root.join("docs")).expect("docs").flatten().map(|entry| entry.path());
+        pages.push(root.join("deploy/alerts.yml"));
         pages.extend(docs.filter(|path| path.extension().is_some_and(|end| end == "md")));
         let mut seen = 0;
         for page in pages {
             let text = fs::read_to_string(&page).expect("a page");
+            // What Prometheus fills in.
+            let text = text
+                .replace("{{ $labels.reason }}", "no-route")
+                .replace("{{ $labels.", "")
+                .replace(" }}", "");
             let spans = text
                 .split('`')
                 .skip(1)

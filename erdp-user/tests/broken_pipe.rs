@@ -23,7 +23,7 @@ const ERDP: &str = env!("CARGO_BIN_EXE_erdp");
 const ROWS: usize = 5_000;
 
 /// Every command with words that have it print. `run` is the daemon, `generate` writes files; `uninstall` runs in a namespace of its own.
-const COMMANDS: [&str; 33] = [
+const COMMANDS: [&str; 41] = [
     "upgrade --check --config FILE --control SOCKET",
     "restart --control SOCKET",
     "uninstall",
@@ -45,6 +45,14 @@ const COMMANDS: [&str; 33] = [
     "show counters --control SOCKET",
     "show drops --reason no-route --control SOCKET",
     "show nonsense",
+    "show routes 198.18.0.0/15 longer --control SOCKET",
+    "show received 198.18.0.2 --control SOCKET",
+    "show advertised 198.18.0.2 198.18.0.0/15 --control SOCKET",
+    "show peer 198.18.0.2 --control SOCKET",
+    "show events --since 2d -o wide --control SOCKET",
+    "show links --watch=1 --control SOCKET",
+    "why --control SOCKET",
+    "why --follow --json --control SOCKET",
     "set circuit lab --bandwidth 2G --control SOCKET",
     "set circuit lab --bandwidth 2G --json --control SOCKET",
     "peering disable lab --control SOCKET",
@@ -160,6 +168,7 @@ fn answer(request: &Value) -> Value {
             json!({ "dropped": {}, "attachments": rows(json!({"name": "ce"})) })
         }
         "show" => rows(json!({"reason": "no-route", "prefix": "198.18.0.0/15"})),
+        "routes" | "paths" | "peer" => rows(json!({"prefix": "198.18.0.0/15", "peer": "198.18.0.2"})),
         "explain" => {
             let of = |to: &Value| json!({"address": to, "verdict": "punt", "members": []});
             about["to"].as_array().into_iter().flatten().map(of).collect()

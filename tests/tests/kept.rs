@@ -73,6 +73,64 @@ impl Stand {
         Ok(self.edge.ask(&["config", "show"])?.lines().any(|it| it.ends_with(&line)))
     }
 
+    /// What `erdp show` prints as JSON.
+    fn rows(&self, words: &[&str]) -> Result<Vec<Value>> {
+        let printed = self.edge.ask(&[&["show"], words, &["--json"]].concat())?;
+        serde_json::from_str(&printed).with_context(|| printed)
+    }
+
+    /// The event log goes on over the crash, with what was ordered before it.
+    fn events_are_kept(&self) -> Result<()> {
+        let events = self.rows(&["events", "--since", "10m"])?;
+        let has = |kind: &str, word: &str| {
+            events.iter().any(|row| {
+                row["kind"] == kind && row["what"].as_str().is_some_and(|what| what.contains(word))
+            })
+        };
+        let starts = events.iter().filter(|row| row["kind"] == "daemon" && row["what"] == "started").count();
+        ensure!(
+            starts == 2 && has("operator", "rack 7 moves") && has("operator", "set circuit"),
+            "{events:#?}"
+        );
+        ensure!(has("config", "config apply") && has("session", "established"), "{events:#?}");
+        ensure!(self.rows(&["events", "--kind", "bfd", "--since", "0s"])?.is_empty());
+        Ok(())
+    }
+
+    /// Questions about one prefix and one peer.
+    fn lookups_answer(&self) -> Result<()> {
+        let routes = self.rows(&["routes"])?;
+        let bgp = routes.iter().find(|row| row["source"] == "bgp").context("no route by BGP")?;
+        let (prefix, domain) =
+            (bgp["prefix"].as_str().context("a prefix")?, bgp["domain"].as_str().context("a domain")?);
+        let address = prefix.split('/').next().unwrap_or_default();
+        for words in
+            [&["routes", prefix, "--domain", domain][..], &["route", address], &["routes", prefix, "longer"]]
+        {
+            let rows = self.rows(words)?;
+            ensure!(rows.iter().any(|row| row == bgp) && rows.len() <= routes.len(), "{words:?}: {rows:?}");
+        }
+        let sessions = self.rows(&["sessions"])?;
+        let teller = sessions
+            .iter()
+            .find(|row| row["received"].as_u64() > Some(0))
+            .context("nobody announces anything")?;
+        let peer = teller["peer"].as_str().context("a peer")?;
+        let received = self.rows(&["received", peer])?;
+        ensure!(received.len() as u64 >= teller["received"].as_u64().unwrap_or_default(), "{received:?}");
+        ensure!(received.iter().all(|row| row["why"].is_string()), "{received:?}");
+        ensure!(self.rows(&["advertised", peer])?.iter().all(|row| row["why"].is_string()));
+        let page = self.edge.ask(&["show", "peer", peer])?;
+        ensure!(
+            page.contains("messages in") && page.contains("agreed") && page.contains("KEEPALIVE"),
+            "{page}"
+        );
+        println!("{page}{}", self.edge.ask(&["show", "received", peer])?);
+        let refused = self.edge.ask(&["show", "routes", "--domain", "nowhere"]);
+        ensure!(refused.is_err_and(|error| format!("{error:#}").contains(&format!("there are: {domain}"))));
+        Ok(())
+    }
+
     fn ready(&self) -> Result<String> {
         enter::run(self.lab.namespace("edge")?.name(), move || {
             let mut stream = TcpStream::connect(METRICS)?;
@@ -124,6 +182,8 @@ fn an_operators_orders_outlive_a_crash_and_a_change_that_was_not_confirmed_goes_
     let ready = stand.ready()?;
     ensure!(ready.contains(" 200 ") && ready.matches("\nheld: session ").count() == 2, "{ready}");
     ensure!(ready.contains("rack 7 moves"), "{ready}");
+    stand.events_are_kept()?;
+    stand.lookups_answer()?;
     stand.edge.ask(&["peering", "enable", "lab/private/primary"])?;
     stand.until("all sessions are up", |it| {
         Ok(it.edge.sessions()?.iter().all(|row| row.state == "Established") && it.disabled()? == (0, 0))

@@ -108,6 +108,10 @@ fn a_dropped_packet_is_shown_with_its_ends_and_what_to_do_about_it() -> Result<(
     ensure!(row["remedy"].as_str().is_some_and(|remedy| remedy.contains("erdp show routes")), "{row}");
     ensure!(!row.to_string().contains("payload"), "the payload is shown: {row}");
     ensure!(place.show(&["drops", "--reason", "hairpin"])?.is_empty(), "another reason is shown");
+    let why: Vec<Value> = serde_json::from_str(&place.edge.ask(&["why", "--reason", "no-route", "--json"])?)?;
+    ensure!(why.len() == 1 && why[0]["packets"].as_u64() >= Some(3), "{why:?}");
+    ensure!(why[0]["remedy"] == row["remedy"] && why[0]["seen_on"][0][1].as_u64() > Some(0), "{why:?}");
+    ensure!(why[0]["example"].as_str().is_some_and(|it| it.contains("198.19.0.7:443")), "{why:?}");
     place.refused(&["show", "drops", "--reason", "weather"], &["weather", "no-route"])?;
     place.refused(&["show", "links", "--reason", "hairpin"], &["--reason belongs to"])
 }

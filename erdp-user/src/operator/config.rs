@@ -29,7 +29,7 @@ pub enum Verb {
         /// Show this file instead of the running configuration
         file: Option<PathBuf>,
         /// Control socket of the running router
-        #[arg(long, default_value = DEFAULT_SOCKET)]
+        #[arg(long, default_value = DEFAULT_SOCKET, env = "ERDP_CONTROL")]
         control: PathBuf,
     },
     /// Show what a file would change in the running configuration, and which sessions would end
@@ -80,7 +80,7 @@ pub enum Verb {
 #[derive(clap::Args)]
 pub struct Asking {
     /// Control socket of the running router
-    #[arg(long, default_value = DEFAULT_SOCKET)]
+    #[arg(long, default_value = DEFAULT_SOCKET, env = "ERDP_CONTROL")]
     control: PathBuf,
     /// JSON instead of sentences
     #[arg(long)]

@@ -108,7 +108,7 @@ pub struct WhatIfArguments {
 #[derive(clap::Args)]
 pub struct Asking {
     /// Control socket of the running router
-    #[arg(long, default_value = DEFAULT_SOCKET)]
+    #[arg(long, default_value = DEFAULT_SOCKET, env = "ERDP_CONTROL")]
     control: PathBuf,
     /// JSON instead of sentences
     #[arg(long)]
