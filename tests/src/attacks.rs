@@ -177,11 +177,11 @@ pub type Begin = fn(&Victim, &mut Attack) -> Result<()>;
 pub const ATTACKS: &[(&str, Begin)] = &[
     ("questions without end, and askers that do not read", questions),
     ("a peer's silent connections", silent_calls),
+    ("a customer's router that fills the memory", memory),
     ("idle clients, and orders of clients that are gone", idle_clients),
     ("connections without end to every socket", connections),
     ("numbers and lines that nobody sends", numbers),
     ("scrapes beside idle connections", scrapes),
-    ("a customer's router that fills the memory", memory),
 ];
 
 fn questions(victim: &Victim, attack: &mut Attack) -> Result<()> {
