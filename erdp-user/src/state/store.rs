@@ -162,23 +162,37 @@ fn load(folder: &Folder) -> Found {
         Ok(content) => understood(&content.bytes),
         Err(error) => Err(error.to_string()),
     };
-    match read {
-        Ok(Envelope { kept, process, .. }) => Found { kept, process: Some(process), set_aside: None },
+    match read.map_err(unusable) {
+        Ok((kept, process)) => Found { kept, process: Some(process), set_aside: None },
         Err(why) => {
             let moved = folder.rename(NAME, SET_ASIDE);
             let moved = moved
                 .map_or_else(|error| format!("and stays: {error}"), |()| format!("it is now {SET_ASIDE}"));
-            Found { set_aside: Some(format!("{NAME} cannot be used: {why}; {moved}")), ..Found::default() }
+            Found { set_aside: Some(format!("{why}; {moved}")), ..Found::default() }
         }
     }
 }
 
-fn understood(bytes: &[u8]) -> Result<Envelope, String> {
+/// Reads a file's bytes, as a start does; believed whole or not at all.
+///
+/// # Errors
+/// Why it cannot be used, with the file's name.
+pub fn read(bytes: &[u8]) -> Result<Kept, String> {
+    understood(bytes).map(|(kept, _)| kept).map_err(unusable)
+}
+
+fn unusable(why: String) -> String {
+    format!("{NAME} cannot be used: {why}")
+}
+
+/// What is kept, and the process that has written it.
+fn understood(bytes: &[u8]) -> Result<(Kept, u32), String> {
     let Version { version } = serde_json::from_slice(bytes).map_err(reason)?;
     if version != VERSION {
         return Err(format!("it has version {version}, and this release knows {VERSION}"));
     }
-    serde_json::from_slice(bytes).map_err(reason)
+    let Envelope { kept, process, .. } = serde_json::from_slice(bytes).map_err(reason)?;
+    Ok((kept, process))
 }
 
 /// Why a file is not understood; what it quotes of the file is bounded and cannot pretend to be a line of the log.
@@ -186,7 +200,8 @@ fn reason(error: serde_json::Error) -> String {
     error.to_string().chars().filter(|c| !c.is_control()).take(REASON_MAX).collect()
 }
 
-fn text(kept: &Kept) -> Vec<u8> {
+/// The file's bytes.
+pub fn text(kept: &Kept) -> Vec<u8> {
     let release = env!("CARGO_PKG_VERSION").to_owned();
     let envelope = Envelope { version: VERSION, release, process: std::process::id(), kept: kept.clone() };
     // Maps with keys that are no text would be the only failure, and there are none.

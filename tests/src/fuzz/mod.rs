@@ -17,6 +17,7 @@ mod netlink;
 mod packets;
 mod policer;
 pub mod seeds;
+mod state;
 mod traces;
 
 use anyhow::Result;
@@ -42,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "netlink", run: netlink::run },
     Target { name: "hand-over", run: hand_over::run },
     Target { name: "traces", run: traces::run },
+    Target { name: "state", run: state::run },
 ];
 
 /// What a fuzzer and a test understand alike.

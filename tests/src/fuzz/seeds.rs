@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{config, control, hand_over, netlink, packets, traces};
+use super::{config, control, hand_over, netlink, packets, state, traces};
 use crate::hostile::corpus::Corpus;
 
 /// Inputs of a target; none for one whose programs need no words.
@@ -19,6 +19,7 @@ pub fn of(target: &str) -> Result<Vec<Vec<u8>>> {
         "netlink" => netlink::seeds(),
         "hand-over" => hand_over::seeds(),
         "traces" => traces::seeds(),
+        "state" => state::seeds(),
         _ => vec![vec![0; 64]],
     })
 }
