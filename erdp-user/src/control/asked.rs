@@ -14,8 +14,9 @@ use tokio::{net::UnixStream, sync::oneshot};
 use super::{
     Reply, Request,
     lists::{Key, List, Page, Part},
+    search::{OnlyHere, Search, Sought},
 };
-use crate::{controller::Parsed, kernel::fd_passing};
+use crate::{bgp::PeerId, controller::Parsed, kernel::fd_passing};
 
 /// A question or an order, and where its answer goes.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub enum Asked {
         request: Request,
         /// The configuration that it brings, read by the asker's task: that takes as long as its author wants.
         parsed: Option<Box<Parsed>>,
+        /// What its guard rail has to know of the routes, if it was looked for.
+        only_here: Option<OnlyHere>,
         /// Who asks; `None`: this process itself.
         asker: Option<Asker>,
         /// Where the answer goes.
@@ -53,6 +56,22 @@ pub enum Asked {
         keys: Vec<Key>,
         /// Where the answer goes.
         answer: oneshot::Sender<Page>,
+    },
+    /// What has to be looked for among the routes before a request can be judged; `None`: nothing.
+    Search {
+        /// The request.
+        request: Request,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Option<Search>>,
+    },
+    /// Which prefixes only these sessions lead to, of as many of these keys as fit into one turn.
+    Seek {
+        /// The sessions.
+        peers: Vec<PeerId>,
+        /// The next keys.
+        keys: Vec<Key>,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Sought>,
     },
 }
 

@@ -20,6 +20,7 @@ pub mod query;
 mod range;
 pub mod render;
 pub mod roles;
+pub mod search;
 pub mod server;
 
 use std::{net::IpAddr, path::PathBuf};
@@ -101,6 +102,16 @@ impl Request {
             // Asking about a drill keeps it going.
             Self::Drill(_) => true,
             Self::Set(_) | Self::HandOver { .. } | Self::Restart | Self::Peering(_) => true,
+        }
+    }
+
+    /// Whether its answer depends on all prefixes that some sessions bring.
+    pub fn is_judged_by_routes(&self) -> bool {
+        match self {
+            Self::Peering(Peering::Disable { force, .. } | Peering::Reset { force, .. })
+            | Self::Drill(Drilling::Begin { force, .. }) => !force,
+            Self::Load { .. } => true,
+            _ => false,
         }
     }
 

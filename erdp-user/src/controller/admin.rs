@@ -2,14 +2,11 @@
 //! either direction: its routes are in no table and are advertised to nobody, its sessions are administratively down, and what still
 //! comes in on it is dropped as `disabled`. An attachment towards the customer goes on as long as one of its circuits is in use.
 //!
-//! The order in which a circuit is left decides what is lost. Its routes go first, so that the customer's packets take the other
+//! The order in which a circuit is left decides what is lost ([`super::exchange`] keeps it). Its routes go first, so that the customer's packets take the other
 //! circuit; then its sessions end with a Cease, so that Microsoft's packets do; then the packet path takes nothing of it any more. It
 //! is entered the other way round.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::collections::BTreeSet;
 
 use super::{Controller, fib_id};
 use crate::{
@@ -20,8 +17,6 @@ use crate::{
 
 /// What peers and operators read about a session of such a circuit.
 pub(super) const CIRCUIT_OFF: &str = "the circuit is disabled or not provisioned (A8)";
-/// How long the Cease of all sessions may take before the packet path is shut all the same.
-const CEASE_MAX: Duration = Duration::from_millis(300);
 
 impl Controller {
     /// Whether no circuit of a peer's attachment is in use.
@@ -35,8 +30,9 @@ impl Controller {
         self.all_peers().into_iter().filter(is_its).collect()
     }
 
-    /// Before the packet path of another configuration: the circuits that it disables lose their routes, then their sessions.
-    pub(super) async fn leave_circuits(&mut self, config: &Config) {
+    /// Before the packet path of another configuration: the circuits that it disables lose their routes, then their sessions, which are the
+    /// answer. What is shut before their Cease is on the wire drops it.
+    pub(super) fn leave_circuits(&mut self, config: &Config) -> Vec<PeerId> {
         let leaves = |index: usize| {
             let is_in_use = |config: &Config| config.circuits.get(index).is_some_and(|it| it.is_in_use());
             is_in_use(&self.config) && !is_in_use(config)
@@ -44,7 +40,7 @@ impl Controller {
         let left: Vec<DomainId> =
             self.domains.iter().filter(|domain| leaves(domain.circuit)).map(|domain| domain.id).collect();
         if left.is_empty() {
-            return;
+            return Vec::new();
         }
         left.iter().for_each(|domain| self.rib.enable(*domain, false));
         let (changes, now_ns) = (self.fib_changes(), self.now_ns());
@@ -58,14 +54,7 @@ impl Controller {
             self.order(*peer, PeerCommand::Disable { text: CIRCUIT_OFF.to_owned() });
         }
         tracing::warn!(domains = left.len(), sessions = ending.len(), "circuits are taken out of use (A8)");
-        // The Cease must be on the wire before the packet path drops what the kernel sends there.
-        let deadline = Instant::now() + CEASE_MAX;
-        while Instant::now() < deadline && ending.iter().any(|peer| self.is_established(*peer)) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        for peer in ending {
-            self.order_bfd(peer, |session| Order::Admin(session, true));
-        }
+        ending
     }
 
     /// The sessions that another configuration had shut, and the running one has not, begin.

@@ -12,7 +12,7 @@ use super::{Controller, fib_id};
 use crate::{
     bgp::{Family, FaultKind},
     config::{Attachment, DomainId, Link, LinkRole, Side},
-    control::{Explanation, Question, Reply, Request, Setting, Topic},
+    control::{Explanation, Question, Reply, Request, Setting, Topic, search::OnlyHere},
     dataplane::{self, Answer, Dataplane, Mode},
     fib::{AttachmentFacts, NextHopKey, Target},
     kernel,
@@ -24,7 +24,7 @@ pub const DESTINATIONS_MAX: usize = 512;
 
 impl Controller {
     /// The answer to a request.
-    pub(super) fn answer(&mut self, request: &Request) -> Reply {
+    pub(super) fn answer(&mut self, request: &Request, only_here: Option<&OnlyHere>) -> Reply {
         let result = match request {
             Request::Show(Topic::Sessions) => Ok(self.show_sessions()),
             Request::Show(Topic::Limits) => Ok(self.show_limits()),
@@ -46,9 +46,9 @@ impl Controller {
             // Carried out by the loop, which may wait for it.
             Request::Config(_) => Err("the loop answers this".into()),
             Request::Set(Setting::Circuit { name, change, force }) => self.set_circuit(name, change, *force),
-            Request::Peering(asked) => self.peering(asked),
-            Request::Drill(asked) => self.drill(asked),
-            Request::Load { link } => self.load(link),
+            Request::Peering(asked) => self.peering(asked, only_here),
+            Request::Drill(asked) => self.drill(asked, only_here),
+            Request::Load { link } => self.load(link, only_here),
             // Read from the board.
             Request::Metrics | Request::Ready => Err("not a question to the loop".into()),
             Request::Explain(question) => self.explain(question),

@@ -1,9 +1,9 @@
 //! `erdp config`: another configuration takes the place of the running one, whole or not at all.
 //!
-//! What it means is known beforehand ([`Plan`]). It is carried out in an order in which no packet meets half of it: policers, routing
-//! tables, routes, sessions. Where the packet path refuses on the way, the running configuration is carried out again. What was
-//! applied with a deadline goes back by itself unless it is confirmed, also at the start after a crash, and the one before is kept for
-//! `rollback`.
+//! What it means is known beforehand ([`Plan`]). Circuits that it disables are left first, over as many turns of the loop as that takes
+//! ([`super::exchange`]). Then it is carried out in an order in which no packet meets half of it: policers, routing tables, routes,
+//! sessions. Where the packet path refuses on the way, the running configuration is carried out again. What was applied with a deadline
+//! goes back by itself unless it is confirmed, also at the start after a crash, and the one before is kept for `rollback`.
 
 use std::{
     path::Path,
@@ -13,15 +13,15 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    Controller, Outbox, fib_id,
-    kept::Scope,
-    limits, start,
+    Controller, Outbox,
+    exchange::{Applied, Change, Then},
+    fib_id, limits, start,
     unsaved::{Settings, Source},
 };
 use crate::{
     bgp::{Cease, PeerId},
     config::{Config, ConfigError, Peer, Plan, is_same_peer, session_flaps, shown},
-    control::{Configuring, File, Reply, roles::Roles},
+    control::{Configuring, File, roles::Roles},
     dataplane::{Dataplane as _, Record},
     events::Kind,
     fib::AttachmentFacts,
@@ -60,20 +60,28 @@ impl History {
     }
 }
 
+/// What follows from `erdp config`.
+pub(super) enum Step {
+    /// Nothing but the answer.
+    Answer(Value),
+    /// A change, which is answered when it has been carried out.
+    Change(Box<Change>),
+}
+
 impl Controller {
-    /// Answers `erdp config`.
-    pub(super) async fn configure(&mut self, asked: &Configuring, parsed: Option<Parsed>) -> Reply {
+    /// Judges `erdp config`.
+    pub(super) fn configure(&mut self, asked: &Configuring, parsed: Option<Parsed>) -> Result<Step, String> {
         let parsed = |file: &File| parsed.unwrap_or_else(|| parse(file));
-        let result = match asked {
-            Configuring::Show => Ok(shown::text(&self.config).into()),
-            Configuring::Diff(file) => self.diff(parsed(file)),
+        match asked {
+            Configuring::Show => Ok(Step::Answer(shown::text(&self.config).into())),
+            Configuring::Diff(file) => self.diff(parsed(file)).map(Step::Answer),
             Configuring::Apply { file, confirm_s, no_flap, force } => {
-                self.apply(file, parsed(file), *confirm_s, *no_flap, *force).await
+                let change = self.apply(file, parsed(file), *confirm_s, *no_flap, *force)?;
+                Ok(Step::Change(Box::new(change)))
             }
-            Configuring::Confirm => self.confirm(),
-            Configuring::Rollback => self.rollback().await,
-        };
-        result.map_or_else(Reply::Error, Reply::Ok)
+            Configuring::Confirm => self.confirm().map(Step::Answer),
+            Configuring::Rollback => Ok(Step::Change(Box::new(self.rollback()?))),
+        }
     }
 
     fn diff(&self, parsed: Parsed) -> Result<Value, String> {
@@ -81,14 +89,14 @@ impl Controller {
         Ok(report(&Plan::between(&self.config, &config), &warnings))
     }
 
-    async fn apply(
+    fn apply(
         &mut self,
         file: &File,
         parsed: Parsed,
         confirm_s: Option<u64>,
         no_flap: bool,
         force: bool,
-    ) -> Result<Value, String> {
+    ) -> Result<Change, String> {
         if self.history.deadline.is_some() {
             return Err(
                 "a change waits to be confirmed; `erdp config confirm` or `erdp config rollback` first"
@@ -117,9 +125,16 @@ impl Controller {
         if confirm_s.is_some() {
             self.keep_way_back(&file.path);
         }
-        let (config, settings) = self.exchange(config).await?;
-        let before = std::mem::replace(&mut self.history.source.running, file.clone());
-        self.note_source(&file.path);
+        let applied = Applied { file: file.clone(), plan, warnings, confirm_s };
+        Ok(Change { config, then: Then::Applied(applied) })
+    }
+
+    /// Another configuration runs, which an operator has applied.
+    fn note_applied(&mut self, (config, settings): (Config, Settings), applied: Applied) -> Value {
+        let Applied { file, plan, warnings, confirm_s } = applied;
+        let before = std::mem::replace(&mut self.history.source.running, file);
+        let path = self.history.source.running.path.clone();
+        self.note_source(&path);
         if !plan.is_empty() {
             self.history.before = Some(Before { config, settings, file: before });
             // The control protocol takes a day at most, so the sum exists.
@@ -132,7 +147,7 @@ impl Controller {
         }
         let mut answer = report(&plan, &warnings);
         answer["interfaces"] = self.take_into_use().into();
-        Ok(answer)
+        answer
     }
 
     fn confirm(&mut self) -> Result<Value, String> {
@@ -145,25 +160,20 @@ impl Controller {
         }
     }
 
-    async fn rollback(&mut self) -> Result<Value, String> {
-        let Some(Before { config: before, settings, file }) = self.history.before.clone() else {
+    fn rollback(&self) -> Result<Change, String> {
+        let Some(before) = self.history.before.clone() else {
             return Err(
                 "there is no configuration before this one: nothing has been applied since the start".into(),
             );
         };
-        let plan = Plan::between(&self.config, &before);
-        self.exchange(before).await?;
-        self.settings = settings;
-        self.history.source.running = file;
-        (self.history.before, self.history.deadline) = (None, None);
-        self.note_source(Path::new("erdp config rollback"));
-        tracing::info!("back to the configuration before");
-        Ok(report(&plan, &[]))
+        let plan = Plan::between(&self.config, &before.config);
+        Ok(Change { config: before.config.clone(), then: Then::WentBack(Box::new(before), plan) })
     }
 
     /// Goes back once the time for a confirmation is over.
     pub(super) async fn revert_unconfirmed(&mut self) {
-        if self.history.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        let is_over = self.history.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if is_over && !self.is_changing() {
             tracing::warn!("the change was not confirmed in time");
             let running = self.history.source.running.path.display().to_string();
             self.note(
@@ -172,11 +182,33 @@ impl Controller {
                 "rolls back by itself",
                 Some("the change was not confirmed in time"),
             );
-            if let Err(error) = self.rollback().await {
-                tracing::error!(error, "the unconfirmed change stays");
-                self.history.deadline = None;
+            match self.rollback() {
+                Ok(change) => self.begin_change(change, None).await,
+                Err(error) => self.stay(&error),
             }
-            self.keep(Scope::All, None);
+        }
+    }
+
+    /// Nothing leads back.
+    pub(super) fn stay(&mut self, error: &str) {
+        tracing::error!(error, "the unconfirmed change stays");
+        self.history.deadline = None;
+    }
+
+    /// Carries out what was judged. After an error what ran before still does.
+    pub(super) async fn carry_out(&mut self, Change { config, then }: Change) -> Result<Value, String> {
+        let before = self.exchange(config).await;
+        match then {
+            Then::Applied(applied) => Ok(self.note_applied(before?, applied)),
+            Then::WentBack(to, plan) => {
+                before?;
+                self.settings = to.settings;
+                self.history.source.running = to.file;
+                (self.history.before, self.history.deadline) = (None, None);
+                self.note_source(Path::new("erdp config rollback"));
+                tracing::info!("back to the configuration before");
+                Ok(report(&plan, &[]))
+            }
         }
     }
 
@@ -184,7 +216,6 @@ impl Controller {
     /// error it still holds.
     async fn exchange(&mut self, config: Config) -> Result<(Config, Settings), String> {
         let before = self.config.clone();
-        self.leave_circuits(&config).await;
         if let Err(error) = self.reshape(&before, &config) {
             return Err(match self.reshape(&config, &before) {
                 Ok(()) => {

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use super::{
     Controller, fib_id, limits,
     named::Part,
-    peering::{list, only_here_words},
+    search::{found_for, nothing_left_words, nothing_only_here},
 };
 use crate::{
     bfd::thread::Order,
     bgp::{Kept, PeerId, Seconds},
-    config::{Circuit, DomainId, Link, LinkRole, burst_name},
-    control::Drilling,
+    config::{Circuit, Link, LinkRole, burst_name},
+    control::{Drilling, search::OnlyHere},
     dataplane::Dataplane as _,
     drill::{
         Drill, End, Phase, SECONDS, Step,
@@ -27,9 +27,6 @@ use crate::{
     fib::AttachmentId,
     peering::{Orphan, RETURN_PATIENCE, Way},
 };
-
-/// Prefixes that are named where many are concerned.
-const EXAMPLES: usize = 5;
 
 /// A drill with what it is about.
 pub(super) struct Running {
@@ -50,18 +47,21 @@ impl Running {
 }
 
 /// A link, a peering or a circuit as an operator has named it.
-struct Target {
+pub(super) struct Target {
     part: Part,
-    peers: Vec<PeerId>,
+    pub(super) peers: Vec<PeerId>,
     attachments: Vec<AttachmentId>,
 }
 
 impl Controller {
     /// Answers `erdp drill`.
-    pub(super) fn drill(&mut self, asked: &Drilling) -> Result<Value, String> {
+    pub(super) fn drill(&mut self, asked: &Drilling, only_here: Option<&OnlyHere>) -> Result<Value, String> {
         let now = self.started.elapsed();
         match asked {
-            Drilling::Begin { link, seconds, force } => self.begin_drill(link, *seconds, *force, now)?,
+            Drilling::Begin { link, seconds, force } => {
+                let only_here = (!force).then_some(only_here);
+                self.begin_drill(link, *seconds, only_here, now)?;
+            }
             Drilling::Watch => {
                 if let Some(running) = &mut self.drill {
                     running.drill.handle_asked(now);
@@ -76,7 +76,14 @@ impl Controller {
         self.drill_report(now).ok_or_else(|| "there has been no drill since erdp was started".into())
     }
 
-    fn begin_drill(&mut self, link: &str, seconds: u64, force: bool, now: Duration) -> Result<(), String> {
+    /// `only_here`: by what it is judged; `None`: it is forced.
+    fn begin_drill(
+        &mut self,
+        link: &str,
+        seconds: u64,
+        only_here: Option<Option<&OnlyHere>>,
+        now: Duration,
+    ) -> Result<(), String> {
         self.is_no_drill()?;
         if !SECONDS.contains(&seconds) {
             return Err(format!(
@@ -96,12 +103,11 @@ impl Controller {
         let Target { part, peers, attachments } = self.target(link)?;
         let ways = self.ways();
         let orphans = ways.orphaned(&peers);
-        let (only_here, examples) = self.only_over(&peers);
-        if !force && !orphans.is_empty() {
-            return Err(format!("nothing would be left of {}; --force does it all the same", list(&orphans)));
-        }
-        if !force && only_here > 0 {
-            return Err(only_here_words(only_here, &examples));
+        if let Some(only_here) = only_here {
+            if !orphans.is_empty() {
+                return Err(nothing_left_words(&orphans));
+            }
+            nothing_only_here(&peers, only_here)?;
         }
         let places = ways.others_of(&peers);
         let length = Duration::from_secs(seconds);
@@ -115,7 +121,7 @@ impl Controller {
             measured: Measured::default(),
         };
         running.measured.begin = self.sample(&running, now);
-        tracing::warn!(link, seconds, force, "a drill begins");
+        tracing::warn!(link, seconds, force = only_here.is_none(), "a drill begins");
         self.drill = Some(running);
         Ok(())
     }
@@ -288,7 +294,7 @@ impl Controller {
     }
 
     /// Answers `erdp whatif`: what its forecast is made of.
-    pub(super) fn load(&self, link: &str) -> Result<Value, String> {
+    pub(super) fn load(&self, link: &str, only_here: Option<&OnlyHere>) -> Result<Value, String> {
         let Target { part, peers, attachments } = self.target(link)?;
         let Part { circuit: index, role: Some(role), kind: None } = part else {
             return Err(format!(
@@ -296,6 +302,7 @@ impl Controller {
             ));
         };
         let circuit = self.config.circuits.get(index).ok_or("no such circuit")?;
+        let only_here = found_for(&peers, only_here)?;
         let counters = self.dataplane.counters().map_err(|error| error.to_string())?;
         let mut on_link = [0; 2];
         for id in &attachments {
@@ -314,7 +321,7 @@ impl Controller {
             classes: self.offered(index),
             on_link,
             orphans: self.ways().orphaned(&peers).iter().map(ToString::to_string).collect(),
-            only_here: self.only_over(&peers),
+            only_here: (only_here.count, only_here.examples.clone()),
         };
         serde_json::to_value(reading).map_err(|error| error.to_string())
     }
@@ -342,37 +349,8 @@ impl Controller {
         rows
     }
 
-    /// How many prefixes have paths by these sessions only, other circuits included, and the first few.
-    pub(super) fn only_over(&self, peers: &[PeerId]) -> (usize, Vec<String>) {
-        let domains = self
-            .rib
-            .config()
-            .domains
-            .iter()
-            .filter(|domain| domain.peers.iter().any(|id| peers.contains(id)));
-        let reach: Vec<Vec<DomainId>> = self.customers_domains().collect();
-        let (mut count, mut examples) = (0, Vec::new());
-        for domain in domains {
-            let users: Vec<&Vec<DomainId>> = reach.iter().filter(|it| it.contains(&domain.id)).collect();
-            let has = |listed: &&Vec<DomainId>, prefix| {
-                let others = listed.iter().filter(|other| **other != domain.id);
-                others.into_iter().any(|other| self.rib.leads_without(*other, prefix, peers))
-            };
-            for prefix in self.rib.only_over(domain.id, peers) {
-                if !users.is_empty() && users.iter().all(|listed| has(listed, prefix)) {
-                    continue;
-                }
-                count += 1;
-                if examples.len() < EXAMPLES {
-                    examples.push(prefix.to_string());
-                }
-            }
-        }
-        (count, examples)
-    }
-
     /// What is to fail by its name: `primary` or `secondary` where there is one circuit, an interface, or a circuit, a link or a peering.
-    fn target(&self, name: &str) -> Result<Target, String> {
+    pub(super) fn target(&self, name: &str) -> Result<Target, String> {
         let part = self.part_named(name).or_else(|| self.link_named(name));
         let Some(part) = part else {
             let circuits = self.config.circuits.iter();

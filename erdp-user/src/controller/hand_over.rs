@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use self::keeping::Keeping;
-use super::{Controller, Inputs, Outbox};
+use super::{Controller, Inputs, Outbox, exchange::CHANGING};
 use crate::{
     bgp::{
         Handed as HandedSession, Listener, Moment, PeerEvent, PeerId, Session, SessionState, Speaker, Update,
@@ -386,6 +386,8 @@ impl Controller {
             Some(
                 "nothing of it is pinned, so that its program would end with it: restart it without --take-over (its peers will notice)",
             )
+        } else if self.is_changing() {
+            Some(CHANGING)
         } else if self.history.waits() {
             Some("a change waits to be confirmed: `erdp config confirm` or `erdp config rollback` first")
         } else {

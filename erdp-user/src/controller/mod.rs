@@ -37,6 +37,7 @@ mod drill;
 mod drops;
 mod estate;
 mod excess;
+mod exchange;
 pub mod hand_over;
 mod inherit;
 mod interfaces;
@@ -56,6 +57,7 @@ mod peering;
 mod policy;
 mod questions;
 mod reconcile;
+mod search;
 mod share;
 pub mod start;
 pub mod successor;
@@ -129,6 +131,8 @@ pub struct Controller {
     peers: Vec<config::Peer>,
     vacant: BTreeSet<PeerId>,
     history: configure::History,
+    /// A change that has begun.
+    changing: Option<exchange::Exchange>,
     kept: kept::Keeper,
     /// From when port 179 is ours.
     speaker: Option<Speaker>,
@@ -279,6 +283,7 @@ impl Controller {
             if !has_answered && let Ok(asked) = inputs.asked.try_recv() {
                 self.on_asked(asked).await;
             }
+            self.go_on_with_change().await;
             self.release_links();
             self.mind_drill();
             self.mind_carriers();
@@ -455,6 +460,7 @@ impl Controller {
             PeerEvent::Update { peer, update } => self.rib.update(peer, update),
             PeerEvent::Refresh { peer, family } => self.rib.refresh(peer, family),
             PeerEvent::Down { peer, reason, kept } => {
+                self.note_end(peer);
                 let name = &self.peers[usize::from(peer.0)].name;
                 self.outboxes[usize::from(peer.0)].updates.clear();
                 let kept = kept.filter(|_| !self.has_no_carrier(peer));

@@ -151,7 +151,7 @@ impl Controller {
     }
 
     /// The daemon ends for good, and its log is kept.
-    pub(super) fn note_end(&mut self) {
+    pub(super) fn note_stop(&mut self) {
         self.note(Kind::Daemon, "erdp", "stopped", Some("by its service manager or operator"));
         self.keep(Scope::Sessions, None);
     }

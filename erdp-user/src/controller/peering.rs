@@ -6,19 +6,23 @@ use std::{net::IpAddr, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Controller, admin::CIRCUIT_OFF};
+use super::{
+    Controller,
+    admin::CIRCUIT_OFF,
+    search::{nothing_left_words, nothing_only_here},
+};
 use crate::{
     bfd::thread::Order,
     bgp::{Family, PeerCommand, PeerId},
     config::{self, DomainId, LinkRole, Side},
-    control::Peering,
+    control::{Peering, search::OnlyHere},
     pair::{self, LinkFacts, Reason},
     peering::{Act, Orphan, Phase, Way, Ways},
 };
 
 impl Controller {
     /// Answers `erdp peering`.
-    pub(super) fn peering(&mut self, asked: &Peering) -> Result<Value, String> {
+    pub(super) fn peering(&mut self, asked: &Peering, only_here: Option<&OnlyHere>) -> Result<Value, String> {
         self.is_no_drill()?;
         let now = self.started.elapsed();
         match asked {
@@ -26,7 +30,7 @@ impl Controller {
                 let taken = self.peers_named(name)?;
                 let orphans = self.ways().orphaned(&taken);
                 if !force {
-                    self.may_be_taken(&taken, &orphans)?;
+                    self.may_be_taken(&taken, &orphans, only_here)?;
                 }
                 for peer in &taken {
                     self.peerings.handle_disable(*peer, text, Duration::from_millis(*drain_ms), now);
@@ -36,7 +40,10 @@ impl Controller {
                 tracing::warn!(peering = name, what, text, ?orphans, "peering taken down by the operator");
                 Ok(json!({ "sessions": self.names(&taken), "now": what, "nothing_left_of": orphans }))
             }
-            Peering::Reset { name, text, force } => self.reset(name, text, *force),
+            Peering::Reset { name, text, force } => {
+                let only_here = (!force).then_some(only_here);
+                self.reset(name, text, only_here)
+            }
             Peering::Enable { name } => {
                 let given = self.peers_named(name)?;
                 let enabled: Vec<PeerId> =
@@ -52,14 +59,18 @@ impl Controller {
         }
     }
 
-    /// Ends sessions with Cease/4 (RFC 4486 section 3); they come back by themselves.
-    fn reset(&mut self, name: &str, text: &str, force: bool) -> Result<Value, String> {
-        let is_up = |peer: &PeerId| self.is_established(*peer);
-        let taken: Vec<PeerId> = self.peers_named(name)?.into_iter().filter(is_up).collect();
+    /// Ends sessions with Cease/4 (RFC 4486 section 3); they come back by themselves. `only_here`: by what it is judged; `None`: it is forced.
+    fn reset(
+        &mut self,
+        name: &str,
+        text: &str,
+        only_here: Option<Option<&OnlyHere>>,
+    ) -> Result<Value, String> {
+        let taken = self.peers_to_reset(name)?;
         let orphans = self.ways().orphaned(&taken);
-        if !force {
+        if let Some(only_here) = only_here {
             self.is_of_one_link(&taken)?;
-            self.may_be_taken(&taken, &orphans)?;
+            self.may_be_taken(&taken, &orphans, only_here)?;
         }
         for peer in &taken {
             self.order(*peer, PeerCommand::Reset { text: text.to_owned() });
@@ -72,6 +83,12 @@ impl Controller {
             "sessions reset by the operator"
         );
         Ok(json!({ "sessions": self.names(&taken), "now": "reset", "nothing_left_of": orphans }))
+    }
+
+    /// The sessions of a name that are up.
+    pub(super) fn peers_to_reset(&self, name: &str) -> Result<Vec<PeerId>, String> {
+        let is_up = |peer: &PeerId| self.is_established(*peer);
+        Ok(self.peers_named(name)?.into_iter().filter(is_up).collect())
     }
 
     /// Sessions on both links of a circuit are not to be away at once.
@@ -89,12 +106,22 @@ impl Controller {
     }
 
     /// The guard rails: nothing may be left without a way, and where another circuit or a service is the way, it must have every prefix.
-    fn may_be_taken(&self, taken: &[PeerId], orphans: &[Orphan]) -> Result<(), String> {
+    fn may_be_taken(
+        &self,
+        taken: &[PeerId],
+        orphans: &[Orphan],
+        only_here: Option<&OnlyHere>,
+    ) -> Result<(), String> {
         if !orphans.is_empty() {
-            return Err(format!("nothing would be left of {}; --force does it all the same", list(orphans)));
+            return Err(nothing_left_words(orphans));
         }
-        let own = Ways { reach: Vec::new(), ..self.ways() };
-        let relies_on_others = own.list.iter().any(|way| {
+        if self.relies_on_others(taken) { nothing_only_here(taken, only_here) } else { Ok(()) }
+    }
+
+    /// Whether without these sessions another circuit or a service is the way of some place.
+    pub(super) fn relies_on_others(&self, taken: &[PeerId]) -> bool {
+        let own = self.ways();
+        own.list.iter().any(|way| {
             taken.contains(&way.peer)
                 && way.why_not.is_none()
                 && !own.list.iter().any(|other| {
@@ -103,12 +130,7 @@ impl Controller {
                         && other.why_not.is_none()
                         && !taken.contains(&other.peer)
                 })
-        });
-        let (only_here, examples) = if relies_on_others { self.only_over(taken) } else { (0, Vec::new()) };
-        if only_here > 0 {
-            return Err(only_here_words(only_here, &examples));
-        }
-        Ok(())
+        })
     }
 
     /// Sessions whose drain is over are shut, those that are back are used.
@@ -262,7 +284,7 @@ impl Controller {
     }
 
     /// The sessions of a name: a peer's address, an attachment, or a circuit, a link or a peering of it (then those with its MSEEs).
-    fn peers_named(&self, name: &str) -> Result<Vec<PeerId>, String> {
+    pub(super) fn peers_named(&self, name: &str) -> Result<Vec<PeerId>, String> {
         let slashed = name.replace(' ', "/");
         let address: Option<IpAddr> = slashed.parse().ok();
         let is_it = |peer: &&config::Peer| {
@@ -286,16 +308,4 @@ impl Controller {
         }
         Ok(found)
     }
-}
-
-/// The sentence about prefixes that nothing else leads to.
-pub(super) fn only_here_words(count: usize, examples: &[String]) -> String {
-    format!(
-        "{count} prefixes have a path by this only ({}): their packets would be dropped; --force does it all the same",
-        examples.join(", ")
-    )
-}
-
-pub(super) fn list(orphans: &[Orphan]) -> String {
-    orphans.iter().map(ToString::to_string).collect::<Vec<_>>().join("; nor of ")
 }

@@ -1,8 +1,12 @@
-//! What a turn of the loop does for whoever asks: one request, or one piece of a long list.
+//! What a turn of the loop does for whoever asks: one request, one piece of a long list, or one piece of what a guard rail has to know.
 
 use tokio::sync::oneshot;
 
-use super::Controller;
+use super::{
+    Controller,
+    configure::Step,
+    exchange::{CHANGING, Order},
+};
 use crate::control::{
     Reply, Request,
     asked::{Asked, Asker},
@@ -12,21 +16,34 @@ impl Controller {
     /// Answers what was asked. Nobody waits for an answer any more where the asker has gone: then nothing is done, be it an order.
     pub(super) async fn on_asked(&mut self, asked: Asked) {
         match asked {
-            Asked::Request { request, parsed, asker, answer } => {
+            Asked::Request { request, parsed, only_here, asker, answer } => {
                 if is_given_up(&request, asker.as_ref(), &answer) {
                     return;
                 }
+                // The asker may have gone, whenever it is answered.
+                if self.is_changing() && request.is_order() {
+                    let _ = answer.send(Reply::Error(CHANGING.to_owned()));
+                    return;
+                }
                 let reply = match &request {
-                    Request::Config(asked) => self.configure(asked, parsed.map(|it| *it)).await,
-                    request => self.answer(request),
+                    Request::Config(asked) => match self.configure(asked, parsed.map(|it| *it)) {
+                        Ok(Step::Change(change)) => {
+                            let order = Order { request, asker, answer };
+                            return self.begin_change(*change, Some(order)).await;
+                        }
+                        Ok(Step::Answer(value)) => Reply::Ok(value),
+                        Err(why) => Reply::Error(why),
+                    },
+                    request => self.answer(request, only_here.as_ref()),
                 };
                 self.note_order(&request, asker.as_ref(), &reply);
-                // The asker may have gone.
                 self.once_kept(&request, Box::new(move || drop(answer.send(reply))));
             }
             Asked::Parts { list, answer } => give(answer, || self.parts(&list)),
             Asked::Keys { part, answer } => give(answer, || self.keys(&part)),
             Asked::Rows { part, keys, answer } => give(answer, || self.rows(&part, &keys)),
+            Asked::Search { request, answer } => give(answer, || self.search_for(&request)),
+            Asked::Seek { peers, keys, answer } => give(answer, || self.seek(&peers, &keys)),
         }
     }
 }

@@ -375,7 +375,7 @@ async fn serve(
         }
     }
     tracing::info!("stopping");
-    controller.note_end();
+    controller.note_stop();
     controller.supervisor.stopping();
     controller.bfd.stop(true);
     if let Some(speaker) = controller.speaker.take() {

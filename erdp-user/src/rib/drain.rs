@@ -53,17 +53,10 @@ impl Rib {
         covering.any(|net| self.candidates(domain, &net).any(|it| !peers.contains(&it.peer.id)))
     }
 
-    /// The prefixes of a domain that have a path from these peers and none from others.
-    pub fn only_over<'a>(
-        &'a self,
-        domain: DomainId,
-        peers: &'a [PeerId],
-    ) -> impl Iterator<Item = IpNet> + 'a {
-        let loc = self.loc.get(usize::from(domain.0));
-        let is_theirs = move |prefix: &IpNet| {
-            self.candidates(domain, prefix).all(|candidate| peers.contains(&candidate.peer.id))
-        };
-        loc.into_iter().flat_map(|loc| loc.routes.keys()).filter(is_theirs)
+    /// Whether a prefix of a domain has a path from these peers and none from others.
+    pub fn is_only_over(&self, domain: DomainId, prefix: IpNet, peers: &[PeerId]) -> bool {
+        let mut candidates = self.candidates(domain, &prefix).peekable();
+        candidates.peek().is_some() && candidates.all(|candidate| peers.contains(&candidate.peer.id))
     }
 }
 

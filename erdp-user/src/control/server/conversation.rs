@@ -29,6 +29,7 @@ use crate::{
         lists::{Key, List, Part, TURN},
         places::{Full, LONG_LISTS, Place, Places},
         roles::{Roles, group_number},
+        search::{OnlyHere, Search},
     },
     controller::{DESTINATIONS_MAX, Parsed, hand_over::VERSION, parse},
     kernel::{fd_passing::own_user, memory},
@@ -192,13 +193,58 @@ impl Hall {
     }
 
     async fn ask(&self, request: Request, asker: &Asker) -> io::Result<Reply> {
-        let parsed = self.parsed(&request).await;
-        let asking = |answer| Asked::Request { request, parsed, asker: Some(asker.clone()), answer };
-        match self.put(asker, asking).await {
+        match self.ask_in_turns(request, asker).await {
             Ok(reply) => Ok(reply),
             Err(Silence::Stopping) if !asker.is_gone() => Ok(Reply::Error("the daemon is stopping".into())),
             Err(_) => Err(Silence::Gone.into()),
         }
+    }
+
+    /// What would take the loop long is done or looked for first.
+    async fn ask_in_turns(&self, request: Request, asker: &Asker) -> Result<Reply, Silence> {
+        let parsed = self.parsed(&request).await;
+        let only_here = match self.only_here(&request, asker).await? {
+            Ok(found) => found,
+            Err(full) => return Ok(Reply::Error(full.to_string())),
+        };
+        let asker_of_it = Some(asker.clone());
+        self.put(asker, |answer| Asked::Request { request, parsed, only_here, asker: asker_of_it, answer })
+            .await
+    }
+
+    /// The prefixes that only the sessions lead to which a request is about, where it is judged by them. They are found a page at a time, and
+    /// the keys are in memory as those of a long list are.
+    async fn only_here(
+        &self,
+        request: &Request,
+        asker: &Asker,
+    ) -> Result<Result<Option<OnlyHere>, Full>, Silence> {
+        if !request.is_judged_by_routes() {
+            return Ok(Ok(None));
+        }
+        let asking = |answer| Asked::Search { request: request.clone(), answer };
+        let search = self.put(asker, asking).await?;
+        let Some(Search { peers, domains }) = search else { return Ok(Ok(None)) };
+        let _reader = match self.reader(asker).await {
+            Ok(reader) => reader,
+            Err(full) => return Ok(Err(full)),
+        };
+        let (mut found, mut most) = (OnlyHere::new(peers), 0);
+        for part in domains.into_iter().map(Part::Routes) {
+            let keys = sorted(self.put(asker, |answer| Asked::Keys { part, answer }).await?).await;
+            most = keys.len().max(most);
+            let mut rest = keys.as_slice();
+            while !rest.is_empty() {
+                let (peers, keys) = (found.peers.clone(), rest[..rest.len().min(TURN.keys)].to_vec());
+                let page = self.put(asker, |answer| Asked::Seek { peers, keys, answer }).await?;
+                rest = &rest[page.keys.clamp(1, rest.len())..];
+                found.add(page);
+            }
+        }
+        if most > FEW {
+            tokio::task::spawn_blocking(memory::give_back);
+        }
+        Ok(Ok(Some(found)))
     }
 
     /// The configuration that a request brings; one is read at a time.

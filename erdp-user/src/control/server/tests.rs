@@ -13,11 +13,13 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    bgp::PeerId,
     config::DomainId,
     control::{
         Envelope, PROTOCOL, Peering, Reply, Request, Topic,
         client::Client,
         lists::{Key, Part, TURN, push_row, slice},
+        search::{Search, seek},
     },
 };
 
@@ -61,6 +63,10 @@ impl Stand {
             let mut stand = self;
             while let Some(asked) = stand.asked.recv().await {
                 match asked {
+                    Asked::Request { only_here: Some(found), answer, .. } => {
+                        let _ =
+                            answer.send(Reply::Ok(json!([found.peers[0].0, found.count, found.examples])));
+                    }
                     Asked::Request { request, answer, .. } => {
                         let _ = answer.send(Reply::Ok(request.summary().into()));
                     }
@@ -77,6 +83,14 @@ impl Stand {
                         };
                         let _ = answer.send(slice(&keys, &TURN, || Duration::ZERO, write));
                     }
+                    Asked::Search { answer, .. } => {
+                        let domains = [0, 1].map(DomainId).to_vec();
+                        let _ = answer.send(Some(Search { peers: vec![PeerId(3)], domains }));
+                    }
+                    Asked::Seek { keys, answer, .. } => {
+                        made.fetch_add(1, Ordering::Relaxed);
+                        let _ = answer.send(seek(&keys, &TURN, || Duration::ZERO, |key| key.0 == only_one()));
+                    }
                 }
             }
         });
@@ -92,6 +106,11 @@ impl Drop for Stand {
 
 fn key(number: u32) -> Key {
     (IpNet::new(Ipv4Addr::from(number << 8).into(), 24).unwrap(), DomainId(0))
+}
+
+/// The prefix that nothing else leads to.
+fn only_one() -> IpNet {
+    key(7).0
 }
 
 fn line(request: Request) -> Vec<u8> {
@@ -155,6 +174,25 @@ async fn a_client_that_sends_no_whole_line_is_dropped_within_the_time() {
         half.write_all(b"{\"protocol\":1,").unwrap();
         assert!(lasts(half) < Duration::from_secs(5), "half a line");
         assert!(lasts(Blocking::connect(&path).unwrap()) < Duration::from_secs(5), "no line at all");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_prefixes_that_an_order_is_judged_by_are_looked_at_a_page_a_turn_and_not_at_all_where_it_is_forced()
+ {
+    let (path, pages) = Stand::up("search").answers(2_500);
+    let ask = move |force| {
+        let text = String::new();
+        let order = Peering::Disable { name: "lab/private".into(), text, drain_ms: 0, force };
+        Client::connect(&path).unwrap().ask(&Request::Peering(order)).unwrap()
+    };
+    aside(move || {
+        let only = only_one().to_string();
+        assert_eq!(ask(false), json!([3, 2, [only, only]]), "in either of two tables");
+        assert_eq!(pages.load(Ordering::Relaxed), 6, "of a thousand prefixes at most");
+        assert!(ask(true).is_string(), "nothing was looked for");
+        assert_eq!(pages.load(Ordering::Relaxed), 6);
     })
     .await;
 }

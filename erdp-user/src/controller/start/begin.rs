@@ -127,6 +127,7 @@ impl Controller {
             orders: Default::default(),
             vacant: Default::default(),
             history: Default::default(),
+            changing: None,
             kept: Default::default(),
             supervisor: supervisor::Supervisor::from_environment(),
             started: Instant::now(),

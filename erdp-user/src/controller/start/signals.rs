@@ -46,7 +46,11 @@ pub(super) async fn reload(path: &Path, asked: &mpsc::Sender<Asked>) {
     let file = File { path: path.to_owned(), text };
     let request = Request::Config(Configuring::Apply { file, confirm_s: None, no_flap: false, force: false });
     let (answer, receiver) = oneshot::channel();
-    if asked.send(Asked::Request { request, parsed: None, asker: None, answer }).await.is_err() {
+    if asked
+        .send(Asked::Request { request, parsed: None, only_here: None, asker: None, answer })
+        .await
+        .is_err()
+    {
         return;
     }
     match receiver.await {

@@ -276,7 +276,9 @@ fn b6_a_spared_peers_paths_come_last_and_it_is_told_to_do_alike_until_it_is_used
     announce(&mut rib, CE0, "30.0.0.0/8");
     rib.take_fib_changes();
     rib.take_outgoing(A1);
-    assert_eq!(rib.only_over(A_PRIVATE, &[A1]).collect::<Vec<_>>(), [net("21.0.0.0/8")]);
+    for (prefix, expected) in [("21.0.0.0/8", true), ("20.0.0.0/8", false), ("22.0.0.0/8", false)] {
+        assert_eq!(rib.is_only_over(A_PRIVATE, net(prefix), &[A1]), expected, "{prefix}");
+    }
     let told = |rib: &mut Rib| {
         let updates = rib.take_outgoing(A1);
         let attributes = updates[0].attributes.clone().unwrap();
