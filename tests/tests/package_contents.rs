@@ -143,6 +143,25 @@ fn named_by_the_binary() -> Result<BTreeSet<String>> {
 }
 
 #[test]
+fn the_licences_of_every_crate_that_is_linked_are_in_the_package() -> Result<()> {
+    let Some(package) = unpacked("licences")? else { return Ok(()) };
+    let documents = package.0.join("usr/share/doc/erdp");
+    let text = said(Command::new("zcat").arg(documents.join("third-party-licences.gz")))?;
+    let lines = text.lines().filter(|line| line.contains("; linked into the "));
+    let listed = lines.filter_map(|line| Some(line.split_once(": ")?.0.replace(' ', "-")));
+    let (listed, named): (BTreeSet<String>, _) = (listed.collect(), named_by_the_binary()?);
+    let missing: Vec<&String> = named.difference(&listed).collect();
+    ensure!(named.len() > 50 && missing.is_empty(), "linked, and not in the list: {missing:?}");
+    for words in ["Permission is hereby granted, free of charge", "Apache License", "Redistribution and use"]
+    {
+        ensure!(text.contains(words), "no text with `{words}`");
+    }
+    let copyright = fs::read_to_string(documents.join("copyright"))?;
+    ensure!(copyright.contains("third-party-licences.gz"), "{copyright}");
+    Ok(())
+}
+
+#[test]
 fn the_bill_of_materials_names_every_crate_that_is_linked_with_licence_hash_and_purl() -> Result<()> {
     let Some(package) = unpacked("bill")? else { return Ok(()) };
     let text = fs::read_to_string(package.0.join("usr/share/doc/erdp/erdp.cdx.json"))?;

@@ -5,9 +5,10 @@
 //! (`erdp generate`).
 //!
 //! The same commit gives the same bytes: [`deb`] settles what is not content, [`symbols`] takes the debug information apart, [`sbom`] lists
-//! what is linked, [`lint`] asks Debian's own checker, and [`reproduce`] builds all of it again elsewhere as somebody else.
+//! what is linked, [`licences`] has what its authors want said, [`lint`] asks Debian's own checker, and [`reproduce`] builds all of it again elsewhere as somebody else.
 
 mod deb;
+mod licences;
 mod lint;
 pub mod reproduce;
 mod sbom;
@@ -85,6 +86,8 @@ const COMPLETIONS: &[(&str, &str)] = &[
 
 /// The list of what is linked, where the package puts it.
 const BILL: &str = "usr/share/doc/erdp/erdp.cdx.json";
+/// The licences of what is linked.
+const LICENCES: &str = "usr/share/doc/erdp/third-party-licences";
 const CHANGELOG: &str = "usr/share/doc/erdp/changelog";
 /// The project has no mail address (SECURITY.md says how to reach its maintainers); RFC 2606 keeps such a name free.
 const MAINTAINER: &str = "ERDP maintainers <maintainers@erdp.invalid>";
@@ -134,6 +137,8 @@ pub fn package_in(folder: &Path, binary: &Path, revision: Option<u32>) -> Result
     generated(binary, &folder.join("generated"), &tree)?;
     changelog(&tree, revision, epoch)?;
     write(&tree.join(BILL), &sbom::text(&packaged, epoch)?, 0o644)?;
+    write(&tree.join(LICENCES), &licences::text()?, 0o644)?;
+    compress(&tree.join(LICENCES))?;
     for script in ["postinst", "prerm", "postrm"] {
         put(&root().join("deploy/debian").join(script), &tree.join(deb::CONTROL).join(script), 0o755)?;
     }

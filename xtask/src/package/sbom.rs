@@ -8,13 +8,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::deb;
+use super::{deb, licences::Linked};
 use crate::{
     build,
     command::{cargo, command, host, line, metadata, output, root},
@@ -40,6 +40,8 @@ struct Facts {
     /// The registry's hash of it; a crate of this workspace has none.
     checksum: Option<String>,
     repository: Option<String>,
+    /// Where its manifest is on this machine.
+    folder: PathBuf,
     uses: BTreeSet<Crate>,
 }
 
@@ -67,6 +69,22 @@ pub fn text(binary: &Path, epoch: u64) -> Result<String> {
         compiler: output(command("rustc").arg("--version")).context("no rustc")?.trim().to_owned(),
     };
     Ok(format!("{:#}\n", document(&bill)))
+}
+
+/// The crates of other authors that are linked.
+///
+/// # Errors
+/// When cargo does not say what it needs to know.
+pub fn linked() -> Result<Vec<Linked>> {
+    let is_linked = |facts: &Facts| !facts.parts.is_empty() && facts.checksum.is_some();
+    let of_others = crates()?.into_iter().filter(|(_, facts)| is_linked(facts));
+    let linked = of_others.map(|((name, version), facts)| Linked {
+        name: format!("{name} {version}"),
+        licence: facts.licence,
+        parts: facts.parts.into_iter().collect::<Vec<_>>().join(" and the "),
+        folder: facts.folder,
+    });
+    Ok(linked.collect())
 }
 
 fn crates() -> Result<BTreeMap<Crate, Facts>> {
@@ -143,6 +161,8 @@ fn describe(crates: &mut BTreeMap<Crate, Facts>, listed: &Value, locked: &[Locke
             facts.licence = word(&package["license"]).unwrap_or_default().replace('/', " OR ");
             facts.licence = facts.licence.split_whitespace().collect::<Vec<_>>().join(" ");
             facts.repository = word(&package["repository"]);
+            let manifest = PathBuf::from(word(&package["manifest_path"]).unwrap_or_default());
+            facts.folder = manifest.parent().unwrap_or(Path::new("")).to_owned();
         }
         by_id.insert(id, known);
     }
