@@ -32,6 +32,43 @@ pub(in crate::kernel) fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
+/// A network namespace without a name: it lasts as long as a process in it, which dies with the test's thread, whatever ends that.
+struct Far(std::process::Child);
+
+impl Far {
+    fn new() -> Self {
+        let hold = ["--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"];
+        let far = Self(Command::new("setpriv").args(hold).spawn().expect("util-linux"));
+        let own = std::fs::read_link("/proc/thread-self/ns/net").expect("our namespace");
+        let its = format!("/proc/{}/ns/net", far.0.id());
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while std::fs::read_link(&its).is_ok_and(|its| its == own) {
+            assert!(Instant::now() < deadline, "no namespace");
+            thread::sleep(Duration::from_millis(2));
+        }
+        far
+    }
+
+    /// `ip` in there.
+    fn ip(&self, arguments: &str) {
+        let net = format!("--net=/proc/{}/ns/net", self.0.id());
+        let status = Command::new("nsenter")
+            .args([&net, "ip"])
+            .args(arguments.split(' '))
+            .status()
+            .expect("util-linux");
+        assert!(status.success(), "ip {arguments}");
+    }
+}
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn index(name: &str) -> u32 {
     let name = std::ffi::CString::new(name).expect("a name");
     // SAFETY: a NUL-terminated name.
@@ -122,12 +159,10 @@ fn a_watched_neighbour_is_resolved_without_traffic() {
             ip(&format!("link set {name} up"));
         }
         let _sysctls = Sysctls::set(&["one", "two"]).expect("root");
-        // Not the name of a lab: one that comes up meanwhile removes what has no living owner.
-        let namespace = format!("erdpkernel{}-far", std::process::id());
-        ip(&format!("netns add {namespace}"));
-        ip(&format!("link set two netns {namespace}"));
+        let far = Far::new();
+        ip(&format!("link set two netns {}", far.0.id()));
         for command in ["addr add 198.18.0.2/30 dev two", "link set two up"] {
-            ip(&format!("-n {namespace} {command}"));
+            far.ip(command);
         }
         let (kernel, mut events) = Kernel::open().expect("netlink");
         let one = index("one");
@@ -142,7 +177,6 @@ fn a_watched_neighbour_is_resolved_without_traffic() {
         )
         .await;
         kernel.forget_neighbour(one, two).await.expect("gone is fine");
-        ip(&format!("netns del {namespace}"));
     });
 }
 
@@ -151,18 +185,15 @@ fn a_watched_neighbour_is_resolved_without_traffic() {
 fn a_neighbour_whose_mac_address_changes_silently_is_followed_within_three_seconds_and_a_bit() {
     in_namespace(|| async {
         ip("link add one type veth peer name two");
-        let namespace = format!("erdpkernel{}-silent", std::process::id());
-        ip(&format!("netns add {namespace}"));
-        ip(&format!("link set two netns {namespace}"));
-        for command in [
-            "addr add 198.18.0.1/30 dev one",
-            "addr add fd00::1/126 dev one nodad",
-            "link set one up",
-            &format!("-n {namespace} addr add 198.18.0.2/30 dev two"),
-            &format!("-n {namespace} addr add fd00::2/126 dev two nodad"),
-            &format!("-n {namespace} link set two up"),
+        let far = Far::new();
+        ip(&format!("link set two netns {}", far.0.id()));
+        for (near, there) in [
+            ("addr add 198.18.0.1/30 dev one", "addr add 198.18.0.2/30 dev two"),
+            ("addr add fd00::1/126 dev one nodad", "addr add fd00::2/126 dev two nodad"),
+            ("link set one up", "link set two up"),
         ] {
-            ip(command);
+            ip(near);
+            far.ip(there);
         }
         let sysctls = Sysctls::set(&["one"]).expect("root");
         let (kernel, mut events) = Kernel::open().expect("netlink");
@@ -179,7 +210,7 @@ fn a_neighbour_whose_mac_address_changes_silently_is_followed_within_three_secon
                 let new = [2, 0, 0, 0, text.len() as u8, number as u8];
                 let mac = new.map(|octet| format!("{octet:02x}")).join(":");
                 let begin = Instant::now();
-                ip(&format!("-n {namespace} link set two address {mac}"));
+                far.ip(&format!("link set two address {mac}"));
                 let is_it = |event: &KernelEvent| matches!(event, KernelEvent::Neighbour { address, mac: Some(mac), .. } if *address == two && *mac == new);
                 let found = next_within(Duration::from_secs(30), &mut events, is_it);
                 // As the controller does.
@@ -196,7 +227,6 @@ fn a_neighbour_whose_mac_address_changes_silently_is_followed_within_three_secon
             assert!(slowest < Duration::from_millis(3_500), "{text}: after {slowest:?}");
         }
         drop(sysctls);
-        ip(&format!("netns del {namespace}"));
     });
 }
 

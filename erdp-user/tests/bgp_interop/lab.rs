@@ -1,16 +1,25 @@
 //! Network namespaces with real daemons in them, for this test only: FRR's zebra and bgpd, and BIRD.
 //!
 //! The test's own thread lives in a namespace of its own, joined to one named namespace for each daemon by a veth pair. Everything is
-//! removed by `Drop`: daemons by the process that was started, namespaces by name, files with their directory.
+//! removed by `Drop`: daemons by the process that was started, namespaces by name, files with their directory. A signal that ends the
+//! program has it removed first ([`remove_at_signals`]); what a program that was killed has left is removed by the next one, which reads its
+//! process id in the names.
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, Once, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What names begin with; the owner's process id follows.
+const PREFIX: &str = "erdpbgp";
+/// The namespaces that there are now.
+static NAMESPACES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Why the test cannot run here, if it cannot.
 pub fn missing() -> Option<&'static str> {
@@ -57,11 +66,16 @@ pub struct Neighbour {
 impl Neighbour {
     /// A namespace with a link to it: 198.18.`net`.0/30 and fd00:`net`::/126, ours first.
     pub fn new(kind: &str, net: u8) -> Self {
-        let name = format!("erdpbgp{}-{kind}", std::process::id());
+        remove_at_signals();
+        let name = format!("{PREFIX}{}-{kind}", std::process::id());
         let (interface, far) = (format!("{kind}0"), "up0");
         let directory = std::env::temp_dir().join(&name);
-        fs::create_dir_all(&directory).unwrap();
-        run("ip", &["netns", "add", &name]);
+        {
+            let mut namespaces = NAMESPACES.lock().unwrap_or_else(PoisonError::into_inner);
+            namespaces.push(name.clone());
+            fs::create_dir_all(&directory).unwrap();
+            run("ip", &["netns", "add", &name]);
+        }
         run("ip", &["link", "add", &interface, "type", "veth", "peer", "name", far, "netns", &name]);
         let address = |host| {
             (Ipv4Addr::new(198, 18, net, host), Ipv6Addr::new(0xfd00, net.into(), 0, 0, 0, 0, 0, host.into()))
@@ -153,12 +167,7 @@ impl Neighbour {
 impl Neighbour {
     /// Sends a signal to all processes in the namespace: some daemons are several.
     pub fn signal_all(&self, signal: Signal) {
-        for pid in
-            run("ip", &["netns", "pids", &self.name]).lines().filter_map(|line| line.trim().parse().ok())
-        {
-            // It may have ended in between.
-            let _ = nix::sys::signal::kill(Pid::from_raw(pid), signal);
-        }
+        signal_all(&self.name, signal);
     }
 
     /// Kills all of them without a word.
@@ -180,9 +189,77 @@ impl Drop for Neighbour {
             println!("{}: {log}", self.name);
         }
         self.kill();
-        let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
-        let _ = fs::remove_dir_all(&self.directory);
+        remove(&self.name);
+        NAMESPACES.lock().unwrap_or_else(PoisonError::into_inner).retain(|name| *name != self.name);
     }
+}
+
+fn signal_all(namespace: &str, signal: Signal) {
+    let listed = Command::new("ip").args(["netns", "pids", namespace]).output().unwrap();
+    for pid in String::from_utf8_lossy(&listed.stdout).lines().filter_map(|line| line.trim().parse().ok()) {
+        // It may have ended in between.
+        let _ = nix::sys::signal::kill(Pid::from_raw(pid), signal);
+    }
+}
+
+/// A namespace with its daemons and files.
+fn remove(name: &str) {
+    signal_all(name, Signal::SIGKILL);
+    let _ = Command::new("ip").args(["netns", "delete", name]).status();
+    let _ = fs::remove_dir_all(std::env::temp_dir().join(name));
+}
+
+/// From the first call on SIGINT, SIGTERM and SIGHUP remove everything before the program ends. What others have left goes now.
+fn remove_at_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        sweep();
+        let (ready, is_ready) = mpsc::channel();
+        // Of its own, because a test's runtime must not begin another one.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let number = runtime.block_on(async {
+                let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+                let signals = kinds.map(|kind| (kind, signal(kind).unwrap()));
+                ready.send(()).unwrap();
+                first_of(signals).await
+            });
+            // Kept until the end: nobody makes another one.
+            let namespaces = NAMESPACES.lock().unwrap_or_else(PoisonError::into_inner);
+            namespaces.iter().for_each(|name| remove(name));
+            std::process::exit(128 + number);
+        });
+        is_ready.recv().unwrap();
+    });
+}
+
+async fn first_of(signals: [(SignalKind, tokio::signal::unix::Signal); 3]) -> i32 {
+    let [(one, mut first), (two, mut second), (three, mut third)] = signals;
+    tokio::select! {
+        _ = first.recv() => one.as_raw_value(),
+        _ = second.recv() => two.as_raw_value(),
+        _ = third.recv() => three.as_raw_value(),
+    }
+}
+
+/// The namespaces of programs that have ended.
+fn sweep() {
+    let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    for name in names.filter(|name| owner(name).is_some_and(|owner| !is_one_of_us(owner))) {
+        remove(&name);
+    }
+}
+
+/// The process id in a name.
+pub fn owner(name: &str) -> Option<u32> {
+    name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok()
+}
+
+/// Whether a process is this program, or another run of it.
+fn is_one_of_us(pid: u32) -> bool {
+    let comm = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    comm(pid).is_some_and(|its| Some(its) == comm(std::process::id()))
 }
 
 /// Waits for a daemon's doing, at most 20 seconds: it has no event to wait for.

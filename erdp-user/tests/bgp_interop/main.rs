@@ -12,7 +12,10 @@ mod paths;
 mod silent;
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -452,4 +455,40 @@ fn old_link_local_keyed_and_frozen_peers_are_each_met_as_they_are() {
         assert_eq!(heard.facts[&old].session, 2);
         speaker.stop(Cease::PeerDeconfigured, "").await;
     });
+}
+
+/// Runs itself as the program that is interrupted.
+#[test]
+fn an_interrupted_run_leaves_neither_namespaces_nor_daemons_nor_files() {
+    const STAYS: &str = "ERDP_INTEROP_STAYS";
+    if let Some(reason) = lab::missing() {
+        println!("SKIP: {reason}");
+        return;
+    }
+    if std::env::var_os(STAYS).is_some() {
+        return in_lab(async {
+            let mut bird = Neighbour::new("stays", 40);
+            bird.start_bird("router id 198.18.255.2;\nprotocol device {}\n");
+            println!("it is up: {}", bird.name);
+            tokio::time::sleep(PATIENCE).await;
+        });
+    }
+    let own = "an_interrupted_run_leaves_neither_namespaces_nor_daemons_nor_files";
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut run = Command::new(std::env::current_exe().unwrap());
+        run.args(["--exact", own, "--nocapture"]).env(STAYS, "1").stdout(Stdio::piped());
+        let mut run = run.spawn().unwrap();
+        let mut lines = BufReader::new(run.stdout.take().unwrap()).lines();
+        let up = lines.by_ref().map(Result::unwrap).find(|line| line.contains("it is up"));
+        let name = up.unwrap().rsplit(' ').next().unwrap().to_owned();
+        assert_eq!(lab::owner(&name), Some(run.id()));
+        let daemons = lab::run("ip", &["netns", "pids", &name]);
+        assert!(!daemons.is_empty(), "no daemon");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(run.id().cast_signed()), signal).unwrap();
+        assert_eq!(run.wait().unwrap().code(), Some(128 + signal as i32));
+        let files = std::env::temp_dir().join(&name);
+        assert!(!Path::new("/run/netns").join(&name).exists() && !files.exists(), "{name}");
+        let is_there = |pid: &str| Path::new("/proc").join(pid.trim()).exists();
+        lab::until("the daemons' end", || !daemons.lines().any(is_there));
+    }
 }

@@ -3,7 +3,8 @@
 //! Three ways out lead through here. An ordinary end or a panic drops the [`Guard`]s. SIGINT, SIGTERM and SIGHUP come to a
 //! thread of ours ([`on_signals`]), which closes the registry (nothing new can begin), undoes what it holds, newest first, and
 //! ends the program. SIGKILL leaves namespaces and folders behind: the next lab's [`sweep`] finds them by the owner's process id
-//! in their names. Processes die with their owner in any case (`PR_SET_PDEATHSIG`, see `enter`).
+//! in their names. Processes that the owner has started die with it in any case (`PR_SET_PDEATHSIG`, see `enter`). A daemon that has been
+//! started by another one, to take over from it, is nobody's child and on no list: it is found by the namespace that it is in.
 //!
 //! The registry is the one global of the lab: a signal belongs to the whole program, and so does what it must undo.
 
@@ -33,8 +34,9 @@ const RUN: &str = "/run";
 /// Where edges pin what outlives them, one folder each, and where they write down what they have changed.
 const PINS: &str = "/sys/fs/bpf/erdp";
 const TRACES: &str = "/run/erdp";
-/// How long a process may take to end after SIGTERM.
+/// How long a process may take to end after SIGTERM, and after SIGKILL.
 const PATIENCE: Duration = Duration::from_secs(3);
+const KILLED: Duration = Duration::from_secs(1);
 
 /// Something that would be left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +71,7 @@ pub struct Guard(u64);
 /// # Errors
 /// What `make` says, or that the lab is being taken down.
 pub fn guarded<T>(make: impl FnOnce() -> Result<(T, Leftover)>) -> Result<(T, Guard)> {
+    on_signals()?;
     pause_if_ending();
     let mut registry = registry();
     if registry.closed {
@@ -138,6 +141,13 @@ fn undo_everything() {
         Leftover::Namespace(_) => 1,
         Leftover::Folder(_) => 2,
     });
+    // All at once: whoever has sent the signal does not wait for ever.
+    let ids = |leftover: &Leftover| match leftover {
+        Leftover::Process(pid) => vec![*pid],
+        Leftover::Namespace(name) => processes_in(name),
+        Leftover::Folder(_) => Vec::new(),
+    };
+    end_processes(items.iter().flat_map(|(_, leftover)| ids(leftover)).collect());
     for (_, leftover) in items {
         undo(&leftover);
     }
@@ -145,26 +155,22 @@ fn undo_everything() {
 
 fn undo(leftover: &Leftover) {
     match leftover {
-        Leftover::Process(pid) => end_process(*pid),
+        Leftover::Process(pid) => end_processes(vec![*pid]),
         Leftover::Namespace(name) => delete_namespace(name),
         Leftover::Folder(path) => remove_folder(path),
     }
 }
 
-/// SIGTERM, some patience, SIGKILL. The process must be a child of ours that nobody has waited for yet, or gone.
-fn end_process(pid: u32) {
-    let target = Pid::from_raw(pid.cast_signed());
-    if !is_running(pid) || kill(target, Signal::SIGTERM).is_err() {
-        return;
-    }
-    let deadline = Instant::now() + PATIENCE;
-    while is_running(pid) {
-        if Instant::now() > deadline {
-            // Gone in the meantime is as good as killed.
-            let _gone = kill(target, Signal::SIGKILL);
-            return;
+/// SIGTERM, some patience, SIGKILL, and a moment for that. Each must be a child of ours that nobody has waited for yet, a process in a
+/// namespace of ours, or gone.
+fn end_processes(mut pids: Vec<u32>) {
+    for (signal, patience) in [(Signal::SIGTERM, PATIENCE), (Signal::SIGKILL, KILLED)] {
+        // One that cannot be signalled is gone.
+        pids.retain(|pid| is_running(*pid) && kill(Pid::from_raw(pid.cast_signed()), signal).is_ok());
+        let deadline = Instant::now() + patience;
+        while pids.iter().any(|pid| is_running(*pid)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
         }
-        thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -230,6 +236,8 @@ fn owner_of_note(text: &str) -> Option<String> {
 }
 
 fn delete_namespace(name: &str) {
+    // What lives in there would keep it, and pin again what is removed.
+    end_processes(processes_in(name));
     remove_pins(name);
     let deleted = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
     if !deleted.is_ok_and(|status| status.success()) && Path::new(NETNS).join(name).exists() {
@@ -290,7 +298,6 @@ pub fn sweep() -> Vec<String> {
     let mut swept = Vec::new();
     for name in entries(NETNS) {
         if !is_owned(&name) {
-            end_processes_of(&name);
             delete_namespace(&name);
             swept.push(name);
         }
@@ -324,16 +331,12 @@ pub fn namespaces() -> Vec<String> {
     entries(NETNS)
 }
 
-fn end_processes_of(namespace: &str) {
-    let Ok(output) = Command::new("ip").args(["netns", "pids", namespace]).stderr(Stdio::null()).output()
-    else {
-        return;
-    };
-    for pid in
-        String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| line.trim().parse::<i32>().ok())
-    {
-        let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
+/// The processes in a namespace, but for ourselves.
+fn processes_in(namespace: &str) -> Vec<u32> {
+    let listed = Command::new("ip").args(["netns", "pids", namespace]).stderr(Stdio::null()).output();
+    let text = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let pids = text.lines().filter_map(|line| line.trim().parse().ok());
+    pids.filter(|pid| *pid != process::id()).collect()
 }
 
 #[cfg(test)]

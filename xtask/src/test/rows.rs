@@ -142,6 +142,7 @@ const TABLE: &[Entry] = &[
         1,
         330,
     ),
+    entry("erdp-tests interrupted", Functional, 10, 0),
     entry("erdp-tests isolation", Cpu, 10, 60),
     entry("erdp-tests kept", Functional, 15, 0),
     entry("erdp-tests kernel_routes", Functional, 20, 0),
