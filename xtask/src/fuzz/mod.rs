@@ -154,37 +154,59 @@ impl Fuzzer<'_> {
         fuzzer
     }
 
-    /// Runs it; `None` where it has found a fault, whose messages are printed.
+    /// Runs it; `None` where it has found a fault, whose messages are printed. An input that took too long is tried again by itself: a process
+    /// that was stopped meanwhile has found nothing, and goes on for the time that is left.
     fn run(&self, length: Duration) -> Result<Option<Run>> {
-        let (corpus, found) = (self.corpus()?, root().join("target/fuzz/found"));
+        let found = root().join("target/fuzz/found");
         fs::create_dir_all(&found)?;
         let log = root().join("target/fuzz").join(format!("{}.log", self.name));
         println!("fuzz: {} for {} s, log {}", self.name, length.as_secs(), log.display());
-        let begin = Instant::now();
+        let (begin, mut executions) = (Instant::now(), 0);
+        loop {
+            let left = length.saturating_sub(begin.elapsed()).max(Duration::from_secs(1));
+            let status = self.look_for(left, &found, &log)?;
+            let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+            if status.success() {
+                let last = Summary::of(&text).context("no figures in libFuzzer's messages")?;
+                let (executions, edges) = (executions + last.executions, last.edges);
+                let seconds = begin.elapsed().as_secs();
+                return Ok(Some(Run { seconds, executions, edges, at: now() }));
+            }
+            match too_slow(&text) {
+                Some(input) if self.is_quick_alone(&input)? => {
+                    println!("fuzz: {} was stopped for a while; {} is no fault", self.name, input.display());
+                    executions += Summary::of(&text).map_or(0, |summary| summary.executions);
+                    fs::remove_file(&input).with_context(|| format!("cannot remove {}", input.display()))?;
+                }
+                _ => {
+                    let lines: Vec<&str> = text.lines().collect();
+                    println!("{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+                    let log = log.display();
+                    println!("fault: {} ended with {status}; all of its messages are in {log}", self.name);
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn look_for(&self, length: Duration, found: &Path, log: &Path) -> Result<std::process::ExitStatus> {
+        let corpus = self.corpus()?;
         let mut fuzzer = self.command();
         fuzzer.env("ERDP_FUZZ_SEEDS", &corpus).arg(&corpus);
         fuzzer.arg(format!("-max_total_time={}", length.as_secs()));
         fuzzer.arg(format!("-timeout={INPUT_SECONDS}")).arg(format!("-rss_limit_mb={MEMORY_MIB}"));
         fuzzer.arg(format!("-artifact_prefix={}/{}-", found.display(), self.name));
         fuzzer.args(["-print_final_stats=1", "-use_value_profile=0"]);
-        let status =
-            fuzzer.stdout(fs::File::create(&log)?).stderr(fs::File::options().append(true).open(&log)?);
-        let status = status.status().with_context(|| format!("cannot start {}", self.program.display()))?;
-        let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
-        if !status.success() {
-            let lines: Vec<&str> = text.lines().collect();
-            println!("{}", lines[lines.len().saturating_sub(60)..].join("\n"));
-            println!(
-                "fault: {} ended with {status}; all of its messages are in {}",
-                self.name,
-                log.display()
-            );
-            return Ok(None);
-        }
-        let Summary { executions, edges } =
-            Summary::of(&text).context("no figures in libFuzzer's messages")?;
-        let seconds = begin.elapsed().as_secs();
-        Ok(Some(Run { seconds, executions, edges, at: now() }))
+        fuzzer.stdout(fs::File::create(log)?).stderr(fs::File::options().append(true).open(log)?);
+        fuzzer.status().with_context(|| format!("cannot start {}", self.program.display()))
+    }
+
+    /// Whether an input ends in time and well without any other.
+    fn is_quick_alone(&self, input: &Path) -> Result<bool> {
+        let mut alone = self.command();
+        alone.arg(input).arg(format!("-timeout={INPUT_SECONDS}")).stdout(Stdio::null()).stderr(Stdio::null());
+        let status = alone.status().with_context(|| format!("cannot start {}", self.program.display()))?;
+        Ok(status.success())
     }
 
     /// Minimizes the corpus by what its inputs cover, and writes the small ones into the tree.
@@ -245,9 +267,28 @@ impl Summary {
     }
 }
 
+/// The input that took too long, if that has ended a run.
+fn too_slow(text: &str) -> Option<PathBuf> {
+    let written = |line: &str| Some(line.split_once("Test unit written to ")?.1.trim().to_owned());
+    let is_timeout = text.lines().any(|line| line.contains("ERROR: libFuzzer: timeout"));
+    text.lines().find_map(written).filter(|_| is_timeout).map(PathBuf::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_input_that_took_too_long_is_told_from_one_that_hurts() {
+        let ended = |how: &str| {
+            format!(
+                "artifact_prefix='/x/state-'; Test unit written to /x/state-timeout-0b\n==7== ERROR: libFuzzer: {how}\n"
+            )
+        };
+        assert_eq!(too_slow(&ended("timeout after 296 seconds")), Some(PathBuf::from("/x/state-timeout-0b")));
+        assert_eq!(too_slow(&ended("deadly signal")), None);
+        assert_eq!(too_slow("Done 7 runs in 1 second(s)"), None);
+    }
 
     #[test]
     fn libfuzzers_figures_are_those_of_its_last_status_and_of_its_statistics() {
