@@ -211,7 +211,7 @@ fn seen(samples: &Value, reason: &str) -> (Vec<(String, usize)>, Option<String>)
     }
     let mut places: Vec<(String, usize)> = places.into_iter().collect();
     places.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-    let example = of_reason().last().map(|row| {
+    let example = of_reason().next_back().map(|row| {
         let from = if row["source"].is_null() { &row["source_mac"] } else { &row["source"] };
         let to = if row["destination"].is_null() {
             String::new()
