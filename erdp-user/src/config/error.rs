@@ -131,31 +131,48 @@ fn unknown_field(message: &str) -> Option<(&str, &str)> {
     Some((name, rest))
 }
 
-/// The text with the values of `md5` keys starred out, of the same length, so that places stay.
+/// Keys whose values are in no message.
+const SECRETS: [&str; 2] = ["md5", "service-key"];
+
+/// The text with the values of such keys starred out, of the same length and lines, so that places stay.
 fn without_secrets(text: &str) -> String {
+    SECRETS.iter().fold(text.to_owned(), |text, key| starred(&text, key))
+}
+
+fn starred(text: &str, key: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find("md5") {
+    while let Some(at) = rest.find(key) {
         let (before, from) = rest.split_at(at);
+        let (name, after) = from.split_at(key.len());
         safe.push_str(before);
-        let is_value =
-            |(key, value): (&str, &str)| key.trim_end() == "md5" && value.trim_start().starts_with('"');
-        let opening = from.split_once('=').filter(|pair| is_value(*pair)).and_then(|_| from.find('"'));
-        let closing = opening
-            .and_then(|opening| from.get(opening + 1..)?.find(['"', '\n']).map(|len| (opening + 1, len)));
-        match closing {
-            Some((start, len)) => {
-                safe.push_str(&from[..start]);
-                safe.extend(std::iter::repeat_n('*', len));
-                rest = &from[start + len..];
-            }
-            None => {
-                safe.push_str(&from[..3]);
-                rest = &from[3..];
-            }
-        }
+        safe.push_str(name);
+        rest = after;
+        let Some((start, len)) = quoted_value(after) else { continue };
+        safe.push_str(&after[..start]);
+        let hidden = after[start..start + len].chars();
+        hidden.for_each(|c| safe.push_str(if c == '\n' { "\n" } else { &STARS[..c.len_utf8()] }));
+        rest = &after[start + len..];
     }
     safe + rest
+}
+
+/// A character has at most four bytes.
+const STARS: &str = "****";
+
+/// Where the text between the quotes begins after a key, and its length in bytes; `None`: no quoted value follows.
+fn quoted_value(after: &str) -> Option<(usize, usize)> {
+    let (between, value) = after.split_once('=')?;
+    let is_end_of_key = between.trim_start_matches(['"', '\'']).trim().is_empty();
+    let text = value.trim_start_matches([' ', '\t']);
+    let quotes = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quotes| text.starts_with(*quotes));
+    let quotes = quotes.filter(|_| is_end_of_key)?;
+    let start = after.len() - text.len() + quotes.len();
+    // A text of one line that is not closed ends with its line.
+    let ends: &[char] = if quotes.len() == 1 { &['\n'] } else { &[] };
+    let inside = &after[start..];
+    let len = inside.find(quotes).into_iter().chain(inside.find(ends)).min().unwrap_or(inside.len());
+    Some((start, len))
 }
 
 fn line_around(text: &str, at: usize) -> &str {
@@ -183,5 +200,21 @@ mod tests {
         assert!(lines.contains(&"  |               ^^^^^^ no unit"), "{lines:?}");
         assert!(refusal.excerpt.contains("help: write 1G"), "{lines:?}");
         assert!(!refusal.excerpt.contains("hunter2") && !refusal.excerpt.contains("two"));
+    }
+
+    #[test]
+    fn a_secret_is_starred_out_however_it_is_quoted_and_everything_keeps_its_place() {
+        for (text, safe) in [
+            ("md5 = \"a b\" # md5", "md5 = \"***\" # md5"),
+            ("md5 = 'a'", "md5 = '*'"),
+            ("\"md5\" = 'a'", "\"md5\" = '*'"),
+            ("md5 = \"\"\"a\nb\"\"\"", "md5 = \"\"\"*\n*\"\"\""),
+            ("md5 = \"open\nnext = \"x\"", "md5 = \"****\nnext = \"x\""),
+            ("md5-file = \"name\"", "md5-file = \"name\""),
+            ("service-key = \"0f8f\"\nport = \"p\"", "service-key = \"****\"\nport = \"p\""),
+            ("md5 = \"é\"", "md5 = \"**\""),
+        ] {
+            assert_eq!(without_secrets(text), safe, "{text}");
+        }
     }
 }

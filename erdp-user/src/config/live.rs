@@ -186,6 +186,7 @@ fn keep_circuit(fixed: &mut super::Circuit, old: &super::Circuit) {
     fixed.counts_wire_bytes = old.counts_wire_bytes;
     fixed.ecn = old.ecn;
     fixed.minimum_links = old.minimum_links;
+    fixed.inventory.clone_from(&old.inventory);
     for (fixed, old) in [(&mut fixed.primary, &old.primary), (&mut fixed.secondary, &old.secondary)] {
         if let (Link::Local { required, .. }, Link::Local { required: before, .. }) = (fixed, old) {
             *required = *before;

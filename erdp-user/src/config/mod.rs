@@ -11,6 +11,7 @@
 //! - `shown`: a [`Config`] for people, with every default filled in and no secret.
 //! - `secret`: keys that stand in files of their own.
 //! - `preset`: files to begin with, one for each connectivity model.
+//! - `inventory`: what is bought and set up in Azure, which changes nothing here.
 //! - `error`: what a refusal says: file, line, key, reason and remedy.
 //!
 //! What must never happen: half a configuration in use. [`Config::load`] returns everything or one error.
@@ -18,6 +19,7 @@
 mod change;
 mod cross;
 mod error;
+mod inventory;
 mod live;
 mod parse;
 mod plan;
@@ -40,9 +42,10 @@ use serde::Serialize;
 
 pub use change::{Changed, CircuitChange, Planned, burst_name, burst_policy};
 pub use error::{ConfigError, Refusal, Warning};
+pub use inventory::{Billing, Inventory, Price, PublicPrefix, ServiceKey, Validation, Vnet};
 pub use live::{Difference, Plan, flaps as session_flaps, is_same as is_same_peer};
 pub use plan::{Attachment, AttachmentId, Domain, DomainId, LinkRole, Peer, Side};
-pub use values::{BitsPerSecond, Tags, VlanId};
+pub use values::{BitsPerSecond, Tags, VlanId, is_private_asn};
 
 use crate::azure::prefixes;
 use crate::bgp::{Asn, Community, Family, Role, Seconds};
@@ -160,6 +163,8 @@ pub struct Circuit {
     pub private: Option<Peering>,
     /// Microsoft peering, if it is configured.
     pub microsoft: Option<Peering>,
+    /// What is bought and set up in Azure, as far as it is written down; nothing of it changes what is forwarded.
+    pub inventory: Inventory,
 }
 
 impl Circuit {

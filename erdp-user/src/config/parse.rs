@@ -3,11 +3,12 @@
 //! The first refusal ends the work; warnings are gathered. Whatever must be compared with other parts of the file is
 //! noted in the [`Ledger`] on the way and judged at the end.
 //!
-//! Here: the file's top and what several tables share; `circuit`, `attachment`, `service` and `zone`: the tables; `bfd`, `kernel_routes`, `session`, `subnet`: parts of them.
+//! Here: the file's top and what several tables share; `circuit`, `attachment`, `service` and `zone`: the tables; `bfd`, `inventory`, `kernel_routes`, `session`, `subnet`: parts of them.
 
 mod attachment;
 mod bfd;
 pub(super) mod circuit;
+mod inventory;
 mod kernel_routes;
 mod other_box;
 mod service;

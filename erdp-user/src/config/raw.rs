@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
 
+use super::inventory::ServiceKey;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawConfig {
@@ -69,6 +71,7 @@ pub(super) struct RawCircuit {
     pub secondary: Option<Spanned<RawLink>>,
     pub private: Option<Spanned<RawPeering>>,
     pub microsoft: Option<Spanned<RawPeering>>,
+    pub inventory: Option<Spanned<RawInventory>>,
     /// Retired by Microsoft (requirement C1): named here only to be refused with that reason.
     pub public: Option<Spanned<IgnoredAny>>,
 }
@@ -123,6 +126,55 @@ pub(super) struct RawPeering {
     #[serde(default)]
     pub forced_tunnel: bool,
     pub bfd: Option<Spanned<RawBfd>>,
+}
+
+/// What is bought and set up in Azure.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawInventory {
+    pub port: Option<Spanned<String>>,
+    pub location: Option<Spanned<OneOrMore>>,
+    pub geopolitical_region: Option<Spanned<String>>,
+    pub billing: Option<Spanned<String>>,
+    pub price_per_gb: Option<Spanned<String>>,
+    pub private_created: Option<Spanned<String>>,
+    pub microsoft_created: Option<Spanned<String>>,
+    pub service_key: Option<Spanned<ServiceKey>>,
+    #[serde(default)]
+    pub subscriptions: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub vnets: Vec<RawVnet>,
+    #[serde(default)]
+    pub public_prefixes: Vec<RawPublicPrefix>,
+}
+
+/// A virtual network that is linked to a circuit.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawVnet {
+    pub name: Spanned<String>,
+    #[serde(default)]
+    pub prefixes: Vec<Spanned<String>>,
+    pub region: Option<Spanned<String>>,
+    pub gateway_sku: Option<Spanned<String>>,
+    pub gateway_subnet: Option<Spanned<String>>,
+    pub vpn_gateway: Option<Spanned<String>>,
+}
+
+/// A public prefix of ours on Microsoft peering.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawPublicPrefix {
+    pub prefix: Spanned<String>,
+    pub validation: Option<Spanned<String>>,
+}
+
+/// One text, or a list of them.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected a text, or a list of texts")]
+pub(super) enum OneOrMore {
+    One(String),
+    More(Vec<String>),
 }
 
 /// BFD with the peers of a peering, or with one router.

@@ -51,7 +51,7 @@ fn name_of(item: &Value) -> Option<String> {
     let tags = text("tags").filter(|tags| !tags.is_empty()).unwrap_or_default();
     text("interface")
         .map(|interface| format!("{interface}{tags}"))
-        .or_else(|| text("name").or_else(|| text("address")).map(str::to_owned))
+        .or_else(|| ["name", "address", "prefix"].into_iter().find_map(text).map(str::to_owned))
 }
 
 /// By its own Display.

@@ -96,6 +96,14 @@ fn an_exchange_ends_the_sessions_that_it_must_and_refuses_what_is_fixed() {
     assert!(plan(peer, peer).is_empty());
     for (from, to, flaps, added, removed, refused) in [
         ("\"1G\"", "\"2G\"".to_owned(), 0, 0, 0, ""),
+        (
+            "[circuit.private]",
+            "inventory = { location = \"Amsterdam\", billing = \"metered\", price-per-gb = \"0.02 EUR\" }\n[circuit.private]".to_owned(),
+            0,
+            0,
+            0,
+            "",
+        ),
         (peer, with("hold = 30"), 1, 0, 0, ""),
         (peer, with("md5 = \"hunter2\""), 1, 0, 0, ""),
         (peer, with("local-pref = 200"), 0, 0, 0, ""),

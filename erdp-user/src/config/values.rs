@@ -162,7 +162,7 @@ pub(super) fn asn(number: i64, whose: AsnOf) -> Result<Asn, Why> {
 }
 
 /// Whether an AS is private (RFC 6996): Microsoft strips those on Microsoft peering.
-pub(super) fn is_private_asn(asn: Asn) -> bool {
+pub fn is_private_asn(asn: Asn) -> bool {
     (64512..=65534).contains(&asn.0) || (4_200_000_000..u32::MAX).contains(&asn.0)
 }
 

@@ -15,6 +15,7 @@ use super::super::{
     WhenFull,
 };
 use super::bfd::bfd;
+use super::inventory::inventory;
 use super::session::{Keys, ROUTERS_OF_A_CIRCUIT, limit, options};
 use super::subnet::optional_pair;
 use super::{hold_time, interface_name, optional, secret, tags, value, word};
@@ -63,6 +64,7 @@ pub(super) fn circuit(
         secondary,
         private: None,
         microsoft: None,
+        inventory: inventory(raw.inventory.as_ref(), &key)?,
     };
     let mut peering = |kind, raw: &Option<_>| {
         raw.as_ref().map(|raw| peering(raw, kind, &circuit, ours, ledger)).transpose()
