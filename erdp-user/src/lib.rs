@@ -41,3 +41,5 @@ pub mod state;
 pub mod controller;
 
 pub mod doctor;
+
+pub mod audit;

@@ -31,7 +31,7 @@ use tracing_subscriber::EnvFilter;
 /// ExpressRoute edge router: BGP with both Microsoft edges and the customer's routers, forwarding in XDP.
 ///
 /// Exit codes: 0 success; 1 the command failed; 2 invalid arguments or configuration; 3 this machine cannot run the router
-/// (privilege, kernel, interface, port, another daemon). The message names the object, the reason and the remedy.
+/// (privilege, kernel, interface, port, another daemon); 5 and 6 the worst finding of `erdp audit` is a warning, or critical. The message names the object, the reason and the remedy.
 #[derive(Parser)]
 #[command(name = "erdp", version, max_term_width = 100)]
 struct Arguments {
@@ -116,6 +116,11 @@ enum Command {
         #[arg(long)]
         allow_generic: bool,
     },
+    /// Say which of ExpressRoute's rules a configuration breaks, and with --control the running router
+    ///
+    /// The first lines name each circuit with its SLA validity and resiliency. Exit code 0: nothing worse than notes; 5: the worst finding is a
+    /// warning; 6: a finding is critical.
+    Audit(operator::audit::Options),
     /// Find problems of this machine and name the remedies; exit code 3 if a problem prevents a start
     Doctor {
         /// Configuration file (TOML) whose interfaces are examined too
@@ -232,6 +237,15 @@ fn main() -> ExitCode {
                 eprintln!("error: {error}");
                 ExitCode::from(error.exit_code())
             }
+        },
+        Command::Audit(options) => match operator::audit::run(&options) {
+            Ok(code) => code,
+            Err(operator::audit::Failure::Refused(error)) => refused(&error),
+            Err(operator::audit::Failure::NoRule(text)) => {
+                eprintln!("error: {text}");
+                ExitCode::from(2)
+            }
+            Err(operator::audit::Failure::Other(error)) => report(Err(error)),
         },
         Command::Doctor { config, fix, allow_generic } => doctor(config.as_deref(), allow_generic, fix)
             .unwrap_or_else(|error| {

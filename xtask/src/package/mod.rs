@@ -58,6 +58,7 @@ const FILES: &[(&str, &str)] = &[
     ("deploy/grafana.json", "usr/share/doc/erdp/examples/grafana.json"),
     ("docs/metrics.md", "usr/share/doc/erdp/metrics.md"),
     ("docs/architecture.md", "usr/share/doc/erdp/docs/architecture.md"),
+    ("docs/audit.md", "usr/share/doc/erdp/docs/audit.md"),
     ("docs/benchmarks.md", "usr/share/doc/erdp/docs/benchmarks.md"),
     ("docs/bgp.md", "usr/share/doc/erdp/docs/bgp.md"),
     ("docs/configuration.md", "usr/share/doc/erdp/docs/configuration.md"),

@@ -85,7 +85,7 @@ const TABLE: &[Entry] = &[
         20,
         0,
     ),
-    reading(entry("erdp-user erdp", Cpu, 20, 60), &["docs/metrics.md"]),
+    reading(entry("erdp-user erdp", Cpu, 20, 60), &["docs/audit.md", "docs/metrics.md", "tests/tests/"]),
     reading(entry("erdp-user erdp (bin)", Cpu, 1, 0), &["README.md", "docs/"]),
     entry("erdp-common erdp_common", Cpu, 3, 10),
     reading(
@@ -99,6 +99,7 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests erdp-verifier-budget (bin)", Cpu, 1, 0),
     reading(entry("erdp-tests erdp_tests", Cpu, 20, 40), &["README.md", "tests/released/"]),
     entry("erdp-tests absent_interfaces", Functional, 25, 0),
+    entry("erdp-tests audit", Functional, 10, 0),
     entry("erdp-tests bfd_interop", Light, 20, 0),
     entry("erdp-tests bgp_replay", Cpu, 2, 0),
     entry("erdp-tests config_live", Light, 20, 0),

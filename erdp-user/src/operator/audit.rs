@@ -1,0 +1,98 @@
+//! `erdp audit`: reads the file, asks the router if it is to be asked, and prints or writes the report.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+use erdp::{
+    audit::{Facts, Live, Report, facts::rows, junit, page, rules, sarif},
+    config::{Config, ConfigError, shown},
+    control::{Configuring, Request, Topic, client::Client},
+};
+
+/// The options.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Configuration file (TOML)
+    #[arg(long, default_value = "/etc/erdp/erdp.toml")]
+    config: PathBuf,
+    /// Control socket of the running router; without it only the file is audited
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
+    /// JSON instead of text
+    #[arg(long)]
+    json: bool,
+    /// Also write the report as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Also write the report as SARIF 2.1.0
+    #[arg(long, value_name = "FILE")]
+    sarif: Option<PathBuf>,
+    /// Print what a rule is about and do nothing else
+    #[arg(long, value_name = "RULE")]
+    explain: Option<String>,
+}
+
+/// Why there is no report.
+pub enum Failure {
+    /// The configuration is refused: exit code 2.
+    Refused(ConfigError),
+    /// There is no such rule: exit code 2.
+    NoRule(String),
+    /// Anything else.
+    Other(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::Other(error.into())
+    }
+}
+
+/// Audits.
+pub fn run(options: &Options) -> Result<ExitCode, Failure> {
+    if let Some(id) = &options.explain {
+        let rule = rules::find(id).ok_or_else(|| Failure::NoRule(page::no_such_rule(id)))?;
+        print!("{}", page::explain(rule));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let file = options.config.display().to_string();
+    let unreadable = |source| ConfigError::Unreadable { file: options.config.clone(), source };
+    let text = fs::read_to_string(&options.config).map_err(|error| Failure::Refused(unreadable(error)))?;
+    let (config, _) = Config::parse(&text, &options.config).map_err(Failure::Refused)?;
+    let live = options.control.as_deref().map(|socket| ask(socket, &config)).transpose()?;
+    let report = Report::of(&Facts { config: &config, live: live.as_ref() }, &file, &text);
+    if let Some(path) = &options.junit {
+        write(path, &junit::text(&report)?)?;
+    }
+    if let Some(path) = &options.sarif {
+        write(path, &sarif::text(&report))?;
+    }
+    print!("{}", if options.json { report.json() } else { report.text() });
+    Ok(ExitCode::from(report.exit_code()))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What the running router answers. Each question has a connection of its own: an answer of many pages ends one.
+fn ask(socket: &Path, config: &Config) -> Result<Live> {
+    let answer =
+        |request: &Request| -> Result<serde_json::Value> { Ok(Client::connect(socket)?.ask(request)?) };
+    let show = |topic| answer(&Request::Show(topic));
+    let read = anyhow::Error::msg;
+    let runs = answer(&Request::Config(Configuring::Show))?;
+    Ok(Live {
+        circuits: rows("circuits", show(Topic::Circuits)?).map_err(read)?,
+        sessions: rows("sessions", show(Topic::Sessions)?).map_err(read)?,
+        links: rows("links", show(Topic::Links)?).map_err(read)?,
+        limits: rows("limits", show(Topic::Limits)?).map_err(read)?,
+        routes: rows("routes", show(Topic::Routes)?).map_err(read)?,
+        refused: rows("refused", show(Topic::Refused)?).map_err(read)?,
+        runs_the_file: runs.as_str().map(|text| text == shown::text(config)),
+    })
+}
