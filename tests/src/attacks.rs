@@ -286,13 +286,15 @@ fn scrapes(victim: &Victim, attack: &mut Attack) -> Result<()> {
 }
 
 fn memory(victim: &Victim, attack: &mut Attack) -> Result<()> {
-    attack.again(&victim.customer, 1, || {
+    let done = attack.done.clone();
+    attack.again(&victim.customer, 1, move || {
         let mut stream = session()?;
         for number in 0..20_000_u32 {
             // The daemon sends it away, and then lets it wait.
             if stream.write_all(&heavy(number)).is_err() {
                 break;
             }
+            done.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     })

@@ -86,7 +86,7 @@ const TABLE: &[Entry] = &[
         0,
     ),
     reading(entry("erdp-user erdp", Cpu, 20, 60), &["docs/audit.md", "docs/metrics.md", "tests/tests/"]),
-    reading(entry("erdp-user erdp (bin)", Cpu, 1, 0), &["README.md", "docs/"]),
+    reading(entry("erdp-user erdp (bin)", Cpu, 3, 0), &["README.md", "docs/"]),
     entry("erdp-common erdp_common", Cpu, 3, 10),
     reading(
         entry("xtask xtask (bin)", Cpu, 2, 0),

@@ -89,7 +89,7 @@ impl Counters {
         } += 1;
     }
 
-    /// A whole message came in. UPDATEs are counted where they are delivered.
+    /// A whole message came in. An UPDATE is counted where it is delivered.
     pub(super) fn count_in(&mut self, message: &[u8]) {
         self.messages_in += 1;
         match kind(message) {
@@ -101,7 +101,7 @@ impl Counters {
         }
     }
 
-    /// A message is sent. UPDATEs are counted where they are made.
+    /// A message is sent. An UPDATE is counted where it is made.
     pub(super) fn count_out(&mut self, message: &[u8]) {
         self.messages_out += 1;
         match kind(message) {

@@ -280,14 +280,12 @@ fn details(row: &Value, tone: Tone) -> Vec<Note> {
                 words.push(format!("{word} {}", text(&row[key])));
             }
         }
-        words.push(format!(
-            "communities {}",
-            rows(&row["communities"]).iter().map(text).collect::<Vec<_>>().join(", ")
-        ));
-        words.join("; ").replace(
-            "communities ",
-            if rows(&row["communities"]).is_empty() { "no communities" } else { "communities " },
-        )
+        let communities: Vec<String> = rows(&row["communities"]).iter().map(text).collect();
+        words.push(match communities.as_slice() {
+            [] => "no communities".into(),
+            some => format!("communities {}", some.join(", ")),
+        });
+        words.join("; ")
     };
     if is_sent {
         if !row["received_as_path"].is_null() {

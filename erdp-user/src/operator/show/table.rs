@@ -392,6 +392,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
         #[test]
         fn no_line_is_longer_than_the_page(
             rows in proptest::collection::vec([".{0,60}", ".{0,120}", "[0-9]{0,9}", "[a-z]{0,9}", ".{0,40}"], 1..5),
