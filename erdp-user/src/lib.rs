@@ -1,6 +1,8 @@
 //! The ERDP controller, its modules listed in the order in which a route flows through it.
 
 // Kept in that order, which rustfmt would sort away within one block.
+pub mod types;
+
 pub mod config;
 
 pub mod azure;

@@ -13,7 +13,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use crate::config::AttachmentId;
+use crate::types::AttachmentId;
 
 /// How long a duplicate address is spoken of after the last frame with it.
 pub const CONFLICT_LASTS: Duration = Duration::from_secs(10);
@@ -192,9 +192,9 @@ fn is_link_local(address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    const PRIMARY: AttachmentId = AttachmentId(0);
-    const SECONDARY: AttachmentId = AttachmentId(1);
-    const CE: AttachmentId = AttachmentId(2);
+    const PRIMARY: AttachmentId = AttachmentId::at(0);
+    const SECONDARY: AttachmentId = AttachmentId::at(1);
+    const CE: AttachmentId = AttachmentId::at(2);
     const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
     const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
 

@@ -21,8 +21,9 @@ use erdp::{
         aya::{AyaDataplane, Buffers, LoadOptions},
         question::Question,
     },
-    fib::{AttachmentFacts, AttachmentId, Forwarding, LinkFacts, NextHopKey, Target, Topology},
+    fib::{AttachmentFacts, Forwarding, LinkFacts, NextHopKey, Target, Topology},
     rib::bogons::is_bogon,
+    types::AttachmentId,
 };
 use erdp_common::{
     abi::{Trace, VERDICT_DROP, VERDICT_TRANSMIT},

@@ -44,7 +44,7 @@ pub use change::{Changed, CircuitChange, Planned, burst_name, burst_policy};
 pub use error::{ConfigError, Refusal, Warning};
 pub use inventory::{Billing, Inventory, Price, PublicPrefix, ServiceKey, Validation, Vnet};
 pub use live::{Difference, Plan, flaps as session_flaps, is_same as is_same_peer};
-pub use plan::{Attachment, AttachmentId, Domain, DomainId, LinkRole, Peer, Side};
+pub use plan::{Attachment, Domain, DomainId, LinkRole, Peer, Side};
 pub use values::{BitsPerSecond, Tags, VlanId, is_private_asn};
 
 use crate::azure::prefixes;

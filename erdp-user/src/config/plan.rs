@@ -11,15 +11,14 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::{Bfd, Circuit, Config, KernelRoutes, Link, PeeringKind, SessionOptions, Tags};
-use crate::bgp::{Family, PORT, PeerConfig, PeerId};
+use crate::{
+    bgp::{Family, PORT, PeerConfig, PeerId},
+    types::AttachmentId,
+};
 
 /// Index of a routing domain in [`Config::domains`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct DomainId(pub u16);
-
-/// Index of an attachment in [`Config::attachments`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct AttachmentId(pub u16);
 
 /// Which of a circuit's two links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -138,7 +137,7 @@ pub struct Attachment {
 impl Attachment {
     /// The name of its control port, by which the kernel speaks there: of tagged attachments only.
     pub fn control_port(&self) -> Option<String> {
-        (self.tags != Tags::Untagged).then(|| format!("erdp-{}", u32::from(self.id.0) + 1))
+        (self.tags != Tags::Untagged).then(|| format!("erdp-{}", self.id.number()))
     }
 
     /// The interface on which the kernel speaks there: sessions are bound to it.
@@ -209,12 +208,12 @@ impl Config {
         for domain in self.domains() {
             let Some(circuit) = self.circuits.get(domain.circuit) else { continue };
             for role in LinkRole::ALL {
-                list.extend(msee_attachment(circuit, &domain, role, AttachmentId(next_id(&list))));
+                list.extend(msee_attachment(circuit, &domain, role, AttachmentId::at(list.len())));
             }
         }
         for ce in &self.attachments {
             list.push(Attachment {
-                id: AttachmentId(next_id(&list)),
+                id: AttachmentId::at(list.len()),
                 name: format!("{}{}", ce.interface, ce.tags),
                 interface: ce.interface.clone(),
                 tags: ce.tags,
@@ -250,7 +249,7 @@ impl Config {
     /// The identifier of one of the file's attachments, by its index: they come after those of the MSEEs.
     pub fn ce_attachment(&self, index: usize) -> AttachmentId {
         let before = self.attachments().iter().filter(|attachment| attachment.side.is_msee()).count();
-        AttachmentId(u16::try_from(before + index).unwrap_or(u16::MAX))
+        AttachmentId::at(before + index)
     }
 
     /// The other edge box that an attachment leads to (requirement B1a).

@@ -508,7 +508,13 @@ fn attachments_are_numbered_msee_first_and_links_of_the_other_box_are_left_out()
         .map(|a| {
             format!(
                 "{} {} {}{} {} {:?} {:?}",
-                a.id.0, a.name, a.interface, a.tags, a.side, a.domains, a.addresses
+                a.id.index(),
+                a.name,
+                a.interface,
+                a.tags,
+                a.side,
+                a.domains,
+                a.addresses
             )
         })
         .collect();
@@ -534,7 +540,10 @@ fn each_family_of_each_local_link_has_a_session_and_identifiers_are_indices() {
         .map(|p| {
             format!(
                 "{} {} AS{} {}",
-                p.session.local, p.session.remote, p.session.remote_asn.0, p.attachment.0
+                p.session.local,
+                p.session.remote,
+                p.session.remote_asn.0,
+                p.attachment.index()
             )
         })
         .collect();

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Controller, fib_id};
+use super::Controller;
 use crate::{
     bfd::thread::Order,
     bgp::{PeerCommand, PeerId, State},
@@ -79,7 +79,7 @@ impl Controller {
     /// The interface that a peer's attachment is on.
     fn interface_of(&self, peer: PeerId) -> Option<u32> {
         let attachment = self.peers.get(usize::from(peer.0))?.attachment;
-        Some(self.forwarding.topology().attachment(fib_id(attachment))?.ifindex)
+        Some(self.forwarding.topology().attachment(attachment)?.ifindex)
     }
 
     pub(super) fn is_established(&self, peer: PeerId) -> bool {
@@ -89,7 +89,7 @@ impl Controller {
 }
 
 fn is_off(config: &Config, controller: &Controller, peer: PeerId) -> bool {
-    let attachment = controller.peers.get(usize::from(peer.0)).map(|peer| usize::from(peer.attachment.0));
+    let attachment = controller.peers.get(usize::from(peer.0)).map(|peer| peer.attachment.index());
     let attachment = attachment.and_then(|index| controller.attachments.get(index));
     attachment.is_some_and(|attachment| !config.is_in_use(attachment))
 }

@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::{Controller, fib_id};
+use super::Controller;
 use crate::{
     bgp::{Family, FaultKind},
     config::{Attachment, DomainId, Link, LinkRole, Side},
@@ -167,7 +167,7 @@ impl Controller {
             .attachments
             .iter()
             .map(|(id, (rx, tx))| {
-                let facts = self.forwarding.topology().attachments().find(|facts| facts.id.0 == *id);
+                let facts = self.forwarding.topology().attachments().find(|facts| facts.id.number() == *id);
                 json!({"name": facts.map_or("(no attachment)", |facts| &facts.name), "rx": rx, "tx": tx})
             })
             .collect();
@@ -273,8 +273,9 @@ impl Controller {
         members: Vec<IpAddr>,
     ) -> Explanation {
         let topology = self.forwarding.topology();
-        let name =
-            |id: u16| topology.attachments().find(|facts| facts.id.0 == id).map(|facts| facts.name.clone());
+        let name = |id: u16| {
+            topology.attachments().find(|facts| facts.id.number() == id).map(|facts| facts.name.clone())
+        };
         let egress = next_hop.and_then(|key| topology.attachment(key.attachment));
         let drop = answer.drop_reason();
         Explanation {
@@ -304,8 +305,8 @@ impl Controller {
         self.rib.has_return_route(domain, from).map(|covered| !covered).filter(|lacks| *lacks)
     }
 
-    pub(super) fn name_of(&self, attachment: crate::config::AttachmentId) -> &str {
-        self.forwarding.topology().attachment(fib_id(attachment)).map_or("?", |facts| &facts.name)
+    pub(super) fn name_of(&self, attachment: crate::types::AttachmentId) -> &str {
+        self.forwarding.topology().attachment(attachment).map_or("?", |facts| &facts.name)
     }
 
     pub(super) fn is_up(&self, interface: &str) -> bool {

@@ -13,7 +13,7 @@ use erdp_common::{
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Controller, fib_id};
+use super::Controller;
 use crate::{
     bfd::{
         SessionConfig, SessionId, record,
@@ -28,6 +28,7 @@ use crate::{
     },
     events::Kind,
     fib::NextHopKey,
+    types::AttachmentId,
 };
 
 /// Changes on their way: the thread keeps what finds no room.
@@ -46,8 +47,8 @@ pub fn sessions(
     let all = || 1..MAX_BFD_SESSIONS as u16;
     let mut unused = all().filter(|number| record::discriminator(records.record(*number)) == 0);
     let numbered = with_bfd.filter_map(|(peer, bfd)| {
-        let attachment = attachments.get(usize::from(peer.attachment.0))?;
-        let key = record::peer_key(fib_id(peer.attachment).0, peer.session.remote);
+        let attachment = attachments.get(peer.attachment.index())?;
+        let key = record::peer_key(peer.attachment.number(), peer.session.remote);
         let before = all().find(|number| record::is_of(records.record(*number), key));
         let number = before.or_else(|| unused.next())?;
         let new = (seed << 10 | u32::from(number)).max(1);
@@ -64,7 +65,7 @@ pub fn sessions(
             local: peer.session.local,
             remote: peer.session.remote,
             interface: attachment.kernel_interface(),
-            attachment: fib_id(peer.attachment).0,
+            attachment: peer.attachment.number(),
             strict: bfd.strict,
             absence_s: bfd.absence_s,
         })
@@ -115,12 +116,11 @@ impl Controller {
     /// Tells the packet path whose packets are BFD, and which next hops it judges.
     pub(super) fn announce_bfd(&mut self, sessions: &[SessionConfig]) -> Result<(), DataplaneError> {
         for session in sessions {
-            let attachment = crate::fib::AttachmentId(session.attachment);
+            let Some(attachment) = AttachmentId::numbered(session.attachment) else { continue };
             self.dataplane.write(&Record::BfdPeer(record::key(session), u32::from(session.id.0)))?;
             self.forwarding.bfd_session(NextHopKey { attachment, address: session.remote }, session.id.0);
-            let its = |peer: &&config::Peer| {
-                fib_id(peer.attachment) == attachment && peer.session.remote == session.remote
-            };
+            let its =
+                |peer: &&config::Peer| peer.attachment == attachment && peer.session.remote == session.remote;
             if let Some(peer) = self.peers.iter().find(its) {
                 self.bfd.peers.insert(session.id, peer.session.id);
             }

@@ -3,7 +3,7 @@
 //! The word that takes packets off the link is written before any of this, here or by the packet path. The ranks follow the word, so
 //! they also hold for a link that flaps and is left alone; the sessions follow the carrier.
 
-use super::{Controller, fib_id};
+use super::Controller;
 use crate::{
     bgp::{PeerCommand, PeerId},
     fallover::Word,
@@ -52,7 +52,7 @@ impl Controller {
     /// The subnets on a link are announced, where they are at all, as long as it has a carrier (requirement C2).
     fn connect_subnets(&mut self, ifindex: u32, is_up: bool) {
         let on_it = self.attachments.iter().filter(|attachment| {
-            let facts = self.forwarding.topology().attachment(fib_id(attachment.id));
+            let facts = self.forwarding.topology().attachment(attachment.id);
             facts.is_some_and(|facts| facts.ifindex == ifindex)
         });
         for attachment in on_it {
@@ -62,7 +62,7 @@ impl Controller {
 
     /// Whether a peer's sessions have ended for want of a carrier.
     pub(super) fn has_no_carrier(&self, peer: PeerId) -> bool {
-        let attachment = self.peers.get(usize::from(peer.0)).map(|peer| fib_id(peer.attachment));
+        let attachment = self.peers.get(usize::from(peer.0)).map(|peer| peer.attachment);
         let facts = attachment.and_then(|id| self.forwarding.topology().attachment(id));
         // Without an interface there never was one.
         facts.is_some_and(|facts| facts.ifindex == 0 || self.fallover.has_ended(facts.ifindex))
@@ -87,7 +87,7 @@ impl Controller {
 
     fn peers_on(&self, ifindex: u32) -> Vec<PeerId> {
         let is_on_it = |peer: &&crate::config::Peer| {
-            let facts = self.forwarding.topology().attachment(fib_id(peer.attachment));
+            let facts = self.forwarding.topology().attachment(peer.attachment);
             facts.is_some_and(|facts| facts.ifindex == ifindex)
         };
         self.peers.iter().filter(is_on_it).map(|peer| peer.session.id).collect()

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Controller, fib_id, limits};
+use super::{Controller, limits};
 use crate::{
     config::{CircuitChange, Planned},
     dataplane::Dataplane as _,
@@ -62,7 +62,7 @@ impl Controller {
         for attachment in self.attachments.iter().filter(|attachment| attachment.side.is_msee()) {
             let of = limits::of(&self.config, attachment);
             let policers = [of.inbound, of.outbound];
-            let pointed = self.forwarding.policers(fib_id(attachment.id), policers, &mut self.dataplane);
+            let pointed = self.forwarding.policers(attachment.id, policers, &mut self.dataplane);
             pointed.map_err(|error| error.to_string())?;
         }
         Ok(())

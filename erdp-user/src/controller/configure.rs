@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     Controller, Outbox,
     exchange::{Applied, Change, Then},
-    fib_id, limits, start,
+    limits, start,
     unsaved::{Settings, Source},
 };
 use crate::{
@@ -256,7 +256,7 @@ impl Controller {
             .attachments()
             .iter()
             .map(|attachment| {
-                let old = topology.attachment(fib_id(attachment.id))?;
+                let old = topology.attachment(attachment.id)?;
                 let facts = AttachmentFacts {
                     control: old.control.clone(),
                     link_local6: old.link_local6,

@@ -10,7 +10,6 @@ use std::{
     net::{Ipv6Addr, UdpSocket},
 };
 
-use super::fib_id;
 use crate::{
     config::{Attachment, Config},
     fib::Topology,
@@ -45,7 +44,7 @@ impl ControlPorts {
             .into_iter()
             .filter_map(|attachment| attachment.control_port().map(|name| (attachment, name)))
             // Without its interface an attachment needs none.
-            .filter(|(it, _)| topology.attachment(fib_id(it.id)).is_some_and(|facts| facts.ifindex != 0))
+            .filter(|(it, _)| topology.attachment(it.id).is_some_and(|facts| facts.ifindex != 0))
             .collect();
         let mut names = Vec::new();
         for (attachment, name) in &tagged {
@@ -79,7 +78,7 @@ impl ControlPorts {
         links: &HashMap<u32, &Link>,
         topology: &mut Topology,
     ) -> Result<(), KernelError> {
-        let id = fib_id(attachment.id);
+        let id = attachment.id;
         let ifindex = topology.attachment(id).map_or(0, |facts| facts.ifindex);
         let Some(link) = links.get(&ifindex) else { return Ok(()) };
         let shape = Shape::of(link.mac, link.mtu, attachment.tags.iter().count());

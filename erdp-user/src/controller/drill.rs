@@ -9,7 +9,7 @@ use erdp_common::{classify::Class, policer::Passage};
 use serde_json::{Value, json};
 
 use super::{
-    Controller, fib_id, limits,
+    Controller, limits,
     named::Part,
     search::{found_for, nothing_left_words, nothing_only_here},
 };
@@ -24,8 +24,8 @@ use crate::{
         report::{Measured, Sample},
         whatif::{Offered, Reading},
     },
-    fib::AttachmentId,
     peering::{Orphan, RETURN_PATIENCE, Way},
+    types::AttachmentId,
 };
 
 /// A drill with what it is about.
@@ -136,7 +136,7 @@ impl Controller {
         if running.drill.phase() == Phase::Failing
             && let Ok(counters) = self.dataplane.counters()
         {
-            let received = running.attachments.iter().filter_map(|id| counters.attachments.get(&id.0));
+            let received = running.attachments.iter().filter_map(|id| counters.attachments.get(&id.number()));
             running.measured.look(now, received.map(|(rx, _)| rx.packets).sum());
         }
         while let Some(step) = running.drill.poll_step() {
@@ -278,7 +278,7 @@ impl Controller {
             counters.dropped.iter().map(|(reason, it)| ((*reason).to_owned(), it.packets)).collect();
         sample.dropped.insert("transmit-lost".into(), counters.transmit_lost.packets);
         for id in &running.attachments {
-            let (rx, tx) = counters.attachments.get(&id.0).copied().unwrap_or_default();
+            let (rx, tx) = counters.attachments.get(&id.number()).copied().unwrap_or_default();
             sample.received += rx;
             sample.sent += tx;
         }
@@ -306,7 +306,7 @@ impl Controller {
         let counters = self.dataplane.counters().map_err(|error| error.to_string())?;
         let mut on_link = [0; 2];
         for id in &attachments {
-            let (rx, tx) = counters.attachments.get(&id.0).copied().unwrap_or_default();
+            let (rx, tx) = counters.attachments.get(&id.number()).copied().unwrap_or_default();
             on_link[0] += tx.bytes;
             on_link[1] += rx.bytes;
         }
@@ -368,7 +368,7 @@ impl Controller {
                 return Err(format!("{}/{} ends on box {other}: ask there", circuit.name, role.as_str()));
             }
         }
-        let attachments = self.attachments_of_part(part).map(|it| fib_id(it.id)).collect();
+        let attachments = self.attachments_of_part(part).map(|it| it.id).collect();
         Ok(Target { part, peers: self.peers_of_part(part), attachments })
     }
 }

@@ -48,7 +48,7 @@ impl Drops {
 fn row(kept: &Kept, topology: &Topology) -> Value {
     let Kept { at, context, headers } = kept;
     let reason = DropReason::from_number(context.reason);
-    let attachment = topology.attachments().find(|facts| facts.id.0 == context.attachment);
+    let attachment = topology.attachments().find(|facts| facts.id.number() == context.attachment);
     let interface = topology.interfaces().get(&context.ifindex).map(|name| (*name).to_owned());
     let time = jiff::Timestamp::try_from(*at).ok().map(|time| format!("{time:.3}"));
     json!({

@@ -96,7 +96,7 @@ fn shape(config: &Config, topology: &Topology) -> u64 {
     // The seed is fixed: another process must come to the same number.
     let mut hasher = foldhash::fast::FixedState::with_seed(0).build_hasher();
     for facts in topology.attachments() {
-        hasher.write(format!("{} {} {:?};", facts.id.0, facts.name, facts.tags).as_bytes());
+        hasher.write(format!("{} {} {:?};", facts.id.number(), facts.name, facts.tags).as_bytes());
     }
     for circuit in &config.circuits {
         hasher.write(format!("{} {:?};", circuit.name, circuit.burst).as_bytes());

@@ -152,7 +152,7 @@ impl Controller {
 
     /// Why a peer cannot be reached for want of an interface.
     pub(super) fn interface_finding(&self, peer: &config::Peer) -> Option<String> {
-        let attachment = self.attachments.get(usize::from(peer.attachment.0))?;
+        let attachment = self.attachments.get(peer.attachment.index())?;
         let fault = self.interface_fault(&attachment.interface).filter(|fault| *fault != Fault::Down)?;
         Some(fault.sentence(&attachment.interface))
     }

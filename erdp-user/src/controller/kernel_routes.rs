@@ -15,10 +15,10 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Controller, fib_id};
+use super::Controller;
 use crate::{
     bfd::record::peer_key,
-    config::{AttachmentId, Config},
+    config::Config,
     dataplane::Record,
     fib::{AttachmentFacts, Topology, scaled},
     kernel::{
@@ -27,6 +27,7 @@ use crate::{
     },
     neighbour::{NoHost, no_host},
     rib::{KernelHop, KernelPath},
+    types::AttachmentId,
 };
 
 /// How long a start waits for the first dump: a million routes take about two seconds.
@@ -122,7 +123,7 @@ fn wanted(config: &Config) -> (Vec<Watch>, Vec<Vec<AttachmentId>>) {
 /// The neighbours with which another daemon of this machine speaks BGP: the packet path leaves that to the kernel.
 pub(super) fn speakers(config: &Config) -> Vec<Record> {
     let of = |attachment: &crate::config::Attachment| {
-        let id = fib_id(attachment.id).0;
+        let id = attachment.id.number();
         let speakers = attachment.kernel_routes.iter().flat_map(|kernel| kernel.speakers.iter());
         speakers.map(|speaker| Record::Peer(peer_key(id, *speaker), true)).collect::<Vec<_>>()
     };
@@ -145,7 +146,7 @@ fn taken(
         Leads::Elsewhere(Elsewhere::Throw) => return (nothing(), vec![(None, None, NotTaken::Throw)]),
         Leads::Elsewhere(Elsewhere::Tos) => return (nothing(), vec![(None, None, NotTaken::Tos)]),
     };
-    let facts = |id: &AttachmentId| topology.attachment(fib_id(*id));
+    let facts = |id: &AttachmentId| topology.attachment(*id);
     let (mut found, mut refused) = (Vec::new(), Vec::new());
     for hop in hops.iter() {
         let place =

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Controller, fib_id};
+use super::Controller;
 use crate::{
     bgp::PeerId,
     config::{Config, LinkRole, Side},
@@ -66,7 +66,7 @@ impl Controller {
         let circuit = self.domains.get(domain).map(|domain| domain.circuit);
         let is_below = circuit.and_then(|index| self.minimums.get(index)).is_some_and(Minimum::is_below);
         let mut sessions = self.peers.iter().filter(|peer| {
-            let attachment = self.attachments.get(usize::from(peer.attachment.0));
+            let attachment = self.attachments.get(peer.attachment.index());
             let is_its =
                 attachment.is_some_and(|it| it.domains.first().is_some_and(|id| usize::from(id.0) == domain));
             let leads = matches!(peer.side, Side::Msee(_) | Side::Box);
@@ -91,7 +91,7 @@ impl Controller {
     /// An attachment's facts with the domains that rank last behind the others that it lists.
     pub(super) fn ranked(&self, config: &Config, facts: AttachmentFacts) -> AttachmentFacts {
         let attachments = config.attachments();
-        let Some(attachment) = attachments.iter().find(|it| fib_id(it.id) == facts.id) else { return facts };
+        let Some(attachment) = attachments.iter().find(|it| it.id == facts.id) else { return facts };
         if matches!(attachment.side, Side::Msee(_)) {
             return facts;
         }

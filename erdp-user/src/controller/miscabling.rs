@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use erdp_common::{abi::DropSample, reason::DropReason};
 use ipnet::IpNet;
 
-use super::{Controller, fib_id};
+use super::Controller;
 use crate::{
     config::{self, LinkRole, Side},
     dataplane::sample,
-    fib::AttachmentId,
     miscabling::{Place, Seen},
+    types::AttachmentId,
 };
 
 impl Controller {
@@ -21,10 +21,11 @@ impl Controller {
             DropReason::from_number(dropped.reason),
             Some(DropReason::ArpNotForUs | DropReason::NdNotForUs | DropReason::AddressConflict)
         );
-        let Some(number) = dropped.attachment.checked_sub(1).filter(|_| is_question) else { return };
+        let Some(attachment) = AttachmentId::numbered(dropped.attachment).filter(|_| is_question) else {
+            return;
+        };
         let head = dropped.head.get(..usize::from(dropped.captured)).unwrap_or(&dropped.head);
         let Some((mac, sender, target)) = sample::ends_of(head) else { return };
-        let attachment = config::AttachmentId(number);
         let seen = Seen { attachment, mac, sender, target };
         let own = self.links.get(&dropped.ifindex).map(|link| link.mac).unwrap_or_default();
         let now = self.started.elapsed();
@@ -42,8 +43,7 @@ impl Controller {
 
     /// Whether a peer has this address.
     pub(super) fn is_peer(&self, attachment: AttachmentId, address: IpAddr) -> bool {
-        let is_it =
-            |peer: &&config::Peer| fib_id(peer.attachment) == attachment && peer.session.remote == address;
+        let is_it = |peer: &&config::Peer| peer.attachment == attachment && peer.session.remote == address;
         self.peers.iter().filter(|peer| !self.vacant.contains(&peer.session.id)).any(|peer| is_it(&peer))
     }
 

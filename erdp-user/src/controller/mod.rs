@@ -103,12 +103,13 @@ use crate::{
     },
     events::Kind,
     fallover::Fallover,
-    fib::{AttachmentId, Forwarding, LinkFacts, NextHopKey, Wish},
+    fib::{Forwarding, LinkFacts, NextHopKey, Wish},
     kernel::{Kernel, KernelEvent, Link, carrier::CarrierWatch, control_port::Shape, routes::RouteEvent},
     metrics::board::Board,
     miscabling::Miscabling,
     peering::Peerings,
     rib::{Ignored, Meter, Rib, source_attachment},
+    types::AttachmentId,
 };
 
 /// Messages taken together before what follows from them is carried out.
@@ -341,7 +342,7 @@ impl Controller {
                     let key = NextHopKey { attachment, address };
                     self.telemetry.neighbour(attachment, address, mac.is_some());
                     if mac.is_some() && self.is_peer(attachment, address) {
-                        self.miscabling.handle_answer(config::AttachmentId(attachment.0 - 1), address);
+                        self.miscabling.handle_answer(attachment, address);
                     }
                     if let (Some(before), Some(mac)) =
                         (self.forwarding.mac(key).filter(|it| Some(*it) != mac), mac)
@@ -358,7 +359,7 @@ impl Controller {
     /// Our link-local addresses are no next hops of the peers behind them.
     pub(super) fn note_link_locals(&mut self) {
         for peer in &self.peers {
-            let facts = self.forwarding.topology().attachment(fib_id(peer.attachment));
+            let facts = self.forwarding.topology().attachment(peer.attachment);
             if let Some(address) = facts.and_then(|facts| facts.link_local6) {
                 self.rib.link_local(peer.session.id, address);
             }
@@ -420,7 +421,7 @@ impl Controller {
     /// The sessions over an interface that is back need not wait for their next attempt.
     fn hurry_sessions(&self, ifindex: u32) {
         let over_it = |(peer, _): &(&config::Peer, &PeerHandle)| {
-            let attachment = self.forwarding.topology().attachment(fib_id(peer.attachment));
+            let attachment = self.forwarding.topology().attachment(peer.attachment);
             attachment.is_some_and(|facts| facts.ifindex == ifindex)
         };
         for (_, session) in self.sessions().filter(over_it) {
@@ -515,7 +516,7 @@ impl Controller {
     }
 
     /// The attachment that a peer's routes lead through, or the kernel's.
-    fn attachment_of(&self, source: PeerId) -> Option<config::AttachmentId> {
+    fn attachment_of(&self, source: PeerId) -> Option<AttachmentId> {
         let of_peer = || self.peers.get(usize::from(source.0)).map(|peer| peer.attachment);
         source_attachment(source).or_else(of_peer)
     }
@@ -615,9 +616,10 @@ impl Controller {
     fn take_wanted(&mut self, ring: &mut RingBuf<MapData>) {
         while let Some(item) = ring.next() {
             let Some(wanted) = neighbour_wanted(&item) else { continue };
+            let Some(attachment) = AttachmentId::numbered(wanted.attachment as u16) else { continue };
             if self.wanted.len() < WANTED_MAX {
                 let address = IpAddr::V6(wanted.address.into()).to_canonical();
-                self.wanted.insert((AttachmentId(wanted.attachment as u16), address));
+                self.wanted.insert((attachment, address));
             }
         }
     }
@@ -675,9 +677,4 @@ async fn take_waiting<T>(from: &mut mpsc::Receiver<T>, mut each: impl AsyncFnMut
         let Ok(item) = from.try_recv() else { return };
         each(item).await;
     }
-}
-
-/// Attachments are numbered from 0 in the configuration and from 1 in the maps, where 0 is "none".
-fn fib_id(id: config::AttachmentId) -> AttachmentId {
-    AttachmentId(id.0 + 1)
 }

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Controller, fib_id};
+use super::Controller;
 use crate::{
     bgp::{PeerId, State},
     config::{Circuit, DomainId, Link, LinkRole, Peer, Side},
@@ -131,8 +131,7 @@ impl Controller {
     }
 
     fn peers_neighbours(&self) -> BTreeSet<NextHopKey> {
-        let key =
-            |peer: &Peer| NextHopKey { attachment: fib_id(peer.attachment), address: peer.session.remote };
+        let key = |peer: &Peer| NextHopKey { attachment: peer.attachment, address: peer.session.remote };
         self.peers.iter().filter(|peer| !self.vacant.contains(&peer.session.id)).map(key).collect()
     }
 
@@ -239,7 +238,7 @@ impl Controller {
         };
         let link = circuit.and_then(|index| self.config.circuits.get(index)).map(|it| it.link(role));
         self.peers.iter().filter(move |peer| {
-            let Some(attachment) = self.attachments.get(usize::from(peer.attachment.0)) else { return false };
+            let Some(attachment) = self.attachments.get(peer.attachment.index()) else { return false };
             let is_meant = match link {
                 Some(Link::Local { .. }) => peer.side == Side::Msee(role),
                 Some(Link::Box { name }) => {
@@ -255,7 +254,7 @@ impl Controller {
     pub(super) fn facts_of(&self, peer: &Peer) -> SessionFacts {
         let handle = self.speaker.as_ref().and_then(|speaker| speaker.peer(peer.session.id));
         let counts = self.rib.peer_counts(peer.session.id);
-        let key = NextHopKey { attachment: fib_id(peer.attachment), address: peer.session.remote };
+        let key = NextHopKey { attachment: peer.attachment, address: peer.session.remote };
         SessionFacts {
             is_resolved: self.forwarding.is_resolved(key),
             bfd_is_up: self.bfd_verdict(peer.session.id),

@@ -230,7 +230,7 @@ impl Controller {
                 Side::Box => &[true, false],
                 Side::Ce | Side::Service => &[false],
             };
-            let attachment = self.attachments.get(usize::from(peer.attachment.0));
+            let attachment = self.attachments.get(peer.attachment.index());
             let domains = attachment.into_iter().flat_map(|it| &it.domains);
             let named = domains.filter_map(|id| Some((*id, &self.domains.get(usize::from(id.0))?.name)));
             named.flat_map(move |(domain, name)| {
@@ -259,7 +259,7 @@ impl Controller {
 
     /// The link of a session, its sessions left out.
     fn link_of(&self, peer: &config::Peer) -> LinkFacts {
-        let attachment = self.attachments.get(usize::from(peer.attachment.0));
+        let attachment = self.attachments.get(peer.attachment.index());
         let domain = attachment.and_then(|it| self.domains.get(usize::from(it.domains.first()?.0)));
         let circuit = domain.and_then(|domain| self.config.circuits.get(domain.circuit));
         match (peer.side, circuit) {
@@ -288,7 +288,7 @@ impl Controller {
         let slashed = name.replace(' ', "/");
         let address: Option<IpAddr> = slashed.parse().ok();
         let is_it = |peer: &&config::Peer| {
-            let attachment = self.attachments.get(usize::from(peer.attachment.0));
+            let attachment = self.attachments.get(peer.attachment.index());
             let is_on_it = attachment.is_some_and(|it| it.name.replace(' ', "/") == slashed);
             !self.vacant.contains(&peer.session.id) && (address == Some(peer.session.remote) || is_on_it)
         };

@@ -1,6 +1,5 @@
 //! What chains through services add to the routing tables: from the configuration's terms to those of the forwarding table.
 
-use super::fib_id;
 use crate::{
     config::{Attachment, ChainStart, Config, DomainId},
     fib::{NextHopKey, Source},
@@ -18,7 +17,7 @@ pub fn chained(config: &Config, attachment: &Attachment) -> Vec<Source> {
         };
         if starts_here {
             let next_hops = via.service.iter().flat_map(|service| service.next_hops.iter());
-            let key = |address| NextHopKey { attachment: fib_id(via_id), address };
+            let key = |address| NextHopKey { attachment: via_id, address };
             sources.push(Source::Through(index(chain.to), next_hops.copied().map(key).collect()));
         }
         if via_id == attachment.id {
@@ -26,7 +25,7 @@ pub fn chained(config: &Config, attachment: &Attachment) -> Vec<Source> {
                 ChainStart::Peering(domain) => sources.push(Source::Microsoft(index(domain))),
                 ChainStart::Attachment(start) => {
                     let domains = config.attachments.get(start).map(|it| it.domains.as_slice());
-                    let on = fib_id(config.ce_attachment(start));
+                    let on = config.ce_attachment(start);
                     let back = |domain: &DomainId| Source::On(index(*domain), on);
                     sources.extend(domains.unwrap_or_default().iter().map(back));
                 }

@@ -17,7 +17,7 @@ use crate::{
     bgp::{FaultKind, State},
     config::{self, Circuit, Link, LinkRole, PeeringKind, Side},
     dataplane::{Counters, Dataplane as _},
-    fib::{AttachmentId, NextHopKey},
+    fib::NextHopKey,
     metrics::{
         Metric, Page,
         board::Snapshot,
@@ -25,6 +25,7 @@ use crate::{
         rates::Rates,
     },
     pair::{self, Reason},
+    types::AttachmentId,
 };
 
 /// What is kept between two scrapes.
@@ -141,7 +142,7 @@ impl Controller {
 
     fn packet_metrics(&self, counters: &Counters, page: &mut Page) {
         for facts in self.forwarding.topology().attachments() {
-            let (rx, tx) = counters.attachments.get(&facts.id.0).copied().unwrap_or_default();
+            let (rx, tx) = counters.attachments.get(&facts.id.number()).copied().unwrap_or_default();
             let side = if facts.is_msee {
                 "msee"
             } else if facts.is_service {
@@ -260,8 +261,7 @@ impl Controller {
                 && let Some((circuit, peering)) = self.place_of(peer.attachment)
             {
                 let azure_peer = azure_peer(role, peer.session.remote);
-                let key =
-                    NextHopKey { attachment: super::fib_id(peer.attachment), address: peer.session.remote };
+                let key = NextHopKey { attachment: peer.attachment, address: peer.session.remote };
                 let resolved = f64::from(u8::from(self.telemetry.resolved.contains(&key)));
                 page.put(Metric::ArpAvailability, &[circuit, peering, &azure_peer], 100.0 * resolved);
                 page.put(Metric::BgpAvailability, &[circuit, peering, &azure_peer], 100.0 * established);
@@ -276,7 +276,7 @@ impl Controller {
             else {
                 continue;
             };
-            let id = super::fib_id(attachment.id).0;
+            let id = attachment.id.number();
             let labels = [circuit, peering, azure_role(role)];
             let bits = &self.telemetry.bits;
             page.put(Metric::BitsIn, &labels, bits.per_second(&Counted::Sent(id)));
@@ -285,8 +285,8 @@ impl Controller {
     }
 
     /// The circuit and Azure's word for the peering of an MSEE attachment.
-    fn place_of(&self, attachment: config::AttachmentId) -> Option<(&str, &'static str)> {
-        let attachment = self.attachments.get(usize::from(attachment.0))?;
+    fn place_of(&self, attachment: AttachmentId) -> Option<(&str, &'static str)> {
+        let attachment = self.attachments.get(attachment.index())?;
         let domain = self.domains.get(usize::from(attachment.domains.first()?.0))?;
         let peering = match domain.kind {
             PeeringKind::Private => "AzurePrivatePeering",
@@ -303,8 +303,7 @@ impl Controller {
             self.config.circuits.iter().enumerate().filter(|(_, circuit)| circuit.is_in_use())
         {
             let of_it = |peer: &config::Peer| {
-                let domain =
-                    self.attachments.get(usize::from(peer.attachment.0)).and_then(|it| it.domains.first());
+                let domain = self.attachments.get(peer.attachment.index()).and_then(|it| it.domains.first());
                 let domain = domain.and_then(|id| self.domains.get(usize::from(id.0)));
                 peer.side.is_msee() && domain.is_some_and(|domain| domain.circuit == index)
             };

@@ -47,10 +47,13 @@ pub use self::{
     adopted::Adopted,
     shares::scaled,
     suspend::Share,
-    topology::{AttachmentFacts, AttachmentId, SourceCheck, Topology},
+    topology::{AttachmentFacts, SourceCheck, Topology},
     views::{Policy, Source},
 };
-use crate::dataplane::{Dataplane, DataplaneError, Record};
+use crate::{
+    dataplane::{Dataplane, DataplaneError, Record},
+    types::AttachmentId,
+};
 use ids::Ids;
 use said::{Said, Word};
 use shares::members_of;
@@ -514,8 +517,8 @@ impl Forwarding {
             let policy = self.topology.policy(facts.id);
             let Some(view) = self.views.iter().find(|view| view.policy == policy) else { continue };
             let record: Attachment = facts.record(view.table4.root(), view.table6.root());
-            dataplane.write(&Record::Attachment(facts.id.0, record))?;
-            dataplane.write(&Record::TxPort(facts.id.0, self.topology.target(facts.ifindex)))?;
+            dataplane.write(&Record::Attachment(facts.id.number(), record))?;
+            dataplane.write(&Record::TxPort(facts.id.number(), self.topology.target(facts.ifindex)))?;
         }
         for record in self.topology.port_records() {
             dataplane.write(&record)?;
@@ -539,7 +542,7 @@ fn group(target: &Target, members: &[Member], before: Option<&Group>) -> Group {
         Target::EncryptedOnly => Group { kind: GROUP_ENCRYPTED_ONLY, ..Group::default() },
         Target::ZoneForbidden => Group { kind: GROUP_ZONE_FORBIDDEN, ..Group::default() },
         Target::Glean(attachment) => {
-            Group { kind: GROUP_GLEAN, attachment: attachment.0, ..Group::default() }
+            Group { kind: GROUP_GLEAN, attachment: attachment.number(), ..Group::default() }
         }
         Target::Forward(_) | Target::Weighted(_) => fill(members, before),
     }

@@ -6,7 +6,7 @@ use erdp_common::abi::{
     MAX_NEXT_HOPS, NEXT_HOP_MSEE, NEXT_HOP_PUBLIC_SOURCES, NEXT_HOP_RESOLVED, NEXT_HOP_SERVICE, NextHop,
 };
 
-use super::{FibError, Forwarding, NextHopKey, Wish, topology::AttachmentId};
+use super::{AttachmentId, FibError, Forwarding, NextHopKey, Wish};
 use crate::dataplane::{Dataplane, Record};
 
 impl Forwarding {
@@ -132,7 +132,7 @@ impl Forwarding {
             return record;
         };
         let link = self.link_facts.get(&key.attachment).copied().unwrap_or_default();
-        record.attachment = facts.id.0;
+        record.attachment = facts.id.number();
         // No link has the number 0: nothing is alive there.
         let link_of = || self.topology.link_of(facts.ifindex).unwrap_or(0);
         record.link = if self.suspended.contains(&key.attachment) { 0 } else { link_of() };

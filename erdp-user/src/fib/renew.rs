@@ -47,5 +47,5 @@ fn share_of(key: NextHopKey, of: usize) -> usize {
         IpAddr::V4(address) => u64::from(address.to_bits()),
         IpAddr::V6(address) => address.to_bits() as u64,
     };
-    (last.wrapping_add(u64::from(key.attachment.0)) % of as u64) as usize
+    (last.wrapping_add(u64::from(key.attachment.number())) % of as u64) as usize
 }

@@ -85,7 +85,8 @@ mod tests {
 
     #[test]
     fn equal_shares_are_a_group_like_any_other_and_unequal_ones_are_not() {
-        let key = |host: u8| NextHopKey { attachment: AttachmentId(1), address: [198, 18, 0, host].into() };
+        let key =
+            |host: u8| NextHopKey { attachment: AttachmentId::at(0), address: [198, 18, 0, host].into() };
         let share = |number| NonZero::<u8>::new(number).expect("not zero");
         let equal = Target::to([(key(1), share(7)), (key(2), share(7))]);
         assert_eq!(equal, Target::Forward([key(1), key(2)].into()));

@@ -24,7 +24,7 @@ const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 /// CE 5 sees domain 1.
 fn topology() -> Topology {
     let facts = |id: u16, ifindex, is_msee, tags, domains: &[usize]| AttachmentFacts {
-        id: AttachmentId(id),
+        id: AttachmentId::at(usize::from(id) - 1),
         name: format!("attachment{id}"),
         interface: format!("if{ifindex}"),
         ifindex,
@@ -71,7 +71,7 @@ fn zoned() -> Topology {
 fn chained() -> Topology {
     let mut all: Vec<AttachmentFacts> = topology().attachments().cloned().collect();
     let lan = AttachmentFacts {
-        id: AttachmentId(6),
+        id: AttachmentId::at(5),
         ifindex: 16,
         subnets: vec!["198.18.6.0/24".parse().expect("a subnet")],
         domains: vec![0],
@@ -80,7 +80,7 @@ fn chained() -> Topology {
     };
     all.push(lan);
     all[4].is_service = true;
-    all[4].chained = vec![Source::On(0, AttachmentId(6)), Source::Microsoft(0)];
+    all[4].chained = vec![Source::On(0, AttachmentId::at(5)), Source::Microsoft(0)];
     for at in [0, 1, 5] {
         all[at].chained = vec![Source::Through(1, [via(5, 2)].into())];
     }
@@ -140,7 +140,7 @@ impl Bench {
 
 fn via(attachment: u16, last: u8) -> NextHopKey {
     NextHopKey {
-        attachment: AttachmentId(attachment),
+        attachment: AttachmentId::at(usize::from(attachment) - 1),
         address: IpAddr::V4(Ipv4Addr::new(198, 18, attachment as u8, last)),
     }
 }
@@ -173,16 +173,16 @@ fn b6_a_suspended_attachment_carries_nothing_while_others_on_its_interface_do_an
         (0..200).map(|host| bench.next_hop(14, &format!("20.1.1.{host}"))).collect()
     };
     let before = ways(&bench);
-    let share = bench.forwarding.share_of(&[AttachmentId(1)]);
+    let share = bench.forwarding.share_of(&[AttachmentId::at(0)]);
     assert_eq!(share, Share { groups: 1, buckets: 32, of: 64, alone: 1 });
-    bench.forwarding.suspend(AttachmentId(1), true, &mut bench.dataplane).expect("memory");
+    bench.forwarding.suspend(AttachmentId::at(0), true, &mut bench.dataplane).expect("memory");
     // A neighbour that is resolved again meanwhile changes nothing.
     bench.forwarding.neighbour(via(1, 2), None, 0, &mut bench.dataplane).expect("memory");
     bench.resolve(via(1, 2));
     assert!(ways(&bench).iter().all(|way| *way == Some(via(2, 2))));
     assert_eq!(bench.ask(14, "21.1.1.1").drop_reason(), Some(NoLiveLink));
     assert_eq!(bench.next_hop(15, "40.1.1.1"), Some(via(3, 2)), "attachment 3 is on the same interface");
-    bench.forwarding.suspend(AttachmentId(1), false, &mut bench.dataplane).expect("memory");
+    bench.forwarding.suspend(AttachmentId::at(0), false, &mut bench.dataplane).expect("memory");
     assert_eq!(ways(&bench), before);
 }
 
@@ -504,7 +504,7 @@ proptest! {
 fn an_attachment_and_its_next_hops_follow_their_policers_and_no_other_does() {
     let mut bench = Bench::new();
     bench.route(0, "20.0.0.0/8", &[via(1, 2), via(2, 2)], 0);
-    bench.forwarding.policers(AttachmentId(2), [7, 8], &mut bench.dataplane).expect("memory");
+    bench.forwarding.policers(AttachmentId::at(1), [7, 8], &mut bench.dataplane).expect("memory");
     let id = |key| bench.forwarding.next_hops.get(&key).expect("in use") as usize;
     let (one, two) = (id(via(1, 2)), id(via(2, 2)));
     let written = bench.dataplane.with_tables(|tables| {
@@ -573,7 +573,7 @@ fn the_kernel_speaks_on_a_tagged_attachment_by_its_control_port() {
     assert_eq!((answer.verdict(), answer.trace.attachment), ("punt", 1));
 
     let topology = bench.forwarding.topology();
-    let ids = |ifindex| topology.spoken_for_on(ifindex).map(|facts| facts.id.0).collect::<Vec<_>>();
+    let ids = |ifindex| topology.spoken_for_on(ifindex).map(|facts| facts.id.number()).collect::<Vec<_>>();
     assert_eq!((ids(11), ids(20)), (vec![1], vec![3]));
     assert_eq!(topology.link_of(20), None, "a link lives as long as its interface does");
     assert_eq!(topology.ports().get(&21).map(String::as_str), Some("erdp-3x"));

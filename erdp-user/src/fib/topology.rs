@@ -16,11 +16,7 @@ use erdp_common::abi::{
 use ipnet::IpNet;
 
 use super::{Policy, Source};
-use crate::{dataplane::Record, kernel::control_port::ControlPort};
-
-/// A logical interface; from 1, as in the maps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AttachmentId(pub u16);
+use crate::{dataplane::Record, kernel::control_port::ControlPort, types::AttachmentId};
 
 /// What is known of an attachment from the configuration and the kernel.
 #[derive(Clone, Debug)]
@@ -241,23 +237,25 @@ impl Topology {
             let port = ports.entry(facts.ifindex).or_default();
             port.link = self.link_of(facts.ifindex).unwrap_or_default();
             let [Some(outer), inner] = facts.tags else {
-                port.attachment = facts.id.0;
+                port.attachment = facts.id.number();
                 continue;
             };
             let block = block_of(&mut port.vlan_block, &mut blocks);
             let vlan = vlans.entry((block, outer)).or_default();
             let Some(inner) = inner else {
-                vlan.attachment = facts.id.0;
+                vlan.attachment = facts.id.number();
                 continue;
             };
             let inner_block = block_of(&mut vlan.inner_block, &mut blocks);
-            vlans.entry((inner_block, inner)).or_default().attachment = facts.id.0;
+            vlans.entry((inner_block, inner)).or_default().attachment = facts.id.number();
         }
         let vlans = vlans.into_iter().map(|((block, vid), vlan)| Record::Vlan(block, vid, vlan));
         let there = |ifindex, port| if self.has(ifindex) { port } else { Port::default() };
         let ports = ports.into_iter().map(|(ifindex, port)| Record::Port(ifindex, there(ifindex, port)));
-        let control =
-            self.attachments.iter().filter_map(|facts| Some((facts.id.0, facts.control.as_ref()?.outer)));
+        let control = self
+            .attachments
+            .iter()
+            .filter_map(|facts| Some((facts.id.number(), facts.control.as_ref()?.outer)));
         let control = control.flat_map(|(id, outer)| {
             let port = Port { control_of: id, ..Port::default() };
             [Record::TxPort(control_slot(id), self.target(outer)), Record::Port(outer, there(outer, port))]

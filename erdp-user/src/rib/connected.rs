@@ -12,7 +12,8 @@ use ipnet::IpNet;
 use super::{Rib, kernel::kernel_attachment, topology::RibPeer};
 use crate::{
     bgp::{Origin, PathAttributes, PeerId},
-    config::{Attachment, AttachmentId, Config},
+    config::{Attachment, Config},
+    types::AttachmentId,
 };
 
 /// Identifiers from here on are not peers but attachments whose subnets are announced.
@@ -20,12 +21,12 @@ pub(super) const FIRST: u16 = 0xC000;
 
 /// The source of an attachment's connected subnets, where peers stand.
 pub fn connected_source(attachment: AttachmentId) -> PeerId {
-    PeerId(FIRST | attachment.0)
+    PeerId(FIRST | attachment.index() as u16)
 }
 
 /// The attachment whose connected subnets an identifier stands for; `None`: it is something else's.
 pub fn connected_attachment(source: PeerId) -> Option<AttachmentId> {
-    (source.0 >= FIRST).then_some(AttachmentId(source.0 & !FIRST))
+    (source.0 >= FIRST).then_some(AttachmentId::at(usize::from(source.0 & !FIRST)))
 }
 
 /// The attachment that a source stands for which is no peer.

@@ -24,7 +24,8 @@ use super::{
 };
 use crate::{
     bgp::{Origin, PathAttributes, PathId, PeerId},
-    config::{AttachmentId, DomainId},
+    config::DomainId,
+    types::AttachmentId,
 };
 
 /// Identifiers from here on are not peers but attachments whose kernel routes are taken.
@@ -32,12 +33,12 @@ const FIRST: u16 = 0x8000;
 
 /// The source of an attachment's kernel routes, where peers stand.
 pub fn kernel_source(attachment: AttachmentId) -> PeerId {
-    PeerId(FIRST | attachment.0)
+    PeerId(FIRST | attachment.index() as u16)
 }
 
 /// The attachment whose kernel routes an identifier stands for; `None`: it is a peer's.
 pub fn kernel_attachment(source: PeerId) -> Option<AttachmentId> {
-    (FIRST..connected::FIRST).contains(&source.0).then_some(AttachmentId(source.0 & !FIRST))
+    (FIRST..connected::FIRST).contains(&source.0).then_some(AttachmentId::at(usize::from(source.0 & !FIRST)))
 }
 
 /// A neighbour of the attachment, and its share of the flows.

@@ -85,7 +85,8 @@ pub use view::{HeldRoute, PeerCounts, RefusedRoute, RouteView, Verdict};
 use crate::bgp::{
     Aggregator, Excess, Family, Moment, PathAttributes, PathId, PeerId, Seconds, SessionFacts, Update,
 };
-use crate::config::{AttachmentId, DomainId, Side};
+use crate::config::{DomainId, Side};
+use crate::types::AttachmentId;
 use adj_in::AdjRibIn;
 use adj_out::AdjRibOut;
 use budget::Admitted;

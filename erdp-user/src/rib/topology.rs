@@ -11,6 +11,7 @@ use crate::bgp::{Asn, Community, Family, PathAttributes, PeerId, Role};
 use crate::config::{
     self, Config, DomainId, LinkRole, MaxPrefixes, PeeringKind, Side, WhenFull, WhenTooMany,
 };
+use crate::types::AttachmentId;
 
 /// Everything the base knows before the first session. Indices are identifiers: `peers[n].id` is `PeerId(n)`, and
 /// likewise for domains.
@@ -126,7 +127,7 @@ impl RibConfig {
         let peers: Vec<RibPeer> = peers
             .into_iter()
             .filter_map(|peer| {
-                let attachment = attachments.get(usize::from(peer.attachment.0))?;
+                let attachment = attachments.get(peer.attachment.index())?;
                 let options = peer.options;
                 Some(RibPeer {
                     id: peer.session.id,
@@ -242,7 +243,7 @@ fn kernel_sources(config: &Config, attachments: &[config::Attachment]) -> Vec<Ri
 }
 
 /// The domains in which an attachment stands between a chain's start and Microsoft.
-fn fronts(config: &Config, attachment: config::AttachmentId) -> Vec<DomainId> {
+fn fronts(config: &Config, attachment: AttachmentId) -> Vec<DomainId> {
     let through = config.chains.iter().filter(|chain| config.ce_attachment(chain.via) == attachment);
     through.map(|chain| chain.to).collect()
 }

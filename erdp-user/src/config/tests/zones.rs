@@ -89,7 +89,7 @@ to = "contoso/microsoft"
 fn c5_a_chain_leads_from_an_attachment_through_a_service_to_a_peering() {
     let config = accepted(&format!("{ZONED}{CHAINED}"));
     assert_eq!(config.chains, [Chain { from: ChainStart::Attachment(0), via: 2, to: DomainId(1) }]);
-    let attachment = &config.attachments()[usize::from(config.ce_attachment(2).0)];
+    let attachment = &config.attachments()[config.ce_attachment(2).index()];
     assert_eq!((attachment.name.as_str(), attachment.side), ("nat0", Side::Service));
     let text = format!("{ZONED}{CHAINED}").replace("from = \"ce0\"", "from = \"contoso/private\"");
     assert_eq!(accepted(&text).chains[0].from, ChainStart::Peering(DomainId(0)));

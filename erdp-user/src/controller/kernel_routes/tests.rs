@@ -40,7 +40,7 @@ ipv4 = "198.18.13.1/29"
 fn stand() -> (Config, Topology) {
     let (config, _) = Config::parse(CONFIG, Path::new("erdp.toml")).unwrap();
     let facts =
-        config.attachments().into_iter().map(|it| attachment_facts(&config, &it, u32::from(it.id.0) + 1));
+        config.attachments().into_iter().map(|it| attachment_facts(&config, &it, u32::from(it.id.number())));
     let topology = Topology::new(facts.collect());
     (config, topology)
 }
@@ -60,7 +60,7 @@ fn attachments_with_the_same_table_and_protocols_share_a_watch() {
     let (config, _) = stand();
     let (watches, takers) = wanted(&config);
     assert_eq!(watches.iter().map(|watch| watch.table).collect::<Vec<_>>(), [254, 100]);
-    assert_eq!(takers, [vec![AttachmentId(1), AttachmentId(2)], vec![AttachmentId(3)]]);
+    assert_eq!(takers, [vec![AttachmentId::at(1), AttachmentId::at(2)], vec![AttachmentId::at(3)]]);
     assert!(matches!(speakers(&config)[..], [Record::Peer(_, true)]));
 }
 

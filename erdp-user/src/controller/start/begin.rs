@@ -19,7 +19,6 @@ use crate::{
     controller::{
         Controller, bfd as controller_bfd,
         estate::Estate,
-        fib_id,
         hand_over::{Successor, retry},
         kernel_routes::{self, KernelRoutes},
         limits, supervisor,
@@ -170,7 +169,7 @@ impl Controller {
         let (events, changes) = mpsc::channel(controller_bfd::EVENTS_MAX);
         let topology = self.forwarding.topology();
         let is_there = |peer: &&Peer| {
-            let facts = topology.attachment(fib_id(peer.attachment));
+            let facts = topology.attachment(peer.attachment);
             facts.is_some_and(|facts| topology.is_there(facts)) && !self.vacant.contains(&peer.session.id)
         };
         let peers: Vec<Peer> = self.peers.iter().filter(is_there).cloned().collect();

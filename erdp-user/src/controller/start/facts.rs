@@ -9,9 +9,10 @@ use super::StartError;
 use crate::{
     bfd,
     config::{self, Attachment, Config, Domain, DomainId, PeeringKind, Side, VlanId},
-    controller::{fib_id, limits, policy},
+    controller::{limits, policy},
     fib::{AttachmentFacts, SourceCheck, Topology},
     kernel::{Kernel, KernelEvent, Link, preflight},
+    types::AttachmentId,
 };
 
 /// The attachments with what the kernel says of their interfaces. Those that are not there have no index, unless that is a refusal.
@@ -55,7 +56,7 @@ pub fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) 
         }
     }
     AttachmentFacts {
-        id: fib_id(attachment.id),
+        id: attachment.id,
         name: attachment.name.clone(),
         interface: attachment.interface.clone(),
         ifindex,
@@ -106,7 +107,7 @@ fn is_microsoft(domains: &[Domain], id: DomainId) -> bool {
 
 /// Who may speak BGP, as the map of peers has it.
 pub(in crate::controller) fn peer_key(peer: &config::Peer) -> PeerKey {
-    bfd::record::peer_key(fib_id(peer.attachment).0, peer.session.remote)
+    bfd::record::peer_key(peer.attachment.number(), peer.session.remote)
 }
 
 /// Adds our addresses where they are not yet; the answer is what was added, by us or by an edge `before` us.
@@ -118,7 +119,7 @@ pub(super) async fn add_addresses(
 ) -> Result<Vec<(u32, IpNet)>, StartError> {
     let mut added = Vec::new();
     for attachment in config.attachments() {
-        let facts = topology.attachment(fib_id(attachment.id)).filter(|facts| topology.is_there(facts));
+        let facts = topology.attachment(attachment.id).filter(|facts| topology.is_there(facts));
         let Some(facts) = facts else { continue };
         let ifindex = facts.kernel_ifindex();
         for net in &attachment.addresses {
@@ -150,7 +151,7 @@ pub(super) async fn remove_addresses(kernel: &Kernel, added: &[(u32, IpNet)]) {
 }
 
 /// The attachments whose interface is not there.
-pub(super) fn not_there(topology: &Topology) -> Vec<config::AttachmentId> {
+pub(super) fn not_there(topology: &Topology) -> Vec<AttachmentId> {
     let absent = topology.attachments().filter(|facts| !topology.is_there(facts));
-    absent.map(|facts| config::AttachmentId(facts.id.0 - 1)).collect()
+    absent.map(|facts| facts.id).collect()
 }

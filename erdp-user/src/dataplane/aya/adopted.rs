@@ -23,7 +23,8 @@ use crate::{
         mapped::MappedLines,
         pins::{PinError, Pins},
     },
-    fib::{Adopted, AttachmentId},
+    fib::Adopted,
+    types::AttachmentId,
 };
 
 /// A next hop as its record names it: records know no IP addresses.
@@ -81,7 +82,7 @@ impl Wishes {
         let mut changed = 0;
         for id in 1..self.next_hops.len() {
             let Raw(mut record) = self.next_hops.get(&id, 0)?;
-            if record.attachment == attachment.0 && record.l2.starts_with(&before) {
+            if record.attachment == attachment.number() && record.l2.starts_with(&before) {
                 record.l2[..6].copy_from_slice(&now);
                 self.next_hops.set(id, Raw(record), 0)?;
                 changed += 1;
@@ -93,7 +94,7 @@ impl Wishes {
 
 impl Adopted for Wishes {
     fn roots(&self, attachment: AttachmentId) -> Option<[u32; 2]> {
-        let Raw(record) = self.attachments.get(&u32::from(attachment.0), 0).ok()?;
+        let Raw(record) = self.attachments.get(&u32::from(attachment.number()), 0).ok()?;
         Some([record.root4, record.root6])
     }
 
@@ -103,7 +104,7 @@ impl Adopted for Wishes {
 
     fn egress(&self, group: u32) -> Vec<AttachmentId> {
         let alive = self.members(group).into_iter().filter(|record| self.is_alive(record));
-        alive.map(|record| AttachmentId(record.attachment)).collect()
+        alive.filter_map(|record| AttachmentId::numbered(record.attachment)).collect()
     }
 }
 
@@ -129,12 +130,12 @@ impl AyaDataplane {
     /// The neighbours that a group of the generation before has as members.
     pub fn members_adopted(&self, group: u32) -> Vec<Neighbour> {
         let members = self.wishes_before().map(|wishes| wishes.members(group)).unwrap_or_default();
-        members.iter().map(neighbour).collect()
+        members.iter().filter_map(neighbour).collect()
     }
 
     /// The neighbour that a next hop of the generation before is.
     pub fn next_hop_adopted(&self, id: u16) -> Option<Neighbour> {
-        self.wishes_before()?.next_hop(id).as_ref().map(neighbour)
+        self.wishes_before()?.next_hop(id).as_ref().and_then(neighbour)
     }
 
     /// A neighbour has another MAC address: the generation before learns of it too.
@@ -176,10 +177,10 @@ pub(super) fn ask_program(
     Ok((trace, answer[size_of::<Trace>()..len].to_vec()))
 }
 
-fn neighbour(record: &abi::NextHop) -> Neighbour {
+fn neighbour(record: &abi::NextHop) -> Option<Neighbour> {
     let mut mac = [0; 6];
     mac.copy_from_slice(&record.l2[..6]);
-    (AttachmentId(record.attachment), mac)
+    Some((AttachmentId::numbered(record.attachment)?, mac))
 }
 
 fn array<V: Pod>(map: &'static str, data: MapData) -> Result<Array<MapData, V>, DataplaneError> {

@@ -42,7 +42,7 @@ impl Kernel {
             let question = Question { from, to, ports: (port, 443), hop_limit: 64, tags: [None, None] };
             let answer = self.maps.ask(14, &question.frame().expect("one family")).expect("memory");
             let key = forwarding.next_hop_key(answer.trace.next_hop);
-            (answer.verdict() == "transmit").then(|| key.expect("a next hop").attachment.0)
+            (answer.verdict() == "transmit").then(|| key.expect("a next hop").attachment.number())
         };
         (0..100).filter_map(leaves).collect()
     }

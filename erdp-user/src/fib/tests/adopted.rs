@@ -8,7 +8,7 @@ use crate::fib::Adopted;
 impl Adopted for MemoryDataplane {
     fn roots(&self, attachment: AttachmentId) -> Option<[u32; 2]> {
         self.with_tables(|tables| {
-            let record = tables.attachments[usize::from(attachment.0)];
+            let record = tables.attachments[usize::from(attachment.number())];
             Some([record.root4, record.root6])
         })
     }
@@ -23,13 +23,16 @@ impl Adopted for MemoryDataplane {
             let members = group.members.iter().filter(|it| group.kind == GROUP_FORWARD && **it != 0);
             let next_hops = members.map(|id| tables.next_hops[usize::from(*id)]);
             let alive = next_hops.filter(|it| tables.links[usize::from(it.link)] != 0);
-            alive.map(|next_hop| AttachmentId(next_hop.attachment)).collect()
+            alive.filter_map(|next_hop| AttachmentId::numbered(next_hop.attachment)).collect()
         })
     }
 }
 
 fn v6(attachment: u16) -> NextHopKey {
-    NextHopKey { attachment: AttachmentId(attachment), address: "fd00::2".parse().expect("an address") }
+    NextHopKey {
+        attachment: AttachmentId::at(usize::from(attachment) - 1),
+        address: "fd00::2".parse().expect("an address"),
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! C2: subnets of our own attachments that are announced, so that hosts on their wires are reachable from Azure.
 
 use super::*;
-use crate::config::AttachmentId;
+use crate::types::AttachmentId;
 
 /// The configuration of these tests with `advertise-connected` on `ce0`, `ce1` or both.
 fn announcing(on: &[&str], more: &[(&str, &str)]) -> RibConfig {

@@ -1,7 +1,7 @@
 //! The kernel as a source: its rank beside BGP, its next hops and weights, what it drops, what policy says of it.
 
 use super::*;
-use crate::config::AttachmentId;
+use crate::types::AttachmentId;
 
 /// The configuration of these tests with `ce0` and `ce1` taking kernel routes.
 fn kernel_config(keys: [&str; 2]) -> RibConfig {

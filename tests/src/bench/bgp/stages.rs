@@ -14,6 +14,7 @@ use erdp::{
     dataplane::memory::MemoryDataplane,
     fib::{Forwarding, Topology},
     rib::{Rib, RibConfig},
+    types::AttachmentId,
 };
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -119,7 +120,7 @@ pub struct Edge {
     rib: Rib,
     forwarding: Forwarding,
     dataplane: MemoryDataplane,
-    attachments: Vec<config::AttachmentId>,
+    attachments: Vec<AttachmentId>,
     peers: Vec<Peer>,
     spent: Stages,
     settled: u64,
