@@ -16,7 +16,7 @@ use crate::{
     facts::Facts,
     layout, msrv,
     pieces::Need,
-    setup,
+    setup, structure,
 };
 
 /// A check that xtask makes itself.
@@ -35,8 +35,9 @@ pub fn run() -> Result<ExitCode> {
             failed.push(name);
         }
     }
-    let own: [(&'static str, Own); 4] = [
+    let own: [(&'static str, Own); 5] = [
         ("layout", layout),
+        ("structure", structure),
         ("verifier budget", verifier_budget),
         ("advisories", advisories),
         ("oldest compiler", || msrv::check().map(|said| println!("{said}"))),
@@ -113,12 +114,19 @@ fn advisories() -> Result<()> {
     Ok(())
 }
 
+/// How the modules hang together is printed; what has been cleaned does not come back.
+fn structure() -> Result<()> {
+    let structure = structure::of(tree()?.texts());
+    println!("{structure}");
+    structure.faults.iter().for_each(|fault| println!("{fault}"));
+    if !structure.faults.is_empty() {
+        bail!("{} names where nothing may have a clock or a socket", structure.faults.len());
+    }
+    Ok(())
+}
+
 fn layout() -> Result<()> {
-    let mut list = command("git");
-    list.args(["ls-files", "--cached", "--others", "--exclude-standard"]);
-    let files = output(&mut list)
-        .context("cannot list the tree's files with `git ls-files`: is this a git checkout?")?;
-    let findings = layout::findings(&layout::Tree::read(&files)?);
+    let findings = layout::findings(&tree()?);
     for finding in &findings {
         println!("{finding}");
     }
@@ -126,4 +134,13 @@ fn layout() -> Result<()> {
         bail!("the layout rules found {} faults", findings.len());
     }
     Ok(())
+}
+
+/// The texts of the tree.
+fn tree() -> Result<layout::Tree> {
+    let mut list = command("git");
+    list.args(["ls-files", "--cached", "--others", "--exclude-standard"]);
+    let files = output(&mut list)
+        .context("cannot list the tree's files with `git ls-files`: is this a git checkout?")?;
+    layout::Tree::read(&files)
 }

@@ -63,6 +63,11 @@ impl Tree {
         }
         Ok(tree)
     }
+
+    /// The files by their path.
+    pub fn texts(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
 }
 
 /// Every fault of the tree, as `path: what is wrong`.

@@ -29,6 +29,7 @@ mod room;
 mod run;
 mod setup;
 mod soak;
+mod structure;
 mod tally;
 mod test;
 mod verify;
@@ -52,7 +53,7 @@ enum Verb {
     Setup(setup::Options),
     /// Build the BPF object, then the `erdp` binary (target/release/erdp)
     Build(build::Options),
-    /// Check formatting, lints, licences, spelling and the layout of the tree
+    /// Check formatting, lints, licences, spelling, the layout of the tree and how its modules hang together
     Check,
     /// Build and run every test: unit, property, packet tables, kernel, lab
     Test(test::Options),
