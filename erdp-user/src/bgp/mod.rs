@@ -53,19 +53,10 @@ pub use peer::{Handed, PeerHandle, PeerStatus, SeenFault};
 pub use session::{Action, ConnId, Counters, Gate, Loss, Moment, Notified, Session, SessionState, State};
 pub use speaker::Speaker;
 
+pub use crate::types::PeerId;
+
 /// TCP port of BGP.
 pub const PORT: u16 = 179;
-
-/// A peer's place in the controller's list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PeerId(pub u16);
-
-impl fmt::Display for PeerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "peer {}", self.0)
-    }
-}
 
 /// A time in whole seconds, as the OPEN message carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

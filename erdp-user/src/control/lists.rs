@@ -14,6 +14,7 @@ use crate::{
     bgp::PeerId,
     config::DomainId,
     controller::{PathFilter, RouteFilter},
+    types::PathSource,
 };
 
 /// A list that has no bound.
@@ -39,7 +40,7 @@ pub enum Part {
     /// A peer's paths.
     Paths(PathFilter),
     /// Routes of a peer, or of the kernel on an attachment, that policy refuses.
-    RefusedFrom(PeerId),
+    RefusedFrom(PathSource),
     /// Peers whose surplus is refused; its key is only a sign that there may be some.
     Surplus,
     /// A peer's message with faults, counted from the newest; its key is only a sign that there is one.

@@ -14,7 +14,8 @@ use crate::{
     bgp::{PeerId, SeenFault, Speaker},
     config::DomainId,
     control::lists::{Key, List, Page, Part, TURN, push_row, slice},
-    rib::{FibPath, Surplus, communities, connected_attachment, is_draining, kernel_attachment},
+    rib::{FibPath, Surplus, communities, is_draining},
+    types::PathSource,
 };
 
 /// A row of `erdp show routes`.
@@ -110,7 +111,7 @@ impl Controller {
                         text,
                         &RefusedRow {
                             way: "in",
-                            peer: self.source_name(row.peer),
+                            peer: self.source_name(row.source),
                             domain: self.domain_name(row.domain),
                             prefix: row.prefix,
                             rule: row.refusal.rule(),
@@ -133,7 +134,7 @@ impl Controller {
                         text,
                         &RefusedRow {
                             way: "out",
-                            peer: self.source_name(row.peer),
+                            peer: self.source_name(row.peer.into()),
                             domain: self.domain_name(row.domain),
                             prefix: row.prefix,
                             rule: row.reason.rule(),
@@ -149,11 +150,11 @@ impl Controller {
 
     fn route_row(&self, domain: DomainId, prefix: IpNet) -> Option<RouteRow<'_>> {
         let route = self.rib.route(domain, prefix)?;
-        let via = |path: &FibPath| self.attachment_of(path.peer).map_or("?", |id| self.name_of(id));
-        let source = match (kernel_attachment(route.best), connected_attachment(route.best)) {
-            (Some(_), _) => "kernel",
-            (None, Some(_)) => "connected",
-            (None, None) => "bgp",
+        let via = |path: &FibPath| self.attachment_of(path.source).map_or("?", |id| self.name_of(id));
+        let source = match route.best {
+            PathSource::Kernel(_) => "kernel",
+            PathSource::Static(_) => "connected",
+            PathSource::Peer(_) => "bgp",
         };
         Some(RouteRow {
             domain: self.domain_name(domain)?,
@@ -173,11 +174,13 @@ impl Controller {
     }
 
     /// Whatever routes come from, for operators.
-    pub(super) fn source_name(&self, id: PeerId) -> Option<String> {
-        match (kernel_attachment(id), connected_attachment(id)) {
-            (Some(attachment), _) => Some(format!("kernel on {}", self.name_of(attachment))),
-            (None, Some(attachment)) => Some(format!("connected on {}", self.name_of(attachment))),
-            (None, None) => self.peers.get(usize::from(id.0)).map(|peer| peer.session.remote.to_string()),
+    pub(super) fn source_name(&self, source: PathSource) -> Option<String> {
+        match source {
+            PathSource::Kernel(attachment) => Some(format!("kernel on {}", self.name_of(attachment))),
+            PathSource::Static(attachment) => Some(format!("connected on {}", self.name_of(attachment))),
+            PathSource::Peer(id) => {
+                self.peers.get(usize::from(id.0)).map(|peer| peer.session.remote.to_string())
+            }
         }
     }
 
@@ -191,7 +194,7 @@ impl Controller {
     fn surplus_rows(&self) -> Vec<Value> {
         let row = |row: Surplus| {
             json!({
-                "way": "in", "peer": self.source_name(row.peer), "domain": null, "prefix": row.example, "rule": "D2",
+                "way": "in", "peer": self.source_name(row.peer.into()), "domain": null, "prefix": row.example, "rule": "D2",
                 "reason": format!(
                     "{}: this prefix, and others, are refused ({} times until now) and the session stays; raise the limit, or find out \
                      why the peer announces so much", row.excess, row.refused

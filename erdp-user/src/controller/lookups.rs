@@ -15,6 +15,7 @@ use crate::{
         query::{PathQuery, Place, RouteQuery, Way},
     },
     rib::communities,
+    types::PathSource,
 };
 
 /// A [`RouteQuery`] whose names are resolved.
@@ -64,7 +65,8 @@ impl Controller {
     pub(super) fn is_meant(&self, domain: DomainId, prefix: IpNet, filter: &RouteFilter) -> bool {
         let Some(route) = self.rib.route(domain, prefix) else { return false };
         let of_peer = filter.peers.as_ref().is_none_or(|peers| {
-            peers.contains(&route.best) || route.paths.iter().any(|path| peers.contains(&path.peer))
+            let is_one = |source: PathSource| source.peer().is_some_and(|peer| peers.contains(&peer));
+            is_one(route.best) || route.paths.iter().any(|path| is_one(path.source))
         });
         of_peer && filter.community.is_none_or(|community| route.attributes.communities.contains(&community))
     }

@@ -108,8 +108,8 @@ use crate::{
     metrics::board::Board,
     miscabling::Miscabling,
     peering::Peerings,
-    rib::{Ignored, Meter, Rib, source_attachment},
-    types::AttachmentId,
+    rib::{Ignored, Meter, Rib},
+    types::{AttachmentId, PathSource},
 };
 
 /// Messages taken together before what follows from them is carried out.
@@ -516,9 +516,11 @@ impl Controller {
     }
 
     /// The attachment that a peer's routes lead through, or the kernel's.
-    fn attachment_of(&self, source: PeerId) -> Option<AttachmentId> {
-        let of_peer = || self.peers.get(usize::from(source.0)).map(|peer| peer.attachment);
-        source_attachment(source).or_else(of_peer)
+    fn attachment_of(&self, source: PathSource) -> Option<AttachmentId> {
+        match source {
+            PathSource::Peer(id) => self.peers.get(usize::from(id.0)).map(|peer| peer.attachment),
+            PathSource::Kernel(attachment) | PathSource::Static(attachment) => Some(attachment),
+        }
     }
 
     /// Peers that announced too much are sent away, or their surplus is refused (D2); how full the peerings are is said when it matters (D1).

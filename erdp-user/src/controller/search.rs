@@ -28,7 +28,9 @@ impl Controller {
             _ => None,
         }?;
         let domains = self.rib.config().domains.iter();
-        let domains = domains.filter(|domain| domain.peers.iter().any(|id| peers.contains(id)));
+        let domains = domains.filter(|domain| {
+            domain.sources.iter().filter_map(|source| source.peer()).any(|id| peers.contains(&id))
+        });
         let domains = domains.map(|domain| domain.id).collect();
         Some(Search { peers, domains })
     }

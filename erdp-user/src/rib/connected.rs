@@ -9,37 +9,19 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{Rib, kernel::kernel_attachment, topology::RibPeer};
+use super::{Rib, topology::RibPeer};
 use crate::{
-    bgp::{Origin, PathAttributes, PeerId},
+    bgp::{Origin, PathAttributes},
     config::{Attachment, Config},
-    types::AttachmentId,
+    types::{AttachmentId, PathSource},
 };
-
-/// Identifiers from here on are not peers but attachments whose subnets are announced.
-pub(super) const FIRST: u16 = 0xC000;
-
-/// The source of an attachment's connected subnets, where peers stand.
-pub fn connected_source(attachment: AttachmentId) -> PeerId {
-    PeerId(FIRST | attachment.index() as u16)
-}
-
-/// The attachment whose connected subnets an identifier stands for; `None`: it is something else's.
-pub fn connected_attachment(source: PeerId) -> Option<AttachmentId> {
-    (source.0 >= FIRST).then_some(AttachmentId::at(usize::from(source.0 & !FIRST)))
-}
-
-/// The attachment that a source stands for which is no peer.
-pub fn source_attachment(source: PeerId) -> Option<AttachmentId> {
-    kernel_attachment(source).or(connected_attachment(source))
-}
 
 /// The attachments whose subnets are announced.
 pub(super) fn sources(config: &Config, attachments: &[Attachment]) -> Vec<RibPeer> {
     let announced = attachments.iter().filter(|attachment| attachment.advertise_connected);
     announced
         .filter_map(|attachment| {
-            let source = RibPeer::beside(config, attachment, connected_source(attachment.id))?;
+            let source = RibPeer::beside(config, attachment, PathSource::Static(attachment.id))?;
             Some(RibPeer { name: format!("{} connected", attachment.name), ..source })
         })
         .collect()
@@ -57,15 +39,14 @@ impl Rib {
 
     /// What is announced of our own subnets is what the configuration and the links say now.
     pub(super) fn originate(&mut self) {
-        let is_up = |source: &&RibPeer| {
-            connected_attachment(source.id).is_some_and(|it| !self.disconnected.contains(&it))
-        };
-        let wanted: BTreeMap<PeerId, Vec<IpNet>> =
-            self.config.connected.iter().filter(is_up).map(|it| (it.id, it.addresses.clone())).collect();
-        let there: Vec<(PeerId, IpNet)> = self
+        let is_up =
+            |source: &&RibPeer| source.source.attachment().is_some_and(|it| !self.disconnected.contains(&it));
+        let wanted: BTreeMap<PathSource, Vec<IpNet>> =
+            self.config.connected.iter().filter(is_up).map(|it| (it.source, it.addresses.clone())).collect();
+        let there: Vec<(PathSource, IpNet)> = self
             .kernel
             .iter()
-            .filter(|(id, _)| connected_attachment(**id).is_some())
+            .filter(|(id, _)| matches!(id, PathSource::Static(_)))
             .flat_map(|(id, table)| table.prefixes().map(|prefix| (*id, prefix)))
             .collect();
         for (id, prefix) in there {

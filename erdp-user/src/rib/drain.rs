@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::Rib;
 use crate::bgp::{Community, PathAttributes, PeerId};
 use crate::config::{DomainId, MICROSOFT_ASN};
+use crate::types::PathSource;
 
 /// How often the AS stands in front of the path of a route that is to be spared.
 pub const DRAIN_REPEATS: usize = 8;
@@ -50,13 +51,17 @@ impl Rib {
         let lengths = (0..=prefix.prefix_len()).rev();
         let mut covering =
             lengths.filter_map(|len| IpNet::new(prefix.addr(), len).ok()).map(|net| net.trunc());
-        covering.any(|net| self.candidates(domain, &net).any(|it| !peers.contains(&it.peer.id)))
+        covering.any(|net| {
+            self.candidates(domain, &net)
+                .any(|it| !it.peer.source.peer().is_some_and(|peer| peers.contains(&peer)))
+        })
     }
 
     /// Whether a prefix of a domain has a path from these peers and none from others.
     pub fn is_only_over(&self, domain: DomainId, prefix: IpNet, peers: &[PeerId]) -> bool {
+        let is_theirs = |source: PathSource| source.peer().is_some_and(|peer| peers.contains(&peer));
         let mut candidates = self.candidates(domain, &prefix).peekable();
-        candidates.peek().is_some() && candidates.all(|candidate| peers.contains(&candidate.peer.id))
+        candidates.peek().is_some() && candidates.all(|candidate| is_theirs(candidate.peer.source))
     }
 }
 

@@ -17,29 +17,15 @@ use ipnet::IpNet;
 use super::{
     Candidate, FibPath, Map, Rib, RibConfig,
     adj_in::{AdjRibIn, PathIn, Refusals},
-    connected::{self, source_attachment},
     mark,
     policy::{Import, Refusal},
     topology::RibPeer,
 };
 use crate::{
-    bgp::{Origin, PathAttributes, PathId, PeerId},
+    bgp::{Origin, PathAttributes, PathId},
     config::DomainId,
-    types::AttachmentId,
+    types::{AttachmentId, PathSource},
 };
-
-/// Identifiers from here on are not peers but attachments whose kernel routes are taken.
-const FIRST: u16 = 0x8000;
-
-/// The source of an attachment's kernel routes, where peers stand.
-pub fn kernel_source(attachment: AttachmentId) -> PeerId {
-    PeerId(FIRST | attachment.index() as u16)
-}
-
-/// The attachment whose kernel routes an identifier stands for; `None`: it is a peer's.
-pub fn kernel_attachment(source: PeerId) -> Option<AttachmentId> {
-    (FIRST..connected::FIRST).contains(&source.0).then_some(AttachmentId::at(usize::from(source.0 & !FIRST)))
-}
 
 /// A neighbour of the attachment, and its share of the flows.
 pub type KernelHop = (IpAddr, NonZero<u8>);
@@ -68,20 +54,22 @@ pub(super) struct KernelIn(Map<IpNet, Entry>);
 #[derive(Clone, Copy)]
 pub(super) struct Sources<'a> {
     pub adj_in: &'a [AdjRibIn],
-    pub kernel: &'a BTreeMap<PeerId, KernelIn>,
+    pub kernel: &'a BTreeMap<PathSource, KernelIn>,
 }
 
 impl<'a> Sources<'a> {
     /// Those of a route as its peer has announced it, or as they stand for the kernel's.
     pub fn attributes(
         self,
-        source: PeerId,
+        source: PathSource,
         prefix: &IpNet,
         path: Option<PathId>,
     ) -> Option<&'a Arc<PathAttributes>> {
-        match source_attachment(source) {
-            None => self.adj_in.get(usize::from(source.0))?.attributes(prefix, path),
-            Some(_) => Some(&self.kernel.get(&source)?.0.get(prefix)?.attributes),
+        match source {
+            PathSource::Peer(peer) => self.adj_in.get(usize::from(peer.0))?.attributes(prefix, path),
+            PathSource::Kernel(_) | PathSource::Static(_) => {
+                Some(&self.kernel.get(&source)?.0.get(prefix)?.attributes)
+            }
         }
     }
 
@@ -93,10 +81,10 @@ impl<'a> Sources<'a> {
         prefix: &'p IpNet,
     ) -> impl Iterator<Item = Candidate<'a>> + use<'a, 'p> {
         let enabled = config.domain(domain).filter(|domain| domain.enabled);
-        let peers = enabled.map(|domain| domain.peers.as_slice()).unwrap_or_default();
-        let speaking = peers.iter().filter_map(move |id| {
+        let sources = enabled.map(|domain| domain.sources.as_slice()).unwrap_or_default();
+        let speaking = sources.iter().filter_map(|source| source.peer()).filter_map(move |id| {
             let adj_in = self.adj_in.get(usize::from(id.0)).filter(|adj_in| !adj_in.is_empty())?;
-            Some((config.peer(*id)?, adj_in))
+            Some((config.peer(id)?, adj_in))
         });
         let speaking = speaking.flat_map(move |(peer, adj_in)| {
             let accepted = adj_in.paths(prefix).filter(move |it| it.refusal(domain).is_none());
@@ -107,19 +95,20 @@ impl<'a> Sources<'a> {
                 attributes,
             })
         });
-        speaking.chain(peers.iter().filter_map(move |id| self.kernel_candidate(config, *id, prefix, domain)))
+        speaking
+            .chain(sources.iter().filter_map(move |it| self.kernel_candidate(config, *it, prefix, domain)))
     }
 
     /// The candidate of a kernel source to a prefix.
     fn kernel_candidate(
         self,
         config: &'a RibConfig,
-        id: PeerId,
+        source: PathSource,
         prefix: &IpNet,
         domain: DomainId,
     ) -> Option<Candidate<'a>> {
-        let entry = self.kernel.get(&id)?.route(prefix, domain)?;
-        let (peer, router_id) = (config.peer(id)?, config.router_id);
+        let entry = self.kernel.get(&source)?.route(prefix, domain)?;
+        let (peer, router_id) = (config.source(source)?, config.router_id);
         Some(Candidate { peer, path: None, router_id, attributes: &entry.attributes })
     }
 }
@@ -160,8 +149,8 @@ impl Rib {
 
     /// What the kernel says of a prefix through an attachment from now on; `None`: nothing.
     pub fn kernel_route(&mut self, attachment: AttachmentId, prefix: IpNet, path: Option<KernelPath>) {
-        let id = kernel_source(attachment);
-        if self.config.peer(id).is_none() {
+        let id = PathSource::Kernel(attachment);
+        if self.config.source(id).is_none() {
             return;
         }
         let Some(path) = path else { return self.displace(id, &prefix) };
@@ -172,7 +161,7 @@ impl Rib {
     }
 
     /// A source beside the peers has no route to a prefix any more, perhaps because the source is gone too.
-    pub(super) fn displace(&mut self, id: PeerId, prefix: &IpNet) {
+    pub(super) fn displace(&mut self, id: PathSource, prefix: &IpNet) {
         let Some(table) = self.kernel.get_mut(&id) else { return };
         if table.0.remove(prefix).is_some() {
             self.loc.iter_mut().for_each(|loc| loc.undecided.push(*prefix));
@@ -182,12 +171,12 @@ impl Rib {
     /// A source beside the peers has this route to a prefix from now on.
     pub(super) fn place(
         &mut self,
-        id: PeerId,
+        id: PathSource,
         prefix: IpNet,
         attributes: Arc<PathAttributes>,
         hops: Vec<KernelHop>,
     ) {
-        let Some(source) = self.config.peer(id) else { return };
+        let Some(source) = self.config.source(id) else { return };
         let table = self.kernel.entry(id).or_default();
         let attributes = self.attributes.shared(attributes);
         let refusals = Import::of_kernel(&self.config, source, &attributes).judge(prefix);
@@ -205,14 +194,14 @@ impl Rib {
     }
 
     /// The prefixes of a kernel source; of anybody else none.
-    pub(super) fn kernel_prefixes(&self, id: PeerId) -> impl Iterator<Item = IpNet> {
+    pub(super) fn kernel_prefixes(&self, id: PathSource) -> impl Iterator<Item = IpNet> {
         self.kernel.get(&id).into_iter().flat_map(|table| table.0.keys().copied())
     }
 
     /// Attachments and rules are others now: everything is judged and decided again.
     pub(super) fn judge_kernel_again(&mut self) {
         for (id, table) in &mut self.kernel {
-            let source = self.config.peer(*id);
+            let source = self.config.source(*id);
             for (prefix, entry) in &mut table.0 {
                 entry.refusals = source.and_then(|source| {
                     Import::of_kernel(&self.config, source, &entry.attributes).judge(*prefix)
@@ -224,9 +213,9 @@ impl Rib {
 
     /// The paths that a candidate stands for: one of a peer, as many as the kernel has of its own.
     pub(super) fn paths_of(&self, candidate: &Candidate<'_>, prefix: &IpNet) -> Vec<FibPath> {
-        let (peer, side) = (candidate.peer.id, candidate.peer.side);
-        let path = |(next_hop, share): KernelHop| FibPath { peer, next_hop, side, share };
-        match self.kernel.get(&peer).and_then(|table| table.0.get(prefix)) {
+        let (source, side) = (candidate.peer.source, candidate.peer.side);
+        let path = |(next_hop, share): KernelHop| FibPath { source, next_hop, side, share };
+        match self.kernel.get(&source).and_then(|table| table.0.get(prefix)) {
             Some(entry) => entry.hops.iter().map(|hop| path(*hop)).collect(),
             None => vec![path_of(candidate)],
         }
@@ -234,7 +223,7 @@ impl Rib {
 
     /// Kernel routes through an attachment: how many there are, and how many of them are refused.
     pub fn kernel_counts(&self, attachment: AttachmentId) -> (usize, usize) {
-        self.kernel.get(&kernel_source(attachment)).map(KernelIn::counts).unwrap_or_default()
+        self.kernel.get(&PathSource::Kernel(attachment)).map(KernelIn::counts).unwrap_or_default()
     }
 
     /// Why a kernel source's route is refused by a domain, with its attributes.
@@ -244,7 +233,7 @@ impl Rib {
         prefix: &IpNet,
         domain: DomainId,
     ) -> Option<(Refusal, Arc<PathAttributes>)> {
-        let entry = self.kernel.get(&source.id)?.0.get(prefix)?;
+        let entry = self.kernel.get(&source.source)?.0.get(prefix)?;
         let refusals = entry.refusals.as_ref()?;
         let (_, refusal) = refusals.iter().find(|(by, _)| *by == domain)?;
         Some((*refusal, entry.attributes.clone()))
@@ -254,7 +243,7 @@ impl Rib {
 /// The path that a peer's candidate stands for.
 pub(super) fn path_of(candidate: &Candidate<'_>) -> FibPath {
     let (peer, next_hop) = (candidate.peer, candidate.attributes.next_hop);
-    FibPath { peer: peer.id, next_hop, side: peer.side, share: NonZero::<u8>::MIN }
+    FibPath { source: peer.source, next_hop, side: peer.side, share: NonZero::<u8>::MIN }
 }
 
 /// RFC 4271 section 5.1.1: a route learned by some other means is INCOMPLETE.

@@ -10,21 +10,21 @@ use ipnet::IpNet;
 use super::{
     FibPath, PrefixMap, ROOM_KEPT, Rib, RibConfig, RibPeer,
     adj_out::AdjRibOut,
-    connected_attachment,
     decision::{self, Candidate, Outcome},
     guard,
     kernel::{Sources, path_of},
-    policy, source_attachment,
+    policy,
 };
 use crate::{
     bgp::{Family, PathAttributes, PathId, PeerId},
     config::{DomainId, Side},
+    types::PathSource,
 };
 
 /// Equally good paths, and the one of them that others are told about: one copy for all prefixes that have the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Paths {
-    pub(super) best: PeerId,
+    pub(super) best: PathSource,
     /// Which of its paths, where it tells several.
     pub(super) best_path: Option<PathId>,
     /// Ordered by peer; each next hop once.
@@ -41,7 +41,7 @@ pub(super) struct Told {
 impl Told {
     /// As packets see it: who is best among the same paths is nothing to them, and their way to a connected subnet is no route of ours.
     pub(super) fn fib(&self) -> (Option<&Arc<[FibPath]>>, bool) {
-        let routed = self.paths.as_ref().filter(|paths| connected_attachment(paths.best).is_none());
+        let routed = self.paths.as_ref().filter(|paths| !matches!(paths.best, PathSource::Static(_)));
         (routed.map(|paths| &paths.list), self.discard)
     }
 }
@@ -130,7 +130,8 @@ impl Rib {
             loc.decided.push(Decided { prefix, before: told(&before), now: told(&decided) });
         }
         // Attributes may differ where paths do not; whoever is told compares with what it was told.
-        let side = |paths: &Option<Arc<Paths>>| self.config.peer(paths.as_ref()?.best).map(|peer| peer.side);
+        let side =
+            |paths: &Option<Arc<Paths>>| self.config.source(paths.as_ref()?.best).map(|peer| peer.side);
         let sides = [side(&before), side(&decided)];
         // What comes from Microsoft is not for Microsoft.
         if sides.into_iter().flatten().any(|side| !side.is_msee()) {
@@ -181,9 +182,9 @@ impl Rib {
 
     /// A best path of these sides came or went: those on other sides may have to be told.
     fn mark_outgoing(&mut self, domain: DomainId, prefix: IpNet, sides: [Option<Side>; 2]) {
-        let peers = self.config.domain(domain).map(|domain| domain.peers.as_slice()).unwrap_or_default();
-        for id in peers {
-            let (Some(out), Some(peer)) = (self.adj_out.get_mut(usize::from(id.0)), self.config.peer(*id))
+        let sources = self.config.domain(domain).map(|domain| domain.sources.as_slice()).unwrap_or_default();
+        for id in sources.iter().filter_map(|source| source.peer()) {
+            let (Some(out), Some(peer)) = (self.adj_out.get_mut(usize::from(id.0)), self.config.peer(id))
             else {
                 continue;
             };
@@ -200,11 +201,11 @@ impl Rib {
         let mut candidates = self.candidates(domain, &prefix);
         let first = candidates.next()?;
         let Some(second) = candidates.next() else {
-            let best = (first.peer.id, first.path);
-            let (only, of_kernel) = match source_attachment(first.peer.id) {
+            let best = (first.peer.source, first.path);
+            let (only, of_kernel) = match first.peer.source {
                 // Most prefixes of a full table: nothing to allocate.
-                None => (Some(path_of(&first)), Vec::new()),
-                Some(_) => (None, self.paths_of(&first, &prefix)),
+                PathSource::Peer(_) => (Some(path_of(&first)), Vec::new()),
+                PathSource::Kernel(_) | PathSource::Static(_) => (None, self.paths_of(&first, &prefix)),
             };
             drop(candidates);
             return Some(self.shared_paths(best, only.as_ref().map_or(&of_kernel, std::slice::from_ref)));
@@ -212,7 +213,7 @@ impl Rib {
         let all: Vec<Candidate<'_>> = [first, second].into_iter().chain(candidates).collect();
         let outcomes = decision::decide(&all);
         let best = all.iter().zip(&outcomes).find(|(_, outcome)| **outcome == Outcome::Best)?.0;
-        let best = (best.peer.id, best.path);
+        let best = (best.peer.source, best.path);
         let used = all
             .iter()
             .zip(&outcomes)
@@ -226,7 +227,7 @@ impl Rib {
         Some(self.shared_paths(best, &list))
     }
 
-    fn shared_paths(&mut self, best: (PeerId, Option<PathId>), list: &[FibPath]) -> Arc<Paths> {
+    fn shared_paths(&mut self, best: (PathSource, Option<PathId>), list: &[FibPath]) -> Arc<Paths> {
         let is_it = |last: &&Arc<Paths>| (last.best, last.best_path) == best && *last.list == *list;
         if let Some(last) = self.last_paths.as_ref().filter(is_it) {
             return last.clone();
@@ -264,15 +265,15 @@ pub(super) fn best_route<'a>(
     prefix: &IpNet,
 ) -> Option<(&'a RibPeer, &'a Arc<PathAttributes>)> {
     let paths = loc.routes.get(prefix)?;
-    let from = config.peer(paths.best)?;
-    Some((from, sources.attributes(from.id, prefix, paths.best_path)?))
+    let from = config.source(paths.best)?;
+    Some((from, sources.attributes(from.source, prefix, paths.best_path)?))
 }
 
 /// What the MSEEs of a domain are told about a prefix may have changed.
 fn mark_msees(config: &RibConfig, adj_out: &mut [AdjRibOut], domain: DomainId, prefix: IpNet) {
-    let peers = config.domain(domain).map(|domain| domain.peers.as_slice()).unwrap_or_default();
-    for id in peers {
-        if let (Some(out), Some(peer)) = (adj_out.get_mut(usize::from(id.0)), config.peer(*id))
+    let sources = config.domain(domain).map(|domain| domain.sources.as_slice()).unwrap_or_default();
+    for id in sources.iter().filter_map(|source| source.peer()) {
+        if let (Some(out), Some(peer)) = (adj_out.get_mut(usize::from(id.0)), config.peer(id))
             && peer.side.is_msee()
         {
             out.mark(prefix);

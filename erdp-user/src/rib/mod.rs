@@ -70,12 +70,11 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub use budget::Surplus;
-pub use connected::{connected_attachment, source_attachment};
 pub use drain::is_draining;
 pub use guard::Meter;
 pub use hand_over::PeerTable;
 pub use ignored::Ignored;
-pub use kernel::{KernelHop, KernelPath, kernel_attachment, kernel_source};
+pub use kernel::{KernelHop, KernelPath};
 pub use paths::{AdvertisedPath, ReceivedPath};
 pub use policy::{HoldBack, Refusal};
 pub use prefix_map::PrefixMap;
@@ -86,7 +85,7 @@ use crate::bgp::{
     Aggregator, Excess, Family, Moment, PathAttributes, PathId, PeerId, Seconds, SessionFacts, Update,
 };
 use crate::config::{DomainId, Side};
-use crate::types::AttachmentId;
+use crate::types::{AttachmentId, PathSource};
 use adj_in::AdjRibIn;
 use adj_out::AdjRibOut;
 use budget::Admitted;
@@ -107,8 +106,8 @@ type Set<K> = HashSet<K, foldhash::fast::RandomState>;
 /// One of the equally good paths to a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct FibPath {
-    /// The peer that announced it, or a [`kernel_source`].
-    pub peer: PeerId,
+    /// Who has it.
+    pub source: PathSource,
     /// Where packets go: a neighbour on the peer's attachment.
     pub next_hop: IpAddr,
     /// Which side that is.
@@ -163,7 +162,7 @@ pub struct Rib {
     guards: Vec<[Guard; 2]>,
     levels: Vec<[u8; 2]>,
     /// What the kernel says, and what is connected, by its source.
-    kernel: BTreeMap<PeerId, kernel::KernelIn>,
+    kernel: BTreeMap<PathSource, kernel::KernelIn>,
     /// Attachments whose links carry nothing: their subnets are not announced.
     disconnected: BTreeSet<AttachmentId>,
     attributes: Interner<PathAttributes>,
@@ -265,7 +264,7 @@ impl Rib {
     pub fn reconfigure(&mut self, config: RibConfig) {
         let before = mem::replace(&mut self.config, config);
         for peer in &mut self.config.peers {
-            let was = before.peer(peer.id);
+            let was = before.source(peer.source);
             peer.spared = was.is_some_and(|was| was.spared);
             peer.unreached = was.is_some_and(|was| was.unreached);
             peer.link_local = was.and_then(|was| was.link_local);
@@ -274,7 +273,7 @@ impl Rib {
         self.adj_out.resize_with(self.config.peers.len(), AdjRibOut::default);
         let config = &self.config;
         for (peer, adj_in) in config.peers.iter().zip(&mut self.adj_in) {
-            let was = before.peer(peer.id);
+            let was = before.source(peer.source);
             let differing = adj_in.judge_again(|prefix, told| Import::new(config, peer, told).judge(prefix));
             let is_new_everywhere = was.is_none_or(|was| was != peer);
             let all = adj_in.prefixes().filter(|_| is_new_everywhere);
@@ -294,7 +293,7 @@ impl Rib {
             self.config.domains.iter().filter(differs).map(|domain| domain.id).collect();
         changed.into_iter().for_each(|domain| self.decide_all(domain));
         for (peer, out) in self.config.peers.iter().zip(&mut self.adj_out) {
-            if before.peer(peer.id).is_some_and(|was| policy::exports_differ(was, peer)) {
+            if before.source(peer.source).is_some_and(|was| policy::exports_differ(was, peer)) {
                 out.tell_again();
             }
             out.mark_told();
@@ -315,10 +314,11 @@ impl Rib {
 
     /// Every prefix that a domain has, or its peers have announced, is to be decided again.
     fn decide_all(&mut self, domain: DomainId) {
-        let peers = self.config.domain(domain).map(|domain| domain.peers.as_slice()).unwrap_or_default();
-        let announced = peers.iter().filter_map(|id| self.adj_in.get(usize::from(id.0)));
+        let sources = self.config.domain(domain).map(|domain| domain.sources.as_slice()).unwrap_or_default();
+        let speaking = sources.iter().filter_map(|source| source.peer());
+        let announced = speaking.filter_map(|id| self.adj_in.get(usize::from(id.0)));
         let announced = announced.flat_map(|adj_in| adj_in.prefixes());
-        let of_kernel = peers.iter().flat_map(|id| self.kernel_prefixes(*id));
+        let of_kernel = sources.iter().flat_map(|source| self.kernel_prefixes(*source));
         let prefixes: Vec<IpNet> = announced.chain(of_kernel).collect();
         if let Some(loc) = self.loc.get_mut(usize::from(domain.0)) {
             let reached: Vec<IpNet> = loc.routes.keys().collect();

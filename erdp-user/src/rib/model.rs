@@ -156,10 +156,10 @@ impl Model {
         if left.iter().any(|(peer, _, _)| !peer.side.is_msee()) {
             left.retain(|(peer, _, _)| !peer.side.is_msee());
         }
-        let best = left.iter().min_by_key(|(peer, _, id)| (self.up[&peer.id].router_id, peer.remote, *id));
-        let told = best.map(|(peer, route, _)| (peer.id, (*route).clone()));
+        let best = left.iter().min_by_key(|(peer, _, id)| (self.up[&peer.id()].router_id, peer.remote, *id));
+        let told = best.map(|(peer, route, _)| (peer.id(), (*route).clone()));
         let path = |(peer, route, _): &(&RibPeer, &PathAttributes, Option<PathId>)| FibPath {
-            peer: peer.id,
+            source: peer.source,
             next_hop: route.next_hop,
             side: peer.side,
             share: NonZero::<u8>::MIN,
@@ -183,7 +183,7 @@ impl Model {
     /// What a peer should know: AS path and next hop of each prefix.
     fn told(&self, to: &RibPeer) -> BTreeMap<IpNet, (String, IpAddr)> {
         let mut told = BTreeMap::new();
-        let Some(facts) = self.up.get(&to.id) else { return told };
+        let Some(facts) = self.up.get(&to.id()) else { return told };
         for prefix in (0..PREFIXES.len()).map(prefix) {
             let ours = to.addresses.iter().find(|net| net.addr().is_ipv4() == prefix.addr().is_ipv4());
             let Some(ours) = ours.filter(|_| facts.families.contains(&Family::of(&prefix))) else { continue };
@@ -236,12 +236,12 @@ impl Run {
                     .map(|f| f.1)
                     .collect();
                 let facts = facts(&peer, &families);
-                self.down(peer.id);
-                self.rib.peer_up(peer.id, &facts);
-                self.model.up.insert(peer.id, facts);
+                self.down(peer.id());
+                self.rib.peer_up(peer.id(), &facts);
+                self.model.up.insert(peer.id(), facts);
             }
             Event::Down { peer: index } => {
-                let id = peer(index, &self.model).id;
+                let id = peer(index, &self.model).id();
                 self.down(id);
                 self.rib.peer_down(id);
             }
@@ -249,21 +249,23 @@ impl Run {
                 let peer = peer(index, &self.model);
                 let (first, second) = (prefix(first), prefix(second));
                 let family = Family::of(&first);
-                if !self.model.up.contains_key(&peer.id) {
+                if !self.model.up.contains_key(&peer.id()) {
                     return;
                 }
                 let attributes = path.attributes(&peer, family);
                 let announced: Vec<IpNet> =
                     [first, second].into_iter().filter(|prefix| Family::of(prefix) == family).collect();
                 for prefix in &announced {
-                    self.model.routes.insert((peer.id, *prefix, path_id(peer.id, id)), attributes.clone());
+                    self.model
+                        .routes
+                        .insert((peer.id(), *prefix, path_id(peer.id(), id)), attributes.clone());
                 }
                 let attributes = Some(Arc::new(attributes));
-                let path = path_id(peer.id, id);
-                self.rib.update(peer.id, Update { announced, attributes, path, ..Update::default() });
+                let path = path_id(peer.id(), id);
+                self.rib.update(peer.id(), Update { announced, attributes, path, ..Update::default() });
             }
             Event::Withdraw { peer: index, id, prefix: withdrawn } => {
-                let peer = peer(index, &self.model).id;
+                let peer = peer(index, &self.model).id();
                 let (path, withdrawn) = (path_id(peer, id), prefix(withdrawn));
                 self.model.routes.remove(&(peer, withdrawn, path));
                 self.rib.update(peer, Update { withdrawn: vec![withdrawn], path, ..Update::default() });
@@ -286,8 +288,8 @@ impl Run {
     }
 
     fn check_outgoing(&mut self, peer: &RibPeer) {
-        let told = self.told.entry(peer.id).or_default();
-        for update in self.rib.take_outgoing(peer.id) {
+        let told = self.told.entry(peer.id()).or_default();
+        for update in self.rib.take_outgoing(peer.id()) {
             for prefix in &update.withdrawn {
                 assert!(told.remove(prefix).is_some(), "{prefix} was never told");
             }
@@ -302,7 +304,7 @@ impl Run {
             .map(|(prefix, attributes)| (*prefix, (attributes.as_path.to_string(), attributes.next_hop)))
             .collect();
         assert_eq!(shown, self.model.told(peer), "{}", peer.name);
-        assert_eq!(self.rib.peer_counts(peer.id).advertised, shown.len());
+        assert_eq!(self.rib.peer_counts(peer.id()).advertised, shown.len());
     }
 }
 

@@ -6,6 +6,7 @@ use super::decision::{self, Candidate, Outcome};
 use super::{HoldBack, Rib, Verdict, due, policy};
 use crate::bgp::{Family, PathAttributes, PathId, PeerId};
 use crate::config::DomainId;
+use crate::types::PathSource;
 
 /// A path that a peer has announced, in one of its domains.
 #[derive(Clone, Debug)]
@@ -21,9 +22,9 @@ pub struct ReceivedPath<'a> {
     /// What became of it; `None`: the domain's circuit is not in use, so no path in it counts.
     pub verdict: Option<Verdict>,
     /// Of the best path: by which rule it is better than the next one, and whose that is. `None`: there is no other.
-    pub ahead: Option<(&'static str, PeerId)>,
+    pub ahead: Option<(&'static str, PathSource)>,
     /// Of another one: whose path is better.
-    pub behind: Option<PeerId>,
+    pub behind: Option<PathSource>,
 }
 
 /// A prefix that a peer may be advertised.
@@ -32,7 +33,7 @@ pub struct AdvertisedPath<'a> {
     /// The domain.
     pub domain: DomainId,
     /// Whose path it is; `None`: an aggregate of our own.
-    pub from: Option<PeerId>,
+    pub from: Option<PathSource>,
     /// As received.
     pub received: Option<&'a PathAttributes>,
     /// As the peer reads it.
@@ -70,8 +71,9 @@ impl Rib {
                     ahead: None,
                     behind: None,
                 };
-                let is_it =
-                    |candidate: &Candidate<'_>| (candidate.peer.id, candidate.path) == (peer, it.path);
+                let is_it = |candidate: &Candidate<'_>| {
+                    (candidate.peer.source, candidate.path) == (peer.into(), it.path)
+                };
                 list.push(match (it.refusal(*domain), candidates.iter().position(is_it)) {
                     (Some(refusal), _) => ReceivedPath { verdict: Some(Verdict::Refused(refusal)), ..own },
                     (None, None) => own,
@@ -107,7 +109,7 @@ impl Rib {
         let in_domain = |domain: &DomainId| {
             let alone = super::RibPeer { domains: vec![*domain], ..to.clone() };
             let (from, _) = due(&self.config, self.sources(), &self.loc, &self.guards, &alone, prefix)?;
-            Some((*domain, from.map(|from| from.id)))
+            Some((*domain, from.map(|from| from.source)))
         };
         let (domain, from) =
             to.domains.iter().find_map(in_domain).or(to.domains.first().map(|it| (*it, None)))?;
@@ -116,7 +118,11 @@ impl Rib {
     }
 
     /// Why a peer is not told the best route of its domains to a prefix, that of its own side included; `None`: there is none, or it is told.
-    pub fn why_not_advertised(&self, peer: PeerId, prefix: IpNet) -> Option<(DomainId, PeerId, HoldBack)> {
+    pub fn why_not_advertised(
+        &self,
+        peer: PeerId,
+        prefix: IpNet,
+    ) -> Option<(DomainId, PathSource, HoldBack)> {
         let to = self.config.peer(peer).filter(|_| !self.has_advertised(peer, &prefix))?;
         to.domains.iter().find_map(|domain| {
             let best = self.route(*domain, prefix)?.best;
@@ -135,11 +141,11 @@ fn ranked<'a>(
     at: usize,
 ) -> ReceivedPath<'a> {
     let own = ReceivedPath { preference: Some(preference), ..own };
-    let behind = || Some(candidates[decision::winner(candidates, outcomes, at)?].peer.id);
+    let behind = || Some(candidates[decision::winner(candidates, outcomes, at)?].peer.source);
     match outcomes[at] {
         Outcome::Best => {
             let ahead =
-                decision::runner_up(outcomes).map(|(next, rule)| (rule.name, candidates[next].peer.id));
+                decision::runner_up(outcomes).map(|(next, rule)| (rule.name, candidates[next].peer.source));
             ReceivedPath { verdict: Some(Verdict::Best), ahead, ..own }
         }
         Outcome::Multipath(rule) => {
@@ -164,7 +170,7 @@ impl ReceivedPath<'_> {
     }
 
     /// Why, as a sentence; `name` says how a peer is called.
-    pub fn why(&self, name: impl Fn(PeerId) -> String) -> String {
+    pub fn why(&self, name: impl Fn(PathSource) -> String) -> String {
         let better = self
             .behind
             .map_or_else(|| "another path".to_owned(), |peer| format!("the path of {}", name(peer)));

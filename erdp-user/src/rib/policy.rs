@@ -12,13 +12,13 @@ use serde::Serialize;
 
 use super::adj_in::Refusals;
 use super::bogons::{is_bogon, is_martian};
-use super::connected::connected_attachment;
 use super::drain::{DRAIN_REPEATS, GRACEFUL_SHUTDOWN};
 use super::guard;
 use super::topology::{DEFAULT_LOCAL_PREF, RibConfig, RibDomain, RibPeer};
 use crate::bgp::{Asn, Community, Family, PathAttributes, Role};
 use crate::config::{GATEWAY_ASN, MICROSOFT_ASN, PeeringKind, Side};
 use crate::neighbour::no_host;
+use crate::types::PathSource;
 
 /// Why a route is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, thiserror::Error)]
@@ -309,7 +309,7 @@ fn next_hop_family(
 fn own_link_subnet(config: &RibConfig, peer: &RibPeer, prefix: IpNet, _: &PathAttributes) -> Option<Refusal> {
     let is_ours = config.link_subnets.iter().any(|subnet| subnet.contains(&prefix));
     // We announce them ourselves where `advertise-connected` says so (requirement C2).
-    (is_ours && connected_attachment(peer.id).is_none()).then_some(Refusal::OwnLinkSubnet)
+    (is_ours && !matches!(peer.source, PathSource::Static(_))).then_some(Refusal::OwnLinkSubnet)
 }
 
 fn encrypted_only(config: &RibConfig, peer: &RibPeer, prefix: IpNet, _: &PathAttributes) -> Option<Refusal> {

@@ -73,7 +73,7 @@ pub(super) fn topology() -> RibConfig {
 }
 
 pub(super) fn facts(peer: &RibPeer, families: &[Family]) -> SessionFacts {
-    let router_id = Ipv4Addr::new(198, 19, 0, 100 - peer.id.0 as u8);
+    let router_id = Ipv4Addr::new(198, 19, 0, 100 - peer.id().0 as u8);
     SessionFacts {
         router_id,
         families: families.to_vec(),
@@ -108,8 +108,8 @@ fn rib() -> Rib {
 fn rib_of(config: RibConfig) -> Rib {
     let mut rib = Rib::new(config);
     for peer in rib.config().clone().peers {
-        rib.peer_up(peer.id, &facts(&peer, &[Family::Ipv4Unicast, Family::Ipv6Unicast]));
-        assert_eq!(rib.take_outgoing(peer.id).len(), 2, "only the two End-of-RIBs");
+        rib.peer_up(peer.id(), &facts(&peer, &[Family::Ipv4Unicast, Family::Ipv6Unicast]));
+        assert_eq!(rib.take_outgoing(peer.id()).len(), 2, "only the two End-of-RIBs");
     }
     rib
 }
@@ -145,8 +145,12 @@ fn withdraw(rib: &mut Rib, peer: PeerId, prefix: &str) {
     rib.update(peer, Update { withdrawn: vec![net(prefix)], ..Update::default() });
 }
 
+fn peer_of(source: PathSource) -> PeerId {
+    source.peer().expect("a peer's path")
+}
+
 fn changes(rib: &mut Rib) -> Vec<(DomainId, String, Vec<PeerId>)> {
-    let peers = |change: &FibChange| change.paths.iter().map(|path| path.peer).collect();
+    let peers = |change: &FibChange| change.paths.iter().map(|path| peer_of(path.source)).collect();
     rib.take_fib_changes()
         .iter()
         .map(|change| (change.domain, change.prefix.to_string(), peers(change)))
@@ -581,7 +585,7 @@ fn a_peer_that_changes_its_mind_within_one_message_has_announced() {
     assert_eq!(rib.routes(A_PRIVATE).map(|route| route.prefix).collect::<Vec<_>>(), []);
     assert_eq!(changes(&mut rib).len(), 1);
     assert_eq!(
-        rib.routes(A_PRIVATE).map(|route| (route.prefix, route.best)).collect::<Vec<_>>(),
+        rib.routes(A_PRIVATE).map(|route| (route.prefix, peer_of(route.best))).collect::<Vec<_>>(),
         [(prefix, A1)]
     );
     assert_eq!(rib.counts()[0], (A_PRIVATE, 1));
@@ -625,7 +629,7 @@ fn path_peers(rib: &mut Rib, prefix: &str) -> Vec<PeerId> {
     let _ = rib.take_fib_changes();
     rib.routes(A_PRIVATE)
         .find(|route| route.prefix == net(prefix))
-        .map(|route| route.paths.iter().map(|path| path.peer).collect())
+        .map(|route| route.paths.iter().map(|path| peer_of(path.source)).collect())
         .unwrap_or_default()
 }
 
@@ -662,7 +666,7 @@ fn b9_an_encrypted_only_prefix_is_taken_from_its_service_and_refused_from_all_ot
         assert_eq!(path_peers(&mut rib, prefix), [VPN], "{prefix}");
     }
     let refused = rib.refused();
-    assert!(refused.iter().all(|route| route.refusal == Refusal::EncryptedOnly && route.peer != VPN));
+    assert!(refused.iter().all(|route| route.refusal == Refusal::EncryptedOnly && route.source != VPN));
     // Each of two prefixes from two peers, and `ce0` is in two domains.
     assert_eq!(refused.len(), 6);
     announce(&mut rib, A1, "10.0.0.0/8");

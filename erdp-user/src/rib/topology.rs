@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{aggregate_of, connected, kernel_source, source_attachment};
+use super::{aggregate_of, connected};
 use crate::bgp::{Asn, Community, Family, PathAttributes, PeerId, Role};
 use crate::config::{
     self, Config, DomainId, LinkRole, MaxPrefixes, PeeringKind, Side, WhenFull, WhenTooMany,
 };
-use crate::types::AttachmentId;
+use crate::types::{AttachmentId, PathSource};
 
 /// Everything the base knows before the first session. Indices are identifiers: `peers[n].id` is `PeerId(n)`, and
 /// likewise for domains.
@@ -58,15 +58,15 @@ pub struct RibDomain {
     pub route_filter: Vec<Community>,
     /// Longest prefixes either way, IPv4 and IPv6 (requirement D3).
     pub longest: [u8; 2],
-    /// The peers that feed it and are fed by it, in the order of their identifiers.
-    pub peers: Vec<PeerId>,
+    /// Whose paths it may have, in their order; peers among them are told of its routes.
+    pub sources: Vec<PathSource>,
 }
 
 /// A peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RibPeer {
-    /// Its index.
-    pub id: PeerId,
+    /// What it is: in [`RibConfig::peers`] the peer of its index.
+    pub source: PathSource,
     /// For messages.
     pub name: String,
     /// Which side it is on.
@@ -130,7 +130,7 @@ impl RibConfig {
                 let attachment = attachments.get(peer.attachment.index())?;
                 let options = peer.options;
                 Some(RibPeer {
-                    id: peer.session.id,
+                    source: peer.session.id.into(),
                     name: peer.name,
                     side: peer.side,
                     asn: peer.session.remote_asn,
@@ -176,12 +176,12 @@ impl RibConfig {
                 when_full: limits.when_full,
                 route_filter: limits.route_filter.clone(),
                 longest: [limits.longest_ipv4, limits.longest_ipv6],
-                peers: peers
+                sources: peers
                     .iter()
                     .chain(&kernel)
                     .chain(&connected)
                     .filter(|peer| peer.domains.contains(&domain.id))
-                    .map(|peer| peer.id)
+                    .map(|peer| peer.source)
                     .collect(),
             })
         });
@@ -200,11 +200,17 @@ impl RibConfig {
         }
     }
 
-    /// The peer, or the source beside them, of an identifier.
+    /// The peer of an identifier.
     pub fn peer(&self, id: PeerId) -> Option<&RibPeer> {
-        match source_attachment(id) {
-            None => self.peers.get(usize::from(id.0)),
-            Some(_) => self.kernel.iter().chain(&self.connected).find(|source| source.id == id),
+        self.peers.get(usize::from(id.0))
+    }
+
+    /// The peer, or the source beside them.
+    pub fn source(&self, source: PathSource) -> Option<&RibPeer> {
+        match source {
+            PathSource::Peer(id) => self.peer(id),
+            PathSource::Kernel(_) => self.kernel.iter().find(|it| it.source == source),
+            PathSource::Static(_) => self.connected.iter().find(|it| it.source == source),
         }
     }
 
@@ -236,7 +242,7 @@ fn first_peering<'a>(config: &'a Config, attachment: &config::Attachment) -> Opt
 fn kernel_sources(config: &Config, attachments: &[config::Attachment]) -> Vec<RibPeer> {
     let source = |attachment: &config::Attachment| {
         let kernel = attachment.kernel_routes.as_ref()?;
-        let source = RibPeer::beside(config, attachment, kernel_source(attachment.id))?;
+        let source = RibPeer::beside(config, attachment, PathSource::Kernel(attachment.id))?;
         Some(RibPeer { name: format!("{} kernel", attachment.name), local_pref: kernel.local_pref, ..source })
     };
     attachments.iter().filter_map(source).collect()
@@ -249,10 +255,20 @@ fn fronts(config: &Config, attachment: AttachmentId) -> Vec<DomainId> {
 }
 
 impl RibPeer {
+    /// Which peer it is.
+    #[cfg(test)]
+    pub(super) fn id(&self) -> PeerId {
+        self.source.peer().expect("a peer")
+    }
+
     /// A source of routes on an attachment that is nobody's session.
-    pub(super) fn beside(config: &Config, attachment: &config::Attachment, id: PeerId) -> Option<RibPeer> {
+    pub(super) fn beside(
+        config: &Config,
+        attachment: &config::Attachment,
+        source: PathSource,
+    ) -> Option<RibPeer> {
         Some(RibPeer {
-            id,
+            source,
             name: attachment.name.clone(),
             side: attachment.side,
             // Nobody's: it is neither an external nor an internal peer.

@@ -10,6 +10,7 @@ use super::policy::{self, HoldBack, Refusal};
 use super::{FibPath, Meter, Rib, adj_in::AdjRibIn, best_route, guard};
 use crate::bgp::{Family, PathAttributes, PathId, PeerId};
 use crate::config::DomainId;
+use crate::types::PathSource;
 
 /// Why a path is used or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -33,7 +34,7 @@ pub struct RouteView<'a> {
     /// The prefix.
     pub prefix: IpNet,
     /// The peer whose path is told to others.
-    pub best: PeerId,
+    pub best: PathSource,
     /// Which of its paths, where it tells several.
     pub best_path: Option<PathId>,
     /// The attributes of that path, as received.
@@ -45,8 +46,8 @@ pub struct RouteView<'a> {
 /// A route that a domain does not use, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RefusedRoute {
-    /// The peer that announced it.
-    pub peer: PeerId,
+    /// Who has announced it.
+    pub source: PathSource,
     /// The domain that refused it.
     pub domain: DomainId,
     /// The prefix.
@@ -121,7 +122,11 @@ impl Rib {
     }
 
     /// Every path of a domain to a prefix with its verdict, ordered by peer.
-    pub fn explain(&self, domain: DomainId, prefix: IpNet) -> Vec<(PeerId, Arc<PathAttributes>, Verdict)> {
+    pub fn explain(
+        &self,
+        domain: DomainId,
+        prefix: IpNet,
+    ) -> Vec<(PathSource, Arc<PathAttributes>, Verdict)> {
         let candidates: Vec<_> = self.candidates(domain, &prefix).collect();
         let outcomes = decision::decide(&candidates);
         let ranked = candidates.iter().zip(outcomes).map(|(candidate, outcome)| {
@@ -130,12 +135,10 @@ impl Rib {
                 Outcome::Multipath(rule) => Verdict::Multipath(rule.name),
                 Outcome::Lost(rule) => Verdict::Lost(rule.name),
             };
-            (candidate.peer.id, candidate.attributes.clone(), verdict)
+            (candidate.peer.source, candidate.attributes.clone(), verdict)
         });
-        let refused = self.config.peers.iter().filter_map(|peer| {
-            let adj_in = self.adj_in.get(usize::from(peer.id.0))?;
-            Some((peer.id, adj_in.paths(&prefix)))
-        });
+        let refused = self.config.peers.iter().zip(&self.adj_in);
+        let refused = refused.map(|(peer, adj_in)| (peer.source, adj_in.paths(&prefix)));
         let refused = refused.flat_map(|(peer, paths)| {
             paths.filter_map(move |it| {
                 Some((peer, it.attributes.clone(), Verdict::Refused(it.refusal(domain)?)))
@@ -143,7 +146,7 @@ impl Rib {
         });
         let kernel = self.config.kernel.iter().chain(&self.config.connected).filter_map(|source| {
             let (refusal, attributes) = self.kernel_refusal(source, &prefix, domain)?;
-            Some((source.id, attributes, Verdict::Refused(refusal)))
+            Some((source.source, attributes, Verdict::Refused(refusal)))
         });
         let mut all: Vec<_> = ranked.chain(refused).chain(kernel).collect();
         all.sort_by_key(|(peer, _, _)| *peer);
@@ -152,7 +155,7 @@ impl Rib {
 
     /// Every refused route, ordered by peer, prefix and domain.
     pub fn refused(&self) -> Vec<RefusedRoute> {
-        let of_source = |source: PeerId| {
+        let of_source = |source: PathSource| {
             let mut prefixes = self.refused_from(source);
             prefixes.sort_unstable();
             prefixes.dedup();
@@ -162,16 +165,16 @@ impl Rib {
     }
 
     /// Whatever routes come from, in order: peers, and the kernel and subnets of ours as sources beside them.
-    pub fn sources_of_routes(&self) -> Vec<PeerId> {
-        let peers = self.config.peers.iter().map(|peer| peer.id);
-        let mut sources: Vec<PeerId> = peers.chain(self.kernel.keys().copied()).collect();
+    pub fn sources_of_routes(&self) -> Vec<PathSource> {
+        let peers = self.config.peers.iter().map(|peer| peer.source);
+        let mut sources: Vec<PathSource> = peers.chain(self.kernel.keys().copied()).collect();
         sources.sort_unstable();
         sources
     }
 
     /// The prefixes of a source's refused routes, in no order and some more than once: what [`Self::refusals`] is asked with.
-    pub fn refused_from(&self, source: PeerId) -> Vec<IpNet> {
-        match (self.adj_in_of(source), self.kernel.get(&source)) {
+    pub fn refused_from(&self, source: PathSource) -> Vec<IpNet> {
+        match (source.peer().and_then(|peer| self.adj_in_of(peer)), self.kernel.get(&source)) {
             (Some(adj_in), _) => adj_in.refused().map(|(prefix, ..)| prefix).collect(),
             (None, Some(table)) => table.refused().map(|(prefix, _)| prefix).collect(),
             (None, None) => Vec::new(),
@@ -179,22 +182,25 @@ impl Rib {
     }
 
     /// A source's refused routes to a prefix, ordered by path and domain.
-    pub fn refusals(&self, source: PeerId, prefix: IpNet) -> Vec<RefusedRoute> {
+    pub fn refusals(&self, source: PathSource, prefix: IpNet) -> Vec<RefusedRoute> {
         let row = |path: Option<PathId>, (domain, refusal): (DomainId, Refusal)| RefusedRoute {
-            peer: source,
+            source,
             domain,
             prefix,
             path,
             refusal,
         };
-        let mut list: Vec<RefusedRoute> = match (self.adj_in_of(source), self.kernel.get(&source)) {
-            (Some(adj_in), _) => {
-                let refused = adj_in.paths(&prefix).filter_map(|it| Some((it.path, it.refusals?)));
-                refused.flat_map(|(path, refusals)| refusals.iter().map(move |it| row(path, *it))).collect()
-            }
-            (None, Some(table)) => table.refusals(&prefix).map(|it| row(None, *it)).collect(),
-            (None, None) => Vec::new(),
-        };
+        let mut list: Vec<RefusedRoute> =
+            match (source.peer().and_then(|peer| self.adj_in_of(peer)), self.kernel.get(&source)) {
+                (Some(adj_in), _) => {
+                    let refused = adj_in.paths(&prefix).filter_map(|it| Some((it.path, it.refusals?)));
+                    refused
+                        .flat_map(|(path, refusals)| refusals.iter().map(move |it| row(path, *it)))
+                        .collect()
+                }
+                (None, Some(table)) => table.refusals(&prefix).map(|it| row(None, *it)).collect(),
+                (None, None) => Vec::new(),
+            };
         list.sort_unstable_by_key(|refused| (refused.path, refused.domain));
         list
     }
@@ -249,7 +255,7 @@ impl Rib {
             routes.sort_unstable();
             routes.into_iter().filter_map(move |(prefix, domain)| self.held(peer, domain, prefix))
         };
-        self.config.peers.iter().map(|peer| peer.id).flat_map(of_peer).collect()
+        (0..self.config.peers.len() as u16).map(PeerId).flat_map(of_peer).collect()
     }
 
     /// Every best route that a peer is told or not told, in no order: what [`Self::held`] is asked with. Nothing while it has no session.
@@ -258,7 +264,7 @@ impl Rib {
             return Vec::new();
         }
         let domains = self.config.domains.iter().zip(&self.loc);
-        let of_it: Vec<_> = domains.filter(|(domain, _)| domain.peers.contains(&peer)).collect();
+        let of_it: Vec<_> = domains.filter(|(domain, _)| domain.sources.contains(&peer.into())).collect();
         let mut routes = Vec::with_capacity(of_it.iter().map(|(_, loc)| loc.routes.len()).sum());
         for (domain, loc) in of_it {
             routes.extend(loc.routes.keys().map(|prefix| (prefix, domain.id)));
@@ -309,11 +315,12 @@ impl Rib {
     /// Whether packets from an address towards Microsoft find a way back: some MSEE of the domain has been told of it (requirement
     /// D8). `None`: no MSEE's session is up.
     pub fn has_return_route(&self, domain: DomainId, source: std::net::IpAddr) -> Option<bool> {
-        let peers = self.config.domain(domain)?.peers.iter();
+        let peers = self.config.domain(domain)?.sources.iter().filter_map(|source| source.peer());
         let family = Family::of_address(source);
         let mut covered = None;
-        for peer in peers.filter_map(|id| self.config.peer(*id)).filter(|peer| peer.side.is_msee()) {
-            let out = self.adj_out.get(usize::from(peer.id.0)).filter(|out| out.families().contains(&family));
+        let is_msee = |id: &PeerId| self.config.peer(*id).is_some_and(|peer| peer.side.is_msee());
+        for id in peers.filter(is_msee) {
+            let out = self.adj_out.get(usize::from(id.0)).filter(|out| out.families().contains(&family));
             covered = out.map(|out| out.covers(source) || covered == Some(true)).or(covered);
         }
         covered

@@ -1,11 +1,22 @@
-//! Identifiers of things in a configuration.
+//! Identifiers of things in a configuration: each is its place in a list of [`crate::config::Config`]'s.
 //!
 //! An attachment has a place in [`crate::config::Config::attachments`], from 0, and a number in the maps, from 1, because there 0 is
 //! "none". Both are the same identifier, and only this file adds or subtracts the one.
 
-use std::num::NonZero;
+use std::{fmt, num::NonZero};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// A BGP peer, by its place in [`crate::config::Config::peers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PeerId(pub u16);
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "peer {}", self.0)
+    }
+}
 
 /// A logical interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

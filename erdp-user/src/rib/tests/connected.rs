@@ -21,13 +21,13 @@ fn announcing(on: &[&str], more: &[(&str, &str)]) -> RibConfig {
 fn up(config: RibConfig) -> Rib {
     let mut rib = Rib::new(config);
     for peer in rib.config().clone().peers {
-        rib.peer_up(peer.id, &facts(&peer, &[Family::Ipv4Unicast, Family::Ipv6Unicast]));
+        rib.peer_up(peer.id(), &facts(&peer, &[Family::Ipv4Unicast, Family::Ipv6Unicast]));
     }
     rib
 }
 
 fn ce0(rib: &Rib) -> AttachmentId {
-    connected_attachment(rib.config().connected[0].id).unwrap()
+    rib.config().connected[0].source.attachment().unwrap()
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn c2_d4_on_microsoft_peering_only_a_public_subnet_is_announced() {
     assert_eq!(told(&mut rib, MS1), ["+198.18.11.0/30"]);
     let refused: Vec<_> = rib.refused().iter().map(|row| (row.domain, row.prefix, row.refusal)).collect();
     assert_eq!(refused, [(A_MICROSOFT, net("fd00:11::/64"), Refusal::Bogon)]);
-    assert_eq!(connected_attachment(rib.refused()[0].peer), Some(ce0(&rib)));
+    assert_eq!(rib.refused()[0].source.attachment(), Some(ce0(&rib)));
     let verdicts = rib.explain(A_MICROSOFT, net("fd00:11::/64"));
     assert_eq!(verdicts[0].2, Verdict::Refused(Refusal::Bogon));
 }

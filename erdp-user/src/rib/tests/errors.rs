@@ -7,7 +7,7 @@ use crate::bgp::Role;
 /// What is refused: peer, prefix, reason; a reason of several domains once.
 fn refused(rib: &Rib) -> Vec<(PeerId, String, Refusal)> {
     let mut rows: Vec<_> =
-        rib.refused().iter().map(|it| (it.peer, it.prefix.to_string(), it.refusal)).collect();
+        rib.refused().iter().map(|it| (peer_of(it.source), it.prefix.to_string(), it.refusal)).collect();
     rows.dedup();
     rows
 }

@@ -18,7 +18,7 @@ pub(super) fn kernel_rib() -> Rib {
 /// The attachments `ce0` and `ce1`.
 pub(super) fn kernel_attachments(rib: &Rib) -> [AttachmentId; 2] {
     let ids: Vec<AttachmentId> =
-        rib.config().kernel.iter().filter_map(|source| kernel_attachment(source.id)).collect();
+        rib.config().kernel.iter().filter_map(|source| source.source.attachment()).collect();
     ids.try_into().unwrap()
 }
 
@@ -125,16 +125,16 @@ fn what_the_kernel_drops_on_purpose_is_dropped_here_and_told_and_a_real_path_tak
 fn the_rules_about_prefixes_hold_for_the_kernel_too_and_say_so() {
     let mut rib = kernel_rib();
     let [ce0, ce1] = kernel_attachments(&rib);
-    let source = kernel_source(ce0);
+    let source = PathSource::Kernel(ce0);
     rib.kernel_route(ce0, net("0.0.0.0/0"), path(0, &[("198.18.10.9", 1)]));
     rib.kernel_route(ce0, net("198.18.10.0/25"), path(0, &[("198.18.10.9", 1)]));
     rib.kernel_route(ce1, net("10.0.0.0/8"), path(0, &[("198.18.11.2", 1)]));
-    let rows: Vec<_> = rib.refused().iter().map(|row| (row.peer, row.domain, row.refusal.rule())).collect();
+    let rows: Vec<_> = rib.refused().iter().map(|row| (row.source, row.domain, row.refusal.rule())).collect();
     let expected = [
         (source, A_PRIVATE, "D5"),
         (source, A_PRIVATE, "D4"),
         (source, B_PRIVATE, "D4"),
-        (kernel_source(ce1), A_MICROSOFT, "D4"),
+        (PathSource::Kernel(ce1), A_MICROSOFT, "D4"),
     ];
     assert_eq!(rows, expected);
     assert_eq!((rib.kernel_counts(ce0), rib.kernel_counts(ce1)), ((2, 2), (1, 1)));

@@ -67,7 +67,7 @@ fn box_tells(rib: &mut Rib, prefix: &str, path: &[u32], preference: u32) {
 fn used(rib: &mut Rib, prefix: &str) -> Vec<PeerId> {
     rib.take_fib_changes();
     let found = rib.routes(PRIVATE).find(|route| route.prefix == net(prefix));
-    found.map(|route| route.paths.iter().map(|path| path.peer).collect()).unwrap_or_default()
+    found.map(|route| route.paths.iter().map(|path| peer_of(path.source)).collect()).unwrap_or_default()
 }
 
 /// Who of all peers is told of a prefix.

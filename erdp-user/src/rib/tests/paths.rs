@@ -8,7 +8,7 @@ fn why(rib: &Rib, peer: PeerId, domain: DomainId) -> (&'static str, String) {
     let prefix = net(PREFIX);
     let paths = rib.received(peer, &prefix);
     let path = paths.iter().find(|path| path.domain == domain).unwrap();
-    (path.word(), path.why(|id| format!("#{}", id.0)))
+    (path.word(), path.why(|source| format!("#{}", source.peer().unwrap().0)))
 }
 
 #[test]
@@ -55,15 +55,15 @@ fn what_a_peer_is_advertised_is_shown_as_it_reads_it_with_its_origin_and_what_is
     rib.take_fib_changes();
     assert_eq!(told(&mut rib, A1), ["+20.0.0.0/8"]);
     let sent = rib.advertised(A1, net(PREFIX)).unwrap();
-    assert_eq!((sent.domain, sent.from), (A_PRIVATE, Some(CE0)));
+    assert_eq!((sent.domain, sent.from), (A_PRIVATE, Some(CE0.into())));
     assert_eq!(sent.sent.as_path, AsPath::sequence([65010, 65020]));
     assert_eq!((sent.sent.med, sent.received.unwrap().med), (None, Some(7)));
     assert_eq!(sent.sent.next_hop, "198.18.0.1".parse::<IpAddr>().unwrap());
     assert_eq!(rib.why_not_advertised(A1, net(PREFIX)), None, "it is");
     let held = rib.why_not_advertised(A1, net("21.0.0.0/8"));
-    assert_eq!(held, Some((A_PRIVATE, CE0, HoldBack::WellKnownCommunity)));
+    assert_eq!(held, Some((A_PRIVATE, CE0.into(), HoldBack::WellKnownCommunity)));
     let own_side = rib.why_not_advertised(A1, net("30.0.0.0/8"));
-    assert_eq!(own_side, Some((A_PRIVATE, A2, HoldBack::SameSide)));
+    assert_eq!(own_side, Some((A_PRIVATE, A2.into(), HoldBack::SameSide)));
     assert!(rib.advertised(A1, net("21.0.0.0/8")).is_none());
     assert_eq!(rib.why_not_advertised(A1, net("99.0.0.0/8")), None, "nobody has it");
     // Of both of its domains: the customer's router knows from which one it is.
@@ -73,7 +73,7 @@ fn what_a_peer_is_advertised_is_shown_as_it_reads_it_with_its_origin_and_what_is
     told(&mut rib, CE0);
     assert_eq!(
         rib.advertised(CE0, net("40.0.0.0/8")).map(|it| (it.domain, it.from)),
-        Some((B_PRIVATE, Some(B1)))
+        Some((B_PRIVATE, Some(B1.into())))
     );
     let mut all = rib.advertised_to(CE0);
     all.sort();

@@ -26,7 +26,7 @@ fn feed(rib: &mut Rib) {
 /// Carries over what is handed out.
 fn follow(rib: &mut Rib, fib: &mut Fib, known: &mut Told) {
     for change in rib.take_fib_changes() {
-        let peers: Vec<PeerId> = change.paths.iter().map(|path| path.peer).collect();
+        let peers: Vec<PeerId> = change.paths.iter().map(|path| peer_of(path.source)).collect();
         let key = (change.domain, change.prefix);
         if peers.is_empty() {
             assert!(fib.remove(&key).is_some(), "{key:?} is withdrawn and was not there");
@@ -35,8 +35,8 @@ fn follow(rib: &mut Rib, fib: &mut Fib, known: &mut Told) {
         }
     }
     for peer in rib.config().clone().peers {
-        let known = known.entry(peer.id).or_default();
-        for word in told(rib, peer.id) {
+        let known = known.entry(peer.id()).or_default();
+        for word in told(rib, peer.id()) {
             let (sign, prefix) = word.split_at(1);
             match sign {
                 "+" => drop(known.insert(prefix.to_owned())),

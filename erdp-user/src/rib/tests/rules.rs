@@ -238,7 +238,8 @@ fn e1_as_numbers_that_expressroute_does_not_take_are_refused_in_a_customers_path
         for (peer, own) in [(CE0, 65_020), (A1, 12_076)] {
             announce_with(&mut rib, peer, "30.0.0.0/8", |a| a.as_path = AsPath::sequence([own, asn]));
         }
-        let refused: Vec<_> = rib.refused().iter().map(|it| (it.peer, it.refusal.rule())).collect();
+        let refused: Vec<_> =
+            rib.refused().iter().map(|it| (peer_of(it.source), it.refusal.rule())).collect();
         assert_eq!(refused, [(CE0, "E1"), (CE0, "E1")], "{asn}, in both domains of ce0");
     }
     let mut rib = rib();

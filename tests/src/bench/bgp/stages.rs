@@ -14,7 +14,7 @@ use erdp::{
     dataplane::memory::MemoryDataplane,
     fib::{Forwarding, Topology},
     rib::{Rib, RibConfig},
-    types::AttachmentId,
+    types::{AttachmentId, PathSource},
 };
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -175,7 +175,7 @@ impl Edge {
 
     fn settle(&mut self) -> Result<()> {
         let Self { rib, forwarding, dataplane, attachments, peers, spent, .. } = self;
-        let attachment_of = |source: PeerId| attachments.get(usize::from(source.0)).copied();
+        let attachment_of = |source: PathSource| attachments.get(usize::from(source.peer()?.0)).copied();
         // As many nanoseconds after the last one as it takes about: retired lines become free again.
         self.settled += 1;
         let now_ns = self.settled * Duration::from_millis(20).as_nanos() as u64;
