@@ -23,7 +23,7 @@ const ERDP: &str = env!("CARGO_BIN_EXE_erdp");
 const ROWS: usize = 5_000;
 
 /// Every command with words that have it print. `run` is the daemon, `generate` writes files; `uninstall` runs in a namespace of its own.
-const COMMANDS: [&str; 41] = [
+const COMMANDS: [&str; 43] = [
     "upgrade --check --config FILE --control SOCKET",
     "restart --control SOCKET",
     "uninstall",
@@ -38,6 +38,8 @@ const COMMANDS: [&str; 41] = [
     "config rollback --control SOCKET",
     "config preset point-to-point",
     "check --config FILE",
+    "audit --explain D1",
+    "audit --config FILE --json",
     "doctor",
     "doctor --config FILE",
     "show routes --json --control SOCKET",
@@ -202,7 +204,7 @@ fn every_command_ends_quietly_when_its_reader_goes() {
             // 101 is a panic's; none is a signal's.
             let code = output.status.code();
             assert!(
-                code.is_some_and(|code| (0..4).contains(&code)),
+                code.is_some_and(|code| (0..7).contains(&code)),
                 "erdp {words}: {:?}: {said}",
                 output.status
             );

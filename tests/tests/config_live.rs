@@ -49,6 +49,21 @@ const CHANGES: &[Change] = &[
     change("hairpin", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nhairpin = \"allow\"")], &[]),
     change("kind", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nkind = \"provider\"")], &[]),
     change("a connected subnet", &[("peerings =", "advertise-connected = true\npeerings =")], &[]),
+    change(
+        "inventory",
+        &[(
+            "[circuit.private]",
+            concat!(
+                "[circuit.inventory]\nport = \"amsterdam-pair-1\"\nlocation = \"Amsterdam\"\n",
+                "geopolitical-region = \"Europe\"\nbilling = \"metered\"\nprice-per-gb = \"0.025 EUR\"\n",
+                "private-created = \"2021-03-15\"\nmicrosoft-created = \"2021-03-15\"\n",
+                "service-key = \"11111111-2222-3333-4444-555555555555\"\nsubscriptions = [\"production\"]\n",
+                "vnets = [{ name = \"hub\", prefixes = [\"10.1.0.0/16\"], region = \"West Europe\", gateway-sku = \"ErGw1AZ\" }]\n",
+                "public-prefixes = [{ prefix = \"192.88.97.0/24\", validation = \"configured\" }]\n\n[circuit.private]",
+            ),
+        )],
+        &[],
+    ),
     change("SKU", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nsku = \"premium\"")], &[]),
     change("minimum of links", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nminimum-links = 2")], &[]),
     change("weight", &[("peerings =", "weight = 7\npeerings =")], &[]),

@@ -122,7 +122,7 @@ pub struct LinkRow {
     /// Whether it may carry traffic; `None`: nobody judges.
     pub eligible: Option<bool>,
     /// Why not.
-    pub why_not: Option<String>,
+    pub why_not: Option<Vec<String>>,
 }
 
 /// How many prefixes Microsoft is advertised.
