@@ -326,7 +326,7 @@ mod tests {
             ("erdp-user/src/a.rs", "use crate::{b::{X, y::Z}, c};"),
             (
                 "erdp-user/src/b/mod.rs",
-                "fn f() { crate::a::g() }\n#[cfg(test)]\nmod tests { use crate::c::T; }",
+                "fn f() { crate::a::g() }\n#[cfg(test)]\nmod tests;\n#[cfg(test)]\nmod more { use crate::c::T; }",
             ),
             ("erdp-user/src/b/tests.rs", "use crate::c::T;"),
             ("erdp-user/src/c.rs", "use crate::types::U;\n#[cfg(test)]\nuse crate::a::V;"),
