@@ -4,11 +4,12 @@
 //! keys (RFC 2385), and both send with class selector 6. TTL is 255 with GTSM, whose check the kernel does (RFC 5082), and 1 otherwise: a directly connected session must not
 //! leave its link. TCP_MD5SIG, IP_MINTTL and IPV6_MINHOPCOUNT have no safe wrapper in the crates used here, hence the two calls below.
 
-use std::ffi::{CString, c_int};
+use std::ffi::c_int;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -117,12 +118,7 @@ fn scoped(address: IpAddr, port: u16, interface: Option<&str>) -> io::Result<Soc
 /// The index of an interface in this network namespace.
 pub(super) fn interface_index(interface: Option<&str>) -> io::Result<u32> {
     let missing = || io::Error::new(io::ErrorKind::InvalidInput, "a link-local peer needs an interface");
-    let name = CString::new(interface.ok_or_else(missing)?)?;
-    // SAFETY: `name` is a NUL-terminated string that lives until the call returns.
-    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
-        0 => Err(io::Error::last_os_error()),
-        index => Ok(index),
-    }
+    Ok(if_nametoindex(interface.ok_or_else(missing)?)?)
 }
 
 /// `struct tcp_md5sig` of linux/tcp.h; the address is a `sockaddr_storage` written by hand.

@@ -38,11 +38,12 @@ pub use self::{
     rehearsal::{Outcome, Rehearsal},
 };
 use super::{
-    Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally, bpffs,
+    Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally,
     mapped::MappedLines,
     pins::Pins,
     sessions::{self, MappedSessions},
 };
+use crate::kernel::{datagram::monotonic_ns, has_interface};
 
 static OBJECT: &[u8] = ::aya::include_bytes_aligned!(env!("ERDP_BPF_OBJECT"));
 
@@ -446,7 +447,7 @@ impl AyaDataplane {
                 let slot = u32::from(*id);
                 let result = match self.tx_ports.set(slot, *ifindex, None, 0) {
                     // It has gone a moment ago: its slot is empty, as the kernel leaves it.
-                    Err(_) if !bpffs::has_interface(*ifindex) => self.tx_ports.set(slot, 0, None, 0),
+                    Err(_) if !has_interface(*ifindex) => self.tx_ports.set(slot, 0, None, 0),
                     result => result,
                 };
                 return result
@@ -506,10 +507,7 @@ impl Dataplane for AyaDataplane {
         if let Some(clock) = &self.virtual_clock {
             return clock.get(&0, 0).unwrap_or_default();
         }
-        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: writes one timespec. CLOCK_MONOTONIC is what bpf_ktime_get_ns reads.
-        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-        (now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64) << erdp_common::policer::TIME_FRACTION_BITS
+        monotonic_ns() << erdp_common::policer::TIME_FRACTION_BITS
     }
 
     fn attach(&mut self, interface: &str, ifindex: u32, mode: Mode) -> Result<(), DataplaneError> {

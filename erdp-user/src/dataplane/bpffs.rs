@@ -10,7 +10,7 @@
 
 use std::{
     ffi::CString,
-    fs, io, mem,
+    fs, io,
     os::{
         fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -19,11 +19,15 @@ use std::{
     ptr, thread,
 };
 
+use nix::{
+    mount::MsFlags,
+    sched::{CloneFlags, setns, unshare},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+    unistd::geteuid,
+};
+
 /// Where everybody expects it.
 const STANDARD: &str = "/sys/fs/bpf";
-const STANDARD_C: &std::ffi::CStr = c"/sys/fs/bpf";
-/// `BPF_FS_MAGIC` of linux/magic.h.
-const MAGIC: u64 = 0xcafe_4a11;
 
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
@@ -55,11 +59,8 @@ fn of_first_process() -> io::Result<PathBuf> {
         let namespace = fs::File::open("/proc/1/ns/mnt")?;
         // A thread of its own, because a mount namespace cannot be entered by a process that shares its working directory.
         let entered = thread::spawn(move || {
-            // SAFETY: system calls on a descriptor that is open, about this thread only.
-            unsafe {
-                check(libc::unshare(libc::CLONE_FS))?;
-                check(libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS))?;
-            }
+            unshare(CloneFlags::CLONE_FS)?;
+            setns(namespace, CloneFlags::CLONE_NEWNS)?;
             mount()
         });
         entered.join().unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))?;
@@ -68,21 +69,14 @@ fn of_first_process() -> io::Result<PathBuf> {
 }
 
 fn mount() -> io::Result<()> {
-    // SAFETY: a system call without arguments that cannot fail.
-    if unsafe { libc::geteuid() } != 0 {
+    if !geteuid().is_root() {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "only root may mount"));
     }
-    // SAFETY: a system call on constant strings.
-    check(unsafe { libc::mount(c"bpf".as_ptr(), STANDARD_C.as_ptr(), c"bpf".as_ptr(), 0, ptr::null()) })
+    Ok(nix::mount::mount(Some("bpf"), STANDARD, Some("bpf"), MsFlags::empty(), None::<&str>)?)
 }
 
 fn is_bpffs(path: &Path) -> bool {
-    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
-    // SAFETY: statfs is plain old data, for which zero is a value; the call fills it.
-    let mut found: libc::statfs = unsafe { mem::zeroed() };
-    // SAFETY: a terminated path and a structure of the right type.
-    let told = unsafe { libc::statfs(path.as_ptr(), &raw mut found) };
-    told == 0 && found.f_type as u64 & 0xffff_ffff == MAGIC
+    statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
@@ -203,13 +197,6 @@ pub fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
     attr.0[2..4].copy_from_slice(&words(info.as_mut_ptr() as u64));
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
     Ok(info[1])
-}
-
-/// Whether this network namespace has an interface of this index.
-pub fn has_interface(ifindex: u32) -> bool {
-    let mut name = [0; libc::IF_NAMESIZE];
-    // SAFETY: room for the longest name, which is what the call writes at most.
-    !unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) }.is_null()
 }
 
 /// Runs a program once on a frame (`BPF_PROG_TEST_RUN`); the answer is how much of `output` is the frame afterwards.

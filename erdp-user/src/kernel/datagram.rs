@@ -1,15 +1,24 @@
 //! UDP sockets for BFD (RFC 5881), and what a thread that keeps time needs of the system.
 //!
 //! Each socket is bound to our address and to the interface, so that other daemons may have the same port elsewhere. The hop limit of what
-//! comes in is read from ancillary data; socket2 has no call for that, nor for `ppoll` and the scheduler, hence the calls below.
+//! comes in is read from ancillary data; neither socket2 nor nix has a call that asks for it or for the scheduler, hence the calls below.
 
 use std::{
-    io,
+    io::{self, IoSliceMut},
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     time::Duration,
 };
 
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, ppoll},
+    sys::{
+        socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg},
+        time::TimeSpec,
+    },
+    time::{ClockId, clock_gettime},
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Class selector 6, network control (RFC 4594 section 3.1), in the DSCP bits.
@@ -70,58 +79,35 @@ impl Receiver {
 
     /// The next datagram, cut to the buffer; `None`: there is none.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Received>> {
-        // Room for one hop limit, aligned as control messages want it.
-        let mut control = [0_u64; 8];
-        let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-        let mut hop_limit = 0;
-        let mut take = |address: *mut libc::sockaddr_storage, length: *mut libc::socklen_t| {
-            // SAFETY: all zeros is a valid msghdr; the pointers are to buffers that outlive the call, with their lengths.
-            let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-            message.msg_name = address.cast();
-            message.msg_iov = &raw mut part;
-            message.msg_iovlen = 1;
-            message.msg_control = control.as_mut_ptr().cast();
-            message.msg_controllen = size_of_val(&control);
-            // SAFETY: the address is a sockaddr_storage by socket2's contract, with its length beside it.
-            unsafe { message.msg_namelen = *length };
-            // SAFETY: as above.
-            let len = unsafe { libc::recvmsg(self.0.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
-            if len < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            // SAFETY: as above; the kernel has written the address's real length.
-            unsafe { *length = message.msg_namelen };
-            hop_limit = hop_limit_of(&message);
-            Ok(len as usize)
+        let mut control = nix::cmsg_space!(libc::c_int);
+        let mut parts = [IoSliceMut::new(buffer)];
+        let fd = self.0.as_raw_fd();
+        let got = match recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut control), MsgFlags::MSG_DONTWAIT)
+        {
+            Ok(got) => got,
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
-        // SAFETY: `take` writes the address and its length as recvmsg does, or fails.
-        match unsafe { socket2::SockAddr::try_init(|address, length| take(address.cast(), length)) } {
-            Ok((len, from)) => {
-                let from = from.as_socket().ok_or_else(|| io::Error::other("not an IP address"))?;
-                Ok(Some(Received { from: from.ip().to_canonical(), hop_limit, len }))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        }
+        // Without it it is 0, which nobody accepts.
+        let hop_limit = got.cmsgs()?.find_map(hop_limit_of).unwrap_or_default();
+        let from = got.address.and_then(|from| address_of(&from));
+        let from = from.ok_or_else(|| io::Error::other("not an IP address"))?;
+        Ok(Some(Received { from, hop_limit, len: got.bytes }))
     }
 }
 
-/// The hop limit among the control messages; 0 if it is not there, which nobody accepts.
-fn hop_limit_of(message: &libc::msghdr) -> u8 {
-    // SAFETY: the header is as recvmsg has left it; CMSG_NXTHDR stays within its control buffer, and each message's data is read only
-    // where its kind says that an int is there.
-    unsafe {
-        let mut at = libc::CMSG_FIRSTHDR(message);
-        while let Some(header) = at.as_ref() {
-            let kind = (header.cmsg_level, header.cmsg_type);
-            if kind == (libc::IPPROTO_IP, libc::IP_TTL) || kind == (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) {
-                let value = libc::CMSG_DATA(at).cast::<libc::c_int>().read_unaligned();
-                return u8::try_from(value).unwrap_or(0);
-            }
-            at = libc::CMSG_NXTHDR(message, at);
+fn hop_limit_of(message: ControlMessageOwned) -> Option<u8> {
+    match message {
+        ControlMessageOwned::Ipv4Ttl(limit) | ControlMessageOwned::Ipv6HopLimit(limit) => {
+            u8::try_from(limit).ok()
         }
+        _ => None,
     }
-    0
+}
+
+fn address_of(from: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = from.as_sockaddr_in().map(|from| IpAddr::V4(from.ip()));
+    v4.or_else(|| Some(IpAddr::V6(from.as_sockaddr_in6()?.ip()).to_canonical()))
 }
 
 /// What sends to one peer. It is not connected: that would want a way to the peer, and an interface that is down has none yet.
@@ -173,21 +159,10 @@ fn open(local: SocketAddr, interface: &str) -> io::Result<Socket> {
 
 /// Waits until one of them can be read, or for so long.
 pub fn wait(readable: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
-    let mut polled: Vec<libc::pollfd> = readable
-        .iter()
-        .map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 })
-        .collect();
-    let timeout = timeout.map(|timeout| libc::timespec {
-        tv_sec: timeout.as_secs() as libc::time_t,
-        tv_nsec: libc::c_long::from(timeout.subsec_nanos()),
-    });
-    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: the array and the timespec outlive the call; no signal mask.
-    let result =
-        unsafe { libc::ppoll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout, std::ptr::null()) };
-    match io::Error::last_os_error() {
-        error if result < 0 && error.kind() != io::ErrorKind::Interrupted => Err(error),
-        _ => Ok(()),
+    let mut polled: Vec<PollFd<'_>> = readable.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+    match ppoll(&mut polled, timeout.map(TimeSpec::from), None) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -205,10 +180,8 @@ pub fn make_realtime() -> io::Result<()> {
 
 /// The monotonic clock in nanoseconds: what `bpf_ktime_get_ns` reads.
 pub fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes one timespec.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    now.as_nanos() as u64
 }
 
 #[cfg(test)]

@@ -26,11 +26,15 @@ pub mod traces;
 use std::{
     io,
     net::IpAddr,
-    os::fd::AsRawFd,
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use nix::{
+    net::if_::{if_indextoname, if_nametoindex},
+    sys::socket::{setsockopt, sockopt::RcvBufForce},
+};
 use rtnetlink::{
     AddressAddRequest, Handle, MulticastGroup, new_connection, new_multicast_connection,
     packet_core::{NetlinkMessage, NetlinkPayload},
@@ -48,7 +52,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 /// Events on their way to the controller; when it is full the listener waits and the kernel's own buffer fills.
 const EVENTS_MAX: usize = 1_024;
 /// Receive buffer of the listener in bytes: the default loses events when thousands of neighbours change at once.
-const RECEIVE_BUFFER: libc::c_int = 8 << 20;
+const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// By which an address that an edge has added is known (`IFA_PROTO`, Linux 5.18): the kernel keeps it, so nobody can say it of another's.
 const ADDRESS_MARK: AddressProtocol = AddressProtocol::Other(0xed);
@@ -387,31 +391,22 @@ async fn next(
 
 /// What an interface is called now; `None`: it is gone.
 pub fn interface_name(ifindex: u32) -> Option<String> {
-    let mut name = [0u8; libc::IF_NAMESIZE];
-    // SAFETY: the buffer has the IF_NAMESIZE bytes that the function may write, and lives longer than the call.
-    let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr().cast()) };
-    let text = std::ffi::CStr::from_bytes_until_nul(&name).ok().filter(|_| !found.is_null())?;
-    Some(text.to_string_lossy().into_owned())
+    Some(if_indextoname(ifindex).ok()?.to_string_lossy().into_owned())
+}
+
+/// Whether there is an interface of this index.
+pub fn has_interface(ifindex: u32) -> bool {
+    if_indextoname(ifindex).is_ok()
 }
 
 /// The index of the interface that has this name now; `None`: there is none.
 pub fn interface_index(name: &str) -> Option<u32> {
-    preflight::index_of(name)
+    if_nametoindex(name).ok()
 }
 
 /// SO_RCVBUFFORCE: SO_RCVBUF would be cut to net.core.rmem_max, 208 KiB unless someone has raised it.
-fn force_receive_buffer(socket: &impl AsRawFd, bytes: libc::c_int) -> io::Result<()> {
-    // SAFETY: the socket is open, and the option's value is an int that is read only.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVBUFFORCE,
-            (&raw const bytes).cast(),
-            size_of_val(&bytes) as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+fn force_receive_buffer(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
+    Ok(setsockopt(socket, RcvBufForce, &bytes)?)
 }
 
 fn request_failed(what: String, error: rtnetlink::Error) -> KernelError {

@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, fmt, fs, thread};
 pub use self::{
     far_end::FarEnd,
     fix::Fix,
-    interface::{Feature, Interface, has_carrier, index_of, set_feature},
+    interface::{Feature, Interface, has_carrier, set_feature},
     links::SINGLE_BUFFER_MTU,
 };
 use super::sysctl;

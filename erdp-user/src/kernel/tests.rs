@@ -10,8 +10,7 @@ use super::{control_port::Shape, sysctl::Sysctls, *};
 
 /// Runs the test, or says SKIP without root.
 pub(in crate::kernel) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send) {
-    // SAFETY: no arguments, no memory.
-    if unsafe { libc::geteuid() } != 0 {
+    if !nix::unistd::geteuid().is_root() {
         println!("SKIP: a network namespace needs root");
         return;
     }
@@ -70,9 +69,7 @@ impl Drop for Far {
 }
 
 fn index(name: &str) -> u32 {
-    let name = std::ffi::CString::new(name).expect("a name");
-    // SAFETY: a NUL-terminated name.
-    unsafe { libc::if_nametoindex(name.as_ptr()) }
+    interface_index(name).unwrap_or_default()
 }
 
 /// The next event that `wanted` accepts, within 3 s.
@@ -258,7 +255,7 @@ fn the_listener_may_have_more_unread_events_than_the_ordinary_limit() {
         let socket = listening.socket_mut().socket_mut();
         force_receive_buffer(socket, RECEIVE_BUFFER).expect("root may");
         // The kernel doubles the value for its own bookkeeping (socket(7)).
-        assert_eq!(socket.get_rx_buf_sz().expect("a size"), 2 * RECEIVE_BUFFER as usize);
+        assert_eq!(socket.get_rx_buf_sz().expect("a size"), 2 * RECEIVE_BUFFER);
     });
 }
 

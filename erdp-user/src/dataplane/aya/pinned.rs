@@ -26,14 +26,18 @@ use erdp_common::abi::{
     PEER_BFD_SHIFT, PeerKey, SAMPLE_SLOTS, SampleBudget, counter,
 };
 use erdp_common::budget;
+use nix::time::{ClockId, clock_gettime};
 
 use super::{
     AyaDataplane, Dataplane, DataplaneError, MeterState, Mode, ROUTER, Raw, adopted::Wishes, attach_losses,
     chain, xdp,
 };
-use crate::dataplane::{
-    Tally, bpffs,
-    pins::{About, Generation, PinError, Pins},
+use crate::{
+    dataplane::{
+        Tally, bpffs,
+        pins::{About, Generation, PinError, Pins},
+    },
+    kernel::has_interface,
 };
 
 /// Maps of state, with the size of their values and how many there are; the rings have no values and a size of their own.
@@ -308,7 +312,7 @@ impl AyaDataplane {
                 Ok(Some(one)) => replaced.push(one),
                 Ok(None) => made.push(*ifindex),
                 // It has gone since it was looked for: the others go on.
-                Err(error) if !bpffs::has_interface(*ifindex) => {
+                Err(error) if !has_interface(*ifindex) => {
                     tracing::error!(interface = name, %error, "the interface has gone meanwhile");
                 }
                 Err(error) => {
@@ -486,10 +490,7 @@ const PEER_UP: u32 = 2;
 
 /// `CLOCK_BOOTTIME`: pins do not outlive a boot.
 fn since_boot() -> Duration {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes one timespec.
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
-    Duration::from_secs(now.tv_sec.cast_unsigned())
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
 /// What this build says about its maps, for interfaces in the order of their liveness words.

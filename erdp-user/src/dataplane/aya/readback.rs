@@ -20,7 +20,7 @@ use erdp_common::{
 };
 
 use super::{AyaDataplane, DataplaneError, Mode, Raw, Record, chain};
-use crate::dataplane::bpffs;
+use crate::{dataplane::bpffs, kernel::has_interface};
 
 /// Calls in which a round is done.
 const SHARES: usize = 5;
@@ -163,7 +163,7 @@ impl AyaDataplane {
             Record::TxPort(slot, ifindex) => {
                 // Empty is right where there is no such interface: the kernel has emptied it before we were told.
                 let found = match self.tx_ports.get(u32::from(*slot), 0) {
-                    Err(MapError::KeyNotFound) => Ok(*ifindex == 0 || !bpffs::has_interface(*ifindex)),
+                    Err(MapError::KeyNotFound) => Ok(*ifindex == 0 || !has_interface(*ifindex)),
                     found => same(found, |it| it.if_index == *ifindex),
                 };
                 ("TX_PORTS", found)
@@ -233,7 +233,7 @@ impl AyaDataplane {
                 break;
             };
             let link = bpffs::open(&path).and_then(|link| bpffs::xdp_link(link.as_fd()));
-            if !bpffs::has_interface(*ifindex)
+            if !has_interface(*ifindex)
                 || link.is_ok_and(|link| (link.program, link.ifindex) == (program, *ifindex))
             {
                 continue;
@@ -241,7 +241,7 @@ impl AyaDataplane {
             match self.take_port(*ifindex, name, mode) {
                 Ok(_) => repaired.count("links", 1),
                 // It has gone since it was looked for.
-                Err(_) if !bpffs::has_interface(*ifindex) => {}
+                Err(_) if !has_interface(*ifindex) => {}
                 Err(error) => repaired.failed.push(error.to_string()),
             }
         }

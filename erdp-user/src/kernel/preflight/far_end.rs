@@ -15,7 +15,10 @@ use std::{
     thread,
 };
 
+use nix::sched::{CloneFlags, setns};
+
 use super::{interface, netdev};
+use crate::kernel::interface_name;
 
 /// What is known of the far end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,18 +61,14 @@ fn look(peer: u32, namespace: Option<i32>) -> Option<FarEnd> {
 
 /// The interface with this index in this thread's namespace.
 fn here(ifindex: u32) -> Option<FarEnd> {
-    let name = interface::name_of(ifindex)?;
+    let name = interface_name(ifindex)?;
     let leaves_checksums = interface::features_of(&name).ok()?.contains(CHECKSUMS);
     Some(FarEnd::Seen { name, namespace: None, leaves_checksums })
 }
 
 /// Moves this thread into a network namespace.
 fn enter(namespace: &File) -> io::Result<()> {
-    // SAFETY: an open descriptor; only this thread is moved.
-    match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?)
 }
 
 /// Where `ip netns` keeps namespaces by name.

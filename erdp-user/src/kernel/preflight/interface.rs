@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::{CStr, CString},
+    ffi::CStr,
     io, mem,
     os::{fd::AsRawFd, unix::net::UnixDatagram},
 };
@@ -16,6 +16,7 @@ use super::{
     interrupts::{self, Interrupt},
     netdev,
 };
+use crate::kernel::interface_index;
 
 /// What is known of an interface; defaults where it could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +58,7 @@ impl Interface {
             queues: asked.channels().ok().map(|channels| channels.receive()),
             interrupts: bus.map(|bus| interrupts::of(&bus)).unwrap_or_default(),
             features: asked.features().unwrap_or_default(),
-            far_end: is_veth.then(|| index_of(name).map_or(FarEnd::Unseen, far_end::read)),
+            far_end: is_veth.then(|| interface_index(name).map_or(FarEnd::Unseen, far_end::read)),
         }
     }
 
@@ -167,25 +168,6 @@ pub(super) fn features_of(interface: &str) -> io::Result<BTreeSet<String>> {
     Asked { socket: UnixDatagram::unbound()?, name: interface }.features()
 }
 
-/// The index of an interface; `None`: there is none of that name.
-pub fn index_of(name: &str) -> Option<u32> {
-    let name = CString::new(name).ok()?;
-    // SAFETY: a NUL-terminated name.
-    Some(unsafe { libc::if_nametoindex(name.as_ptr()) }).filter(|index| *index != 0)
-}
-
-/// The name of an interface.
-pub(super) fn name_of(ifindex: u32) -> Option<String> {
-    let mut name = [0; libc::IF_NAMESIZE];
-    // SAFETY: as many bytes as the longest name has with its NUL; the answer is null or their beginning.
-    let found = unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) };
-    if found.is_null() {
-        return None;
-    }
-    // SAFETY: not null, so it is the buffer above, with a NUL-terminated name in it.
-    Some(unsafe { CStr::from_ptr(found) }.to_string_lossy().into_owned())
-}
-
 /// The names of all interfaces.
 pub(super) fn names() -> Vec<String> {
     let mut names = Vec::new();
@@ -271,11 +253,8 @@ impl Asked<'_> {
     }
 
     fn xdp_features(&self) -> Option<u64> {
-        let name = CString::new(self.name).ok()?;
-        // SAFETY: a NUL-terminated name.
-        let ifindex = unsafe { libc::if_nametoindex(name.as_ptr()) };
         // A kernel that does not tell is no fault of the interface.
-        netdev::xdp_features(ifindex).ok().flatten()
+        netdev::xdp_features(interface_index(self.name)?).ok().flatten()
     }
 
     fn channels(&self) -> io::Result<Channels> {

@@ -19,7 +19,7 @@ use super::{Change, RouteEvent, Tracker, Watch, frames};
 use crate::kernel::force_receive_buffer;
 
 /// Receive buffer in bytes: a burst of some 15,000 routes fits while the task waits.
-pub const RECEIVE_BUFFER: libc::c_int = 8 << 20;
+pub const RECEIVE_BUFFER: usize = 8 << 20;
 /// Batches on their way to the controller.
 const EVENTS_MAX: usize = 16;
 /// Changes in a batch.
@@ -51,7 +51,7 @@ impl Listener {
     /// Subscribes now; what is there already comes with the first [`RouteEvent::Complete`].
     pub fn open(
         watches: Vec<Watch>,
-        buffer_bytes: libc::c_int,
+        buffer_bytes: usize,
     ) -> Result<(Self, mpsc::Receiver<RouteEvent>), RoutesError> {
         let failed = |what| move |error| RoutesError { what, error };
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed("opening a socket"))?;

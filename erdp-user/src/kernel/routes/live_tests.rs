@@ -51,7 +51,7 @@ struct Heard {
 }
 
 impl Heard {
-    async fn open(buffer: libc::c_int) -> Self {
+    async fn open(buffer: usize) -> Self {
         let watch = |protocol| Watch { table: 254, protocols: vec![protocol] };
         let (listener, events) = Listener::open(vec![watch(BIRD), watch(STATIC)], buffer).expect("a socket");
         let mut heard =
