@@ -97,8 +97,11 @@ impl Stand {
         Ok(())
     }
 
-    /// Questions about one prefix and one peer.
-    fn lookups_answer(&self) -> Result<()> {
+    /// Questions about one prefix and one peer, as soon as there are routes.
+    fn lookups_answer(&mut self) -> Result<()> {
+        self.until("a route by BGP", |it| {
+            Ok(it.rows(&["routes"])?.iter().any(|row| row["source"] == "bgp"))
+        })?;
         let routes = self.rows(&["routes"])?;
         let bgp = routes.iter().find(|row| row["source"] == "bgp").context("no route by BGP")?;
         let (prefix, domain) =

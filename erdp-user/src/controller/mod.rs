@@ -14,7 +14,7 @@
 //! [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
 //!
 //! # The loop
-//! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`], or a [`share::Share`] of what the
+//! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`], or a [`Share`] of what the
 //! peers say; then [`Controller::settle`] carries what follows from them to the maps, the peers and the kernel. Liveness of a link goes to the
 //! map at once, before anything else.
 //!
@@ -68,11 +68,10 @@ pub mod uninstall;
 mod unsaved;
 pub mod upgrade;
 
-pub use share::UPDATES_MAX;
-
 pub use answers::DESTINATIONS_MAX;
 pub use configure::{Parsed, parse};
 pub use lookups::{PathFilter, RouteFilter};
+pub use share::Share;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -258,16 +257,14 @@ impl Controller {
                 Some(event) = inputs.bfd.recv() => self.on_bfd(event),
                 Some(event) = inputs.routes.recv() => self.on_kernel_routes(event),
                 Some(event) = inputs.peers.recv() => {
-                    let mut taken = share::Share::default();
+                    let mut share = Share::default();
                     let mut next = Some(event);
                     while let Some(event) = next {
-                        taken.add(&event);
+                        share.add(&event);
                         self.on_peer(event);
-                        next = if taken.is_whole() { None } else { inputs.peers.try_recv().ok() };
+                        next = if share.is_whole() { None } else { inputs.peers.try_recv().ok() };
                     }
                 }
-                // What follows a turn sends on.
-                () = self.is_taken() => {}
                 Ok(mut guard) = inputs.wanted.readable_mut() => {
                     self.take_wanted(guard.get_inner_mut());
                     guard.clear_ready();
@@ -280,6 +277,8 @@ impl Controller {
                     self.on_asked(asked).await;
                     has_answered = true;
                 }
+                // Last, because what follows any turn sends on.
+                () = self.peers_have_room() => {}
             }
             if !has_answered && let Ok(asked) = inputs.asked.try_recv() {
                 self.on_asked(asked).await;
@@ -579,8 +578,8 @@ impl Controller {
         }
     }
 
-    /// Waits until a peer for whom there are updates can take more; for ever while none may be sent.
-    async fn is_taken(&self) {
+    /// Waits until a peer for whom there are updates can take more of them; for ever while none may be sent.
+    async fn peers_have_room(&self) {
         let speaker = self.speaker.iter().filter(|_| self.inherited.is_none());
         let has_some =
             |id: PeerId| !self.outboxes[usize::from(id.0)].updates.is_empty() || self.rib.is_due(id);

@@ -5,9 +5,9 @@ use crate::bgp::PeerEvent;
 
 /// Messages, which is some fifty milliseconds of work. Only a peer that says a lot fills it; then each node of the trie is drawn as often
 /// as there are batches that touch it, and most touch most.
-pub const UPDATES_MAX: usize = 4_096;
+const UPDATES_MAX: usize = 4_096;
 /// The prefixes in them. A table with few attributes has a thousand in each message: the number of messages alone bounds nothing.
-pub const PREFIXES_MAX: usize = 32_768;
+const PREFIXES_MAX: usize = 32_768;
 
 /// What peers have said in this turn.
 #[derive(Debug, Default)]

@@ -41,10 +41,10 @@ type Shipped = (String, String);
 /// The document of this build.
 ///
 /// # Errors
-/// When cargo does not say what is linked, or a file cannot be read.
-pub fn text() -> Result<String> {
+/// When a file cannot be read.
+pub fn text(known: &sbom::Crates) -> Result<String> {
     let mut crates = Vec::new();
-    for linked in sbom::linked()? {
+    for linked in sbom::linked(known) {
         let shipped = shipped(&linked.folder)?;
         crates.push((linked, shipped));
     }
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn nearly_every_crate_that_is_linked_ships_a_text_and_each_names_a_licence() {
-        let document = text().expect("cargo knows what is linked");
+        let document = text(&sbom::crates().expect("cargo knows what is linked")).expect("texts");
         let (list, _) = document.split_once(LINE).expect("texts");
         let crates: Vec<&str> = list.lines().filter(|line| line.contains("; linked into the ")).collect();
         let without = crates.iter().filter(|line| line.ends_with("ships no text")).count();

@@ -137,8 +137,9 @@ pub fn package_in(folder: &Path, binary: &Path, revision: Option<u32>) -> Result
     }
     generated(binary, &folder.join("generated"), &tree)?;
     changelog(&tree, revision, epoch)?;
-    write(&tree.join(BILL), &sbom::text(&packaged, epoch)?, 0o644)?;
-    write(&tree.join(LICENCES), &licences::text()?, 0o644)?;
+    let crates = sbom::crates()?;
+    write(&tree.join(BILL), &sbom::text(&crates, &packaged, epoch)?, 0o644)?;
+    write(&tree.join(LICENCES), &licences::text(&crates)?, 0o644)?;
     compress(&tree.join(LICENCES))?;
     for script in ["postinst", "prerm", "postrm"] {
         put(&root().join("deploy/debian").join(script), &tree.join(deb::CONTROL).join(script), 0o755)?;

@@ -56,14 +56,18 @@ struct Bill {
     compiler: String,
 }
 
+/// The crates that are linked, or that made what is linked.
+#[derive(Clone)]
+pub struct Crates(BTreeMap<Crate, Facts>);
+
 /// The document for a packaged binary.
 ///
 /// # Errors
-/// When cargo does not say what it needs to know.
-pub fn text(binary: &Path, epoch: u64) -> Result<String> {
+/// When the binary cannot be read, or there is no rustc.
+pub fn text(crates: &Crates, binary: &Path, epoch: u64) -> Result<String> {
     let time = i64::try_from(epoch).ok().and_then(|it| jiff::Timestamp::from_second(it).ok());
     let bill = Bill {
-        crates: crates()?,
+        crates: crates.0.clone(),
         binary: deb::sha256(binary)?,
         time: time.context("the commit's time is none")?.to_string(),
         compiler: output(command("rustc").arg("--version")).context("no rustc")?.trim().to_owned(),
@@ -72,22 +76,23 @@ pub fn text(binary: &Path, epoch: u64) -> Result<String> {
 }
 
 /// The crates of other authors that are linked.
+pub fn linked(crates: &Crates) -> Vec<Linked> {
+    let is_linked = |facts: &Facts| !facts.parts.is_empty() && facts.checksum.is_some();
+    let of_others = crates.0.iter().filter(|(_, facts)| is_linked(facts));
+    let linked = of_others.map(|((name, version), facts)| Linked {
+        name: format!("{name} {version}"),
+        licence: facts.licence.clone(),
+        parts: facts.parts.iter().copied().collect::<Vec<_>>().join(" and the "),
+        folder: facts.folder.clone(),
+    });
+    linked.collect()
+}
+
+/// Asks cargo for them, which takes a few seconds.
 ///
 /// # Errors
 /// When cargo does not say what it needs to know.
-pub fn linked() -> Result<Vec<Linked>> {
-    let is_linked = |facts: &Facts| !facts.parts.is_empty() && facts.checksum.is_some();
-    let of_others = crates()?.into_iter().filter(|(_, facts)| is_linked(facts));
-    let linked = of_others.map(|((name, version), facts)| Linked {
-        name: format!("{name} {version}"),
-        licence: facts.licence,
-        parts: facts.parts.into_iter().collect::<Vec<_>>().join(" and the "),
-        folder: facts.folder,
-    });
-    Ok(linked.collect())
-}
-
-fn crates() -> Result<BTreeMap<Crate, Facts>> {
+pub fn crates() -> Result<Crates> {
     let mut crates: BTreeMap<Crate, Facts> = BTreeMap::new();
     let host = host()?;
     for (part, built, packaged, target) in PARTS {
@@ -105,7 +110,7 @@ fn crates() -> Result<BTreeMap<Crate, Facts>> {
     let listed = metadata()?;
     let lock = fs::read_to_string(root().join("Cargo.lock")).context("cannot read Cargo.lock")?;
     describe(&mut crates, &listed, &lock::packages(&lock)?)?;
-    Ok(crates)
+    Ok(Crates(crates))
 }
 
 fn tree(packages: &[&str], edges: &str, target: &str) -> Result<String> {
@@ -309,7 +314,7 @@ mod tests {
 
     #[test]
     fn of_this_workspace_every_crate_of_a_registry_has_a_hash_and_those_of_tests_are_not_in_the_list() {
-        let crates = crates().expect("cargo knows the workspace");
+        let Crates(crates) = crates().expect("cargo knows the workspace");
         let parts = |wanted: &str| {
             let found = crates.iter().find(|(known, _)| known.0 == wanted);
             found.map(|(_, facts)| facts.parts.iter().copied().collect::<Vec<_>>().join(", "))

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use erdp::{
     bgp::{Action, ConnId, Moment, PeerEvent, PeerId, Session, State, Update, wire},
     config::{self, Config},
-    controller::{UPDATES_MAX, start::attachment_facts, targets},
+    controller::{Share, start::attachment_facts, targets},
     dataplane::memory::MemoryDataplane,
     fib::{Forwarding, Topology},
     rib::{Rib, RibConfig},
@@ -105,10 +105,12 @@ impl Peer {
         Ok(Self { id: peer.session.id, session, conn, updates: Vec::new() })
     }
 
-    fn read(&mut self, bytes: &[u8]) {
+    fn read(&mut self, bytes: &[u8], share: &mut Share) {
         self.session.handle_bytes(Moment::default(), self.conn, bytes);
         while let Some(action) = self.session.poll_action() {
-            if let Action::Tell(PeerEvent::Update { update, .. }) = action {
+            let Action::Tell(event) = action else { continue };
+            share.add(&event);
+            if let PeerEvent::Update { update, .. } = event {
                 self.updates.push(update);
             }
         }
@@ -155,12 +157,14 @@ impl Edge {
     pub fn read(&mut self, streams: &[&[u8]]) -> Result<Stages> {
         self.spent = Stages::default();
         let reads = streams.iter().map(|stream| stream.len()).max().unwrap_or(0).div_ceil(READ_BYTES);
+        let mut share = Share::default();
         for at in 0..reads {
             for (peer, stream) in self.peers.iter_mut().zip(streams) {
                 let part = |at: usize| stream.len() * at / reads;
-                clocked(&mut self.spent.decode_s, || peer.read(&stream[part(at)..part(at + 1)]));
+                clocked(&mut self.spent.decode_s, || peer.read(&stream[part(at)..part(at + 1)], &mut share));
             }
-            if self.peers.iter().map(|peer| peer.updates.len()).sum::<usize>() >= UPDATES_MAX {
+            if share.is_whole() {
+                share = Share::default();
                 self.settle()?;
             }
         }
