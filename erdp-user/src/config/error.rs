@@ -80,7 +80,8 @@ impl Fault {
         let at = error.span().unwrap_or(0..0);
         let line = line_around(text, at.start);
         let key = line.split('=').next().unwrap_or(line).trim().to_owned();
-        let message = error.message();
+        // The reader's message repeats a number that should have been a text.
+        let message = if is_secret(text, &at) { "the value is no text in quotes" } else { error.message() };
         let Some((name, expected)) = unknown_field(message) else {
             return Fault::new(at, key, message, "correct the value or the syntax of this line");
         };
@@ -148,7 +149,7 @@ fn starred(text: &str, key: &str) -> String {
         safe.push_str(before);
         safe.push_str(name);
         rest = after;
-        let Some((start, len)) = quoted_value(after) else { continue };
+        let Some((start, len)) = value_behind(after) else { continue };
         safe.push_str(&after[..start]);
         let hidden = after[start..start + len].chars();
         hidden.for_each(|c| safe.push_str(if c == '\n' { "\n" } else { &STARS[..c.len_utf8()] }));
@@ -157,22 +158,57 @@ fn starred(text: &str, key: &str) -> String {
     safe + rest
 }
 
+/// Whether a place of a text is inside a value that is in no message.
+fn is_secret(text: &str, at: &Range<usize>) -> bool {
+    let shown = without_secrets(text);
+    let (written, shown) =
+        (text.get(at.clone()).unwrap_or_default(), shown.get(at.clone()).unwrap_or_default());
+    written != shown && shown.bytes().all(|c| c == b'*' || c.is_ascii_whitespace())
+}
+
 /// A character has at most four bytes.
 const STARS: &str = "****";
 
-/// Where the text between the quotes begins after a key, and its length in bytes; `None`: no quoted value follows.
-fn quoted_value(after: &str) -> Option<(usize, usize)> {
+/// Where the value of a key begins behind the key and its quotes, and its length in bytes; `None`: no value follows.
+fn value_behind(after: &str) -> Option<(usize, usize)> {
     let (between, value) = after.split_once('=')?;
-    let is_end_of_key = between.trim_start_matches(['"', '\'']).trim().is_empty();
+    if !between.trim_start_matches(['"', '\'']).trim().is_empty() {
+        return None;
+    }
     let text = value.trim_start_matches([' ', '\t']);
     let quotes = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quotes| text.starts_with(*quotes));
-    let quotes = quotes.filter(|_| is_end_of_key)?;
-    let start = after.len() - text.len() + quotes.len();
-    // A text of one line that is not closed ends with its line.
-    let ends: &[char] = if quotes.len() == 1 { &['\n'] } else { &[] };
+    let start = after.len() - text.len() + quotes.map_or(0, str::len);
     let inside = &after[start..];
-    let len = inside.find(quotes).into_iter().chain(inside.find(ends)).min().unwrap_or(inside.len());
+    let len = quotes.map_or_else(|| unquoted_len(inside), |quotes| quoted_len(inside, quotes));
     Some((start, len))
+}
+
+/// The length of a text up to its closing quotes. A text of one line that is not closed ends with its line.
+fn quoted_len(inside: &str, quotes: &str) -> usize {
+    let (is_one_line, has_escapes) = (quotes.len() == 1, quotes.starts_with('"'));
+    let mut is_escaped = false;
+    for (at, c) in inside.char_indices() {
+        let is_end = is_one_line && c == '\n' || !is_escaped && inside[at..].starts_with(quotes);
+        if is_end {
+            return at;
+        }
+        is_escaped = has_escapes && c == '\\' && !is_escaped;
+    }
+    inside.len()
+}
+
+/// The length of a value that is no text: up to the end of its line, or of the line that ends its list.
+fn unquoted_len(inside: &str) -> usize {
+    let is_list = inside.starts_with(['[', '{']);
+    let mut len = 0;
+    for line in inside.split_inclusive('\n') {
+        len += line.trim_end().len();
+        if !is_list || line.trim_end().ends_with([']', '}']) {
+            return len;
+        }
+        len += line.len() - line.trim_end().len();
+    }
+    len
 }
 
 fn line_around(text: &str, at: usize) -> &str {
@@ -203,6 +239,19 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_of_a_wrong_type_is_in_no_part_of_its_refusal() {
+        for value in ["4711", "[\"4711\"]", "{ key = 4711 }", "47.11", "\"a\\\"4711"] {
+            let text = format!(
+                "asn = 1\n[[circuit]]\nname = \"a\"\nbandwidth = \"1G\"\n[circuit.private]\nmd5 = {value}\n"
+            );
+            let error = super::super::Config::parse(&text, Path::new("erdp.toml")).unwrap_err();
+            let ConfigError::Refused(refusal) = &error else { panic!("{error}") };
+            let said = format!("{error} {}", refusal.excerpt);
+            assert!(refusal.line == 6 && !said.contains("47") && !said.contains("11"), "{value}: {said}");
+        }
+    }
+
+    #[test]
     fn a_secret_is_starred_out_however_it_is_quoted_and_everything_keeps_its_place() {
         for (text, safe) in [
             ("md5 = \"a b\" # md5", "md5 = \"***\" # md5"),
@@ -213,6 +262,15 @@ mod tests {
             ("md5-file = \"name\"", "md5-file = \"name\""),
             ("service-key = \"0f8f\"\nport = \"p\"", "service-key = \"****\"\nport = \"p\""),
             ("md5 = \"é\"", "md5 = \"**\""),
+            (r#"md5 = "a\"b" # c"#, "md5 = \"****\" # c"),
+            (r#"md5 = "a\\" # c"#, "md5 = \"***\" # c"),
+            (r#"md5 = """a\"""b""" # c"#, "md5 = \"\"\"******\"\"\" # c"),
+            (r"md5 = 'a\' # c", "md5 = '**' # c"),
+            ("md5 = 12\nvlan = 7", "md5 = **\nvlan = 7"),
+            ("md5 = [\"x\"]\nvlan = 7", "md5 = *****\nvlan = 7"),
+            ("md5 = [\n  \"x\",\n]\nvlan = 7", "md5 = *\n******\n*\nvlan = 7"),
+            ("peers = [{ md5 = 12, asn = 1 }]\nvlan = 7", "peers = [{ md5 = *****************\nvlan = 7"),
+            ("md5 =\nvlan = 7", "md5 =\nvlan = 7"),
         ] {
             assert_eq!(without_secrets(text), safe, "{text}");
         }

@@ -8,7 +8,7 @@
 use serde::Serialize;
 
 use super::CePeer;
-use super::{Config, Link, Peer, change::decrease, shown};
+use super::{Circuit, Config, Link, Peer, change::decrease, shown};
 
 /// One value that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -105,7 +105,22 @@ fn differences(running: &Config, new: &Config) -> Vec<Difference> {
     for it in after.iter().filter(|it| !before.iter().any(|old| old.path == it.path)) {
         list.push(Difference { path: it.path.clone(), from: None, to: Some(it.value.clone()) });
     }
+    list.extend(new.circuits.iter().filter_map(|new| {
+        let old = running.circuits.iter().find(|it| it.name == new.name)?;
+        hidden_difference(old, new)
+    }));
     list
+}
+
+/// Of a service key only the end is shown, and two keys may have the same.
+fn hidden_difference(old: &Circuit, new: &Circuit) -> Option<Difference> {
+    let (from, to) = (old.inventory.service_key.as_ref()?, new.inventory.service_key.as_ref()?);
+    let shown = (from.to_string(), to.to_string());
+    (from != to && shown.0 == shown.1).then(|| Difference {
+        path: format!("circuit.{}.inventory.service-key", new.name),
+        from: Some(format!("{:?}", shown.0)),
+        to: Some(format!("{:?} (another key with this end)", shown.1)),
+    })
 }
 
 /// What needs a restart. Everything that is carried out live is made equal first; whatever differs then is not.
@@ -174,7 +189,7 @@ fn refusals(running: &Config, new: &Config) -> Vec<String> {
 }
 
 /// Gives a circuit the old one's values of all that is changed live.
-fn keep_circuit(fixed: &mut super::Circuit, old: &super::Circuit) {
+fn keep_circuit(fixed: &mut Circuit, old: &Circuit) {
     fixed.bandwidth = old.bandwidth;
     fixed.kind = old.kind;
     fixed.sku = old.sku;

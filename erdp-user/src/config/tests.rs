@@ -129,6 +129,19 @@ fn an_exchange_ends_the_sessions_that_it_must_and_refuses_what_is_fixed() {
 }
 
 #[test]
+fn another_service_key_with_the_same_end_is_a_difference_and_is_not_shown() {
+    let with = |start: &str| {
+        let key = format!("service-key = \"{start}-d9cb-469f-a165-70867728950e\"");
+        accepted(&edited("[circuit.private]", &format!("inventory = {{ {key} }}\n[circuit.private]")))
+    };
+    let plan = Plan::between(&with("0f8fad5b"), &with("1f8fad5b"));
+    assert_eq!((plan.differences.len(), plan.refused.len()), (1, 0), "{plan:?}");
+    let said = format!("{plan:?}");
+    assert!(said.contains("circuit.contoso.inventory.service-key") && !said.contains("8fad5b"), "{said}");
+    assert!(Plan::between(&with("0f8fad5b"), &with("0F8FAD5B")).is_empty());
+}
+
+#[test]
 fn the_example_file_is_accepted_without_a_warning() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/erdp.toml");
     let (config, warnings) = Config::load(&path).unwrap();
