@@ -18,23 +18,29 @@ pub const LOCAL_FROM: BitsPerSecond = BitsPerSecond(1_000_000_000);
 
 /// Reason and remedy of the warning about a bandwidth that is not sold as this kind of circuit and with this SKU; without a kind, as any.
 pub fn unsold(bandwidth: BitsPerSecond, kind: Option<CircuitKind>, sku: Sku) -> Option<(String, String)> {
-    let kinds = || SOLD_MBPS.iter().filter(|(it, _)| kind.is_none_or(|kind| *it == kind));
-    let of = |mbps: u64| BitsPerSecond(mbps * 1_000_000);
-    let is_least = |bandwidth: BitsPerSecond| sku != Sku::Local || bandwidth >= LOCAL_FROM;
-    let is_sold = kinds().flat_map(|(_, list)| *list).any(|mbps| of(*mbps) == bandwidth);
-    if is_sold && is_least(bandwidth) {
+    let kinds = SOLD_MBPS.iter().filter(|(it, _)| kind.is_none_or(|kind| *it == kind));
+    let is_sold = kinds.flat_map(|(_, list)| *list).any(|mbps| mbps * 1_000_000 == bandwidth.0);
+    if is_sold && is_least(bandwidth, sku) {
         return None;
     }
     let what = kind.map_or(String::new(), |kind| format!(" of kind {}", kind.as_str()));
     let what = if sku == Sku::Local { format!("{what} with the SKU local") } else { what };
-    let lists = kinds().map(|(kind, list)| {
-        let sold = list.iter().map(|mbps| of(*mbps)).filter(|it| is_least(*it));
+    let remedy = format!("use what was bought: {}", sold(kind, sku));
+    Some((format!("Microsoft sells no circuit of {bandwidth}{what} (A3)"), remedy))
+}
+
+/// The bandwidths that are sold as this kind of circuit and with this SKU, as a list for people; without a kind, those of each.
+pub fn sold(kind: Option<CircuitKind>, sku: Sku) -> String {
+    let lists = SOLD_MBPS.iter().filter(|(it, _)| kind.is_none_or(|kind| *it == kind)).map(|(kind, list)| {
+        let sold = list.iter().map(|mbps| BitsPerSecond(mbps * 1_000_000)).filter(|it| is_least(*it, sku));
         let sold: Vec<String> = sold.map(|it| it.to_string()).collect();
         format!("{} {}", kind.as_str(), sold.join(", "))
     });
-    let lists: Vec<String> = lists.collect();
-    let remedy = format!("use what was bought: {} (10M: legacy)", lists.join("; "));
-    Some((format!("Microsoft sells no circuit of {bandwidth}{what} (A3)"), remedy))
+    format!("{} (10M: legacy)", lists.collect::<Vec<_>>().join("; "))
+}
+
+fn is_least(bandwidth: BitsPerSecond, sku: Sku) -> bool {
+    sku != Sku::Local || bandwidth >= LOCAL_FROM
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::config::{BitsPerSecond, Sku};
 /// The day on which the numbers were compared with what Microsoft publishes.
 pub const AS_OF: &str = "2026-11-21";
 
-/// Circuits of one subscription in one region.
+/// Circuits of one subscription in one geopolitical region.
 pub const CIRCUITS_OF_A_SUBSCRIPTION: usize = 10;
 /// Circuits of one peering location that a virtual network is linked to.
 pub const CIRCUITS_OF_A_VNET: usize = 4;

@@ -1,7 +1,10 @@
 //! Which regions of Azure a circuit reaches: the geopolitical region of each (requirement A6), the clouds that are apart (requirement H2), and
 //! the regions that are near a peering location, which is all that a Local circuit reaches.
 
-use crate::{bgp::Community, rib::communities};
+use crate::{
+    bgp::Community,
+    rib::communities::{self, plain},
+};
 
 /// The day on which the tables were compared with what Microsoft publishes.
 pub const AS_OF: &str = "2026-11-21";
@@ -51,20 +54,24 @@ pub const GEOPOLITICAL: [(&str, &[&str]); 13] = [
     ("Asia", &["East Asia", "Southeast Asia", "Malaysia West", "Indonesia Central", "Taiwan North"]),
     ("Japan", &["Japan East", "Japan West"]),
     ("South Korea", &["Korea Central", "Korea South"]),
-    ("India", &["India Central", "India South", "India West", "Jio India Central", "Jio India West"]),
     (
-        "Oceania",
+        // The communities have their words in another order than the portal.
+        "India",
         &[
-            "Australia East",
-            "Australia Southeast",
-            "Australia Central",
-            "Australia Central 2",
-            "New Zealand North",
+            "Central India",
+            "South India",
+            "West India",
+            "India Central",
+            "India South",
+            "India West",
+            "Jio India Central",
+            "Jio India West",
         ],
     ),
+    ("Oceania", &["Australia East", "Australia Southeast", "New Zealand North"]),
+    ("Australia Government", &["Australia Central", "Australia Central 2"]),
     ("Middle East", &["UAE North", "UAE Central", "Qatar Central", "Israel Central"]),
     ("Africa", &["South Africa North", "South Africa West"]),
-    ("Germany (sovereign)", &["Germany Central", "Germany Northeast"]),
     (
         US_GOVERNMENT,
         &[
@@ -114,10 +121,6 @@ pub const NEAR: [(&str, &[&str]); 26] = [
     ("Tokyo", &["Japan East"]),
 ];
 
-fn plain(text: &str) -> String {
-    text.to_lowercase().replace([' ', '-', '_'], "")
-}
-
 /// The names of the geopolitical regions.
 pub fn geopolitical_names() -> Vec<&'static str> {
     GEOPOLITICAL.iter().map(|(name, _)| *name).collect()
@@ -150,15 +153,19 @@ pub fn near(location: &str) -> Option<&'static [&'static str]> {
     NEAR.iter().find(|(start, _)| plain(location).starts_with(&plain(start))).map(|(_, regions)| *regions)
 }
 
+/// The region of Azure that a community of Microsoft's names; `None`: it names a service, or nothing that is known.
+pub fn region_of(community: Community) -> Option<&'static str> {
+    let text = communities::name(community)?;
+    let services = [" private", " storage", " SQL", " Cosmos DB", " backup"];
+    name(services.iter().find_map(|service| text.strip_suffix(service)).unwrap_or(text))
+}
+
 /// The geopolitical region that a community of Microsoft's names; `None`: it names a service, or nothing that is known.
 pub fn of_community(community: Community) -> Option<&'static str> {
-    let name = communities::name(community)?;
-    if name.contains("(US Gov)") {
+    if communities::name(community)?.contains("(US Gov)") {
         return Some(US_GOVERNMENT);
     }
-    let services = [" private", " storage", " SQL", " Cosmos DB", " backup"];
-    let region = services.iter().find_map(|service| name.strip_suffix(service)).unwrap_or(name);
-    geopolitical_of(region)
+    geopolitical_of(region_of(community)?)
 }
 
 /// Whether a community is of Office 365, which a Standard circuit does not carry (requirement A6).
@@ -210,6 +217,13 @@ mod tests {
         assert_eq!(
             (name("westeurope"), geopolitical_of("east us 2")),
             (Some("West Europe"), Some("North America"))
+        );
+        for region in ["Central India", "southindia", "West India", "India Central"] {
+            assert_eq!(geopolitical_of(region), Some("India"), "{region}");
+        }
+        assert_eq!(
+            (geopolitical_of("Australia East"), geopolitical_of("australiacentral2")),
+            (Some("Oceania"), Some("Australia Government"))
         );
         assert_eq!((near("Atlantis"), geopolitical("europe")), (None, Some("Europe")));
         assert!(is_office(communities::community("12076:5030").unwrap()));

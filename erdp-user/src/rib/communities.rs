@@ -26,9 +26,13 @@ pub fn name(community: Community) -> Option<&'static str> {
 
 /// A community by its name in the table (case and blanks do not matter) or as two numbers.
 pub fn community(text: &str) -> Option<Community> {
-    let plain = |text: &str| text.to_lowercase().replace([' ', '-', '_'], "");
     let wanted = plain(text);
     parse(text).or_else(|| named().iter().find(|(_, name)| plain(name) == wanted).map(|(value, _)| *value))
+}
+
+/// A name of Microsoft's as names are compared: without case, blanks, hyphens and underscores.
+pub fn plain(text: &str) -> String {
+    text.to_lowercase().replace([' ', '-', '_'], "")
 }
 
 fn parse(text: &str) -> Option<Community> {
