@@ -82,7 +82,7 @@ impl std::fmt::Display for Fault {
                 let mac: Vec<String> = mac.iter().map(|octet| format!("{octet:02x}")).collect();
                 write!(
                     f,
-                    "duplicate address: {} uses our {ours} too; find it by this MAC address",
+                    "duplicate address: {} uses our {ours} too; find it by this MAC address (E2)",
                     mac.join(":")
                 )
             }

@@ -66,6 +66,15 @@ impl Controller {
     /// A row of `erdp show sessions`.
     pub(super) fn session_row(&self, peer: &crate::config::Peer, session: &crate::bgp::PeerHandle) -> Value {
         let (status, counts) = (session.status(), self.rib.peer_counts(peer.session.id));
+        let finding = self
+            .interface_finding(peer)
+            .map(|text| (None, text))
+            .or_else(|| Some((Some("E2"), self.wire_finding(peer)?)))
+            .or_else(|| {
+                let brings_nothing = self.rib.brings_nothing(peer.session.id);
+                let (rule, text) = finding(peer, &status, counts, self.route_filter(peer), brings_nothing)?;
+                Some((Some(rule), text.to_owned()))
+            });
         json!({
                 "peer": peer.session.remote,
                 "asn": peer.session.remote_asn,
@@ -88,10 +97,8 @@ impl Controller {
                 "sessions": status.counters.established,
                 "attachment": self.name_of(peer.attachment),
                 "last_error": status.last_error,
-                "finding": self.interface_finding(peer).or_else(|| self.wire_finding(peer)).or_else(|| {
-                    let brings_nothing = self.rib.brings_nothing(peer.session.id);
-                    finding(peer, &status, counts, self.route_filter(peer), brings_nothing).map(str::to_owned)
-                }),
+                "finding": finding.as_ref().map(|(_, text)| text),
+                "rule": finding.as_ref().and_then(|(rule, _)| *rule),
                 "last_error_age_s": status.last_error_age_s,
                 "faults": FaultKind::ALL
                     .into_iter()
@@ -336,28 +343,32 @@ fn adopted_words((missing, seconds): &(Vec<&str>, u64)) -> String {
     format!("new routes wait for {whom}, at most {seconds} s")
 }
 
-/// What an operator should know about a session that is not an error by itself.
+/// What an operator should know about a session that is not an error by itself, and the rule that it is about.
 fn finding(
     peer: &crate::config::Peer,
     status: &crate::bgp::PeerStatus,
     counts: crate::rib::PeerCounts,
     has_filter: Option<bool>,
     brings_nothing: bool,
-) -> Option<&'static str> {
+) -> Option<(&'static str, &'static str)> {
     let is_up = status.state == crate::bgp::State::Established;
     let refused_by_them =
         status.last_error.as_deref().is_some_and(|error| error.contains("ended the session"));
     match (peer.side, has_filter) {
-        _ if is_up && counts.is_over => {
-            Some("it announces more than it may: the surplus is refused, see `erdp show refused` (D2)")
-        }
+        _ if is_up && counts.is_over => Some((
+            "D2",
+            "it announces more than it may: the surplus is refused, see `erdp show refused` (D2)",
+        )),
         (Side::Msee(_), Some(_)) if is_up && brings_nothing => {
-            Some("up and no route: is a route filter attached to the peering in Azure? (D6)")
+            Some(("D6", "up and no route: is a route filter attached to the peering in Azure? (D6)"))
         }
-        (Side::Msee(_), _) if !is_up && refused_by_them => Some(
+        (Side::Msee(_), _) if !is_up && refused_by_them => Some((
+            "E5",
             "the MSEE refuses: compare AS, key and addresses; prefixes or AS may wait for validation by Microsoft (E5)",
-        ),
-        (Side::Msee(_), _) if counts.draining > 0 => Some("Microsoft drains this link for maintenance (B7)"),
+        )),
+        (Side::Msee(_), _) if counts.draining > 0 => {
+            Some(("B7", "Microsoft drains this link for maintenance (B7)"))
+        }
         _ => None,
     }
 }
@@ -408,7 +419,10 @@ mod tests {
             notification_received: None,
             notification_sent: None,
         };
-        finding(peer, &status, counts, filter, counts.received == 0)
+        finding(peer, &status, counts, filter, counts.received == 0).map(|(rule, text)| {
+            assert!(text.ends_with(&format!("({rule})")), "{rule}: {text}");
+            text
+        })
     }
 
     const NONE: PeerCounts = PeerCounts {
