@@ -40,7 +40,7 @@ fn checks(report: &Value) -> BTreeSet<String> {
     findings.filter_map(|it| it["check"].as_str().map(str::to_owned)).collect()
 }
 
-/// Waits until the findings are these and those of the configuration; the time that it took.
+/// Waits until the findings are those of the configuration and these; returns exit code and report.
 fn until(edge: &Edge, file: &Path, base: &BTreeSet<String>, live: &[&str]) -> Result<(Option<i32>, Value)> {
     let begin = Instant::now();
     let wanted: BTreeSet<String> =

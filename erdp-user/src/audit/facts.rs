@@ -9,9 +9,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::config::{
-    Attachment, CeAttachment, Circuit, Config, Link, LinkRole, Peering, PeeringKind, Service,
-};
+use crate::config::{CeAttachment, Circuit, Config, DomainId, Link, LinkRole, Peering, PeeringKind, Service};
 
 /// Everything that is known.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +69,7 @@ pub struct SessionRow {
     pub received: u64,
     /// Prefixes advertised.
     pub advertised: u64,
-    /// Prefixes that ask to be spared (rule B7).
+    /// Prefixes whose MSEE drains the link (rule B7).
     pub draining: u64,
     /// Prefixes beyond the peer's limit that are refused now.
     pub surplus: u64,
@@ -79,6 +77,8 @@ pub struct SessionRow {
     pub attachment: String,
     /// What the router itself finds.
     pub finding: Option<String>,
+    /// The rule that the finding is about.
+    pub rule: Option<String>,
 }
 
 impl SessionRow {
@@ -95,6 +95,12 @@ impl SessionRow {
     /// Whether the peer is Microsoft's.
     pub fn is_msee(&self) -> bool {
         self.side == "msee"
+    }
+
+    /// What the router finds, if it is about this rule; without the rule's number.
+    pub fn finding_of(&self, rule: &str) -> Option<&str> {
+        let text = self.finding.as_deref().filter(|_| self.rule.as_deref() == Some(rule))?;
+        Some(text.trim_end_matches(&format!(" ({rule})")))
     }
 
     /// `contoso/private` of `contoso/private primary`, on Microsoft's side.
@@ -119,10 +125,8 @@ impl SessionRow {
 pub struct LinkRow {
     /// Its name.
     pub link: String,
-    /// Whether it may carry traffic; `None`: nobody judges.
+    /// Whether it may carry traffic; `None`: ERDP does not judge attachments.
     pub eligible: Option<bool>,
-    /// Why not.
-    pub why_not: Option<Vec<String>>,
 }
 
 /// How many prefixes Microsoft is advertised.
@@ -131,12 +135,23 @@ pub struct LinkRow {
 pub struct LimitRow {
     /// The peering.
     pub domain: Option<String>,
+    /// The address family, which has a limit of its own.
+    pub family: String,
     /// Prefixes there are.
     pub wanted: u64,
     /// Prefixes that are held back.
     pub held: u64,
     /// The limit.
     pub limit: u64,
+    /// Prefixes there are, in percent of the limit.
+    pub percent: u64,
+}
+
+impl LimitRow {
+    /// The place for a finding.
+    pub fn place(&self) -> String {
+        format!("{} {}", self.domain.as_deref().unwrap_or_default(), self.family).trim().to_owned()
+    }
 }
 
 /// A best route.
@@ -177,6 +192,12 @@ pub fn rows<T: for<'a> Deserialize<'a>>(what: &str, answer: Value) -> Result<Vec
     })
 }
 
+/// Whether an answer to `erdp config diff` names no change: no value that differs, and no session that restarts because a hidden key differs.
+pub fn is_unchanged(answer: &Value) -> bool {
+    let is_empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+    answer["plan"].as_object().is_some_and(|plan| plan.values().all(is_empty))
+}
+
 /// A peering of a circuit.
 #[derive(Clone, Copy, Debug)]
 pub struct PeeringOf<'a> {
@@ -184,6 +205,8 @@ pub struct PeeringOf<'a> {
     pub circuit: &'a Circuit,
     /// Which peering.
     pub kind: PeeringKind,
+    /// Its routing domain.
+    pub domain: DomainId,
     /// Its keys.
     pub peering: &'a Peering,
 }
@@ -192,6 +215,11 @@ impl PeeringOf<'_> {
     /// `contoso/private`.
     pub fn name(&self) -> String {
         format!("{}/{}", self.circuit.name, self.kind.as_str())
+    }
+
+    /// Whether an attachment may use it.
+    pub fn is_used_by(&self, attachment: &CeAttachment) -> bool {
+        attachment.domains.contains(&self.domain)
     }
 }
 
@@ -208,11 +236,10 @@ impl<'a> Facts<'a> {
 
     /// Every peering of a circuit that carries something.
     pub fn peerings(&self) -> impl Iterator<Item = PeeringOf<'a>> + use<'a> {
-        self.circuits().flat_map(|circuit| {
-            let kinds = PeeringKind::ALL.into_iter();
-            kinds.filter_map(move |kind| {
-                circuit.peering(kind).map(|peering| PeeringOf { circuit, kind, peering })
-            })
+        let config = self.config;
+        config.domains().into_iter().filter_map(move |it| {
+            let circuit = config.circuits.get(it.circuit).filter(|circuit| circuit.is_in_use())?;
+            Some(PeeringOf { circuit, kind: it.kind, domain: it.id, peering: circuit.peering(it.kind)? })
         })
     }
 
@@ -231,11 +258,18 @@ impl<'a> Facts<'a> {
         self.config.attachments.iter().filter_map(|it| Some((it, it.service.as_ref()?)))
     }
 
-    /// Whether an attachment may use a peering.
-    pub fn uses(&self, attachment: &CeAttachment, peering: &PeeringOf<'_>) -> bool {
-        let domains = self.config.domains();
-        let name = peering.name();
-        attachment.domains.iter().any(|id| domains.get(usize::from(id.0)).is_some_and(|it| it.name == name))
+    /// Whether a circuit of this name carries something, or is none of the configuration's.
+    pub fn is_in_use(&self, circuit: &str) -> bool {
+        self.config.circuits.iter().find(|it| it.name == circuit).is_none_or(Circuit::is_in_use)
+    }
+
+    /// Whether a session's circuit, or one of its attachment's, carries something. If none does, the router keeps the session down (rule A8).
+    pub fn has_circuit(&self, session: &SessionRow) -> bool {
+        if session.is_msee() {
+            return self.is_in_use(session.domain().split('/').next().unwrap_or_default());
+        }
+        let attachment = self.config.attachments.iter().find(|it| it.name() == session.attachment);
+        attachment.is_none_or(|attachment| self.peerings().any(|it| it.is_used_by(attachment)))
     }
 
     /// What the router runs, or nothing.
@@ -255,16 +289,6 @@ impl<'a> Facts<'a> {
     pub fn routes(&self) -> impl Iterator<Item = (&'a RouteRow, IpNet)> + use<'a> {
         self.live.into_iter().flat_map(|live| &live.routes).filter_map(|row| Some((row, row.prefix?)))
     }
-
-    /// The names of the attachments that lead to services.
-    pub fn service_attachments(&self) -> Vec<Attachment> {
-        self.config.attachments().into_iter().filter(|it| it.side.as_str() == "service").collect()
-    }
-}
-
-/// The name of an attachment in answers.
-pub fn name_of(attachment: &CeAttachment) -> String {
-    format!("{}{}", attachment.interface, attachment.tags)
 }
 
 /// The boxes on which a circuit's links end, other than this one.

@@ -54,7 +54,7 @@ fn case(writer: &mut Out, report: &Report, rule: &Rule, check: &Check) -> io::Re
     element.write_inner_content(|writer| {
         if is_skipped(report, check) {
             let skipped = writer.create_element("skipped");
-            skipped.with_attribute(("message", "the running router was not asked")).write_empty()?;
+            skipped.with_attribute(("message", "the audit did not ask a running router")).write_empty()?;
         }
         if !failures.is_empty() {
             let failure = writer

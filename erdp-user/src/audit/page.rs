@@ -34,10 +34,11 @@ pub fn explain(rule: &Rule) -> String {
 
 /// What the tests show: all of the rule, or what ERDP does for it.
 fn shown_by(rule: &Rule) -> &'static str {
-    if rule.holds_by_construction() {
-        "It holds by construction, as this test shows"
-    } else {
-        "What ERDP does for it is shown by this test"
+    match (rule.holds_by_construction(), rule.proofs.len()) {
+        (true, 1) => "It holds by construction, as this test shows",
+        (true, _) => "It holds by construction, as these tests show",
+        (false, 1) => "What ERDP does for it is shown by this test",
+        (false, _) => "What ERDP does for it is shown by these tests",
     }
 }
 
@@ -109,9 +110,9 @@ const INTRODUCTION: &str = "# The audit
 This page is made of the table of rules (`erdp-user/src/audit/rules/`), and a test holds it against the table. `ERDP_WRITE_PAGE=1 cargo test -p \
 erdp-user --lib audit` writes it.
 
-`erdp audit --config FILE` says which of ExpressRoute's rules a configuration breaks. It needs no privilege and no router, so it can run in a
-pipeline. With `--control SOCKET` it also asks the running router, which sees what no file says: a session without BFD, a link that Microsoft
-drains, two links that are advertised different prefixes. `erdp audit --explain D1` prints one rule.
+`erdp audit --config FILE` says which of ExpressRoute's rules a configuration breaks. It needs no router. Its user must be able to read the file and
+every file that `md5-file` names. With `--control SOCKET` it also asks the running router, which sees what no file says: a session without
+BFD, a link that Microsoft drains, two links that are advertised different prefixes. `erdp audit --explain D1` prints one rule.
 
 The first lines name each circuit with the validity of Microsoft's SLA and its resiliency: Microsoft's level (Standard, High, Maximum), and points
 of a hundred with what was lost. Then there is one line for each finding, the worst first: severity, check, place, what is wrong, the remedy.

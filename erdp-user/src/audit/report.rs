@@ -2,7 +2,7 @@
 //!
 //! The JSON has a version of its own, [`VERSION`]: fields are added and never change their meaning.
 
-use std::fmt::Write as _;
+use std::{collections::HashMap, fmt::Write as _};
 
 use serde::Serialize;
 
@@ -11,6 +11,7 @@ use super::{
     resiliency::{CircuitHead, heads},
     rules,
 };
+use crate::config::lines;
 
 /// Version of the JSON.
 pub const VERSION: u32 = 1;
@@ -79,7 +80,8 @@ impl Report {
     /// Audits; `config` and `text` name the file and are its text, in which findings have their lines.
     pub fn of(facts: &Facts<'_>, config: &str, text: &str) -> Report {
         let mut findings = findings(facts);
-        findings.iter_mut().for_each(|finding| finding.line = line_of(text, &finding.place));
+        let lines = lines(text);
+        findings.iter_mut().for_each(|finding| finding.line = line_of(&lines, &finding.place));
         let count = |severity| findings.iter().filter(|it| it.severity == severity).count();
         let counts = Counts {
             critical: count(Severity::Critical),
@@ -153,50 +155,8 @@ fn head(text: &mut String, it: &CircuitHead) {
     );
 }
 
-/// The line, counted from 1, in which the table of a place begins.
-fn line_of(text: &str, place: &str) -> Option<usize> {
-    let first = place.split(' ').next()?;
-    let (name, peering) =
-        first.split_once('/').map_or((first, None), |(name, peering)| (name, Some(peering)));
-    let is_named = |line: &str, key: &str, name: &str| {
-        let value = line.trim().strip_prefix(key).and_then(|rest| rest.trim_start().strip_prefix('='));
-        value
-            .and_then(|value| value.trim_start().strip_prefix('"')?.split('"').next())
-            .is_some_and(|it| it == name)
-    };
-    let lines: Vec<&str> = text.lines().collect();
-    let at = lines.iter().position(|line| is_named(line, "name", name)).or_else(|| {
-        // The tags are behind the interface's name.
-        let interface = name.split('.').next().unwrap_or(name);
-        lines
-            .iter()
-            .position(|line| is_named(line, "interface", name) || is_named(line, "interface", interface))
-    })?;
-    let heading = peering.map(|peering| format!("[circuit.{peering}]"));
-    let of_circuit =
-        lines.iter().enumerate().skip(at).take_while(|(_, line)| !line.trim().starts_with("[[circuit]]"));
-    let below =
-        heading.and_then(|heading| of_circuit.clone().find(|(_, line)| line.trim().starts_with(&heading)));
-    Some(below.map_or(at, |(below, _)| below) + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::line_of;
-
-    #[test]
-    fn a_place_has_the_line_of_its_table() {
-        let text = "asn = 1\n[[circuit]]\nname = \"a\"\n[circuit.private]\n[[circuit]]\nname = \"b\"\n[circuit.private] # second\n\
-                    [[attachment]]\ninterface = \"eth0\"\n";
-        for (place, line) in [
-            ("a", Some(3)),
-            ("a/private", Some(4)),
-            ("b/private secondary 198.18.0.2", Some(7)),
-            ("b/microsoft", Some(6)),
-            ("eth0.7 198.18.1.2", Some(9)),
-            ("the router", None),
-        ] {
-            assert_eq!(line_of(text, place), line, "{place}");
-        }
-    }
+/// The line, counted from 1, of a place: a peering without a table of its own has its circuit's.
+fn line_of(lines: &HashMap<String, usize>, place: &str) -> Option<usize> {
+    let name = place.split(' ').next()?;
+    lines.get(name).or_else(|| lines.get(name.split('/').next()?)).copied()
 }

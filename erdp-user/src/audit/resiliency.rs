@@ -6,10 +6,11 @@
 
 use serde::Serialize;
 
-use super::facts::Facts;
+use super::facts::{Facts, PeeringOf};
 use crate::{
     azure::gateways,
-    config::{Circuit, PeeringKind},
+    config::{CeAttachment, Circuit, PeeringKind},
+    rib::communities::plain,
 };
 
 /// Microsoft's levels.
@@ -34,17 +35,25 @@ impl Level {
     }
 }
 
+/// Points for a second circuit elsewhere; a metro circuit alone has half of them.
+const SECOND_LOCATION: u32 = 40;
+const BOTH_LINKS: u32 = 20;
+const TWO_BOXES: u32 = 15;
+const BFD: u32 = 10;
+const ZONAL_GATEWAYS: u32 = 10;
+const LOCATION: u32 = 5;
+
 /// What is worth how many points of the hundred.
 pub const WEIGHTS: [(&str, u32); 6] = [
     (
         "a second circuit in another peering location for the same attachments (a metro circuit alone: half)",
-        40,
+        SECOND_LOCATION,
     ),
-    ("both links carry traffic, where the running router is asked", 20),
-    ("the two links end on two edge boxes", 15),
-    ("BFD on every peering", 10),
-    ("every linked virtual network has a zone-redundant gateway", 10),
-    ("the peering location is written down", 5),
+    ("both links carry traffic, where the running router is asked", BOTH_LINKS),
+    ("the two links end on two edge boxes", TWO_BOXES),
+    ("BFD on every peering", BFD),
+    ("every linked virtual network has a zone-redundant gateway", ZONAL_GATEWAYS),
+    ("the inventory names the peering location", LOCATION),
 ];
 
 /// Points that a circuit lost.
@@ -84,30 +93,34 @@ fn head(facts: &Facts<'_>, circuit: &Circuit) -> CircuitHead {
     let mut lost = Vec::new();
     let mut lose = |points: u32, why: String| lost.push(Lost { points, why });
     match level {
-        Level::Standard => {
-            lose(40, "no other circuit in another peering location serves the same attachments".into())
+        Level::Standard => lose(
+            SECOND_LOCATION,
+            "no other circuit in another peering location serves the same attachments".into(),
+        ),
+        Level::High => {
+            let why = "no other circuit outside this metro serves the same attachments";
+            lose(SECOND_LOCATION / 2, why.into());
         }
-        Level::High => lose(20, "no other circuit outside this metro serves the same attachments".into()),
         Level::Maximum => {}
     }
     let down = links_down(facts, circuit);
     if !down.is_empty() {
-        lose(20, format!("not every link carries traffic: {}", down.join(", ")));
+        lose(BOTH_LINKS, format!("not every link carries traffic: {}", down.join(", ")));
     }
     if circuit.is_on_one_box() {
-        lose(15, "both links end on this box (B1a)".into());
+        lose(TWO_BOXES, "both links end on this box (B1a)".into());
     }
     let without_bfd =
         PeeringKind::ALL.into_iter().filter(|kind| circuit.peering(*kind).is_some_and(|it| it.bfd.is_none()));
     let without_bfd: Vec<&str> = without_bfd.map(PeeringKind::as_str).collect();
     if !without_bfd.is_empty() {
-        lose(10, format!("no BFD on {} peering (H1)", without_bfd.join(" and ")));
+        lose(BFD, format!("no BFD on {} peering (H1)", without_bfd.join(" and ")));
     }
     if let Some(why) = gateways_lack(circuit) {
-        lose(10, why);
+        lose(ZONAL_GATEWAYS, why);
     }
     if circuit.inventory.locations.is_empty() {
-        lose(5, "the peering location is not written down".into());
+        lose(LOCATION, "the inventory does not name the peering location".into());
     }
     let points = 100 - lost.iter().map(|it| it.points).sum::<u32>().min(100);
     CircuitHead { circuit: circuit.name.clone(), sla_valid, why, level, points, lost }
@@ -126,28 +139,29 @@ fn sla(facts: &Facts<'_>, circuit: &Circuit) -> (bool, String) {
     }
 }
 
-/// The level by what is written down; a location that is not is none.
+/// The level by the locations in the inventories; a circuit without one has Standard resiliency.
 pub fn level(facts: &Facts<'_>, circuit: &Circuit) -> Level {
-    let own = &circuit.inventory.locations;
-    let is_elsewhere = |other: &&Circuit| {
-        let theirs = &other.inventory.locations;
+    let locations = |circuit: &Circuit| -> Vec<String> {
+        circuit.inventory.locations.iter().map(|it| plain(it)).collect()
+    };
+    let own = locations(circuit);
+    let is_elsewhere = |other: &Circuit| {
+        let theirs = locations(other);
         !own.is_empty() && !theirs.is_empty() && !own.iter().any(|it| theirs.contains(it))
     };
     let mut others = facts
         .circuits()
         .filter(|other| other.name != circuit.name && share_an_attachment(facts, circuit, other));
-    if circuit.is_in_use() && others.any(|other| is_elsewhere(&other)) {
+    if circuit.is_in_use() && others.any(is_elsewhere) {
         return Level::Maximum;
     }
     if own.len() == 2 && own[0] != own[1] { Level::High } else { Level::Standard }
 }
 
 fn share_an_attachment(facts: &Facts<'_>, one: &Circuit, other: &Circuit) -> bool {
-    let domains = facts.config.domains();
-    let reaches = |attachment: &crate::config::CeAttachment, circuit: &Circuit| {
-        let mut listed = attachment.domains.iter().filter_map(|id| domains.get(usize::from(id.0)));
-        listed
-            .any(|domain| facts.config.circuits.get(domain.circuit).is_some_and(|it| it.name == circuit.name))
+    let peerings: Vec<PeeringOf<'_>> = facts.peerings().collect();
+    let reaches = |attachment: &CeAttachment, circuit: &Circuit| {
+        peerings.iter().any(|it| it.circuit.name == circuit.name && it.is_used_by(attachment))
     };
     facts.customers().any(|attachment| reaches(attachment, one) && reaches(attachment, other))
 }
@@ -159,10 +173,12 @@ fn links_down(facts: &Facts<'_>, circuit: &Circuit) -> Vec<String> {
     down.map(|row| row.link.clone()).collect()
 }
 
+/// What the gateways of private peering lack; a circuit with Microsoft peering only has none.
 fn gateways_lack(circuit: &Circuit) -> Option<String> {
+    circuit.private.as_ref()?;
     let vnets = &circuit.inventory.vnets;
     if vnets.is_empty() {
-        return Some("no linked virtual network is written down".into());
+        return Some("the inventory names no linked virtual network".into());
     }
     let is_zonal = |sku: Option<&str>| sku.and_then(gateways::find).is_some_and(|it| it.is_zone_redundant);
     let lacking: Vec<&str> =

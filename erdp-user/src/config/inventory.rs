@@ -81,7 +81,7 @@ impl Serialize for Price {
 pub struct ServiceKey(String);
 
 impl ServiceKey {
-    /// So much of it is shown.
+    /// How many characters at its end are shown.
     const SHOWN: usize = 4;
 
     /// Takes a GUID as Azure writes it; `None`: the text is no GUID.

@@ -44,6 +44,8 @@ pub use change::{Changed, CircuitChange, Planned, burst_name, burst_policy};
 pub use error::{ConfigError, Refusal, Warning};
 pub use inventory::{Billing, Inventory, Price, PublicPrefix, ServiceKey, Validation, Vnet};
 pub use live::{Difference, Plan, flaps as session_flaps, is_same as is_same_peer};
+pub(crate) use parse::HASTY_HOLD;
+pub use parse::lines;
 pub use plan::{Attachment, Domain, DomainId, LinkRole, Peer, Side};
 pub use values::{BitsPerSecond, Tags, VlanId, is_private_asn};
 
@@ -505,6 +507,13 @@ pub struct CeAttachment {
     pub kernel_routes: Option<KernelRoutes>,
     /// The customer's routers.
     pub peers: Vec<CePeer>,
+}
+
+impl CeAttachment {
+    /// Its name in every message: the interface with its tags.
+    pub fn name(&self) -> String {
+        format!("{}{}", self.interface, self.tags)
+    }
 }
 
 /// The kernel as a source of routes beside BGP: what another routing daemon has installed.

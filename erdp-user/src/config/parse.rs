@@ -3,13 +3,15 @@
 //! The first refusal ends the work; warnings are gathered. Whatever must be compared with other parts of the file is
 //! noted in the [`Ledger`] on the way and judged at the end.
 //!
-//! Here: the file's top and what several tables share; `circuit`, `attachment`, `service` and `zone`: the tables; `bfd`, `inventory`, `kernel_routes`, `session`, `subnet`: parts of them.
+//! Here: the file's top and what several tables share; `circuit`, `attachment`, `service` and `zone`: the tables; `bfd`, `inventory`, `kernel_routes`, `session`, `subnet`: parts of them;
+//! `lines`: where each table stands.
 
 mod attachment;
 mod bfd;
 pub(super) mod circuit;
 mod inventory;
 mod kernel_routes;
+mod lines;
 mod other_box;
 mod service;
 mod session;
@@ -35,6 +37,7 @@ use super::{CeAttachment, Circuit, Config, Link, PeeringKind};
 use crate::bgp::Seconds;
 use attachment::attachment;
 use circuit::circuit;
+pub use lines::lines;
 use zone::Zones;
 
 /// What the MSEE uses itself (requirement B4).
@@ -50,7 +53,7 @@ const DEFAULT_RESTART_DEADLINE: Seconds = Seconds(120);
 const DEFAULT_DROP_SAMPLES: u32 = 8;
 
 /// Below this a busy control plane loses sessions for nothing (requirement B4).
-const HASTY_HOLD: Seconds = Seconds(10);
+pub(crate) const HASTY_HOLD: Seconds = Seconds(10);
 
 pub(super) fn config(text: &str, file: &Path) -> Result<(Config, Vec<Fault>), Fault> {
     let raw: RawConfig = toml::from_str(text).map_err(|error| Fault::from_toml(&error, text))?;

@@ -214,7 +214,7 @@ impl Config {
         for ce in &self.attachments {
             list.push(Attachment {
                 id: AttachmentId::at(list.len()),
-                name: format!("{}{}", ce.interface, ce.tags),
+                name: ce.name(),
                 interface: ce.interface.clone(),
                 tags: ce.tags,
                 side: match (&ce.service, &ce.other_box) {

@@ -8,9 +8,16 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use erdp::{
-    audit::{Facts, Live, Report, facts::rows, junit, page, rules, sarif},
-    config::{Config, ConfigError, shown},
-    control::{Configuring, Request, Topic, client::Client},
+    audit::{
+        Facts, Live, Report,
+        facts::{is_unchanged, rows},
+        junit, page, rules, sarif,
+    },
+    config::{Config, ConfigError},
+    control::{
+        Configuring, File, Request, Topic,
+        client::{Client, ClientError},
+    },
 };
 
 /// The options.
@@ -63,7 +70,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     let unreadable = |source| ConfigError::Unreadable { file: options.config.clone(), source };
     let text = fs::read_to_string(&options.config).map_err(|error| Failure::Refused(unreadable(error)))?;
     let (config, _) = Config::parse(&text, &options.config).map_err(Failure::Refused)?;
-    let live = options.control.as_deref().map(|socket| ask(socket, &config)).transpose()?;
+    let live = options.control.as_deref().map(|socket| ask(socket, &options.config, &text)).transpose()?;
     let report = Report::of(&Facts { config: &config, live: live.as_ref() }, &file, &text);
     if let Some(path) = &options.junit {
         write(path, &junit::text(&report)?)?;
@@ -80,12 +87,9 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 /// What the running router answers. Each question has a connection of its own: an answer of many pages ends one.
-fn ask(socket: &Path, config: &Config) -> Result<Live> {
-    let answer =
-        |request: &Request| -> Result<serde_json::Value> { Ok(Client::connect(socket)?.ask(request)?) };
-    let show = |topic| answer(&Request::Show(topic));
+fn ask(socket: &Path, config: &Path, text: &str) -> Result<Live> {
+    let show = |topic| Client::connect(socket)?.ask(&Request::Show(topic));
     let read = anyhow::Error::msg;
-    let runs = answer(&Request::Config(Configuring::Show))?;
     Ok(Live {
         circuits: rows("circuits", show(Topic::Circuits)?).map_err(read)?,
         sessions: rows("sessions", show(Topic::Sessions)?).map_err(read)?,
@@ -93,6 +97,17 @@ fn ask(socket: &Path, config: &Config) -> Result<Live> {
         limits: rows("limits", show(Topic::Limits)?).map_err(read)?,
         routes: rows("routes", show(Topic::Routes)?).map_err(read)?,
         refused: rows("refused", show(Topic::Refused)?).map_err(read)?,
-        runs_the_file: runs.as_str().map(|text| text == shown::text(config)),
+        runs_the_file: Some(runs(socket, config, text)?),
     })
+}
+
+/// Whether the router runs a file: it compares, because only it knows its keys. A file that it refuses is not what it runs.
+fn runs(socket: &Path, config: &Path, text: &str) -> Result<bool> {
+    let path = fs::canonicalize(config).with_context(|| format!("cannot find {}", config.display()))?;
+    let file = File { path, text: text.to_owned() };
+    match Client::connect(socket)?.ask(&Request::Config(Configuring::Diff(file))) {
+        Ok(answer) => Ok(is_unchanged(&answer)),
+        Err(ClientError::Refused(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }

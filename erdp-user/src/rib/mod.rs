@@ -78,6 +78,7 @@ pub use kernel::{KernelHop, KernelPath};
 pub use paths::{AdvertisedPath, ReceivedPath};
 pub use policy::{HoldBack, Refusal};
 pub use prefix_map::PrefixMap;
+pub(crate) use topology::{DEFAULT_LOCAL_PREF, SERVICE_LOCAL_PREF};
 pub use topology::{RibConfig, RibDomain, RibPeer};
 pub use view::{HeldRoute, PeerCounts, RefusedRoute, RouteView, Verdict};
 

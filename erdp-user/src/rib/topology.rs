@@ -111,9 +111,9 @@ pub struct RibPeer {
 }
 
 /// RFC 4271 leaves the default open; every implementation has this one.
-pub(super) const DEFAULT_LOCAL_PREF: u32 = 100;
+pub(crate) const DEFAULT_LOCAL_PREF: u32 = 100;
 /// A tunnel is the backup of a circuit (requirement B8).
-const SERVICE_LOCAL_PREF: u32 = 90;
+pub(crate) const SERVICE_LOCAL_PREF: u32 = 90;
 
 impl RibConfig {
     /// What follows from a configuration.

@@ -1,13 +1,15 @@
 //! Rules A: circuits, bandwidth, billing, limits of what is bought.
 
+use std::collections::HashSet;
+
 use erdp_common::policer::BurstPolicy;
 
-use super::{Check, Facts, MICROSOFT, Place, Rule, Severity, check, live};
+use super::{Check, Facts, MICROSOFT, Place, Rule, Severity, check};
 use crate::{
     azure::{bandwidths, links, regions},
     bgp::Community,
     config::{Billing, Circuit, CircuitKind, Provisioning, Sku},
-    rib::communities,
+    rib::communities::{self, plain},
 };
 
 use Severity::{Note, Warning};
@@ -63,15 +65,15 @@ pub const RULES: &[Rule] = &[
                and a Local circuit is always unlimited. The model and the price are in the circuit's inventory.",
         checks: A5,
         proofs: &[],
-        unseen: Some("what a month costs: the bytes of a month are not kept over restarts"),
+        unseen: Some("the cost of a month: ERDP does not keep the month's byte count over a restart"),
     },
     Rule {
         id: "A6",
         title: "What the SKU reaches: one geopolitical region, the world, or one metro",
         source: MICROSOFT,
-        text: "A Standard circuit reaches the regions of its geopolitical region and no Office 365 service, a Premium one all regions, a Local \
-               one the regions near its peering location. Routes from elsewhere over a Standard circuit mean that the inventory or the SKU is not \
-               what was bought; a virtual network out of reach has no route at all.",
+        text: "A Standard circuit reaches the regions of its geopolitical region and no Office 365 service, a Premium one all regions, a Local one \
+               the regions near its peering location. A Standard circuit that receives routes from another geopolitical region shows that the \
+               inventory or the SKU is wrong. Azure advertises no route for a virtual network that the SKU does not reach.",
         checks: A6,
         proofs: &["a6_every_region_of_the_table_of_communities_has_its_geopolitical_region"],
         unseen: None,
@@ -80,9 +82,9 @@ pub const RULES: &[Rule] = &[
         id: "A7",
         title: "Limits on virtual networks, circuits and subscriptions",
         source: MICROSOFT,
-        text: "A circuit has 10 virtual networks (Premium: 20 to 100 by bandwidth), a virtual network at most four circuits of one peering \
-               location, a subscription ten circuits of one region, and a circuit is shared with at most ten other subscriptions. Azure refuses what \
-               is above.",
+        text: "A circuit has 10 virtual networks (Premium: 20 to 100 by bandwidth), a virtual network at most four circuits of one peering location, \
+               a subscription ten circuits of one geopolitical region, and a circuit is shared with at most ten other subscriptions. Azure refuses \
+               what is above.",
         checks: A7,
         proofs: &[],
         unseen: None,
@@ -91,8 +93,9 @@ pub const RULES: &[Rule] = &[
         id: "A8",
         title: "A circuit that is not provisioned or not enabled carries nothing",
         source: "Microsoft, ExpressRoute design module",
-        text: "Only a circuit that its provider has provisioned and its operator has enabled is in use. ERDP drops what arrives on another one in \
-               either direction, and its routes are nobody's.",
+        text: "A circuit carries traffic only after the provider has provisioned it and the operator has enabled it. On any other circuit ERDP drops \
+               packets in both directions, neither uses nor advertises the circuit's routes, and sends the customer's packets over another circuit \
+               that has the route.",
         checks: A8,
         proofs: &["a8_a_disabled_circuit_carries_nothing_in_either_direction_and_the_other_one_takes_over"],
         unseen: None,
@@ -127,18 +130,19 @@ const A3: &[Check] = &[
     check(
         "A3.not-sold",
         Warning,
-        "the bandwidth is not one that is sold",
-        "write what was bought; `erdp check` lists what is sold",
+        "Microsoft does not sell this bandwidth",
+        "write the bandwidth that was bought",
         |facts| {
-            let unsold =
-                |it: &Circuit| bandwidths::unsold(it.bandwidth, it.kind, it.sku).map(|(reason, _)| reason);
-            facts.circuits().filter_map(|it| Some(Place::new(&it.name, unsold(it)?))).collect()
+            let is_unsold = |it: &&Circuit| bandwidths::unsold(it.bandwidth, it.kind, it.sku).is_some();
+            let what =
+                |it: &Circuit| format!("{}; sold are {}", it.bandwidth, bandwidths::sold(it.kind, it.sku));
+            facts.circuits().filter(is_unsold).map(|it| Place::new(&it.name, what(it))).collect()
         },
     ),
     check(
         "A3.no-kind",
         Note,
-        "the kind of the circuit is not written down",
+        "the configuration does not name the kind of the circuit",
         "write kind = \"provider\" or a Direct kind",
         |facts| facts.circuits().filter(|it| it.kind.is_none()).map(|it| Place::new(&it.name, "")).collect(),
     ),
@@ -148,7 +152,7 @@ const A5: &[Check] = &[
     check(
         "A5.no-billing",
         Note,
-        "the billing model is not written down",
+        "the inventory does not name the billing model",
         "write billing = \"metered\" or \"unlimited\" in the circuit's inventory",
         |facts| {
             facts
@@ -161,7 +165,7 @@ const A5: &[Check] = &[
     check(
         "A5.no-price",
         Note,
-        "a metered circuit without the price of a gigabyte",
+        "the circuit is metered, and the inventory does not name the price of a gigabyte",
         "write price-per-gb in the circuit's inventory, such as \"0.025 EUR\"",
         |facts| {
             let lacks = |it: &&Circuit| {
@@ -173,7 +177,7 @@ const A5: &[Check] = &[
     check(
         "A5.local-metered",
         Warning,
-        "a Local circuit is always unlimited, and this one is written down as metered",
+        "a Local circuit is always unlimited, and the inventory names this one metered",
         "correct sku or billing to what was bought",
         |facts| {
             let is_it =
@@ -210,20 +214,21 @@ const A6: &[Check] = &[
     check(
         "A6.no-region",
         Note,
-        "the geopolitical region of the circuit is not written down, so its scope is not checked",
+        "the inventory does not name the circuit's geopolitical region, so the audit does not check its scope",
         "write geopolitical-region in the circuit's inventory",
         |facts| {
             let lacks = |it: &&Circuit| it.sku == Sku::Standard && it.inventory.geopolitical_region.is_none();
             facts.circuits().filter(lacks).map(|it| Place::new(&it.name, "")).collect()
         },
     ),
-    live(
+    check(
         "A6.routes-out-of-scope",
         Warning,
         "routes of a region arrive that the SKU does not reach",
         "correct sku or geopolitical-region to what was bought; Azure's portal shows both",
         routes_out_of_scope,
-    ),
+    )
+    .live(),
 ];
 
 /// The communities of route filters for which something holds.
@@ -240,16 +245,30 @@ fn filtered(facts: &Facts<'_>, is_it: impl Fn(&Circuit, Community) -> bool) -> V
     places
 }
 
-/// Whether a Standard circuit whose region is written down does not reach a region of another; national clouds are rule H2's.
-fn is_out_of_scope(circuit: &Circuit, geopolitical: Option<&str>) -> bool {
-    let (Some(own), Some(other)) = (circuit.inventory.geopolitical_region, geopolitical) else {
-        return false;
-    };
-    circuit.sku == Sku::Standard && own != other && !regions::is_national(other)
+/// Whether a circuit's SKU reaches a region of Azure. What the inventory or the tables do not name counts as reached; national clouds are
+/// rule H2's.
+fn reaches(circuit: &Circuit, region: &str) -> bool {
+    let geopolitical = regions::geopolitical_of(region);
+    if geopolitical.is_some_and(regions::is_national) {
+        return true;
+    }
+    match circuit.sku {
+        Sku::Premium => true,
+        Sku::Local => {
+            let mut near = circuit.inventory.locations.iter().filter_map(|it| regions::near(it)).peekable();
+            near.peek().is_none() || near.any(|regions| regions.contains(&region))
+        }
+        Sku::Standard => match (circuit.inventory.geopolitical_region, geopolitical) {
+            (Some(own), Some(other)) => own == other,
+            _ => true,
+        },
+    }
 }
 
 fn filter_out_of_scope(facts: &Facts<'_>) -> Vec<Place> {
-    filtered(facts, |circuit, community| is_out_of_scope(circuit, regions::of_community(community)))
+    filtered(facts, |circuit, community| {
+        regions::region_of(community).is_some_and(|region| !reaches(circuit, region))
+    })
 }
 
 fn vnet_out_of_scope(facts: &Facts<'_>) -> Vec<Place> {
@@ -257,9 +276,7 @@ fn vnet_out_of_scope(facts: &Facts<'_>) -> Vec<Place> {
     for circuit in facts.circuits() {
         for vnet in &circuit.inventory.vnets {
             let Some(region) = vnet.region.as_deref() else { continue };
-            let near = circuit.inventory.locations.first().and_then(|it| regions::near(it));
-            let is_far = circuit.sku == Sku::Local && near.is_some_and(|near| !near.contains(&region));
-            if is_far || is_out_of_scope(circuit, regions::geopolitical_of(region)) {
+            if !reaches(circuit, region) {
                 places.push(Place::new(&circuit.name, format!("{} in {region}", vnet.name)));
             }
         }
@@ -268,7 +285,8 @@ fn vnet_out_of_scope(facts: &Facts<'_>) -> Vec<Place> {
 }
 
 fn routes_out_of_scope(facts: &Facts<'_>) -> Vec<Place> {
-    let mut places: Vec<Place> = Vec::new();
+    let mut seen: HashSet<(&str, &str)> = HashSet::new();
+    let mut places = Vec::new();
     for (route, prefix) in facts.routes() {
         let Some(circuit) =
             facts.circuits().find(|it| route.domain.split('/').next() == Some(it.name.as_str()))
@@ -277,10 +295,10 @@ fn routes_out_of_scope(facts: &Facts<'_>) -> Vec<Place> {
         };
         let parsed =
             route.communities.iter().filter_map(|text| communities::community(text.split(' ').next()?));
-        let out = parsed.filter_map(regions::of_community).find(|it| is_out_of_scope(circuit, Some(it)));
+        let out = parsed.filter_map(regions::region_of).find(|region| !reaches(circuit, region));
         let Some(region) = out else { continue };
         // One place for each peering and region, whatever the number of routes.
-        if !places.iter().any(|place| place.at == route.domain && place.what.starts_with(region)) {
+        if seen.insert((&route.domain, region)) {
             places.push(Place::new(&route.domain, format!("{region}, such as {prefix}")));
         }
     }
@@ -294,7 +312,7 @@ const A7: &[Check] = &[
         "more virtual networks are linked than the circuit may have",
         "link some to another circuit, or buy the premium add-on",
         |facts| {
-            let over = facts.circuits().filter_map(|it| {
+            let over = facts.config.circuits.iter().filter_map(|it| {
                 let (are, most) = (it.inventory.vnets.len(), links::vnets(it.sku, it.bandwidth));
                 (are > most).then(|| Place::new(&it.name, format!("{are} of {most}")))
             });
@@ -311,7 +329,7 @@ const A7: &[Check] = &[
     check(
         "A7.circuits-of-subscription",
         Warning,
-        "a subscription owns more circuits of one region than Azure allows by default",
+        "a subscription owns more circuits of one geopolitical region than Azure allows by default",
         "ask Microsoft for a higher limit, or use another subscription",
         circuits_of_subscription,
     ),
@@ -321,7 +339,7 @@ const A7: &[Check] = &[
         "more subscriptions share the circuit than it has authorizations",
         "move some to another circuit",
         |facts| {
-            let over = facts.circuits().filter_map(|it| {
+            let over = facts.config.circuits.iter().filter_map(|it| {
                 let sharing = it.inventory.subscriptions.len().saturating_sub(1);
                 let is_over = sharing > links::SHARING_SUBSCRIPTIONS;
                 is_over
@@ -333,37 +351,37 @@ const A7: &[Check] = &[
     check(
         "A7.no-vnets",
         Note,
-        "the linked virtual networks are not written down",
+        "the inventory does not name the linked virtual networks",
         "write vnets in the circuit's inventory",
         |facts| {
-            let private = facts.circuits().filter(|it| it.private.is_some() && it.inventory.vnets.is_empty());
+            let circuits = facts.config.circuits.iter();
+            let private = circuits.filter(|it| it.private.is_some() && it.inventory.vnets.is_empty());
             private.map(|it| Place::new(&it.name, "")).collect()
         },
     ),
     check(
         "A7.no-subscriptions",
         Note,
-        "the subscriptions of the circuit are not written down",
+        "the inventory does not name the circuit's subscriptions",
         "write subscriptions in the circuit's inventory, its owner's first",
         |facts| {
-            facts
-                .circuits()
-                .filter(|it| it.inventory.subscriptions.is_empty())
-                .map(|it| Place::new(&it.name, ""))
-                .collect()
+            let circuits = facts.config.circuits.iter();
+            let without = circuits.filter(|it| it.inventory.subscriptions.is_empty());
+            without.map(|it| Place::new(&it.name, "")).collect()
         },
     ),
 ];
 
+/// Azure counts circuits that are not in use as well.
 fn circuits_of_vnet(facts: &Facts<'_>) -> Vec<Place> {
     let mut counts: Vec<((&str, &str), usize)> = Vec::new();
-    for circuit in facts.circuits() {
+    for circuit in &facts.config.circuits {
         let Some(location) = circuit.inventory.locations.first() else { continue };
         for vnet in &circuit.inventory.vnets {
-            let key = (vnet.name.as_str(), location.as_str());
-            match counts.iter_mut().find(|(it, _)| *it == key) {
+            let is_it = |(name, at): (&str, &str)| name == vnet.name && plain(at) == plain(location);
+            match counts.iter_mut().find(|(it, _)| is_it(*it)) {
                 Some((_, count)) => *count += 1,
-                None => counts.push((key, 1)),
+                None => counts.push(((&vnet.name, location), 1)),
             }
         }
     }
@@ -375,16 +393,21 @@ fn circuits_of_vnet(facts: &Facts<'_>) -> Vec<Place> {
 }
 
 fn circuits_of_subscription(facts: &Facts<'_>) -> Vec<Place> {
-    let mut counts: Vec<(&str, usize)> = Vec::new();
-    for owner in facts.circuits().filter_map(|it| it.inventory.subscriptions.first()) {
-        match counts.iter_mut().find(|(it, _)| it == owner) {
+    let mut counts: Vec<((&str, Option<&str>), usize)> = Vec::new();
+    for inventory in facts.config.circuits.iter().map(|it| &it.inventory) {
+        let Some(owner) = inventory.subscriptions.first() else { continue };
+        let key = (owner.as_str(), inventory.geopolitical_region);
+        match counts.iter_mut().find(|(it, _)| *it == key) {
             Some((_, count)) => *count += 1,
-            None => counts.push((owner, 1)),
+            None => counts.push((key, 1)),
         }
     }
     let over = counts.into_iter().filter(|(_, count)| *count > links::CIRCUITS_OF_A_SUBSCRIPTION);
-    over.map(|(owner, count)| Place::new(owner, format!("{count} of {}", links::CIRCUITS_OF_A_SUBSCRIPTION)))
-        .collect()
+    over.map(|((owner, region), count)| {
+        let region = region.unwrap_or("a region that the inventory does not name");
+        Place::new(owner, format!("{count} of {} in {region}", links::CIRCUITS_OF_A_SUBSCRIPTION))
+    })
+    .collect()
 }
 
 const A8: &[Check] = &[
@@ -411,8 +434,8 @@ const A8: &[Check] = &[
     check(
         "A8.no-service-key",
         Note,
-        "the service key is not written down, by which the provider knows the circuit",
-        "write service-key in the circuit's inventory; it is never shown whole",
+        "the inventory has no service key; the provider identifies the circuit by it",
+        "write service-key in the circuit's inventory; ERDP shows only its last four characters",
         |facts| {
             facts
                 .circuits()

@@ -1,10 +1,7 @@
 //! Rules C: routing domains, isolation, tags, zones.
 
 use super::{Check, MICROSOFT, Place, Rule, Severity, check};
-use crate::{
-    audit::facts::name_of,
-    config::{CircuitKind, PeeringKind},
-};
+use crate::config::{CeAttachment, CircuitKind, PeeringKind};
 
 use Severity::{Note, Warning};
 
@@ -24,8 +21,8 @@ pub const RULES: &[Rule] = &[
         id: "C2",
         title: "Circuits are isolated from each other; virtual networks on one circuit are not",
         source: "Microsoft, ExpressRoute FAQ (2015)",
-        text: "Virtual networks on one circuit reach each other at the MSEE. ERDP sends nothing back to the side on which it came, unless \
-               hairpin = \"allow\", and drops what comes from an MSEE with a source that is not routed to it, unless source-check = \"off\".",
+        text: "Virtual networks on one circuit reach each other at the MSEE. ERDP does not send a packet back to the side that it came from unless \
+               hairpin = \"allow\". It drops a packet from an MSEE whose source address has no route to that MSEE, unless source-check = \"off\".",
         checks: C2,
         proofs: &["c2_what_came_from_microsoft_goes_back_there_only_where_hairpin_allows_it"],
         unseen: None,
@@ -76,7 +73,7 @@ const C2: &[Check] = &[
     check(
         "C2.no-source-check",
         Warning,
-        "sources are not checked, and what comes from the MSEEs may have any",
+        "ERDP does not check the source addresses of packets from the MSEEs",
         "leave source-check out; where routing is asymmetric on purpose, keep it off and say so beside it",
         |facts| {
             facts
@@ -112,16 +109,13 @@ const C4: &[Check] = &[check(
 const C5: &[Check] = &[check(
     "C5.no-zone",
     Note,
-    "an attachment of the customer reaches private and Microsoft peering without a zone",
+    "an attachment of the customer may use private and Microsoft peering, and no zone separates the two",
     "put Microsoft peering on an attachment in a DMZ, or lead it through an appliance by a [[chain]]",
     |facts| {
-        let reaches = |attachment: &&crate::config::CeAttachment| {
-            let both = PeeringKind::ALL.into_iter().all(|kind| {
-                let mut of_kind = facts.peerings_of(kind);
-                of_kind.any(|it| facts.uses(attachment, &it))
-            });
-            both && attachment.forbidden.is_empty()
+        let uses_both = |attachment: &&CeAttachment| {
+            let uses = |kind| facts.peerings_of(kind).any(|it| it.is_used_by(attachment));
+            PeeringKind::ALL.into_iter().all(uses)
         };
-        facts.customers().filter(reaches).map(|it| Place::new(name_of(it), "")).collect()
+        facts.customers().filter(uses_both).map(|it| Place::new(it.name(), "")).collect()
     },
 )];

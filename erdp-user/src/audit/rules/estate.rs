@@ -2,12 +2,9 @@
 
 use super::{Check, Facts, MICROSOFT, Place, Rule, Severity, check};
 use crate::{
-    audit::{
-        facts::name_of,
-        resiliency::{Level, level},
-    },
+    audit::resiliency::{Level, level},
     azure::regions,
-    config::{BitsPerSecond, CircuitKind, PeeringKind, Validation},
+    config::{BitsPerSecond, Circuit, CircuitKind, PeeringKind, Validation},
     rib::communities,
 };
 
@@ -59,8 +56,8 @@ pub const RULES: &[Rule] = &[
         id: "H5",
         title: "Between gateway and MSEE Azure may take a minute",
         source: MICROSOFT,
-        text: "After a failure the gateway of a virtual network may send to the dead MSEE for up to a minute, whatever the edge does. Reports of drills \
-               tell our milliseconds from Azure's.",
+        text: "After a failure a virtual network's gateway may send to the dead MSEE for up to a minute. ERDP cannot shorten this. A drill report \
+               shows ERDP's convergence time and Azure's separately.",
         checks: &[],
         proofs: &[
             "a_report_tells_losses_beside_those_of_the_second_before_and_when_microsoft_went_the_other_way",
@@ -71,8 +68,8 @@ pub const RULES: &[Rule] = &[
         id: "H6",
         title: "Azure's own view is the other half",
         source: MICROSOFT,
-        text: "`az network express-route show`, `list-route-tables` and `list-arp-tables` print what the MSEEs have. What the inventory says of a \
-               circuit is compared with nothing.",
+        text: "`az network express-route show`, `list-route-tables` and `list-arp-tables` print what the MSEEs have. ERDP does not compare the \
+               inventory with Azure.",
         checks: &[],
         proofs: &[],
         unseen: Some("whether Azure agrees with the configuration: its JSON is not read"),
@@ -93,7 +90,7 @@ const H1: &[Check] = &[
     check(
         "H1.no-bfd",
         Warning,
-        "the peering has no BFD, so a dead path is noticed by the hold time only",
+        "the peering has no BFD, so ERDP detects a dead path only when the hold time expires",
         "write bfd = {} on the peering; it can be changed at a restart",
         |facts| {
             let without = facts.peerings().filter(|it| it.peering.bfd.is_none());
@@ -132,7 +129,7 @@ const H2: &[Check] = &[
     check(
         "H2.no-port",
         Note,
-        "the port pair of a Direct circuit is not written down",
+        "the inventory does not name the port pair of a Direct circuit",
         "write port in the circuit's inventory, the same for all circuits of the pair",
         |facts| {
             let direct =
@@ -143,23 +140,35 @@ const H2: &[Check] = &[
     check(
         "H2.national-cloud",
         Warning,
-        "the route filter names a national cloud that the circuit does not reach",
+        "the route filter or a linked virtual network is of a national cloud that the circuit does not reach",
         "use a circuit of that cloud, and write its geopolitical-region",
-        |facts| {
-            let mut places = Vec::new();
-            for it in facts.peerings() {
-                for community in &it.peering.limits.route_filter {
-                    let cloud = regions::of_community(*community).filter(|cloud| regions::is_national(cloud));
-                    if cloud.is_some_and(|cloud| it.circuit.inventory.geopolitical_region != Some(cloud)) {
-                        let name = communities::name(*community).unwrap_or_default();
-                        places.push(Place::new(it.name(), name));
-                    }
-                }
-            }
-            places
-        },
+        national_cloud,
     ),
 ];
+
+fn national_cloud(facts: &Facts<'_>) -> Vec<Place> {
+    let is_apart = |circuit: &Circuit, cloud: Option<&'static str>| {
+        let cloud = cloud.filter(|cloud| regions::is_national(cloud));
+        cloud.is_some_and(|cloud| circuit.inventory.geopolitical_region != Some(cloud))
+    };
+    let mut places = Vec::new();
+    for it in facts.peerings() {
+        let filter = it.peering.limits.route_filter.iter();
+        let apart = filter.filter(|community| is_apart(it.circuit, regions::of_community(**community)));
+        places.extend(
+            apart.map(|community| Place::new(it.name(), communities::name(*community).unwrap_or_default())),
+        );
+    }
+    for circuit in facts.circuits() {
+        for vnet in &circuit.inventory.vnets {
+            let Some(region) = vnet.region.as_deref() else { continue };
+            if is_apart(circuit, regions::geopolitical_of(region)) {
+                places.push(Place::new(&circuit.name, format!("{} in {region}", vnet.name)));
+            }
+        }
+    }
+    places
+}
 
 /// The rate of a port of this kind of circuit.
 fn port_rate(kind: Option<CircuitKind>) -> Option<u64> {
@@ -207,7 +216,7 @@ const H3: &[Check] = &[
     check(
         "H3.no-location",
         Note,
-        "the peering location is not written down, so the resiliency counts as Standard",
+        "the inventory does not name the peering location, so the resiliency counts as Standard",
         "write location in the circuit's inventory",
         |facts| {
             facts
@@ -237,14 +246,14 @@ const H4: &[Check] = &[
     check(
         "H4.no-state",
         Note,
-        "the validation state of a public prefix is not written down",
+        "the inventory does not name the validation state of a public prefix",
         "write validation beside it in the inventory",
         |facts| validated(facts, |state| state.is_none()),
     ),
     check(
         "H4.no-prefixes",
         Note,
-        "the public prefixes of Microsoft peering are not written down",
+        "the inventory does not name the public prefixes of Microsoft peering",
         "write public-prefixes in the circuit's inventory",
         |facts| {
             let empty = facts
@@ -273,6 +282,6 @@ const H7: &[Check] = &[check(
         let silent = facts
             .customers()
             .filter(|it| it.peers.is_empty() && it.kernel_routes.is_none() && !it.advertise_connected);
-        silent.map(|it| Place::new(name_of(it), "")).collect()
+        silent.map(|it| Place::new(it.name(), "")).collect()
     },
 )];

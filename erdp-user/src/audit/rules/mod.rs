@@ -44,15 +44,11 @@ const fn check(
     Check { id, severity, sees: Sees::Configuration, sentence, remedy, find }
 }
 
-/// A check of the running router.
-const fn live(
-    id: &'static str,
-    severity: Severity,
-    sentence: &'static str,
-    remedy: &'static str,
-    find: fn(&Facts<'_>) -> Vec<Place>,
-) -> Check {
-    Check { id, severity, sees: Sees::Live, sentence, remedy, find }
+impl Check {
+    /// The same, of the running router.
+    const fn live(self) -> Check {
+        Check { sees: Sees::Live, ..self }
+    }
 }
 
 /// Azure's documentation of today.

@@ -5,21 +5,16 @@ use std::collections::HashSet;
 use ipnet::IpNet;
 use jiff::civil::{Date, date};
 
-use super::{Check, Facts, MICROSOFT, Place, Rule, Severity, check, live};
+use super::{Check, Facts, MICROSOFT, Place, Rule, Severity, check};
 use crate::{
-    audit::facts::{PeeringOf, RefusedRow, RouteRow, SessionRow, name_of, other_boxes},
-    bgp::Seconds,
-    config::{GATEWAY_ASN, PeeringKind},
+    audit::facts::{PeeringOf, RouteRow, SessionRow, other_boxes},
+    config::{GATEWAY_ASN, HASTY_HOLD, PeeringKind},
+    rib::{DEFAULT_LOCAL_PREF, SERVICE_LOCAL_PREF},
 };
 
 use Severity::{Critical, Note, Warning};
 
 const DESIGN: &str = "Microsoft, ExpressRoute design module";
-/// Routes of a circuit and of a service rank by these where the file does not say (rule B8).
-const PREF_OF_CIRCUIT: u32 = 100;
-const PREF_OF_SERVICE: u32 = 90;
-/// Below this the hold time loses sessions whenever either side is busy (rule B4).
-const LEAST_HOLD: Seconds = Seconds(10);
 /// Peerings of before these days have BFD only after a reset (rule B5).
 const BFD_SINCE_PRIVATE: Date = date(2018, 8, 1);
 const BFD_SINCE_MICROSOFT: Date = date(2020, 1, 10);
@@ -32,16 +27,18 @@ pub const RULES: &[Rule] = &[
         source: "Microsoft, ExpressRoute introduction and SLA",
         text: "Microsoft's SLA of 99.95 % needs both links of a circuit, each with its BGP session. ERDP's configuration cannot have fewer; a \
                circuit that runs on one link works, and is reported as not valid for the SLA.",
-        checks: &[live(
+        checks: &[check(
             "B1.not-sla-valid",
             Critical,
             "Microsoft's SLA does not hold for the circuit now",
             "see `erdp show links` for what is missing, and repair that link",
             |facts| {
                 let rows = facts.live.into_iter().flat_map(|live| &live.circuits);
-                rows.filter(|row| !row.sla_valid).map(|row| Place::new(&row.circuit, &row.why)).collect()
+                // One that is not in use is rule A8's.
+                let lost = rows.filter(|row| !row.sla_valid && facts.is_in_use(&row.circuit));
+                lost.map(|row| Place::new(&row.circuit, &row.why)).collect()
             },
-        )],
+        ).live()],
         proofs: &["a_pair_is_both_one_or_none_and_sla_valid_only_when_whole"],
         unseen: None,
     },
@@ -49,8 +46,9 @@ pub const RULES: &[Rule] = &[
         id: "B1a",
         title: "Both links on one box make that box a single point of failure",
         source: "Microsoft, ExpressRoute introduction (redundant devices)",
-        text: "Microsoft asks for redundant devices. With both links on one box its failure is the circuit's. A second box takes one link: write \
-               { box = NAME } for it, and an attachment with box = NAME for each peering, so that each box reaches Microsoft by the other's link.",
+        text: "Microsoft asks for redundant devices. If both links end on one box, a failure of that box takes the whole circuit down. Connect one \
+               link to a second box: write { box = NAME } for the link, and add an attachment with box = NAME for each peering. Each box then \
+               reaches Microsoft through the other box's link as well.",
         checks: B1A,
         proofs: &["b1a_two_boxes_with_one_link_each_carry_each_others_traffic_and_judge_the_pair"],
         unseen: None,
@@ -59,8 +57,8 @@ pub const RULES: &[Rule] = &[
         id: "B2",
         title: "The loss of one link loses no connectivity",
         source: "Microsoft, ExpressRoute FAQ (2015)",
-        text: "When a link fails its flows move to the other one by one write, whatever the number of routes, and come back when it returns; flows \
-               of the other link stay.",
+        text: "When a link fails, ERDP moves its flows to the other link with one map write, whatever the number of routes. It moves them back when \
+               the link returns. Flows on the other link do not move.",
         checks: &[],
         proofs: &["only_the_failed_members_flows_move_and_only_they_come_back"],
         unseen: None,
@@ -71,7 +69,7 @@ pub const RULES: &[Rule] = &[
         source: "Microsoft, ExpressRoute introduction",
         text: "ERDP derives the sessions from the subnets: one for each link, peering and family. A session that does not come up leaves its peering \
                on one link.",
-        checks: &[live(
+        checks: &[check(
             "B3.session-down",
             Warning,
             "a session with an MSEE is not established",
@@ -80,7 +78,7 @@ pub const RULES: &[Rule] = &[
                 let down = facts.sessions().iter().filter(|it| it.is_msee() && it.is_wanted() && !it.is_up());
                 down.map(|it| Place::new(it.place(), &it.state)).collect()
             },
-        )],
+        ).live()],
         proofs: &["each_family_of_each_local_link_has_a_session_and_identifiers_are_indices"],
         unseen: None,
     },
@@ -115,18 +113,18 @@ pub const RULES: &[Rule] = &[
         id: "B6",
         title: "A disabled peering ends both sessions",
         source: DESIGN,
-        text: "A peering, a link or a circuit is taken out of service for maintenance by `erdp peering disable`, for a test by `erdp drill`. It \
-               stays out of service over restarts until it is enabled again, which is easily forgotten.",
-        checks: &[live(
+        text: "`erdp peering disable` takes a peering, a link or a circuit out of service for maintenance, and `erdp drill` for a test. A disabled \
+               part stays out of service over restarts until the operator enables it.",
+        checks: &[check(
             "B6.out-of-service",
             Warning,
             "a session is out of service",
             "give `erdp peering enable NAME` when the maintenance is over",
             |facts| {
-                let out = facts.sessions().iter().filter(|it| !it.is_wanted());
+                let out = facts.sessions().iter().filter(|it| !it.is_wanted() && facts.has_circuit(it));
                 out.map(|it| Place::new(it.place(), &it.admin)).collect()
             },
-        )],
+        ).live()],
         proofs: &[
             "b6_a_peering_is_disabled_and_enabled_without_a_lost_packet_and_the_last_one_is_not_disabled",
         ],
@@ -138,7 +136,7 @@ pub const RULES: &[Rule] = &[
         source: MICROSOFT,
         text: "Before maintenance an MSEE repeats AS 12076 eight times in what it announces. ERDP moves the flows to the other link. While a link is \
                drained the circuit runs on one.",
-        checks: &[live(
+        checks: &[check(
             "B7.draining",
             Warning,
             "Microsoft drains this link for maintenance, and the circuit runs on the other one",
@@ -147,7 +145,7 @@ pub const RULES: &[Rule] = &[
                 let drained = facts.msee_sessions().filter(|it| it.draining > 0);
                 drained.map(|it| Place::new(it.place(), format!("{} prefixes", it.draining))).collect()
             },
-        )],
+        ).live()],
         proofs: &[
             "b7_an_msee_that_is_drained_loses_its_traffic_and_no_packet_and_its_link_is_shown_draining",
         ],
@@ -189,15 +187,15 @@ pub const RULES: &[Rule] = &[
         id: "B11",
         title: "Both links are advertised the same",
         source: MICROSOFT,
-        text: "A prefix that only one MSEE is advertised is lost with that link, and Azure's way back uses one link for it. The audit compares how \
-               many prefixes of each family the two MSEEs of a peering are advertised.",
-        checks: &[live(
+        text: "If ERDP advertises a prefix to one MSEE only, Azure sends that prefix's traffic over one link and loses it with that link. The audit \
+               compares how many prefixes of each family the two MSEEs of a peering are advertised.",
+        checks: &[check(
             "B11.advertised-differ",
             Warning,
             "the two MSEEs of the peering are advertised different numbers of prefixes",
             "compare `erdp show refused` of both links; a session that has just come up catches up within seconds",
             advertised_differ,
-        )],
+        ).live()],
         proofs: &["d1_both_links_are_told_the_same_prefixes_and_never_more_than_microsoft_takes"],
         unseen: None,
     },
@@ -226,7 +224,7 @@ fn no_way_to_box(facts: &Facts<'_>) -> Vec<Place> {
         for name in other_boxes(it.circuit) {
             let mut ways =
                 facts.config.attachments.iter().filter(|way| way.other_box.as_deref() == Some(name));
-            if !ways.any(|way| facts.uses(way, &it)) {
+            if !ways.any(|way| it.is_used_by(way)) {
                 places.push(Place::new(it.name(), format!("box {name}")));
             }
         }
@@ -240,9 +238,9 @@ fn hasty(facts: &Facts<'_>) -> Vec<Place> {
         attachment
             .peers
             .iter()
-            .map(move |peer| (format!("{} {}", name_of(attachment), peer.address), peer.hold))
+            .map(move |peer| (format!("{} {}", attachment.name(), peer.address), peer.hold))
     });
-    let hasty = peerings.chain(peers).filter(|(_, hold)| *hold < LEAST_HOLD);
+    let hasty = peerings.chain(peers).filter(|(_, hold)| *hold < HASTY_HOLD);
     hasty.map(|(at, hold)| Place::new(at, format!("{} s", hold.0))).collect()
 }
 
@@ -264,7 +262,7 @@ const B5: &[Check] = &[
     check(
         "B5.no-date",
         Note,
-        "the day on which the peering was created is not written down",
+        "the inventory does not name the day on which the peering was created",
         "write private-created or microsoft-created in the circuit's inventory",
         |facts| {
             facts.peerings().filter(|it| made(it).0.is_none()).map(|it| Place::new(it.name(), "")).collect()
@@ -273,7 +271,7 @@ const B5: &[Check] = &[
     check(
         "B5.slow-bfd",
         Note,
-        "BFD notices a dead path later than within a second",
+        "BFD takes more than a second to detect a dead path",
         "write bfd = {}, which is 300 ms x 3 as MSEEs have it",
         |facts| {
             let slow = facts.peerings().filter_map(|it| {
@@ -284,10 +282,10 @@ const B5: &[Check] = &[
             slow.collect()
         },
     ),
-    live(
+    check(
         "B5.bfd-down",
         Warning,
-        "the BGP session is up and BFD is not, so a dead path is noticed by the hold time only",
+        "the BGP session is up and BFD is not, so ERDP detects a dead path only when the hold time expires",
         "enable BFD at the MSEE; a peering of before 2018-08-01 (private) or 2020-01-10 (Microsoft) needs a reset first",
         |facts| {
             // Microsoft documents BFD for IPv4 only.
@@ -297,7 +295,7 @@ const B5: &[Check] = &[
             let down = facts.msee_sessions().filter(is_down);
             down.map(|it| Place::new(it.place(), it.bfd.clone().unwrap_or_default())).collect()
         },
-    ),
+    ).live(),
 ];
 
 /// When a peering was created, and since when such ones have BFD.
@@ -313,46 +311,47 @@ const B8: &[Check] = &[
         "B8.vpn-preferred",
         Warning,
         "routes of a service rank as high as the circuit's, which are to be preferred",
-        "leave local-pref out for the service's peers (90), or write less than the peering's",
+        "leave local-pref out for the service's peers (90) and its kernel-routes (95), or write less than the peering's",
         vpn_preferred,
     ),
-    live(
+    check(
         "B8.more-specific",
         Warning,
         "a route of a service is more specific than the circuit's, and takes its traffic although the circuit is up",
         "have the VPN announce the same prefix or a larger one; prefixes of encrypted-only are exempt",
         more_specific,
-    ),
-    live(
+    ).live(),
+    check(
         "B8.gateway-over-microsoft",
         Warning,
         "the address of a VPN gateway is reached over Microsoft peering, so the tunnel runs inside the circuit that it is to replace",
         "keep the gateway's region out of the route filter, or route its address to the Internet",
         gateway_over_microsoft,
-    ),
+    ).live(),
 ];
 
 fn vpn_preferred(facts: &Facts<'_>) -> Vec<Place> {
     let mut places = Vec::new();
     for (attachment, service) in facts.services() {
-        let least = facts.peerings().filter(|it| facts.uses(attachment, it));
-        let Some(least) = least.map(|it| it.peering.options.local_pref.unwrap_or(PREF_OF_CIRCUIT)).min()
-        else {
-            continue;
-        };
-        for peer in &attachment.peers {
-            let pref = peer.options.local_pref.unwrap_or(PREF_OF_SERVICE);
-            if pref >= least {
-                let what = format!("{} of {} has {pref}, the peering {least}", peer.address, service.name);
-                places.push(Place::new(name_of(attachment), what));
-            }
+        let used = facts.peerings().filter(|it| it.is_used_by(attachment));
+        let least = used.map(|it| it.peering.options.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)).min();
+        let Some(least) = least else { continue };
+        let of_peers = attachment
+            .peers
+            .iter()
+            .map(|it| (it.address.to_string(), it.options.local_pref.unwrap_or(SERVICE_LOCAL_PREF)));
+        let of_kernel = attachment.kernel_routes.iter().map(|it| ("kernel-routes".to_owned(), it.local_pref));
+        for (source, pref) in of_peers.chain(of_kernel).filter(|(_, pref)| *pref >= least) {
+            let what = format!("{source} of {} has {pref}, the peering {least}", service.name);
+            places.push(Place::new(attachment.name(), what));
         }
     }
     places
 }
 
+/// One place for each peering and way, whatever the number of routes.
 fn more_specific(facts: &Facts<'_>) -> Vec<Place> {
-    let services: Vec<String> = facts.service_attachments().into_iter().map(|it| it.name).collect();
+    let services: Vec<String> = facts.services().map(|(attachment, _)| attachment.name()).collect();
     let exempt: Vec<IpNet> =
         facts.services().flat_map(|(_, service)| service.encrypted_only.iter().copied()).collect();
     let leads_to_service = |via: &[String]| !via.is_empty() && via.iter().all(|it| services.contains(it));
@@ -363,18 +362,42 @@ fn more_specific(facts: &Facts<'_>) -> Vec<Place> {
         .filter(|(row, prefix)| prefix.prefix_len() > 0 && leads_to_msee(row))
         .map(|(row, prefix)| (row.domain.as_str(), prefix))
         .collect();
-    let mut places = Vec::new();
+    let mut found: Vec<((&str, String), Examples)> = Vec::new();
     for (row, prefix) in facts.routes().filter(|(row, _)| leads_to_service(&row.via)) {
         if exempt.iter().any(|it| it.contains(&prefix)) {
             continue;
         }
         let mut larger = std::iter::successors(prefix.supernet(), IpNet::supernet);
         if let Some(larger) = larger.find(|net| of_msees.contains(&(row.domain.as_str(), *net))) {
-            let what = format!("{prefix} through {}, inside {larger}", row.via.join(", "));
-            places.push(Place::new(&row.domain, what));
+            let way = (row.domain.as_str(), row.via.join(", "));
+            count(&mut found, way, || format!("{prefix}, inside {larger}"));
         }
     }
-    places
+    let places = found.into_iter();
+    places.map(|((domain, via), it)| Place::new(domain, format!("{} through {via}", it.text()))).collect()
+}
+
+/// How many routes there are of a kind, and the first of them.
+struct Examples {
+    count: usize,
+    first: String,
+}
+
+impl Examples {
+    fn text(&self) -> String {
+        match self.count {
+            1 => self.first.clone(),
+            count => format!("{count} prefixes, such as {}", self.first),
+        }
+    }
+}
+
+/// Counts one more of a kind; the kinds are few.
+fn count<K: PartialEq>(found: &mut Vec<(K, Examples)>, kind: K, example: impl FnOnce() -> String) {
+    match found.iter_mut().find(|(it, _)| *it == kind) {
+        Some((_, examples)) => examples.count += 1,
+        None => found.push((kind, Examples { count: 1, first: example() })),
+    }
 }
 
 fn gateway_over_microsoft(facts: &Facts<'_>) -> Vec<Place> {
@@ -397,13 +420,13 @@ fn gateway_over_microsoft(facts: &Facts<'_>) -> Vec<Place> {
 const B9: &[Check] = &[
     check(
         "B9.vnet-way-back",
-        Warning,
+        Critical,
         "a prefix that must be encrypted is of a virtual network that is linked to the circuit, whose way back may be in clear",
         "have the VPN announce more specific prefixes than the circuit, or announce them over the VPN only",
         |facts| {
             let mut places = Vec::new();
             for (attachment, service) in facts.services() {
-                for it in facts.peerings_of(PeeringKind::Private).filter(|it| facts.uses(attachment, it)) {
+                for it in facts.peerings_of(PeeringKind::Private).filter(|it| it.is_used_by(attachment)) {
                     let vnets = it
                         .circuit
                         .inventory
@@ -425,22 +448,26 @@ const B9: &[Check] = &[
             places
         },
     ),
-    live(
+    check(
         "B9.announced-in-clear",
-        Critical,
-        "somebody other than the service announces a prefix that must be encrypted",
-        "take it off what that peer announces; ERDP refuses it and sends nothing in clear",
-        |facts| {
-            let rows = facts.live.into_iter().flat_map(|live| &live.refused);
-            let clear = rows.filter(|row| row.rule.as_deref() == Some("B9"));
-            let place = |row: &RefusedRow| {
-                let prefix = row.prefix.map(|it| it.to_string()).unwrap_or_default();
-                Place::new(row.peer.clone().unwrap_or_default(), prefix)
-            };
-            clear.map(place).collect()
-        },
-    ),
+        Warning,
+        "a peer other than the service announces a prefix that must be encrypted",
+        "remove the prefix from what that peer announces; ERDP refuses the route and sends nothing in clear",
+        announced_in_clear,
+    )
+    .live(),
 ];
+
+/// One place for each peer, whatever the number of prefixes.
+fn announced_in_clear(facts: &Facts<'_>) -> Vec<Place> {
+    let rows = facts.live.into_iter().flat_map(|live| &live.refused);
+    let mut found: Vec<(&str, Examples)> = Vec::new();
+    for row in rows.filter(|row| row.rule.as_deref() == Some("B9")) {
+        let peer = row.peer.as_deref().unwrap_or_default();
+        count(&mut found, peer, || row.prefix.map(|it| it.to_string()).unwrap_or_default());
+    }
+    found.into_iter().map(|(peer, it)| Place::new(peer, it.text())).collect()
+}
 
 const B10: &[Check] = &[
     check(
@@ -456,7 +483,7 @@ const B10: &[Check] = &[
                     .peerings_of(PeeringKind::Private)
                     .filter(|it| is_gateway && it.peering.ipv6.is_some())
                 {
-                    if facts.uses(attachment, &it) {
+                    if it.is_used_by(attachment) {
                         places.push(Place::new(it.name(), format!("service {}", service.name)));
                     }
                 }

@@ -1,6 +1,6 @@
 //! Rules D: prefixes and routes.
 
-use super::{Check, Facts, MICROSOFT, Place, Rule, Severity, check, live};
+use super::{Check, Facts, MICROSOFT, Place, Rule, Severity, check};
 use crate::{
     audit::facts::LimitRow,
     azure::gateways,
@@ -33,8 +33,8 @@ pub const RULES: &[Rule] = &[
         id: "D2",
         title: "A peer that announces too much is stopped",
         source: FAQ,
-        text: "Customers' routers beyond their limit are sent away with Cease/1 and come back by themselves. An MSEE keeps its session, and the \
-               surplus is refused: both MSEEs of a circuit announce the same, and would go together.",
+        text: "ERDP ends a customer's session that exceeds its limit with Cease/1 and restarts the session itself. It keeps an MSEE's session and \
+               refuses the surplus, because both MSEEs of a circuit announce the same prefixes and ERDP would end both sessions.",
         checks: D2,
         proofs: &["d2_a_customer_above_its_limit_is_ended_by_cease_1_and_comes_back_when_it_is_below"],
         unseen: None,
@@ -128,45 +128,44 @@ pub const RULES: &[Rule] = &[
 ];
 
 const D1: &[Check] = &[
-    live(
+    check(
         "D1.held-back",
         Critical,
-        "prefixes are held back because Microsoft accepts no more, and have no way back from Azure",
+        "ERDP holds prefixes back because Microsoft accepts no more; Azure has no route back to them",
         "announce larger prefixes, write when-full = \"aggregate\", or buy the premium add-on",
         |facts| limits(facts, |row| row.held > 0, |row| format!("{} of {}", row.held, row.wanted)),
-    ),
-    live(
+    )
+    .live(),
+    check(
         "D1.near-limit",
         Warning,
         "the number of prefixes is near what Microsoft accepts",
-        "announce larger prefixes before it is reached, or write when-full = \"aggregate\"",
+        "announce larger prefixes before the number reaches the limit, or write when-full = \"aggregate\"",
         |facts| {
-            let is_near =
-                |row: &LimitRow| row.held == 0 && row.limit > 0 && row.wanted * 100 >= row.limit * NEAR;
+            let is_near = |row: &LimitRow| row.held == 0 && row.percent >= NEAR;
             limits(facts, is_near, |row| format!("{} of {}", row.wanted, row.limit))
         },
-    ),
+    )
+    .live(),
 ];
 
 fn limits(facts: &Facts<'_>, is_it: fn(&LimitRow) -> bool, what: fn(&LimitRow) -> String) -> Vec<Place> {
     let rows = facts.live.into_iter().flat_map(|live| &live.limits);
-    rows.filter(|row| is_it(row))
-        .map(|row| Place::new(row.domain.clone().unwrap_or_default(), what(row)))
-        .collect()
+    rows.filter(|row| is_it(row)).map(|row| Place::new(row.place(), what(row))).collect()
 }
 
 const D2: &[Check] = &[
     check(
         "D2.cease-on-msee",
         Warning,
-        "above its limit an MSEE would be sent away, and both announce the same, so that both would go",
+        "ERDP would end the sessions of both MSEEs, because both announce the same prefixes",
         "write when-too-many = \"refuse\", or leave max-prefixes out",
         |facts| {
             let ends = facts.peerings().filter(|it| it.peering.options.when_too_many == WhenTooMany::Cease);
             ends.map(|it| Place::new(it.name(), "")).collect()
         },
     ),
-    live(
+    check(
         "D2.surplus",
         Warning,
         "a peer announces more than it may, and the surplus is refused",
@@ -175,7 +174,8 @@ const D2: &[Check] = &[
             let over = facts.sessions().iter().filter(|it| it.surplus > 0);
             over.map(|it| Place::new(it.place(), format!("{} prefixes", it.surplus))).collect()
         },
-    ),
+    )
+    .live(),
 ];
 
 const D4: &[Check] = &[check(
@@ -219,20 +219,21 @@ const D6: &[Check] = &[
             open.map(|it| Place::new(it.name(), "")).collect()
         },
     ),
-    live(
+    check(
         "D6.no-routes",
         Warning,
-        "a session of Microsoft peering is up and brings no route",
+        "a session of Microsoft peering is up and the MSEE announces no route",
         "attach a route filter to the circuit in Azure",
         |facts| {
             let empty =
                 facts.msee_sessions().filter(|it| it.domain().ends_with("/microsoft") && it.received == 0);
             empty.map(|it| Place::new(it.place(), "")).collect()
         },
-    ),
+    )
+    .live(),
 ];
 
-const D7: &[Check] = &[live(
+const D7: &[Check] = &[check(
     "D7.default-from-microsoft",
     Warning,
     "a default route leads into the circuit, and services that are not reachable there lose their Internet path",
@@ -243,19 +244,20 @@ const D7: &[Check] = &[live(
         let into = defaults.filter(|(route, _)| leads(&route.via, &route.domain));
         into.map(|(route, prefix)| Place::new(&route.domain, prefix.to_string())).collect()
     },
-)];
+).live()];
 
-const D8: &[Check] = &[live(
+const D8: &[Check] = &[check(
     "D8.nothing-advertised",
     Critical,
-    "an MSEE is advertised no prefix, so nothing finds back from Azure over this session",
+    "ERDP advertises no prefix to an MSEE, so Azure has no return route over this session",
     "see that the customer's routers announce their prefixes; `erdp show refused` names what is refused",
     |facts| {
         let empty =
             facts.msee_sessions().filter(|it| it.is_wanted() && it.received > 0 && it.advertised == 0);
         empty.map(|it| Place::new(it.place(), "")).collect()
     },
-)];
+)
+.live()];
 
 const D10: &[Check] = &[
     check(
@@ -282,7 +284,7 @@ const D10: &[Check] = &[
     check(
         "D10.no-gateway",
         Note,
-        "the gateway SKU of a linked virtual network is not written down",
+        "the inventory does not name the gateway SKU of a linked virtual network",
         "write gateway-sku beside the virtual network in the inventory",
         |facts| {
             let mut places = Vec::new();

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Check, MICROSOFT, Place, Rule, Severity, check, live};
+use super::{Check, MICROSOFT, Place, Rule, Severity, check};
 use crate::{
     audit::facts::SessionRow,
     config::{LinkRole, MICROSOFT_ASN, PeeringKind, is_private_asn},
@@ -33,8 +33,9 @@ pub const RULES: &[Rule] = &[
         id: "E2",
         title: "Two subnets for each peering; we take the first address, Microsoft the second",
         source: MICROSOFT,
-        text: "The first subnet is the primary link's. ERDP derives all addresses from the subnets, refuses overlaps, and names swapped links and a \
-               neighbour on our address by the ARP that comes in. Examples use 198.18.0.0/15, which is nobody's.",
+        text: "The primary link uses the first subnet, the secondary link the second. In each subnet ERDP takes the first usable address and \
+               Microsoft the second. ERDP derives the addresses from the subnets and refuses overlapping subnets. From received ARP packets it \
+               reports swapped links and a neighbour that uses ERDP's address. Examples use 198.18.0.0/15, which RFC 2544 reserves for benchmarks.",
         checks: E2,
         proofs: &["e2_of_each_links_subnet_we_take_the_first_address_and_microsoft_the_second"],
         unseen: None,
@@ -43,12 +44,13 @@ pub const RULES: &[Rule] = &[
         id: "E3",
         title: "A key for the sessions",
         source: MICROSOFT,
-        text: "Both peerings take an MD5 key, which Azure calls the shared key. Without one, whoever can send on the provider's network can end the \
-               sessions. A key on one side only keeps a session down without a word from the peer.",
+        text: "Azure accepts an MD5 key, which it calls the shared key, on both peerings. Without a key, anyone who can send packets on the \
+               provider's network can end the BGP sessions. If only one side has a key, the session stays down and neither router sends an error \
+               message.",
         checks: E3,
         proofs: &["e3_key_and_gtsm_of_either_side_reach_its_sessions_and_no_others"],
         unseen: Some(
-            "a key on Microsoft's side only: the kernel drops its segments before anybody reads them",
+            "a key that only Microsoft has configured: the kernel drops the MSEE's segments before ERDP can read them",
         ),
     },
     Rule {
@@ -67,18 +69,17 @@ pub const RULES: &[Rule] = &[
         source: "Microsoft, ExpressRoute FAQ (2015), cloud connectivity (2019) and documentation",
         text: "A public prefix or AS that Microsoft has not validated keeps the session of Microsoft peering down. The session's explanation says so \
                where the MSEE refuses it.",
-        checks: &[live(
+        checks: &[check(
             "E5.refused-by-msee",
             Warning,
             "an MSEE ends the session: AS, key or addresses differ, or a prefix or AS waits for validation",
             "compare them with Azure, and look at the validation state of the peering's prefixes",
             |facts| {
-                let says = |it: &&SessionRow| {
-                    it.is_msee() && it.finding.as_deref().is_some_and(|text| text.contains("(E5)"))
-                };
+                let says = |it: &&SessionRow| it.is_msee() && it.finding_of("E5").is_some();
                 facts.sessions().iter().filter(says).map(|it| Place::new(it.place(), "")).collect()
             },
-        )],
+        )
+        .live()],
         proofs: &["e5_a_session_that_the_msee_refuses_may_wait_for_microsofts_validation"],
         unseen: None,
     },
@@ -144,19 +145,18 @@ const E2: &[Check] = &[
             facts.peerings().filter(is_example).map(|it| Place::new(it.name(), "")).collect()
         },
     ),
-    live(
+    check(
         "E2.miscabled",
         Warning,
-        "what others ask for on a link's wire does not fit its subnet",
+        "ARP or neighbour discovery on a link does not match the link's subnet",
         "compare cables, tags and subnets of both ends",
         |facts| {
-            let says = facts.sessions().iter().filter_map(|it| {
-                let finding = it.finding.as_deref().filter(|text| text.contains("(E2)"))?;
-                Some(Place::new(it.place(), finding.trim_end_matches(" (E2)")))
-            });
+            let says =
+                facts.sessions().iter().filter_map(|it| Some(Place::new(it.place(), it.finding_of("E2")?)));
             says.collect()
         },
-    ),
+    )
+    .live(),
 ];
 
 const E3: &[Check] = &[check(
@@ -203,11 +203,11 @@ const G: &[Check] = &[
     check(
         "G.no-metrics",
         Note,
-        "no metrics are served, so nobody is warned before the limits are reached",
-        "write metrics = \"127.0.0.1:9179\" and scrape it",
+        "the router serves no metrics, so monitoring cannot warn the operator before a limit is reached",
+        "write metrics = \"127.0.0.1:9179\" and have Prometheus scrape that address",
         |facts| facts.config.metrics.is_none().then(|| Place::new("the router", "")).into_iter().collect(),
     ),
-    live(
+    check(
         "G.another-file",
         Warning,
         "the router runs another configuration than this file",
@@ -216,5 +216,6 @@ const G: &[Check] = &[
             let differs = facts.live.is_some_and(|live| live.runs_the_file == Some(false));
             differs.then(|| Place::new("the router", "")).into_iter().collect()
         },
-    ),
+    )
+    .live(),
 ];

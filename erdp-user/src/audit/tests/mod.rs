@@ -9,13 +9,16 @@ mod files;
 mod live;
 mod table;
 
-use std::path::Path;
+use std::{path::Path, sync::LazyLock};
 
 use super::{Facts, Finding, findings};
 use crate::config::Config;
 
-/// Two circuits in two locations on two boxes, with everything written down.
-pub(super) const GOOD: &str = r#"asn = 3333
+/// Two circuits in two locations on two boxes, with everything in the inventory.
+pub(super) static GOOD: LazyLock<String> = LazyLock::new(|| format!("{ROUTER}{}", BOXES.concat()));
+
+/// [`GOOD`] without the attachments to the other box.
+const ROUTER: &str = r#"asn = 3333
 metrics = "127.0.0.1:9179"
 
 [[circuit]]
@@ -88,37 +91,34 @@ peerings = ["contoso/private"]
 ipv4 = "10.254.0.9/30"
 encrypted-only = ["10.9.0.0/16"]
 peers = [{ address = "10.254.0.10", asn = 65515 }]
-[[attachment]]
+"#;
+
+/// The attachments to the other box, for `contoso`'s peerings and `fabrikam`'s.
+pub(super) const BOXES: [&str; 3] = [
+    r#"[[attachment]]
 interface = "box0"
 box = "edge-b"
 vlan = 1
 peerings = ["contoso/private"]
 ipv4 = "10.254.0.13/30"
 peers = [{ address = "10.254.0.14", asn = 3333 }]
-[[attachment]]
+"#,
+    r#"[[attachment]]
 interface = "box0"
 box = "edge-b"
 vlan = 2
 peerings = ["contoso/microsoft"]
 ipv4 = "10.254.0.17/30"
 peers = [{ address = "10.254.0.18", asn = 3333 }]
-[[attachment]]
+"#,
+    r#"[[attachment]]
 interface = "box0"
 box = "edge-b"
 vlan = 3
 peerings = ["fabrikam/private"]
 ipv4 = "10.254.0.21/30"
 peers = [{ address = "10.254.0.22", asn = 3333 }]
-"#;
-
-/// The attachments to the other box, for `contoso`'s peerings and `fabrikam`'s.
-pub(super) const BOXES: [&str; 3] = [
-    "[[attachment]]\ninterface = \"box0\"\nbox = \"edge-b\"\nvlan = 1\npeerings = [\"contoso/private\"]\nipv4 = \"10.254.0.13/30\"\n\
-     peers = [{ address = \"10.254.0.14\", asn = 3333 }]\n",
-    "[[attachment]]\ninterface = \"box0\"\nbox = \"edge-b\"\nvlan = 2\npeerings = [\"contoso/microsoft\"]\nipv4 = \"10.254.0.17/30\"\n\
-     peers = [{ address = \"10.254.0.18\", asn = 3333 }]\n",
-    "[[attachment]]\ninterface = \"box0\"\nbox = \"edge-b\"\nvlan = 3\npeerings = [\"fabrikam/private\"]\nipv4 = \"10.254.0.21/30\"\n\
-     peers = [{ address = \"10.254.0.22\", asn = 3333 }]\n",
+"#,
 ];
 
 /// A configuration that is not refused.

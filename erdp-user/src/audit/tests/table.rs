@@ -56,18 +56,27 @@ fn every_check_has_a_broken_and_a_good_case() {
     );
 }
 
-/// The names of all functions in the sources below a folder.
-fn functions(folder: &Path, names: &mut BTreeSet<String>) {
+/// The names of the functions of a source that are tests: those with an attribute `#[... test]` right above.
+fn tests_of(text: &str) -> Vec<String> {
+    let mut is_test = false;
+    let mut names = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(rest) = line.trim_start_matches("async ").strip_prefix("fn ").filter(|_| is_test) {
+            names.extend(rest.split_once('(').map(|(name, _)| name.to_owned()));
+        }
+        is_test = line.starts_with("#[") && (is_test || line.ends_with("test]"));
+    }
+    names
+}
+
+/// The names of all tests in the sources below a folder.
+fn tests_below(folder: &Path, names: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
-            functions(&path, names);
+            tests_below(&path, names);
         } else if path.extension().is_some_and(|end| end == "rs") {
-            let text = fs::read_to_string(&path).unwrap_or_default();
-            let found = text
-                .lines()
-                .filter_map(|line| line.trim_start().trim_start_matches("async ").strip_prefix("fn "));
-            names.extend(found.filter_map(|rest| rest.split_once('(')).map(|(name, _)| name.to_owned()));
+            names.extend(tests_of(&fs::read_to_string(&path).unwrap_or_default()));
         }
     }
 }
@@ -78,11 +87,29 @@ fn every_proof_is_a_test_of_the_tree() {
     let mut names = BTreeSet::new();
     ["erdp-common/src", "erdp-user/src", "tests/src", "tests/tests"]
         .iter()
-        .for_each(|it| functions(&root.join(it), &mut names));
+        .for_each(|it| tests_below(&root.join(it), &mut names));
     for rule in rules::all() {
         for proof in rule.proofs {
             assert!(names.contains(*proof), "{}: no test is called {proof}", rule.id);
         }
+    }
+}
+
+#[test]
+fn only_a_function_with_the_attribute_is_a_test() {
+    let text = "fn helper() {}\n#[test]\n#[expect(lint)]\nfn one() {}\nfn other() {}\n    #[tokio::test]\n    async fn two() {}\n\
+                #[test]\n// Not right above.\nfn three() {}\n";
+    assert_eq!(tests_of(text), ["one", "two"]);
+}
+
+#[test]
+fn a_rule_of_which_a_part_is_not_seen_does_not_hold_by_construction() {
+    let explained = |id: &str| page::explain(rules::find(id).unwrap());
+    assert!(explained("C6").contains("It holds by construction, as this test shows: "));
+    assert!(explained("C1").contains("It holds by construction, as these tests show: "));
+    for id in ["D9", "H5"] {
+        assert!(!rules::find(id).unwrap().holds_by_construction(), "{id}");
+        assert!(explained(id).contains("What ERDP does for it is shown by this test: "), "{id}");
     }
 }
 
@@ -115,7 +142,7 @@ fn report(text: &str) -> Report {
 #[test]
 fn h3_each_lack_costs_its_points_and_the_level_is_microsofts() {
     let head = |edits: &[(&str, &str)]| {
-        let config = parsed(&edited(GOOD, edits));
+        let config = parsed(&edited(&GOOD, edits));
         let head = heads(&Facts::of(&config)).remove(0);
         (
             head.level,
@@ -137,19 +164,39 @@ fn h3_each_lack_costs_its_points_and_the_level_is_microsofts() {
             90,
             "no zone-redundant gateway in hub",
         ),
-        (("location = \"Amsterdam\"\n", ""), 55, "not written down"),
+        (("location = \"Amsterdam\"\n", ""), 55, "does not name the peering location"),
     ] {
         let (_, left, lost) = head(&[edit]);
         assert!(left == points && lost.contains(why), "{edit:?}: {left}, {lost}");
     }
+    // However they are written.
+    let lower = ("location = \"Dublin\"", "location = \"amsterdam\"");
+    let metro = ("location = \"Amsterdam\"", "location = [\"Amsterdam\", \"AMSTERDAM\"]");
+    assert_eq!((head(&[lower]).0, head(&[metro, lower]).0), (Level::Standard, Level::Standard));
     let one_box = ("secondary = { box = \"edge-b\" }", "secondary = { local = \"msee2\" }");
     let (_, left, lost) = head(&[one_box, (BOXES[0], ""), (BOXES[1], "")]);
     assert!(left == 85 && lost.contains("B1a"), "{left}, {lost}");
 }
 
 #[test]
+fn h3_a_circuit_without_private_peering_loses_nothing_for_its_gateways() {
+    let text = |kind: &str| {
+        format!(
+            "asn = 3333\n[[circuit]]\nname = \"one\"\nbandwidth = \"1G\"\nprimary = {{ local = \"a\" }}\nsecondary = {{ local = \"b\" }}\n\
+             [circuit.{kind}]\nipv4 = \"131.107.0.0/29\"\n[[attachment]]\ninterface = \"ce0\"\npeerings = [\"one/{kind}\"]\n\
+             ipv4 = \"10.254.0.1/30\"\npeers = [{{ address = \"10.254.0.2\", asn = 65020 }}]\n"
+        )
+    };
+    let lost = |kind: &str| {
+        let config = parsed(&text(kind));
+        heads(&Facts::of(&config)).remove(0).lost.iter().any(|it| it.why.contains("virtual network"))
+    };
+    assert_eq!((lost("private"), lost("microsoft")), (true, false));
+}
+
+#[test]
 fn the_report_begins_with_the_circuits_and_its_exit_code_is_that_of_the_worst_finding() {
-    let good = report(GOOD);
+    let good = report(&GOOD);
     assert_eq!((good.exit_code(), good.findings.len()), (0, 0));
     assert!(good.text().starts_with("contoso: SLA valid (two links are configured"), "{}", good.text());
     assert!(good.text().contains("resiliency Maximum, 100 of 100 points (nothing lost)"));
@@ -158,9 +205,9 @@ fn the_report_begins_with_the_circuits_and_its_exit_code_is_that_of_the_worst_fi
         (("bfd = {}\n", ""), EXIT_WARNING),
         (("validation = \"configured\"", "validation = \"validation-needed\""), EXIT_CRITICAL),
     ] {
-        assert_eq!(report(&edited(GOOD, &[edit])).exit_code(), code, "{edit:?}");
+        assert_eq!(report(&edited(&GOOD, &[edit])).exit_code(), code, "{edit:?}");
     }
-    let both = report(&edited(GOOD, &[("metrics = \"127.0.0.1:9179\"\n", ""), ("bfd = {}\n", "")]));
+    let both = report(&edited(&GOOD, &[("metrics = \"127.0.0.1:9179\"\n", ""), ("bfd = {}\n", "")]));
     let line = both.text().lines().nth(2).unwrap().to_owned();
     assert!(line.starts_with("warning H1.no-bfd contoso/private: the peering has no BFD"), "{line}");
     let json: serde_json::Value = serde_json::from_str(&both.json()).unwrap();
@@ -174,7 +221,7 @@ fn the_report_begins_with_the_circuits_and_its_exit_code_is_that_of_the_worst_fi
 
 #[test]
 fn a_secret_is_in_no_report() {
-    let text = edited(GOOD, &[("bfd = {}\n", ""), ("\"0.025 EUR\"", "\"0.025 USD\"")]);
+    let text = edited(&GOOD, &[("bfd = {}\n", ""), ("\"0.025 EUR\"", "\"0.025 USD\"")]);
     let report = report(&text);
     let config = parsed(&text);
     let shown = crate::config::shown::text(&config);
@@ -197,7 +244,7 @@ fn a_secret_is_in_no_report() {
 #[test]
 fn sarif_names_every_check_and_the_line_of_each_finding() {
     let log: serde_json::Value =
-        serde_json::from_str(&sarif::text(&report(&edited(GOOD, &[("bfd = {}\n", "")])))).unwrap();
+        serde_json::from_str(&sarif::text(&report(&edited(&GOOD, &[("bfd = {}\n", "")])))).unwrap();
     let run = &log["runs"][0];
     assert_eq!(log["version"], "2.1.0");
     assert_eq!(run["tool"]["driver"]["rules"].as_array().unwrap().len(), rules::checks().count());
@@ -213,13 +260,13 @@ fn sarif_names_every_check_and_the_line_of_each_finding() {
 #[test]
 fn junit_counts_checks_failures_and_what_only_the_running_router_shows() {
     let text =
-        junit::text(&report(&edited(GOOD, &[("bfd = {}\n", ""), ("metrics = \"127.0.0.1:9179\"\n", "")])))
+        junit::text(&report(&edited(&GOOD, &[("bfd = {}\n", ""), ("metrics = \"127.0.0.1:9179\"\n", "")])))
             .unwrap();
     assert_eq!(text.matches("<testcase ").count(), rules::checks().count());
     assert_eq!(text.matches("<failure ").count(), 1, "{text}");
     let live = rules::checks().filter(|(_, check)| check.sees == Sees::Live).count();
     assert_eq!(text.matches("<skipped ").count(), live);
-    assert!(text.contains("<system-out>the router: no metrics are served"), "{text}");
+    assert!(text.contains("<system-out>the router: the router serves no metrics"), "{text}");
     // It is well formed, whatever stands in it.
     let mut reader = quick_xml::Reader::from_str(&text);
     let mut depth = 0_i32;
@@ -237,7 +284,7 @@ fn junit_counts_checks_failures_and_what_only_the_running_router_shows() {
 #[test]
 fn findings_are_in_order_of_severity() {
     let found = about(&edited(
-        GOOD,
+        &GOOD,
         &[
             ("bfd = {}\n", ""),
             ("metrics = \"127.0.0.1:9179\"\n", ""),
