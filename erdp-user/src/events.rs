@@ -3,7 +3,7 @@
 //! The log is bounded, and each [`Kind`] has a share of its own: a session that comes and goes all night pushes out no order of the operator. Texts are
 //! bounded too, because peers write some of them. The controller notes events and has [`crate::state`] keep the log.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -69,7 +69,7 @@ impl From<String> for Kind {
 }
 
 /// An event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Event {
     /// When, in milliseconds of Unix time.
     pub at_ms: u64,
@@ -92,14 +92,6 @@ pub struct Log {
 }
 
 impl Log {
-    /// As it was kept: in any order, and by whoever may write the state folder.
-    pub fn of(events: Vec<Event>) -> Self {
-        let mut log = Self::default();
-        log.put_before(events);
-        log.is_changed = false;
-        log
-    }
-
     /// Notes an event.
     pub fn note(&mut self, at_ms: u64, kind: Kind, object: &str, what: &str, why: Option<&str>) {
         let event =
@@ -108,13 +100,14 @@ impl Log {
         self.is_changed = true;
     }
 
-    /// What another process has noted before us.
+    /// What was noted before us, in any order: by another process, or as it was kept where others may write. What both have is there once.
     pub fn put_before(&mut self, events: Vec<Event>) {
         let own = std::mem::take(&mut self.kinds);
         let mut all: Vec<Event> =
             events.into_iter().map(Event::bounded).chain(own.into_values().flatten()).collect();
         all.sort_by_key(|event| event.at_ms);
-        all.dedup();
+        let mut seen = BTreeSet::new();
+        all.retain(|event| seen.insert(event.clone()));
         all.into_iter().for_each(|event| self.push(event));
         self.is_changed = true;
     }
@@ -182,8 +175,8 @@ mod tests {
         log.note(3, Kind::Config, "/etc/erdp/erdp.toml", "applied", Some("user 0"));
         assert!(log.take_changed() && !log.take_changed());
         let text = serde_json::to_string(&log.all()).unwrap();
-        let mut again = Log::of(serde_json::from_str(&text).unwrap());
-        assert!(!again.take_changed());
+        let mut again = Log::default();
+        again.put_before(serde_json::from_str(&text).unwrap());
         assert_eq!(again.all(), log.all());
         assert_eq!(again.all().iter().map(|event| event.at_ms).collect::<Vec<_>>(), [3, 5]);
         // What both have is there once, and what is older stands before.
@@ -204,14 +197,24 @@ mod tests {
             format!(r#"{{"at_ms":1,"kind":"{kind}","object":"x","what":"{what}","more":7}}"#)
         };
         let text = format!("[{},{}]", line("weather", "a"), line("link", &"\\u001b".repeat(5_000)));
-        let log = Log::of(serde_json::from_str(&text).unwrap());
+        let mut log = Log::default();
+        log.put_before(serde_json::from_str(&text).unwrap());
         let all = log.all();
         assert!(all.iter().any(|event| event.kind == Kind::Other));
         assert!(
             all.iter().all(|event| event.what.chars().count() <= TEXT_MAX && !event.what.contains('\u{1b}'))
         );
-        let many =
-            vec![Event { at_ms: 1, kind: Kind::Link, object: "x".into(), what: String::new(), why: None }; 5];
-        assert_eq!(Log::of(many).all().len(), 1);
+        // Two of the same moment come from the file and from the process before us.
+        let event = |object: &str| Event {
+            at_ms: 5,
+            kind: Kind::Link,
+            object: object.into(),
+            what: String::new(),
+            why: None,
+        };
+        let mut twice = Log::default();
+        twice.put_before(vec![event("one"), event("other")]);
+        twice.put_before(twice.all());
+        assert_eq!(twice.all(), [event("one"), event("other")]);
     }
 }

@@ -17,7 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use erdp::{
     config::{CircuitChange, Config, ConfigError},
-    control::{DEFAULT_SOCKET, Explanation, Question, Request, Setting, client::Client, render},
+    control::{DEFAULT_SOCKET, Explanation, Question, Request, Setting, client::Client},
     controller::{
         parts::Part,
         start::{self, CANNOT_RUN, Options, StartError},
@@ -366,7 +366,7 @@ fn set(setting: Setting, control: &Path, json: bool) -> Result<()> {
     if json {
         println!("{value}");
     } else {
-        print!("{}", render::changed(&value));
+        print!("{}", operator::render::changed(&value));
     }
     Ok(())
 }

@@ -72,6 +72,21 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 11] = [
+        Self::Disabled,
+        Self::NoInterface,
+        Self::NoCarrier,
+        Self::HeldDown,
+        Self::PeeringDisabled,
+        Self::Drill,
+        Self::NoNeighbour,
+        Self::BfdDown,
+        Self::NoSession,
+        Self::NoRoutes,
+        Self::Draining,
+    ];
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,7 @@
 //! What an operator has ordered outlives the daemon: killed in the middle, it goes on where it was told to be.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
@@ -129,6 +130,20 @@ impl Stand {
             "{page}"
         );
         println!("{page}{}", self.edge.ask(&["show", "received", peer])?);
+        ensure!(self.rows(&["peer", "lab/private", "secondary"])?.len() == 2, "by its link's name");
+        for (words, name) in [
+            (&["sessions"][..], "sessions"),
+            (&["routes"], "routes"),
+            (&["links"], "links"),
+            (&["circuits"], "circuits"),
+            (&["policers"], "policers"),
+            (&["events"], "events"),
+            (&["limits"], "limits"),
+            (&["peer", peer], "peer"),
+            (&["received", peer], "received"),
+        ] {
+            has_the_keys_of_the_page(self.rows(words)?.first().context(name)?, name)?;
+        }
         let refused = self.edge.ask(&["show", "routes", "--domain", "nowhere"]);
         ensure!(refused.is_err_and(|error| format!("{error:#}").contains(&format!("there are: {domain}"))));
         Ok(())
@@ -144,6 +159,29 @@ impl Stand {
             Ok(text)
         })
     }
+}
+
+/// What the pages of `erdp show` are tested with has no key that the daemon does not give.
+fn has_the_keys_of_the_page(row: &Value, name: &str) -> Result<()> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../erdp-user/src/operator/show/golden");
+    let page: Value = serde_json::from_str(&fs::read_to_string(format!("{folder}/{name}.json"))?)?;
+    let objects = |value: &Value| -> BTreeSet<String> {
+        let of = |(key, value): (&String, &Value)| {
+            let inner =
+                value.as_object().into_iter().flatten().map(move |(inner, _)| format!("{key}.{inner}"));
+            [key.clone()].into_iter().chain(inner).collect::<Vec<_>>()
+        };
+        value.as_object().into_iter().flatten().flat_map(of).collect()
+    };
+    let (has, wanted) = (objects(row), objects(&page[0]));
+    let is_there = |key: &&String| {
+        // Where there is no value now, its keys cannot be seen.
+        let (outer, _) = key.split_once('.').unwrap_or((key, ""));
+        has.contains(*key) || has.contains(outer) && !row[outer].is_object()
+    };
+    let missing: Vec<&String> = wanted.iter().filter(|key| !is_there(key)).collect();
+    ensure!(missing.is_empty(), "`erdp show {name}` has no {missing:?}: {row}");
+    Ok(())
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! [`place`] is the socket as a file. [`server`] accepts connections: [`places`] says who may have one, [`roles`] who may ask and who may order, [`audit`] what is logged of
 //! it. It passes each request on ([`asked`]) with a place for its answer; [`lists`] are answers of any length, [`query`] says which rows of one are meant. [`client`] is what `erdp show` and
-//! `erdp explain` and `erdp set` use, over a connection by [`connect`]; [`render`] turns answers into tables for people.
+//! `erdp explain` and `erdp set` use, over a connection by [`connect`].
 //!
 //! # What must never happen
 //! Somebody waits for ever, or keeps others waiting. Connections, requests and answers are bounded in number, size and time: a client that
@@ -18,7 +18,6 @@ pub mod place;
 pub mod places;
 pub mod query;
 mod range;
-pub mod render;
 pub mod roles;
 pub mod search;
 pub mod server;
@@ -269,11 +268,10 @@ pub enum Setting {
 }
 
 /// Tables that can be shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Topic {
     /// BGP sessions.
-    #[value(alias = "peers")]
     Sessions,
     /// Best routes of every routing domain.
     Routes,

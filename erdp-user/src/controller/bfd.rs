@@ -17,7 +17,7 @@ use super::Controller;
 use crate::{
     bfd::{
         SessionConfig, SessionId, record,
-        session::Parameters,
+        session::{Diagnostic, Parameters},
         thread::{Bfd, BfdError, Event, Order},
     },
     bgp::{PeerCommand, PeerId},
@@ -135,8 +135,9 @@ impl Controller {
         let (name, strict) = (config.name.clone(), config.bfd.is_some_and(|bfd| bfd.strict));
         let (from, to) = (change.from.name(), change.to.name());
         tracing::info!(peer = name, from, to, diagnostic = ?change.diagnostic, "BFD");
-        let why = (change.to != State::Up).then(|| format!("{:?}", change.diagnostic));
-        self.note(Kind::Bfd, &name, &format!("{from} -> {to}"), why.as_deref());
+        let why = json!(change.diagnostic);
+        let why = why.as_str().filter(|_| change.to != State::Up && change.diagnostic != Diagnostic::None);
+        self.note(Kind::Bfd, &name, &format!("{from} -> {to}"), why);
         let command = match change.to {
             State::Up if strict => PeerCommand::Hold(false),
             State::Up => PeerCommand::Hurry,

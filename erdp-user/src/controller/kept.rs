@@ -7,6 +7,7 @@ use std::{
     collections::BTreeSet,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     bgp::{PeerCommand, PeerId},
     config::{Config, ConfigError, Warning},
-    control::{Configuring, DEFAULT_SOCKET, File, Request},
+    control::{Configuring, DEFAULT_SOCKET, Drilling, File, Request},
     events::Kind,
     kernel::fd_passing::peer_process,
     state::{
@@ -41,7 +42,7 @@ const FORGOTTEN_S: u64 = 3_600;
 #[derive(Debug, Default)]
 pub struct Keeper {
     store: Option<Store>,
-    kept: Kept,
+    kept: Arc<Kept>,
     /// What the start runs, as it was written, and what is set in it.
     resolved: (File, Settings),
     /// Peers that are about to be away for too many prefixes: their sessions know for how long.
@@ -79,7 +80,7 @@ impl Keeper {
         // What has happened has happened, whoever wrote it down.
         let events = found.kept.events.clone();
         let kept = if is_old { Kept { events, ..Kept::default() } } else { found.kept };
-        Self { store: Some(store), kept, ..Self::default() }
+        Self { store: Some(store), kept: Arc::new(kept), ..Self::default() }
     }
 
     /// A peer is sent away for too many prefixes.
@@ -259,9 +260,9 @@ impl Controller {
     fn save(&mut self, kept: Kept, then: Option<Then>) {
         match &self.kept.store {
             // Who waits for an answer waits for what was handed in before, too.
-            Some(store) if then.is_some() || kept != self.kept.kept => {
-                store.save(&kept, then);
-                self.kept.kept = kept;
+            Some(store) if then.is_some() || kept != *self.kept.kept => {
+                self.kept.kept = Arc::new(kept);
+                store.save(self.kept.kept.clone(), then);
             }
             _ => then.into_iter().for_each(|then| then()),
         }
@@ -285,25 +286,25 @@ impl Controller {
 
     fn keep_before_going_on(&mut self, kept: Kept, otherwise: &str) {
         let Some(store) = &self.kept.store else { return };
-        if !tokio::task::block_in_place(|| store.flush(&kept, PATIENCE)) {
+        self.kept.kept = Arc::new(kept);
+        if !tokio::task::block_in_place(|| store.flush(self.kept.kept.clone(), PATIENCE)) {
             tracing::warn!("the disk is slow: {otherwise}");
         }
-        self.kept.kept = kept;
     }
 
     /// What runs now is this process's to write from now on.
     pub(super) fn begin_keeping(&mut self) {
         let kept = self.to_keep(Scope::All);
         if let Some(store) = &self.kept.store {
-            store.save(&kept, None);
-            self.kept.kept = kept;
+            self.kept.kept = Arc::new(kept);
+            store.save(self.kept.kept.clone(), None);
         }
     }
 
     /// Waits until everything is on the disk.
     pub(super) fn finish_keeping(&self) {
         let Some(store) = &self.kept.store else { return };
-        if !tokio::task::block_in_place(|| store.flush(&self.kept.kept, LAST_PATIENCE)) {
+        if !tokio::task::block_in_place(|| store.flush(self.kept.kept.clone(), LAST_PATIENCE)) {
             tracing::warn!("the disk is slow: what was ordered last may not be kept");
         }
     }
@@ -363,7 +364,8 @@ fn scope_of(request: &Request) -> Option<Scope> {
     match request {
         Request::Config(Configuring::Show | Configuring::Diff(_)) => None,
         Request::Config(_) | Request::Set(_) => Some(Scope::All),
-        Request::Peering(_) => Some(Scope::Sessions),
+        Request::Drill(Drilling::Watch) => None,
+        Request::Peering(_) | Request::Drill(_) => Some(Scope::Sessions),
         Request::Show(_)
         | Request::Routes(_)
         | Request::Paths(_)
@@ -373,7 +375,6 @@ fn scope_of(request: &Request) -> Option<Scope> {
         | Request::Explain(_)
         | Request::HandOver { .. }
         | Request::Restart
-        | Request::Drill(_)
         | Request::Load { .. } => None,
     }
 }

@@ -96,7 +96,7 @@ impl Controller {
         prefixes.into_iter().map(|prefix| (prefix, DomainId(0))).collect()
     }
 
-    /// The rows of a prefix. Of the whole list those are left out that are of the peer's own side: that nobody is told his own is no news.
+    /// The rows of a prefix. A route is never advertised back to its own side, so the whole list leaves these out.
     pub(super) fn write_paths(&self, filter: PathFilter, prefix: IpNet, text: &mut String) {
         match filter.way {
             Way::Received => {
@@ -195,8 +195,12 @@ impl Controller {
     fn peers_meant(&self, name: &str) -> Result<Vec<PeerId>, String> {
         let known = || self.peers.iter().filter(|peer| !self.vacant.contains(&peer.session.id));
         let address = name.parse::<IpAddr>().ok();
+        let plain = |name: &str| name.replace('/', " ");
         let is_meant = |peer: &&crate::config::Peer| {
-            Some(peer.session.remote) == address || peer.name == name || self.name_of(peer.attachment) == name
+            let is_its = |its: &str| plain(its) == plain(name);
+            Some(peer.session.remote) == address
+                || is_its(&peer.name)
+                || is_its(self.name_of(peer.attachment))
         };
         let meant: Vec<PeerId> = known().filter(is_meant).map(|peer| peer.session.id).collect();
         if meant.is_empty() {

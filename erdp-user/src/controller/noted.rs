@@ -1,4 +1,4 @@
-//! The event log in the controller ([`crate::events`]): what is noted beside the loop's own work, who has ordered what, and when the log is kept.
+//! The event log in the controller ([`crate::events`]): the events that the controller logs, who has ordered what, and when the log is kept.
 //!
 //! Events are kept with everything else that outlives the daemon, a moment after they were noted; those of an order at once, before it is answered.
 

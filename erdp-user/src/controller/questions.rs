@@ -22,7 +22,9 @@ impl Controller {
                 }
                 // The asker may have gone, whenever it is answered.
                 if self.is_changing() && request.is_order() {
-                    let _ = answer.send(Reply::Error(CHANGING.to_owned()));
+                    let reply = Reply::Error(CHANGING.to_owned());
+                    self.note_order(&request, asker.as_ref(), &reply);
+                    let _ = answer.send(reply);
                     return;
                 }
                 let reply = match &request {

@@ -257,6 +257,8 @@ impl Controller {
             let facts = self.facts_of(peer);
             let drains = facts.is_draining || facts.out_of_use == Some(Reason::Draining);
             page.put(Metric::SessionDraining, &labels, f64::from(u8::from(drains)));
+            let is_in_service = facts.out_of_use.is_none_or(|reason| reason == Reason::Draining);
+            page.put(Metric::SessionInService, &labels, f64::from(u8::from(is_in_service)));
             if let Side::Msee(role) = peer.side
                 && let Some((circuit, peering)) = self.place_of(peer.attachment)
             {

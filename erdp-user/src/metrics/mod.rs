@@ -99,6 +99,7 @@ metrics! {
     LinkUp = "erdp_link_up", Gauge, ["circuit", "link", "interface"], "1 while a circuit's link on this box has carrier";
     InterfaceUp = "erdp_interface_up", Gauge, ["attachment", "interface"], "1 while an attachment towards the customer or a service has carrier";
     SessionEstablished = "erdp_session_established", Gauge, ["peer", "attachment", "asn", "side"], "1 while a BGP session is Established";
+    SessionInService = "erdp_session_in_service", Gauge, ["peer", "attachment"], "0 while a session is out of service by an order, a drill or a disabled circuit";
     SessionUptime = "erdp_session_uptime_seconds", Gauge, ["peer", "attachment"], "Seconds since a BGP session was established; 0 while it is not";
     SessionReceived = "erdp_session_received_prefixes", Gauge, ["peer", "attachment"], "Prefixes that a peer announces";
     SessionRefused = "erdp_session_refused_prefixes", Gauge, ["peer", "attachment"], "Those of a peer's prefixes that policy refuses";
@@ -177,7 +178,10 @@ fn escaped(value: &str) -> String {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use erdp_common::{classify::Class, policer::Passage, reason::DropReason};
+
     use super::{Metric, Page};
+    use crate::pair;
 
     /// The rows of the documentation's table: name, kind, labels, help.
     fn documented() -> Vec<[String; 4]> {
@@ -259,7 +263,7 @@ mod tests {
 
     /// What an expression asks for and nobody measures; `labels` are those that a text beside it names.
     fn faults_of(expression: &str, labels: impl Iterator<Item = String>) -> Vec<String> {
-        const FUNCTIONS: [&str; 13] = [
+        const FUNCTIONS: [&str; 14] = [
             "rate",
             "sum",
             "max",
@@ -273,6 +277,7 @@ mod tests {
             "absent",
             "group_left",
             "and",
+            "unless",
         ];
         let exposed = exposed();
         let (called, wanted) = asked(expression);
@@ -315,6 +320,23 @@ mod tests {
         faults
     }
 
+    /// The words that an expression compares labels with.
+    fn label_values(expression: &str) -> impl Iterator<Item = &str> {
+        expression.split('"').skip(1).step_by(2).flat_map(|values| values.split('|'))
+    }
+
+    /// Whether a label can have this value: reasons, passages and classes.
+    fn is_label_value(word: &str) -> bool {
+        let reasons = DropReason::ALL.iter().map(|it| it.label());
+        let links = pair::Reason::ALL.iter().map(|it| it.as_str());
+        let passages = Passage::ALL.iter().map(|it| it.label());
+        reasons
+            .chain(links)
+            .chain(passages)
+            .chain(Class::ALL.iter().map(|it| it.label()))
+            .any(|it| it == word)
+    }
+
     /// Every fault of a file of alert rules, and how many rules it has.
     fn alert_faults(rules: &str) -> (Vec<String>, usize) {
         let rules: Vec<&str> = rules.split("- alert: ").skip(1).collect();
@@ -334,6 +356,9 @@ mod tests {
                 faults.push(format!("{name}: `{expression}` leaves no {label}"));
             }
             faults.extend(faults_of(expression, labels.into_iter()).iter().map(|it| format!("{name}: {it}")));
+            for word in label_values(expression).filter(|word| !is_label_value(word)) {
+                faults.push(format!("{name}: no sample is labelled {word}"));
+            }
             let is_whole =
                 ["labels: {severity: ", "summary: ", "description: "].iter().all(|it| rule.contains(it));
             if !is_whole {
@@ -363,6 +388,7 @@ mod tests {
         for (expression, summary) in [
             ("erdp_link_alive == 0", ""),
             ("erdp_link_up == 0", "{{ $labels.peer }}"),
+            ("erdp_dropped_packets_total{reason=~\"policed|sunday\"} > 0", ""),
             (sum, "{{ $labels.class }}"),
             ("erdp_circuit_packets > 0", ""),
         ] {

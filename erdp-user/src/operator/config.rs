@@ -211,14 +211,18 @@ fn print_plan(answer: &Value, json: bool) {
     }
 }
 
-/// `60`, `60s` or `5m`.
+/// `60`, or a [`span`]: a day at most.
 pub(super) fn seconds(text: &str) -> Result<u64> {
-    let (number, unit) = match text.strip_suffix('m') {
-        Some(minutes) => (minutes, 60),
-        None => (text.strip_suffix('s').unwrap_or(text), 1),
-    };
-    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)) {
+    match span(text).or_else(|| text.parse().ok()) {
         Some(seconds) if (1..=86_400).contains(&seconds) => Ok(seconds),
-        _ => bail!("{text:?} is not between 1s and 1440m: write it like 60s or 5m"),
+        _ => bail!("{text:?} is not between 1s and 1d: write it like 60s, 5m or 2h"),
     }
+}
+
+/// Seconds of `90s`, `15m`, `2h` or `3d`.
+pub(super) fn span(text: &str) -> Option<u64> {
+    let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    let of =
+        |(unit, seconds): &(&str, u64)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*seconds);
+    units.iter().find_map(of)
 }

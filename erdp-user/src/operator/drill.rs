@@ -13,12 +13,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::{ArgGroup, Subcommand};
 use erdp::{
-    control::{DEFAULT_SOCKET, Drilling, Peering, Request, client::Client, render},
+    control::{DEFAULT_SOCKET, Drilling, Peering, Request, client::Client},
     drill::whatif::{Forecast, Reading, forecast},
 };
 use serde_json::Value;
 
-use super::{config::seconds, report};
+use super::{config::seconds, render, report};
 
 /// Between two questions about a drill.
 const ASK_EVERY: Duration = Duration::from_millis(250);

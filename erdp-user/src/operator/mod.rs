@@ -8,6 +8,7 @@ pub mod audit;
 pub mod config;
 pub mod drill;
 pub mod generate;
+pub mod render;
 mod report;
 pub mod show;
 pub mod why;

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use erdp::drill::whatif::{Class, Direction, Forecast};
 
+use super::show::table::bits;
+
 /// The forecast as lines.
 pub fn forecast(forecast: &Forecast) -> String {
     let Forecast { circuit, link, rate_bps, burst, over_s, directions, orphans, only_here } = forecast;
@@ -66,16 +68,6 @@ fn direction(it: &Direction) -> String {
         );
     }
     text
-}
-
-/// As `1.25 Gb/s`.
-fn bits(bps: u64) -> String {
-    match bps {
-        1_000_000_000.. => format!("{:.2} Gb/s", bps as f64 / 1e9),
-        1_000_000.. => format!("{:.1} Mb/s", bps as f64 / 1e6),
-        1_000.. => format!("{:.1} kb/s", bps as f64 / 1e3),
-        _ => format!("{bps} b/s"),
-    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use super::{
     show::{
         has_colours,
         table::{Cell, Column, Look, Note, Table, Tone, bits, duration},
-        values::{endpoint, number, rows, text},
+        values::{came_in_on, endpoint, number, rows, sent_by, text},
     },
 };
 use crate::out;
@@ -206,13 +206,11 @@ fn seen(samples: &Value, reason: &str) -> (Vec<(String, usize)>, Option<String>)
     let of_reason = || rows(samples).iter().filter(|row| row["reason"] == *reason);
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for row in of_reason() {
-        let place = if row["attachment"].is_null() { &row["interface"] } else { &row["attachment"] };
-        *places.entry(text(place)).or_default() += 1;
+        *places.entry(text(came_in_on(row))).or_default() += 1;
     }
     let mut places: Vec<(String, usize)> = places.into_iter().collect();
     places.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
     let example = of_reason().next_back().map(|row| {
-        let from = if row["source"].is_null() { &row["source_mac"] } else { &row["source"] };
         let to = if row["destination"].is_null() {
             String::new()
         } else {
@@ -221,7 +219,7 @@ fn seen(samples: &Value, reason: &str) -> (Vec<(String, usize)>, Option<String>)
         format!(
             "{} from {}{to}, {} bytes, at {}",
             text(&row["protocol"]),
-            endpoint(from, &row["source_port"]),
+            endpoint(sent_by(row), &row["source_port"]),
             number(&row["length"]),
             text(&row["time"])
         )
@@ -257,7 +255,11 @@ fn table(drops: &[DropCause], notes: bool, look: Look) -> String {
             or_none(&drop.class),
             drop.packets.to_string().into(),
             Cell::toned(
-                if is_now { format!("{:.0}/s", drop.packets_per_s.max(1.0)) } else { "-".into() },
+                match drop.packets_per_s {
+                    rate if rate >= 1.0 => format!("{rate:.0}/s"),
+                    _ if is_now => "<1/s".into(),
+                    _ => "-".into(),
+                },
                 tone,
             ),
             if is_now { bits(drop.bits_per_s as u64).into() } else { Cell::from("-") },
@@ -304,7 +306,15 @@ pub fn run(arguments: &WhyArguments) -> Result<()> {
     let mut is_first = true;
     loop {
         thread::sleep(Duration::from_secs(*over));
-        let reading = read(control)?;
+        let reading = match read(control) {
+            Ok(reading) => reading,
+            // The daemon may be restarting.
+            Err(error) if *follow && !out::is_closed() => {
+                eprintln!("error: {error:#}; asking again in {over} s");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let drops = account(&before, &reading, &filter);
         if *json {
             println!("{}", serde_json::to_string(&drops)?);

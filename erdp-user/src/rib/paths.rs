@@ -13,7 +13,7 @@ use crate::types::PathSource;
 pub struct ReceivedPath<'a> {
     /// The domain.
     pub domain: DomainId,
-    /// Which path, of a peer that tells several.
+    /// Which path, of a peer that announces several.
     pub path: Option<PathId>,
     /// As received.
     pub attributes: &'a PathAttributes,
@@ -86,7 +86,7 @@ impl Rib {
         list
     }
 
-    /// The prefixes that a peer has been told, in no order.
+    /// The prefixes that a peer has been advertised, in no order.
     pub fn advertised_to(&self, peer: PeerId) -> Vec<IpNet> {
         self.adj_out
             .get(usize::from(peer.0))
@@ -94,18 +94,18 @@ impl Rib {
             .unwrap_or_default()
     }
 
-    /// Whether a peer has been told a prefix.
+    /// Whether a peer has been advertised a prefix.
     pub fn has_advertised(&self, peer: PeerId, prefix: &IpNet) -> bool {
         self.adj_out.get(usize::from(peer.0)).is_some_and(|out| out.told(prefix).is_some())
     }
 
-    /// What a peer has been told about a prefix, and of which domain that is.
+    /// What a peer has been advertised of a prefix, and of which domain that is.
     pub fn advertised(&self, peer: PeerId, prefix: IpNet) -> Option<AdvertisedPath<'_>> {
         let to = self.config.peer(peer)?;
         let told = self.adj_out.get(usize::from(peer.0))?.told(&prefix)?;
         let next_hop = to.next_hop_self(Family::of(&prefix))?;
         let sent = policy::exported(told, to, next_hop);
-        // The first of its domains that has something for it is whose route it is told.
+        // The first of its domains that has something for it is whose route it is advertised.
         let in_domain = |domain: &DomainId| {
             let alone = super::RibPeer { domains: vec![*domain], ..to.clone() };
             let (from, _) = due(&self.config, self.sources(), &self.loc, &self.guards, &alone, prefix)?;
@@ -117,7 +117,8 @@ impl Rib {
         Some(AdvertisedPath { domain, from, received, sent })
     }
 
-    /// Why a peer is not told the best route of its domains to a prefix, that of its own side included; `None`: there is none, or it is told.
+    /// Why a peer is not advertised the best route of its domains to a prefix, that of its own side included; `None`: there is none, or it is
+    /// advertised.
     pub fn why_not_advertised(
         &self,
         peer: PeerId,

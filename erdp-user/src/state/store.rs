@@ -8,7 +8,10 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::mpsc::{self, Receiver, Sender},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, Sender},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -58,15 +61,23 @@ pub struct Found {
     pub set_aside: Option<String>,
 }
 
-/// The file as it is written.
-#[derive(Serialize, Deserialize)]
+/// The file as it is read.
+#[derive(Deserialize)]
 struct Envelope {
-    version: u32,
-    /// `erdp --version` of who wrote it.
-    release: String,
     process: u32,
     #[serde(flatten)]
     kept: Kept,
+}
+
+/// The file as it is written.
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u32,
+    /// `erdp --version` of who writes it.
+    release: &'a str,
+    process: u32,
+    #[serde(flatten)]
+    kept: &'a Kept,
 }
 
 /// The version, whatever else there is.
@@ -79,7 +90,7 @@ struct Version {
 pub type Then = Box<dyn FnOnce() + Send>;
 
 struct Job {
-    text: Vec<u8>,
+    kept: Arc<Kept>,
     then: Option<Then>,
 }
 
@@ -117,8 +128,8 @@ impl Store {
     }
 
     /// Has it written; `then` is done once it is on the disk, or cannot be, which is said. Does not wait.
-    pub fn save(&self, kept: &Kept, then: Option<Then>) {
-        let job = Job { text: text(kept), then };
+    pub fn save(&self, kept: Arc<Kept>, then: Option<Then>) {
+        let job = Job { kept, then };
         // Without its thread nothing is on any disk, and the order has to be answered all the same.
         if let Some(Err(unsent)) = self.jobs.as_ref().map(|jobs| jobs.send(job))
             && let Some(then) = unsent.0.then
@@ -128,7 +139,7 @@ impl Store {
     }
 
     /// Waits for so long until everything is on the disk; whether it is.
-    pub fn flush(&self, kept: &Kept, patience: Duration) -> bool {
+    pub fn flush(&self, kept: Arc<Kept>, patience: Duration) -> bool {
         let (done, is_done) = mpsc::channel();
         // Whoever waits may have given up.
         let then = move || {
@@ -191,7 +202,7 @@ fn understood(bytes: &[u8]) -> Result<(Kept, u32), String> {
     if version != VERSION {
         return Err(format!("it has version {version}, and this release knows {VERSION}"));
     }
-    let Envelope { kept, process, .. } = serde_json::from_slice(bytes).map_err(reason)?;
+    let Envelope { kept, process } = serde_json::from_slice(bytes).map_err(reason)?;
     Ok((kept, process))
 }
 
@@ -202,17 +213,17 @@ fn reason(error: serde_json::Error) -> String {
 
 /// The file's bytes.
 pub fn text(kept: &Kept) -> Vec<u8> {
-    let release = env!("CARGO_PKG_VERSION").to_owned();
-    let envelope = Envelope { version: VERSION, release, process: std::process::id(), kept: kept.clone() };
+    let release = env!("CARGO_PKG_VERSION");
+    let written = Written { version: VERSION, release, process: std::process::id(), kept };
     // Maps with keys that are no text would be the only failure, and there are none.
-    serde_json::to_vec(&envelope).unwrap_or_default()
+    serde_json::to_vec(&written).unwrap_or_default()
 }
 
 /// Writes the newest of what waits, until nobody is left to hand anything in.
 fn write(folder: &Folder, path: &Path, waiting: &Receiver<Job>) {
     while let Ok(job) = waiting.recv() {
-        let mut jobs: Vec<Job> = [job].into_iter().chain(waiting.try_iter()).collect();
-        let text = jobs.last_mut().map(|job| std::mem::take(&mut job.text)).unwrap_or_default();
+        let jobs: Vec<Job> = [job].into_iter().chain(waiting.try_iter()).collect();
+        let text = jobs.last().map(|job| text(&job.kept)).unwrap_or_default();
         let written = if text.is_empty() || text.len() as u64 > BYTES_MAX {
             Err(io::Error::other(format!("{} bytes cannot be kept", text.len())))
         } else {

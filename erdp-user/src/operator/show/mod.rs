@@ -31,6 +31,7 @@ use erdp_common::reason::DropReason;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use super::config::span;
 use crate::out;
 use table::Look;
 
@@ -170,8 +171,7 @@ impl ShowArguments {
         let topic = match self.topic {
             What::Sessions | What::Peer => match self.which.as_slice() {
                 [] => Topic::Sessions,
-                [name] => return Ok(Request::Peer { name: name.clone() }),
-                _ => bail!("one peer at a time: write `erdp show peer PEER`"),
+                words => return Ok(Request::Peer { name: words.join(" ") }),
             },
             What::Routes if self.refused => Topic::Refused,
             What::Routes => {
@@ -231,8 +231,9 @@ impl ShowArguments {
             && let Some(name) = self.which.first()
         {
             let name = self.which.iter().skip(1).fold(name.clone(), |name, word| name + " " + word);
-            let all: Vec<String> =
+            let mut all: Vec<String> =
                 rows.iter().filter_map(|row| values::names(row).next()).map(str::to_owned).collect();
+            all.dedup();
             rows.retain(|row| values::is_called(row, &name));
             if rows.is_empty() {
                 bail!("nothing is called {name:?}; there are: {}", all.join(", "));
@@ -325,12 +326,7 @@ fn list(topic: What, value: &Value, look: Look) -> String {
 
 /// How long ago, or a moment.
 fn since(text: &str) -> Result<Timestamp> {
-    let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
-    let ago = units.iter().find_map(|(unit, seconds)| {
-        let number: i64 = text.strip_suffix(unit)?.parse().ok()?;
-        number.checked_mul(*seconds).filter(|seconds| *seconds >= 0)
-    });
-    if let Some(ago) = ago {
+    if let Some(ago) = span(text).and_then(|seconds| i64::try_from(seconds).ok()) {
         return Ok(Timestamp::now().checked_sub(SignedDuration::from_secs(ago))?);
     }
     text.parse().map_err(|_| {

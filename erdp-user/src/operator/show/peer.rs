@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    table::{Cell, Column, Look, Note, PAGE, Table, Tone, duration, note},
+    table::{Cell, Column, Look, Note, Table, Tone, clean, duration, hanging, note},
     tables::{EMPTY, last_error, session_notes, state},
     values::{cell, number, rows, text},
 };
@@ -20,14 +20,14 @@ fn page(value: &Value, look: Look) -> String {
     let session = &value["session"];
     let since = value["state_s"].as_u64().map(|it| format!(" for {}", duration(it))).unwrap_or_default();
     let mut page = Page { text: String::new(), look };
-    page.text = format!(
-        "{} (AS {}, {}) on {}: {}{since}\n",
+    let name = format!(
+        "{} (AS {}, {}) on {}",
         text(&session["peer"]),
         text(&session["asn"]),
         text(&session["side"]),
-        text(&session["attachment"]),
-        state(session).painted(look)
+        text(&session["attachment"])
     );
+    page.text = format!("{}: {}{since}\n", clean(name), state(session).painted(look));
     session_notes(session).iter().for_each(|it| page.text += &note(it, look));
     page.line("ends", &ends(value));
     page.line("service", &text(&session["admin"]));
@@ -91,12 +91,7 @@ const VALUES: usize = 17;
 impl Page {
     fn line(&mut self, label: &str, value: &str) {
         let front = format!("  {label:<width$}", width = VALUES - 2);
-        let width = if self.look.wide { usize::MAX } else { PAGE - VALUES };
-        let lines = super::table::wrapped(value, width);
-        for (at, line) in lines.iter().enumerate() {
-            let front = if at == 0 { front.clone() } else { " ".repeat(VALUES) };
-            self.text += &format!("{front}{line}\n");
-        }
+        self.text += &hanging(&front, value, Tone::Plain, self.look);
     }
 
     fn messages(&mut self, counters: &Value) {

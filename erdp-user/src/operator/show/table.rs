@@ -122,7 +122,7 @@ impl From<&str> for Cell {
 }
 
 /// Without control characters, which peers and operators may have sent: none reaches a terminal.
-fn clean(text: String) -> String {
+pub fn clean(text: String) -> String {
     if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
 }
 
@@ -243,18 +243,23 @@ impl Table {
 
 /// Text in lines that fit the page, indented.
 pub fn note(note: &Note, look: Look) -> String {
-    let label = format!("{INDENT}{}: ", clean(note.label.clone()));
+    hanging(&format!("{INDENT}{}: ", note.label), &note.text, note.tone, look)
+}
+
+/// Text behind a label, in lines that fit the page and begin where the first one does.
+pub fn hanging(label: &str, text: &str, tone: Tone, look: Look) -> String {
+    let label = clean(label.to_owned());
     let width = if look.wide { usize::MAX } else { PAGE.saturating_sub(length(&label)) };
-    let mut text = String::new();
-    for (at, part) in wrapped(&clean(note.text.clone()), width).iter().enumerate() {
+    let mut lines = String::new();
+    for (at, part) in wrapped(&clean(text.to_owned()), width).iter().enumerate() {
         let front = if at == 0 { label.clone() } else { " ".repeat(length(&label)) };
-        text += &format!("{front}{}\n", note.tone.paint(part, look));
+        lines += &format!("{front}{}\n", tone.paint(part, look));
     }
-    text
+    lines
 }
 
 /// The words in lines of so many characters; a word that is longer is broken.
-pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {

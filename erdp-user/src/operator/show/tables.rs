@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     steps,
     table::{Cell, Column, Look, Note, Table, Tone, bits, duration, note},
-    values::{cell, endpoint, number, rows, text, time},
+    values::{came_in_on, cell, endpoint, moment, number, rows, sent_by, text},
 };
 
 /// What stands where there is nothing to show.
@@ -201,7 +201,7 @@ pub fn refused(value: &Value, look: Look) -> String {
     all
 }
 
-/// Reasons that are told in full.
+/// Most reasons that are printed in full.
 const REASONS: usize = 40;
 
 /// A line below a table, for a word in it.
@@ -480,13 +480,11 @@ pub fn drops(value: &Value, look: Look) -> String {
     let mut table = Table::new(&COLUMNS);
     let mut remedies = BTreeMap::new();
     for row in rows(value) {
-        let place = if row["attachment"].is_null() { &row["interface"] } else { &row["attachment"] };
-        let from = if row["source"].is_null() { &row["source_mac"] } else { &row["source"] };
         let cells = vec![
-            time(&row["time"], look.wide).into(),
+            moment(&row["time"], look.wide).into(),
             Cell::toned(text(&row["reason"]), Tone::Warn),
-            cell(place),
-            endpoint(from, &row["source_port"]).into(),
+            cell(came_in_on(row)),
+            endpoint(sent_by(row), &row["source_port"]).into(),
             endpoint(&row["destination"], &row["destination_port"]).into(),
             cell(&row["protocol"]),
             cell(&row["dscp"]),
@@ -513,7 +511,8 @@ pub fn events(value: &Value, look: Look) -> String {
     for row in rows(value) {
         let what = text(&row["what"]);
         let is_bad =
-            ["down", "not eligible", "has no carrier", "gone"].iter().any(|word| what.starts_with(word));
+            ["down", "not eligible", "has no carrier", "gone"].iter().any(|word| what.starts_with(word))
+                || what.ends_with("-> Down");
         let cells = vec![
             moment(&row["time"], look.wide).into(),
             cell(&row["kind"]),
@@ -524,13 +523,4 @@ pub fn events(value: &Value, look: Look) -> String {
         table.row(cells, vec![]);
     }
     finished(&table, look)
-}
-
-/// A time stamp to the second, without its year.
-fn moment(value: &Value, wide: bool) -> String {
-    let whole = text(value);
-    match (whole.get(5..10), whole.get(11..19)) {
-        (Some(day), Some(time)) if !wide => format!("{day} {time}"),
-        _ => whole,
-    }
 }

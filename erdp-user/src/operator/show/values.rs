@@ -41,13 +41,23 @@ pub fn endpoint(address: &Value, port: &Value) -> String {
     }
 }
 
-/// The time of day of a time stamp, with the day where the line may be long.
-pub fn time(value: &Value, wide: bool) -> String {
+/// A time stamp to the second, without its year; whole where the line may be long.
+pub fn moment(value: &Value, wide: bool) -> String {
     let whole = text(value);
-    match whole.split_once('T') {
-        Some((_, of_day)) if !wide => of_day.trim_end_matches('Z').to_owned(),
+    match (whole.get(5..10), whole.get(11..19)) {
+        (Some(day), Some(time)) if !wide => format!("{day} {time}"),
         _ => whole,
     }
+}
+
+/// Where a sampled frame came in.
+pub fn came_in_on(row: &Value) -> &Value {
+    if row["attachment"].is_null() { &row["interface"] } else { &row["attachment"] }
+}
+
+/// Who has sent a sampled frame.
+pub fn sent_by(row: &Value) -> &Value {
+    if row["source"].is_null() { &row["source_mac"] } else { &row["source"] }
 }
 
 /// What a row is called: the names in it that an operator may mean it by, the first being its own.

@@ -42,8 +42,8 @@ fn what_was_kept_is_there_after_the_process() {
     let path = scratch.path().join("state");
     let (store, empty) = Store::open(&path).expect("a store");
     assert_eq!(empty, Found::default());
-    (0..20).for_each(|number| store.save(&kept(&number.to_string()), None));
-    assert!(store.flush(&kept("last"), Duration::from_secs(20)));
+    (0..20).for_each(|number| store.save(kept(&number.to_string()).into(), None));
+    assert!(store.flush(kept("last").into(), Duration::from_secs(20)));
     drop(store);
     let again = found(&path);
     assert_eq!((again.kept, again.set_aside), (kept("last"), None));

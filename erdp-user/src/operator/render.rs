@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::show::values::text as cell;
+
 /// The answer to `erdp set circuit`.
 pub fn changed(value: &Value) -> String {
     let mut text = String::new();
@@ -99,13 +101,4 @@ pub fn drill(value: &Value) -> String {
             &if rows.is_empty() { format!("{what}: none\n") } else { format!("{what}:\n{}", rows.concat()) };
     }
     text
-}
-
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::String(text) => text.clone(),
-        Value::Array(values) => values.iter().map(cell).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    }
 }
