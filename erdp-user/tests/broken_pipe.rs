@@ -12,7 +12,7 @@ use std::{
     process::{Command, Output, Stdio},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -20,7 +20,10 @@ use std::{
 use serde_json::{Value, json};
 
 const ERDP: &str = env!("CARGO_BIN_EXE_erdp");
-const ROWS: usize = 5_000;
+/// Rows of each answer: more than a pipe holds.
+const ROWS: usize = 2_000;
+/// Commands at the same time: some wait a second.
+const AT_ONCE: usize = 4;
 
 /// Every command with words that have it print. `run` is the daemon, `generate` writes files; `uninstall` runs in a namespace of its own.
 const COMMANDS: [&str; 43] = [
@@ -197,24 +200,33 @@ fn answer(request: &Value) -> Value {
 #[test]
 fn every_command_ends_quietly_when_its_reader_goes() {
     let stand = Stand::up();
-    for words in COMMANDS {
-        for errors_too in [false, true] {
-            let output = stand.run(words, errors_too);
-            let said = String::from_utf8_lossy(&output.stderr);
-            // 101 is a panic's; none is a signal's.
-            let code = output.status.code();
-            assert!(
-                code.is_some_and(|code| (0..7).contains(&code)),
-                "erdp {words}: {:?}: {said}",
-                output.status
-            );
-            assert!(!said.contains("panicked") && !said.contains("Broken pipe"), "erdp {words}: {said}");
+    let next = AtomicUsize::new(0);
+    let take = || {
+        while let Some(words) = COMMANDS.get(next.fetch_add(1, Ordering::Relaxed)) {
+            ends_quietly(&stand, words);
         }
-    }
+    };
+    thread::scope(|scope| {
+        (0..AT_ONCE).for_each(|_| {
+            scope.spawn(take);
+        });
+    });
     // The command has done what it was asked to.
     let asked = stand.asked.lock().expect("nobody panics");
     let has = |verb: &str| asked.iter().filter(|it| it["request"]["config"].get(verb).is_some()).count();
     assert_eq!(has("apply"), 4, "two commands, twice");
+}
+
+/// With standard output that nobody reads, and with both.
+fn ends_quietly(stand: &Stand, words: &str) {
+    for errors_too in [false, true] {
+        let output = stand.run(words, errors_too);
+        let said = String::from_utf8_lossy(&output.stderr);
+        // 101 is a panic's; none is a signal's.
+        let code = output.status.code();
+        assert!(code.is_some_and(|code| (0..7).contains(&code)), "erdp {words}: {:?}: {said}", output.status);
+        assert!(!said.contains("panicked") && !said.contains("Broken pipe"), "erdp {words}: {said}");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub enum Group {
     Functional,
     /// Must lose nothing, or within a generous time, and leaves the CPUs idle most of the time: a few side by side, beside none that waits.
     Light,
-    /// Measures a rate, or a time with room, on one CPU: one at a time, beside rows of [`Group::Cpu`] that leave it a CPU.
+    /// Measures a rate, or a time with room, on one CPU: one for each CPU, beside rows of [`Group::Cpu`], which have less priority.
     Quiet,
     /// Has all CPUs for itself: alone.
     Alone,
@@ -174,7 +174,7 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests policing", Cpu, 5, 30),
     entry("erdp-tests prefix_ceilings", Functional, 15, 0),
     // Its daemon makes the folder of all pins as a user of its own, which another edge's root would own: not beside another edge.
-    entry("erdp-tests privileges", Quiet, 15, 0),
+    entry("erdp-tests privileges", Alone, 10, 0),
     entry("erdp-tests rate_change", Quiet, 5, 0),
     entry("erdp-tests re_announced", Functional, 15, 90),
     entry("erdp-tests reconcile", Light, 10, 0),

@@ -1,7 +1,7 @@
 //! Which row starts next: pure, over what waits and what runs.
 //!
 //! In four stages. First the rows that mostly wait, three for each CPU; then the light ones, two for each CPU; then the
-//! quiet ones, one by one; then the timing-critical ones, one by one, each beside nothing. Rows that keep a CPU busy, which have less priority,
+//! quiet ones, one for each CPU; then the timing-critical ones, one by one, each beside nothing. Rows that keep a CPU busy, which have less priority,
 //! fill the first three, with one CPU less than there are: what is left of them then has all CPUs. The longest start first.
 
 use super::rows::Group;
@@ -17,13 +17,15 @@ pub struct Limits {
     pub functional: usize,
     /// Of those that must lose nothing.
     pub light: usize,
+    /// Of those that measure a rate or a time.
+    pub quiet: usize,
 }
 
 impl Limits {
     /// What a machine with so many CPUs can carry.
     pub fn of(cpus: usize) -> Limits {
         let cpus = cpus.max(1);
-        Limits { cpu: cpus, cpu_beside: cpus - 1, functional: 3 * cpus, light: 2 * cpus }
+        Limits { cpu: cpus, cpu_beside: cpus - 1, functional: 3 * cpus, light: 2 * cpus, quiet: cpus }
     }
 
     /// Whether a row may start beside those that run, while the rows `of` each group wait or run.
@@ -41,7 +43,7 @@ impl Limits {
             Group::Quiet => {
                 !is_left(Group::Functional)
                     && !is_left(Group::Light)
-                    && of(group) == 0
+                    && of(group) < self.quiet
                     && of(Group::Cpu) <= self.cpu_beside
             }
             Group::Cpu => {
@@ -72,7 +74,7 @@ mod tests {
         *,
     };
 
-    const LIMITS: Limits = Limits { cpu: 1, cpu_beside: 1, functional: 2, light: 2 };
+    const LIMITS: Limits = Limits { cpu: 1, cpu_beside: 1, functional: 2, light: 2, quiet: 1 };
 
     #[test]
     fn the_longest_that_has_room_starts_first() {
@@ -107,12 +109,13 @@ mod tests {
     }
 
     #[test]
-    fn quiet_rows_run_one_by_one_after_the_light_ones_and_leave_a_cpu_to_those_that_keep_one_busy() {
+    fn quiet_rows_run_one_for_each_cpu_after_the_light_ones_and_leave_a_cpu_to_those_that_keep_one_busy() {
         let limits = Limits::of(2);
         assert_eq!(next(&[(Quiet, 9)], &[Light], limits), None);
         assert_eq!(next(&[(Quiet, 9), (Cpu, 5)], &[], limits), Some(0));
-        assert_eq!(next(&[(Quiet, 9), (Cpu, 5)], &[Quiet], limits), Some(1));
-        assert_eq!(next(&[(Quiet, 9), (Cpu, 5), (Alone, 50)], &[Quiet, Cpu], limits), None);
+        assert_eq!(next(&[(Quiet, 9), (Cpu, 50)], &[Quiet, Cpu], limits), Some(0));
+        assert_eq!(next(&[(Quiet, 9), (Cpu, 5)], &[Quiet, Quiet], limits), Some(1));
+        assert_eq!(next(&[(Quiet, 9), (Cpu, 5), (Alone, 50)], &[Quiet, Quiet, Cpu], limits), None);
         assert_eq!(next(&[(Quiet, 9), (Cpu, 50)], &[Cpu], limits), Some(0));
         assert_eq!(next(&[(Alone, 9)], &[Quiet], limits), None);
     }
@@ -120,7 +123,7 @@ mod tests {
     #[test]
     fn every_row_runs_once_and_no_limit_is_exceeded() {
         let limits = Limits::of(2);
-        assert_eq!(limits, Limits { cpu: 2, cpu_beside: 1, functional: 6, light: 4 });
+        assert_eq!(limits, Limits { cpu: 2, cpu_beside: 1, functional: 6, light: 4, quiet: 2 });
         let mut waiting: Vec<(Group, u32)> =
             (0..35).map(|at| ([Cpu, Functional, Light, Quiet, Alone][at % 5], at as u32)).collect();
         let (mut running, mut started) = (Vec::new(), 0);
@@ -131,7 +134,7 @@ mod tests {
             }
             let of = |group| running.iter().filter(|other| **other == group).count();
             assert!(
-                of(Cpu) <= 2 && of(Functional) <= 6 && of(Light) <= 4 && of(Quiet) <= 1 && of(Alone) <= 1,
+                of(Cpu) <= 2 && of(Functional) <= 6 && of(Light) <= 4 && of(Quiet) <= 2 && of(Alone) <= 1,
                 "{running:?}"
             );
             assert!(of(Light) == 0 || (of(Cpu) <= 1 && of(Functional) == 0), "{running:?}");

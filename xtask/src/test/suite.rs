@@ -244,7 +244,7 @@ mod tests {
         Suite {
             mode: Mode::Everyday,
             how: How::default(),
-            limits: Limits { cpu: 1, cpu_beside: 1, functional: 3, light: 2 },
+            limits: Limits { cpu: 1, cpu_beside: 1, functional: 3, light: 2, quiet: 1 },
             ledger: Ledger::default(),
             sources: None,
             signal: Arc::default(),
