@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -119,18 +119,25 @@ pub struct Attack {
     cpu: Arc<OneCpu>,
     end: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
+    failure: Arc<Mutex<String>>,
     threads: Vec<JoinHandle<Result<()>>>,
 }
 
 impl Attack {
     /// Nobody yet.
     pub fn new(cpu: &Arc<OneCpu>) -> Self {
-        Self { cpu: cpu.clone(), end: Arc::default(), done: Arc::default(), threads: Vec::new() }
+        let (end, done, failure) = <_>::default();
+        Self { cpu: cpu.clone(), end, done, failure, threads: Vec::new() }
     }
 
     /// How often somebody has done what was wanted.
     pub fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
+    }
+
+    /// Why somebody could not, the last time.
+    pub fn failure(&self) -> String {
+        self.failure.lock().map_or_else(|_| "a panic".to_owned(), |failure| failure.clone())
     }
 
     /// So many threads in a namespace, each of which does something again and again.
@@ -144,13 +151,19 @@ impl Attack {
         act: impl Fn() -> Result<()> + Clone + Send + 'static,
     ) -> Result<()> {
         for _ in 0..threads {
-            let (cpu, end, done, act) = (self.cpu.clone(), self.end.clone(), self.done.clone(), act.clone());
+            let (cpu, end, act) = (self.cpu.clone(), self.end.clone(), act.clone());
+            let (done, failure) = (self.done.clone(), self.failure.clone());
             self.threads.push(enter::on_thread(namespace, move || {
                 cpu.enter()?;
                 while !end.load(Ordering::Relaxed) {
                     match act() {
                         Ok(()) => _ = done.fetch_add(1, Ordering::Relaxed),
-                        Err(_) => thread::sleep(REST),
+                        Err(error) => {
+                            if let Ok(mut failure) = failure.lock() {
+                                *failure = format!("{error:#}");
+                            }
+                            thread::sleep(REST);
+                        }
                     }
                 }
                 Ok(())

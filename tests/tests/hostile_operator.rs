@@ -235,7 +235,17 @@ impl Stand {
             && of_msees.clone().all(is_up))
     }
 
+    /// The sessions. Attackers that are root too may have filled root's places a moment ago.
     fn peers(&self) -> Result<Peers> {
+        let mut found = None;
+        until("an answer about sessions", Duration::from_secs(5), || {
+            found = self.peers_now().ok();
+            Ok(found.is_some())
+        })?;
+        found.context("an answer about sessions")
+    }
+
+    fn peers_now(&self) -> Result<Peers> {
         let bfd = sessions(&self.edge)?;
         let bgp = self.edge.sessions()?;
         Ok(Peers {
@@ -256,7 +266,7 @@ impl Stand {
             begin(&self.victim, &mut attack)?;
         }
         let silence = longest_silence(&self.socket, time);
-        let (done, under) = (attack.done(), self.resident()?);
+        let (done, failure, under) = (attack.done(), attack.failure(), self.resident()?);
         drop(attack);
         let deadline = Instant::now() + GIVEN_BACK;
         let is_small = |now: u64| now * 5 <= before * 6;
@@ -273,7 +283,7 @@ impl Stand {
             after >> 20
         );
         self.edge.must_run()?;
-        ensure!(done > 0, "{name}: nobody has done anything");
+        ensure!(done > 0, "{name}: nobody has done anything: {failure}");
         ensure!(late <= LATE_MOST, "{name}: the loop is {late:?} late");
         ensure!(is_small(after), "{name}: {before} bytes before, {after} after");
         let now = self.peers()?;

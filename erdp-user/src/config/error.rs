@@ -269,7 +269,7 @@ mod tests {
             ("md5 = 12\nvlan = 7", "md5 = **\nvlan = 7"),
             ("md5 = [\"x\"]\nvlan = 7", "md5 = *****\nvlan = 7"),
             ("md5 = [\n  \"x\",\n]\nvlan = 7", "md5 = *\n******\n*\nvlan = 7"),
-            ("peers = [{ md5 = 12, asn = 1 }]\nvlan = 7", "peers = [{ md5 = *****************\nvlan = 7"),
+            ("peers = [{ md5 = 12, asn = 1 }]\nvlan = 7", "peers = [{ md5 = **************\nvlan = 7"),
             ("md5 =\nvlan = 7", "md5 =\nvlan = 7"),
         ] {
             assert_eq!(without_secrets(text), safe, "{text}");

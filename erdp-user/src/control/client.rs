@@ -49,7 +49,9 @@ pub enum ClientError {
         seconds: u64,
     },
     /// The conversation broke off.
-    #[error("control socket {path}: the daemon broke off: {error}")]
+    #[error(
+        "control socket {path}: the daemon broke off: {error}; it has stopped, or has more connections than it answers: try again"
+    )]
     Broken {
         /// The socket.
         path: PathBuf,

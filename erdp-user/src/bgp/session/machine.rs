@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::super::wire::{self, DecodedUpdate, Refresh};
 use super::super::{Cease, DownReason, Kept, Notification, PeerConfig};
 use super::open::{self, Agreed, Refusal};
-use super::time::{Backoff, Moment, Timer, Timers};
+use super::time::{Backoff, FIRST_WAIT, Moment, Timer, Timers};
 use super::{ConnId, Loss, State};
 
 /// How long one TCP connect may take: the SYN and two repetitions of it.
@@ -363,7 +363,7 @@ impl Machine {
             Some(hold) if hold.0 == 0 => waited("KEEPALIVE", OPEN_WAIT),
             Some(hold) => DownReason::HoldExpired { peer, hold },
         };
-        self.fail(reason, env);
+        if self.is_silent_call() { self.forget_call(reason, env) } else { self.fail(reason, env) }
     }
 
     fn send_hold_expired(&mut self, env: &mut Env<'_>) {
@@ -380,7 +380,21 @@ impl Machine {
             Loss::TimedOut => format!("timed out{hint}"),
             Loss::Failed(detail) => format!("{detail}{hint}"),
         };
-        self.fail(DownReason::ConnectionLost { peer, detail }, env);
+        let reason = DownReason::ConnectionLost { peer, detail };
+        if self.is_silent_call() { self.forget_call(reason, env) } else { self.fail(reason, env) }
+    }
+
+    /// A call has ended on which the peer said nothing. That is no failure of the session: the next call is answered at once (RFC 4271 section 8.2.2,
+    /// event 18 in OpenSent), and our own is made when it would have been.
+    fn forget_call(&mut self, reason: DownReason, env: &mut Env<'_>) {
+        let retry = self.timers.at(Timer::ConnectRetry);
+        self.drop_connection(env);
+        self.state = State::Active;
+        if !env.config.passive {
+            let retry = retry.unwrap_or_else(|| env.now + env.backoff.jittered(FIRST_WAIT));
+            self.timers.set(Timer::ConnectRetry, retry);
+        }
+        env.effects.push(Effect::Down(reason, None));
     }
 
     fn notified(&mut self, notification: Notification, env: &mut Env<'_>) {

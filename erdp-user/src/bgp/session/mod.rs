@@ -201,8 +201,10 @@ impl Session {
         let conn = ConnId(self.ids);
         match (self.main.state, &self.rival) {
             (State::Active, None) => {
+                let retry = self.main.timers.at(Timer::ConnectRetry);
                 self.main = Machine::accepted(conn);
                 self.step(Which::Main, Event::Connected, now);
+                self.call_no_later_than(retry);
             }
             (State::Connect | State::OpenSent | State::OpenConfirm, None) => {
                 self.rival = Some(Machine::accepted(conn));
@@ -524,16 +526,22 @@ impl Session {
         } else if established(&self.main) {
             self.with(Which::Rival, now, |rival, env| rival.step(Event::CollisionLost, env));
         }
-        self.rival = self.rival.take().filter(|rival| rival.state != State::Idle);
+        self.rival = self.rival.take().filter(|rival| rival.state != State::Idle && rival.conn.is_some());
         if matches!(self.main.state, State::Idle | State::Active)
             && let Some(rival) = self.rival.take()
         {
             let retry = self.main.timers.at(Timer::ConnectRetry);
             self.main = rival;
             self.since = now;
-            if let Some(retry) = retry.filter(|_| self.main.is_silent_call()) {
-                self.main.timers.set(Timer::ConnectRetry, retry);
-            }
+            self.call_no_later_than(retry);
+        }
+    }
+
+    /// Calls in silence, one after the other, put our own call off no further.
+    fn call_no_later_than(&mut self, retry: Option<Moment>) {
+        if let Some(retry) = retry.filter(|_| self.main.is_silent_call()) {
+            let own = self.main.timers.at(Timer::ConnectRetry);
+            self.main.timers.set(Timer::ConnectRetry, own.map_or(retry, |own| own.min(retry)));
         }
     }
 

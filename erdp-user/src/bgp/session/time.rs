@@ -78,7 +78,7 @@ impl Timers {
 }
 
 /// The first wait after a failure.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
+pub(super) const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait after any number of failures.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A session that lived this long was a success: the next wait is the first again.

@@ -105,6 +105,29 @@ fn a_silent_connection_does_not_keep_us_from_calling_a_peer_that_only_waits() {
 }
 
 #[test]
+fn rfc4271_8_2_2_calls_in_silence_that_end_cost_the_peer_no_wait_and_put_ours_off_no_further() {
+    let mut bench = active();
+    let (mut dialled, mut seconds) = (Vec::new(), 0);
+    for _ in 0..20 {
+        let silent = bench.session.handle_accepted(bench.now);
+        bench.pass(1);
+        seconds += 1;
+        bench.session.handle_lost(bench.now, silent, Loss::Failed("reset".to_owned()));
+        for action in bench.actions() {
+            if let Action::Connect(conn) = action {
+                dialled.push(seconds);
+                bench.session.handle_lost(bench.now, conn, Loss::Failed("refused".to_owned()));
+            }
+        }
+        bench.actions();
+    }
+    assert!(dialled.first().is_some_and(|at| *at <= 5) && dialled.len() > 1, "{dialled:?}");
+    let real = bench.session.handle_accepted(bench.now);
+    speak(&mut bench, real);
+    assert_eq!((bench.session.state(), bench.session.connection()), (State::Established, Some(real)));
+}
+
+#[test]
 fn what_cannot_be_announced_is_withdrawn() {
     let (mut bench, conn) = Bench::new(config()).establish();
     let originated = PathAttributes::originated([198, 18, 0, 1].into());
