@@ -80,7 +80,7 @@ pub fn run(suite: &mut Suite, rows: Vec<Row>, times: u64) -> Result<ExitCode> {
 /// How much of a CPU-second a second of a row costs the wall clock: rows beside each other share it.
 fn cost(group: Group, seconds: f64) -> f64 {
     match group {
-        Group::Alone => seconds,
+        Group::Alone | Group::Lone => seconds,
         Group::Quiet | Group::Light | Group::Cpu => seconds / 2.0,
         Group::Functional => seconds / 4.0,
     }

@@ -16,6 +16,8 @@ pub enum Group {
     Light,
     /// Measures a rate, or a time with room, on one CPU: one for each CPU, beside rows of [`Group::Cpu`], which have less priority.
     Quiet,
+    /// Shares something with every other lab: one at a time, beside rows of [`Group::Cpu`] only.
+    Lone,
     /// Has all CPUs for itself: alone.
     Alone,
 }
@@ -72,7 +74,7 @@ const fn reading(entry: Entry, reads: &'static [&'static str]) -> Entry {
     Entry { reads, ..entry }
 }
 
-use Group::{Alone, Cpu, Functional, Light, Quiet};
+use Group::{Alone, Cpu, Functional, Light, Lone, Quiet};
 
 /// Every program that has been measured.
 const TABLE: &[Entry] = &[
@@ -174,7 +176,7 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests policing", Cpu, 5, 30),
     entry("erdp-tests prefix_ceilings", Functional, 15, 0),
     // Its daemon makes the folder of all pins as a user of its own, which another edge's root would own: not beside another edge.
-    entry("erdp-tests privileges", Alone, 10, 0),
+    entry("erdp-tests privileges", Lone, 10, 0),
     entry("erdp-tests rate_change", Quiet, 5, 0),
     entry("erdp-tests re_announced", Functional, 15, 90),
     entry("erdp-tests reconcile", Light, 10, 0),

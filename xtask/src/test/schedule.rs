@@ -1,8 +1,8 @@
 //! Which row starts next: pure, over what waits and what runs.
 //!
 //! In four stages. First the rows that mostly wait, three for each CPU; then the light ones, two for each CPU; then the
-//! quiet ones, one for each CPU; then the timing-critical ones, one by one, each beside nothing. Rows that keep a CPU busy, which have less priority,
-//! fill the first three, with one CPU less than there are: what is left of them then has all CPUs. The longest start first.
+//! quiet ones, one for each CPU, and the lone ones, one by one; then the timing-critical ones, one by one, each beside nothing. Rows that keep a CPU
+//! busy, which have less priority, fill all but the last, with one CPU less than there are: what is left of them then has all CPUs. The longest start first.
 
 use super::rows::Group;
 
@@ -46,13 +46,17 @@ impl Limits {
                     && of(group) < self.quiet
                     && of(Group::Cpu) <= self.cpu_beside
             }
+            Group::Lone => {
+                let before = [Group::Functional, Group::Light, Group::Quiet];
+                !before.into_iter().any(is_left) && of(group) == 0 && of(Group::Cpu) <= self.cpu_beside
+            }
             Group::Cpu => {
                 // Each of them may still wait for a CPU to be left to it.
-                let others = [Group::Functional, Group::Light, Group::Quiet];
+                let others = [Group::Functional, Group::Light, Group::Quiet, Group::Lone];
                 of(group) < if others.into_iter().any(is_left) { self.cpu_beside } else { self.cpu }
             }
             Group::Alone => {
-                let before = [Group::Functional, Group::Light, Group::Quiet, Group::Cpu];
+                let before = [Group::Functional, Group::Light, Group::Quiet, Group::Lone, Group::Cpu];
                 running.is_empty() && !before.into_iter().any(waiting)
             }
         }
@@ -70,7 +74,7 @@ pub fn next(waiting: &[(Group, u32)], running: &[Group], limits: Limits) -> Opti
 #[cfg(test)]
 mod tests {
     use super::{
-        Group::{Alone, Cpu, Functional, Light, Quiet},
+        Group::{Alone, Cpu, Functional, Light, Lone, Quiet},
         *,
     };
 
@@ -121,11 +125,21 @@ mod tests {
     }
 
     #[test]
+    fn a_lone_row_runs_after_all_other_labs_beside_rows_that_keep_a_cpu_busy() {
+        let limits = Limits::of(2);
+        assert_eq!(next(&[(Lone, 9), (Cpu, 5)], &[Quiet, Cpu], limits), None);
+        assert_eq!(next(&[(Lone, 9), (Quiet, 5)], &[], limits), Some(1));
+        assert_eq!(next(&[(Lone, 9), (Cpu, 5)], &[Cpu], limits), Some(0));
+        assert_eq!(next(&[(Lone, 9), (Cpu, 5), (Alone, 50)], &[Lone], limits), Some(1));
+        assert_eq!(next(&[(Lone, 9), (Alone, 50)], &[Lone, Cpu], limits), None);
+    }
+
+    #[test]
     fn every_row_runs_once_and_no_limit_is_exceeded() {
         let limits = Limits::of(2);
         assert_eq!(limits, Limits { cpu: 2, cpu_beside: 1, functional: 6, light: 4, quiet: 2 });
         let mut waiting: Vec<(Group, u32)> =
-            (0..35).map(|at| ([Cpu, Functional, Light, Quiet, Alone][at % 5], at as u32)).collect();
+            (0..36).map(|at| ([Cpu, Functional, Light, Quiet, Lone, Alone][at % 6], at as u32)).collect();
         let (mut running, mut started) = (Vec::new(), 0);
         while !waiting.is_empty() || !running.is_empty() {
             while let Some(at) = next(&waiting, &running, limits) {
@@ -139,10 +153,11 @@ mod tests {
             );
             assert!(of(Light) == 0 || (of(Cpu) <= 1 && of(Functional) == 0), "{running:?}");
             assert!(of(Quiet) == 0 || (of(Cpu) <= 1 && of(Functional) + of(Light) == 0), "{running:?}");
+            assert!(of(Lone) == 0 || running.len() == 1 + of(Cpu), "{running:?}");
             assert!(of(Alone) == 0 || running.len() == 1, "{running:?}");
             assert!(!running.is_empty(), "nothing runs, and {waiting:?} wait");
             running.remove(0);
         }
-        assert_eq!(started, 35);
+        assert_eq!(started, 36);
     }
 }

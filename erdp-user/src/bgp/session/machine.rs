@@ -363,7 +363,13 @@ impl Machine {
             Some(hold) if hold.0 == 0 => waited("KEEPALIVE", OPEN_WAIT),
             Some(hold) => DownReason::HoldExpired { peer, hold },
         };
-        if self.is_silent_call() { self.forget_call(reason, env) } else { self.fail(reason, env) }
+        if self.is_silent_call() {
+            // Whoever waits for us meanwhile does so for a second.
+            self.drop_connection(env);
+            self.wait_idle(env.now + env.backoff.jittered(FIRST_WAIT));
+            return env.effects.push(Effect::Down(reason, None));
+        }
+        self.fail(reason, env);
     }
 
     fn send_hold_expired(&mut self, env: &mut Env<'_>) {
@@ -381,7 +387,10 @@ impl Machine {
             Loss::Failed(detail) => format!("{detail}{hint}"),
         };
         let reason = DownReason::ConnectionLost { peer, detail };
-        if self.is_silent_call() { self.forget_call(reason, env) } else { self.fail(reason, env) }
+        if self.is_silent_call() {
+            return self.forget_call(reason, env);
+        }
+        self.fail(reason, env);
     }
 
     /// A call has ended on which the peer said nothing. That is no failure of the session: the next call is answered at once (RFC 4271 section 8.2.2,

@@ -52,7 +52,7 @@ Hold            Idle/     Idle/X     Idle/      Idle/NXD   Idle/NXD   Idle/NXD
 SendHold        Idle/     Idle/X     Idle/      Idle/NXD   Idle/NXD   Idle/NXD
 KeepaliveTimer  Idle/     Idle/X     Idle/      Sent/      Conf/K     Esta/K
 Connected       Idle/     Sent/O     Sent/      Sent/      Conf/      Esta/
-Lost            Idle/     Acti/D     Acti/      Idle/XD    Idle/XD    Idle/XD
+Lost            Idle/     Acti/D     Acti/      Acti/XD    Idle/XD    Idle/XD
 Open            Idle/     Idle/X     Idle/      Conf/K     Idle/NXD   Idle/NXD
 Fault           Idle/     Idle/X     Idle/      Idle/NXD   Idle/NXD   Idle/NXD
 Collision       Idle/     Idle/X     Idle/      Idle/NX    Idle/NX    Idle/NX

@@ -71,6 +71,17 @@ fn silent_connections_are_two_at_most_and_each_ends_after_half_a_minute() {
     assert_eq!(closed(&actions), [conn]);
     let said = passive.session.last_error().unwrap_or_default();
     assert!(said.contains("no OPEN within 30 s"), "{said}");
+    // However many there were, who calls next is answered within a second.
+    for _ in 0..5 {
+        passive.pass(1);
+        passive.session.handle_accepted(passive.now);
+        passive.pass(30);
+    }
+    passive.actions();
+    let real = passive.session.handle_accepted(passive.now);
+    passive.pass(1);
+    speak(&mut passive, real);
+    assert_eq!((passive.session.state(), passive.session.connection()), (State::Established, Some(real)));
 }
 
 #[test]
