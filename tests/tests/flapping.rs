@@ -1,5 +1,5 @@
 //! Both links lose their carriers at the same moment and come back together, again and again. Nothing can carry traffic meanwhile; what is
-//! judged is the rest: no gap is longer than the links were down by more than what a return costs (docs/architecture.md). A link that
+//! judged is the rest: no gap is longer than the links were down by more than what a return costs (docs/design-liveness.md). A link that
 //! flaps is held down only while the other one carries traffic, so where both flap in phase none may be missing for its hold.
 
 use std::{

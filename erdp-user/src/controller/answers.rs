@@ -352,8 +352,9 @@ fn finding(
     brings_nothing: bool,
 ) -> Option<(&'static str, &'static str)> {
     let is_up = status.state == crate::bgp::State::Established;
-    let refused_by_them =
-        status.last_error.as_deref().is_some_and(|error| error.contains("ended the session"));
+    // Cease/7 says that another connection of the same session is used (RFC 4271 section 6.8).
+    let is_refusal = |error: &str| error.contains("ended the session") && !error.contains("(6/7)");
+    let refused_by_them = status.last_error.as_deref().is_some_and(is_refusal);
     match (peer.side, has_filter) {
         _ if is_up && counts.is_over => Some((
             "D2",
@@ -473,6 +474,8 @@ mod tests {
         let text = said(State::Idle, refused, NONE, None);
         assert!(text.is_some_and(|text| text.contains("validation by Microsoft") && text.contains("E5")));
         assert_eq!(said(State::Idle, None, NONE, None), None, "nobody has refused anything");
+        let crossed = Some("198.18.0.2 ended the session: Cease, connection collision resolution (6/7)");
+        assert_eq!(said(State::Active, crossed, NONE, None), None, "calls have crossed");
         assert_eq!(said(State::Established, refused, NONE, None), None, "that was before");
     }
 
