@@ -29,9 +29,16 @@ pub mod rib;
 pub mod kernel;
 
 pub mod fallover;
+
+pub mod redundancy;
+
 pub mod fib;
 
 pub mod dataplane;
+
+pub mod compile;
+
+pub mod core;
 
 pub mod accept;
 pub mod control;

@@ -14,8 +14,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use erdp::{
+    compile::{attachment_facts, limits},
     config::Config,
-    controller::{limits, start::attachment_facts},
     dataplane::{
         Dataplane as _,
         aya::{AyaDataplane, Buffers, LoadOptions},

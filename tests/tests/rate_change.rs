@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use erdp::{
+    compile::limits,
     config::{CircuitChange, Config},
-    controller::limits,
     dataplane::{
         Dataplane as _, Record,
         aya::{AyaDataplane, Buffers, LoadOptions},

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::lists::{Key, Limits};
+pub use crate::core::OnlyHere;
 use crate::{bgp::PeerId, config::DomainId};
 
 /// Prefixes that are named where many are concerned.
@@ -19,17 +20,6 @@ pub struct Search {
     pub peers: Vec<PeerId>,
     /// Where they bring routes.
     pub domains: Vec<DomainId>,
-}
-
-/// Prefixes that only some sessions lead to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OnlyHere {
-    /// The sessions.
-    pub peers: Vec<PeerId>,
-    /// How many prefixes.
-    pub count: usize,
-    /// The first few.
-    pub examples: Vec<String>,
 }
 
 /// The prefixes of a page that only some sessions lead to.

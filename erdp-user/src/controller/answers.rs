@@ -5,17 +5,18 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use erdp_common::{classify::Class, policer::Passage};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::Controller;
 use crate::{
     bgp::{Family, FaultKind},
+    compile::limits::{self, Direction},
     config::{Attachment, DomainId, Link, LinkRole, Side},
     control::{Explanation, Question, Reply, Request, Setting, Topic, search::OnlyHere},
     dataplane::{self, Answer, Dataplane, Mode},
     fib::{AttachmentFacts, NextHopKey, Target},
-    kernel,
     rib::Meter,
 };
 
@@ -32,12 +33,9 @@ impl Controller {
             Request::Show(Topic::Bfd) => Ok(self.show_bfd()),
             Request::Show(Topic::Circuits) => Ok(self.show_circuits()),
             Request::Show(Topic::Counters) => self.show_counters(),
-            Request::Show(Topic::Policers) => {
-                let tally = |policer, class| self.dataplane.policed(policer, class);
-                Ok(super::limits::show(&self.config, tally, |policer, class| self.drops_of(policer, class)))
-            }
+            Request::Show(Topic::Policers) => Ok(self.show_policers()),
             Request::Show(Topic::Events) => Ok(self.show_events()),
-            Request::Show(Topic::Drops) => Ok(self.drops.show(self.forwarding.topology())),
+            Request::Show(Topic::Drops) => Ok(self.drops.show(self.core.forwarding.topology())),
             Request::Peer { name } => self.show_peer(name),
             // Asked for a page at a time.
             Request::Routes(_) | Request::Paths(_) | Request::Show(Topic::Routes | Topic::Refused) => {
@@ -65,13 +63,13 @@ impl Controller {
 
     /// A row of `erdp show sessions`.
     pub(super) fn session_row(&self, peer: &crate::config::Peer, session: &crate::bgp::PeerHandle) -> Value {
-        let (status, counts) = (session.status(), self.rib.peer_counts(peer.session.id));
+        let (status, counts) = (session.status(), self.core.rib.peer_counts(peer.session.id));
         let finding = self
             .interface_finding(peer)
             .map(|text| (None, text))
-            .or_else(|| Some((Some("E2"), self.wire_finding(peer)?)))
+            .or_else(|| Some((Some("E2"), self.core.wire_finding(peer, self.started.elapsed())?)))
             .or_else(|| {
-                let brings_nothing = self.rib.brings_nothing(peer.session.id);
+                let brings_nothing = self.core.rib.brings_nothing(peer.session.id);
                 let (rule, text) = finding(peer, &status, counts, self.route_filter(peer), brings_nothing)?;
                 Some((Some(rule), text.to_owned()))
             });
@@ -80,7 +78,7 @@ impl Controller {
                 "asn": peer.session.remote_asn,
                 "side": peer.side.as_str(),
                 "state": status.state,
-                "admin": self.admin(peer.session.id),
+                "admin": self.core.admin(peer.session.id),
                 "bfd": self.bfd_state(peer.session.id),
                 "received": counts.received,
                 "refused": counts.refused,
@@ -95,7 +93,7 @@ impl Controller {
                 "stripped": counts.stripped,
                 "uptime_s": status.uptime_s,
                 "sessions": status.counters.established,
-                "attachment": self.name_of(peer.attachment),
+                "attachment": self.core.name_of(peer.attachment),
                 "last_error": status.last_error,
                 "finding": finding.as_ref().map(|(_, text)| text),
                 "rule": finding.as_ref().and_then(|(rule, _)| *rule),
@@ -111,8 +109,8 @@ impl Controller {
 
     /// Whether an MSEE's peering is Microsoft's, and has a filter here; `None` on private peering.
     fn route_filter(&self, peer: &crate::config::Peer) -> Option<bool> {
-        let attachment = self.attachments.iter().find(|it| it.id == peer.attachment)?;
-        let domain = self.rib.config().domain(*attachment.domains.first()?)?;
+        let attachment = self.core.attachments.iter().find(|it| it.id == peer.attachment)?;
+        let domain = self.core.rib.config().domain(*attachment.domains.first()?)?;
         (domain.kind == crate::config::PeeringKind::Microsoft).then_some(!domain.route_filter.is_empty())
     }
 
@@ -120,29 +118,29 @@ impl Controller {
     fn show_limits(&self) -> Value {
         let row = |(domain, family, meter): (DomainId, Family, Meter)| {
             json!({
-                "domain": self.domains.get(usize::from(domain.0)).map(|domain| &domain.name),
+                "domain": self.core.domains.get(usize::from(domain.0)).map(|domain| &domain.name),
                 "family": family, "wanted": meter.wanted, "told": meter.told, "aggregates": meter.aggregates,
                 "held": meter.held, "limit": meter.limit,
                 "percent": meter.wanted as u64 * 100 / u64::from(meter.limit.max(1)),
             })
         };
-        self.rib.meters().into_iter().map(row).collect()
+        self.core.rib.meters().into_iter().map(row).collect()
     }
 
     /// How the program runs on an interface; `None`: it is not there.
     fn mode_on(&self, interface: &str) -> Option<Mode> {
-        self.is_in_use(interface).then_some(self.about.mode)
+        self.core.is_in_use(interface).then_some(self.core.about.mode)
     }
 
     /// One row a link of a circuit, then one a CE attachment. The SLA needs both links (B1).
     fn show_links(&self) -> Value {
         let mut rows = Vec::new();
-        for circuit in &self.config.circuits {
-            let pair = self.pair(circuit);
+        for circuit in &self.core.config.circuits {
+            let pair = self.core.pair(circuit);
             let sla = format!("{}: {}", if pair.is_sla_valid { "valid" } else { "NOT valid" }, pair.why);
             for role in LinkRole::ALL {
                 let (place, up) = match circuit.link(role) {
-                    Link::Local { interface, .. } => (interface.clone(), Some(self.is_up(interface))),
+                    Link::Local { interface, .. } => (interface.clone(), Some(self.core.is_up(interface))),
                     Link::Box { name } => (format!("box {name}"), None),
                 };
                 let (eligible, why_not) = self.worth(circuit, role);
@@ -157,32 +155,59 @@ impl Controller {
                 }));
             }
         }
-        for attachment in self.attachments.iter().filter(|attachment| !attachment.side.is_msee()) {
+        for attachment in self.core.attachments.iter().filter(|attachment| !attachment.side.is_msee()) {
             let (state, problem) = self.show_fault(&attachment.interface);
             rows.push(json!({
                 "link": attachment.name, "interface": attachment.interface,
-                "up": self.is_up(&attachment.interface), "eligible": null, "why_not": null,
+                "up": self.core.is_up(&attachment.interface), "eligible": null, "why_not": null,
                 "xdp": self.mode_on(&attachment.interface), "sla": null, "state": state, "problem": problem,
             }));
         }
         rows.into()
     }
 
+    /// One row for each policer and class that has seen packets.
+    fn show_policers(&self) -> Value {
+        let mut rows = Vec::new();
+        for policer in limits::policers_of(&self.core.config) {
+            let circuit = &self.core.config.circuits[policer.circuit];
+            let direction = match policer.direction {
+                Direction::Outbound => "to Microsoft",
+                Direction::Inbound => "from Microsoft",
+            };
+            for class in Class::ALL {
+                let mut row = json!({
+                    "circuit": circuit.name, "links": policer.links, "direction": direction,
+                    "rate_bps": circuit.bandwidth.0, "class": class.label(),
+                });
+                let tallies = self.core.dataplane.policed(policer.id, class);
+                for (passage, tally) in Passage::ALL.into_iter().zip(tallies) {
+                    row[format!("{}_packets", passage.label())] = tally.packets.into();
+                    row[format!("{}_bytes", passage.label())] = tally.bytes.into();
+                }
+                row["dropping"] = json!(self.drops_of(policer.id, class));
+                rows.push(row);
+            }
+        }
+        rows.into()
+    }
+
     fn show_counters(&self) -> Result<Value, String> {
-        let counters = self.dataplane.counters().map_err(|error| error.to_string())?;
+        let counters = self.core.dataplane.counters().map_err(|error| error.to_string())?;
         let attachments: Vec<Value> = counters
             .attachments
             .iter()
             .map(|(id, (rx, tx))| {
-                let facts = self.forwarding.topology().attachments().find(|facts| facts.id.number() == *id);
+                let facts =
+                    self.core.forwarding.topology().attachments().find(|facts| facts.id.number() == *id);
                 json!({"name": facts.map_or("(no attachment)", |facts| &facts.name), "rx": rx, "tx": tx})
             })
             .collect();
         let mut value = serde_json::to_value(&counters).map_err(|error| error.to_string())?;
         value["attachments"] = attachments.into();
         value["unexplained"] = counters.unexplained().into();
-        value["losses_counted"] = self.dataplane.counts_losses().into();
-        value["fib"] = json!(self.forwarding.sizes());
+        value["losses_counted"] = self.core.dataplane.counts_losses().into();
+        value["fib"] = json!(self.core.forwarding.sizes());
         value["reconciled"] = self.reconciled.show();
         value["kernel_routes"] = self.show_kernel_routes();
         let ages = counters
@@ -204,16 +229,16 @@ impl Controller {
         let named = |facts: &&AttachmentFacts| {
             facts.name == question.interface || facts.interface == question.interface
         };
-        let Some(ingress) = self.forwarding.topology().attachments().find(named) else {
+        let Some(ingress) = self.core.forwarding.topology().attachments().find(named) else {
             let names: Vec<&str> =
-                self.forwarding.topology().attachments().map(|facts| facts.name.as_str()).collect();
+                self.core.forwarding.topology().attachments().map(|facts| facts.name.as_str()).collect();
             return Err(format!(
                 "no attachment or interface {:?}; there are: {}",
                 question.interface,
                 names.join(", ")
             ));
         };
-        if !self.forwarding.topology().has(ingress.ifindex) {
+        if !self.core.forwarding.topology().has(ingress.ifindex) {
             let (_, problem) = self.show_fault(&ingress.interface);
             return Err(problem.unwrap_or_else(|| format!("interface {} is not there", ingress.interface)));
         }
@@ -240,34 +265,37 @@ impl Controller {
             tags: ingress.tags,
         };
         let frame = frame.frame().map_err(|error| error.to_string())?;
-        let adopted = self.dataplane.ask_adopted(ingress.ifindex, &frame);
+        let adopted = self.core.dataplane.ask_adopted(ingress.ifindex, &frame);
         let is_adopted = adopted.is_some();
-        let answer = adopted.unwrap_or_else(|| self.dataplane.ask(ingress.ifindex, &frame));
+        let answer = adopted.unwrap_or_else(|| self.core.dataplane.ask(ingress.ifindex, &frame));
         let answer = answer.map_err(|error| error.to_string())?;
         let (next_hop, members) = if is_adopted { self.led_adopted(to, &answer) } else { self.led(&answer) };
         let no_return = next_hop.and_then(|key| self.lacks_return(ingress, from, key));
         let explanation = self.explanation(to, &answer, next_hop, members);
         let no_return_remedy =
-            no_return.filter(|lacks| *lacks).map(|_| return_remedy(&self.attachments, from));
+            no_return.filter(|lacks| *lacks).map(|_| return_remedy(&self.core.attachments, from));
         Ok(Explanation {
             no_return,
             no_return_remedy,
-            adopted: self.waiting().map(|wait| adopted_words(&wait)),
+            adopted: self.core.waiting(self.started.elapsed()).map(|wait| adopted_words(&wait)),
             ..explanation
         })
     }
 
     /// The next hop of an answer and all that it was chosen from.
     fn led(&self, answer: &Answer) -> (Option<NextHopKey>, Vec<IpAddr>) {
-        let members = self.forwarding.target(answer.trace.group).into_iter().flat_map(Target::members);
-        (self.forwarding.next_hop_key(answer.trace.next_hop), members.map(|(key, _)| key.address).collect())
+        let members = self.core.forwarding.target(answer.trace.group).into_iter().flat_map(Target::members);
+        (
+            self.core.forwarding.next_hop_key(answer.trace.next_hop),
+            members.map(|(key, _)| key.address).collect(),
+        )
     }
 
     /// The same of an answer by the generation before, whose numbers are its own.
     fn led_adopted(&self, to: IpAddr, answer: &Answer) -> (Option<NextHopKey>, Vec<IpAddr>) {
-        let key = |(attachment, mac)| self.forwarding.neighbour_with(attachment, mac, to.is_ipv4());
-        let next_hop = self.dataplane.next_hop_adopted(answer.trace.next_hop).and_then(key);
-        let members = self.dataplane.members_adopted(answer.trace.group);
+        let key = |(attachment, mac)| self.core.forwarding.neighbour_with(attachment, mac, to.is_ipv4());
+        let next_hop = self.core.dataplane.next_hop_adopted(answer.trace.next_hop).and_then(key);
+        let members = self.core.dataplane.members_adopted(answer.trace.group);
         let members: BTreeSet<NextHopKey> = members.into_iter().filter_map(key).collect();
         (next_hop, members.into_iter().map(|key| key.address).collect())
     }
@@ -279,7 +307,7 @@ impl Controller {
         next_hop: Option<NextHopKey>,
         members: Vec<IpAddr>,
     ) -> Explanation {
-        let topology = self.forwarding.topology();
+        let topology = self.core.forwarding.topology();
         let name = |id: u16| {
             topology.attachments().find(|facts| facts.id.number() == id).map(|facts| facts.name.clone())
         };
@@ -306,19 +334,10 @@ impl Controller {
 
     /// Whether the packet would go to Microsoft and its answer would not find back (D8).
     fn lacks_return(&self, ingress: &AttachmentFacts, from: IpAddr, next_hop: NextHopKey) -> Option<bool> {
-        let egress = self.forwarding.topology().attachment(next_hop.attachment);
+        let egress = self.core.forwarding.topology().attachment(next_hop.attachment);
         let egress = egress.filter(|facts| facts.is_msee && !ingress.is_msee)?;
         let domain = DomainId(u16::try_from(*egress.domains.first()?).ok()?);
-        self.rib.has_return_route(domain, from).map(|covered| !covered).filter(|lacks| *lacks)
-    }
-
-    pub(super) fn name_of(&self, attachment: crate::types::AttachmentId) -> &str {
-        self.forwarding.topology().attachment(attachment).map_or("?", |facts| &facts.name)
-    }
-
-    pub(super) fn is_up(&self, interface: &str) -> bool {
-        let link = self.ifindex_of(interface).and_then(|ifindex| self.links.get(&ifindex));
-        link.is_some_and(kernel::Link::is_alive)
+        self.core.rib.has_return_route(domain, from).map(|covered| !covered).filter(|lacks| *lacks)
     }
 }
 

@@ -13,19 +13,14 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    Controller, Outbox,
+    Controller,
     exchange::{Applied, Change, Then},
-    limits, start,
     unsaved::{Settings, Source},
 };
 use crate::{
-    bgp::{Cease, PeerId},
-    config::{Config, ConfigError, Peer, Plan, is_same_peer, session_flaps, shown},
+    config::{Config, ConfigError, Plan, shown},
     control::{Configuring, File, roles::Roles},
-    dataplane::{Dataplane as _, Record},
     events::Kind,
-    fib::AttachmentFacts,
-    rib::RibConfig,
 };
 
 /// What ran before.
@@ -73,7 +68,7 @@ impl Controller {
     pub(super) fn configure(&mut self, asked: &Configuring, parsed: Option<Parsed>) -> Result<Step, String> {
         let parsed = |file: &File| parsed.unwrap_or_else(|| parse(file));
         match asked {
-            Configuring::Show => Ok(Step::Answer(shown::text(&self.config).into())),
+            Configuring::Show => Ok(Step::Answer(shown::text(&self.core.config).into())),
             Configuring::Diff(file) => self.diff(parsed(file)).map(Step::Answer),
             Configuring::Apply { file, confirm_s, no_flap, force } => {
                 let change = self.apply(file, parsed(file), *confirm_s, *no_flap, *force)?;
@@ -86,7 +81,7 @@ impl Controller {
 
     fn diff(&self, parsed: Parsed) -> Result<Value, String> {
         let (config, warnings) = parsed?;
-        Ok(report(&Plan::between(&self.config, &config), &warnings))
+        Ok(report(&Plan::between(&self.core.config, &config), &warnings))
     }
 
     fn apply(
@@ -103,15 +98,15 @@ impl Controller {
                     .into(),
             );
         }
-        if self.inherited.is_some() {
+        if self.core.inherited.is_some() {
             return Err(
                 "erdp is still taking over from the one before: try again in a moment; nothing is changed"
                     .into(),
             );
         }
-        self.is_no_drill()?;
+        self.core.is_no_drill()?;
         let (config, warnings) = parsed?;
-        let plan = Plan::between(&self.config, &config);
+        let plan = Plan::between(&self.core.config, &config);
         if !plan.refused.is_empty() {
             return Err(format!("{}; nothing is changed", plan.refused.join("\n")));
         }
@@ -166,7 +161,7 @@ impl Controller {
                 "there is no configuration before this one: nothing has been applied since the start".into(),
             );
         };
-        let plan = Plan::between(&self.config, &before.config);
+        let plan = Plan::between(&self.core.config, &before.config);
         Ok(Change { config: before.config.clone(), then: Then::WentBack(Box::new(before), plan) })
     }
 
@@ -196,7 +191,10 @@ impl Controller {
     }
 
     /// Carries out what was judged. After an error what ran before still does.
-    pub(super) async fn carry_out(&mut self, Change { config, then }: Change) -> Result<Value, String> {
+    pub(super) async fn carry_out_change(
+        &mut self,
+        Change { config, then }: Change,
+    ) -> Result<Value, String> {
         let before = self.exchange(config).await;
         match then {
             Then::Applied(applied) => Ok(self.note_applied(before?, applied)),
@@ -215,135 +213,11 @@ impl Controller {
     /// Carries a configuration out, with which what `erdp set` has changed in the one before is over; the answer is that one. After an
     /// error it still holds.
     async fn exchange(&mut self, config: Config) -> Result<(Config, Settings), String> {
-        let before = self.config.clone();
-        if let Err(error) = self.reshape(&before, &config) {
-            return Err(match self.reshape(&config, &before) {
-                Ok(()) => {
-                    self.open_enabled(&config);
-                    format!("{error}; nothing is changed")
-                }
-                Err(again) => {
-                    format!(
-                        "{error}; and going back failed too: {again}: restart erdp to have the file's values"
-                    )
-                }
-            });
-        }
-        self.attachments = config.attachments();
-        self.domains = config.domains();
-        self.exchange_peers(&config).await;
-        let before = std::mem::replace(&mut self.config, config);
-        self.roles.send_replace(Roles { orders: self.config.control_orders.clone() });
-        self.open_enabled(&before);
-        self.shut_disabled();
-        Ok((before, std::mem::take(&mut self.settings)))
+        let before = self.core.exchange(config, self.started.elapsed());
+        self.roles.send_replace(Roles { orders: self.core.config.control_orders.clone() });
+        self.carry_out().await;
+        Ok((before?, std::mem::take(&mut self.settings)))
     }
-
-    /// The packet path: policers, routing tables, attachments.
-    fn reshape(&mut self, running: &Config, config: &Config) -> Result<(), String> {
-        let now = self.dataplane.clock();
-        for (index, (from, to)) in running.circuits.iter().zip(&config.circuits).enumerate() {
-            if from == to {
-                continue;
-            }
-            let records = limits::change(index, from, to, now).map_err(|error| error.to_string())?;
-            for record in records {
-                self.dataplane.write(&record).map_err(|error| error.to_string())?;
-            }
-        }
-        let topology = self.forwarding.topology();
-        let facts: Option<Vec<AttachmentFacts>> = config
-            .attachments()
-            .iter()
-            .map(|attachment| {
-                let old = topology.attachment(attachment.id)?;
-                let facts = AttachmentFacts {
-                    control: old.control.clone(),
-                    link_local6: old.link_local6,
-                    ..start::attachment_facts(config, attachment, old.ifindex)
-                };
-                Some(self.ranked(config, facts))
-            })
-            .collect();
-        let facts = facts.ok_or("another set of attachments: restart erdp")?;
-        let now_ns = self.now_ns();
-        self.forwarding.reshape(facts, now_ns, &mut self.dataplane).map_err(|error| error.to_string())
-    }
-
-    /// Sessions end and begin; those that stay keep their identifier, and with it what the peer has announced.
-    async fn exchange_peers(&mut self, config: &Config) {
-        let wanted = config.peers();
-        let mut restarted = Vec::new();
-        for index in 0..self.peers.len() {
-            let (id, peer) = (PeerId(index as u16), self.peers[index].clone());
-            if self.vacant.contains(&id) {
-                continue;
-            }
-            match wanted.iter().find(|other| is_same_peer(&peer, other)) {
-                Some(new) => {
-                    let new = with_id(new.clone(), id);
-                    if session_flaps(&peer, &new) {
-                        self.end_session(id, Cease::ConfigurationChange).await;
-                        restarted.push(id);
-                    }
-                    self.peers[index] = new;
-                }
-                None => {
-                    self.end_session(id, Cease::PeerDeconfigured).await;
-                    self.admit(&peer, false);
-                    self.peerings.forget(id);
-                    self.vacant.insert(id);
-                }
-            }
-        }
-        for new in wanted {
-            let known = (0..).map(PeerId).zip(&self.peers);
-            if known.filter(|(id, _)| !self.vacant.contains(id)).any(|(_, peer)| is_same_peer(peer, &new)) {
-                continue;
-            }
-            let id = self.vacant.pop_first().unwrap_or(PeerId(self.peers.len() as u16));
-            let new = with_id(new, id);
-            self.admit(&new, true);
-            match self.peers.get_mut(usize::from(id.0)) {
-                Some(place) => *place = new,
-                None => {
-                    self.peers.push(new);
-                    self.outboxes.push(Outbox::default());
-                }
-            }
-            restarted.push(id);
-        }
-        self.rib.reconfigure(RibConfig::with_peers(config, self.peers.clone(), &self.vacant));
-        self.note_link_locals();
-        for id in &restarted {
-            let session = self.peers[usize::from(id.0)].session.clone();
-            if let Some(speaker) = &mut self.speaker {
-                speaker.add(session).await;
-            }
-        }
-        self.close_gates(&restarted);
-        self.rank_links();
-    }
-
-    async fn end_session(&mut self, id: PeerId, cease: Cease) {
-        if let Some(speaker) = &mut self.speaker {
-            speaker.remove(id, cease, "the operator has changed the configuration").await;
-        }
-        self.orders.forget(id);
-        self.rib.peer_down(id);
-        self.outboxes[usize::from(id.0)] = Outbox::default();
-    }
-
-    /// Whether a peer may speak to this router at all.
-    fn admit(&mut self, peer: &Peer, may: bool) {
-        let record = Record::Peer(start::peer_key(peer), may);
-        self.log_failure(|it| it.dataplane.write(&record));
-    }
-}
-
-fn with_id(mut peer: Peer, id: PeerId) -> Peer {
-    peer.session.id = id;
-    peer
 }
 
 /// The configuration of a text and what is doubtful about it, or why it is refused.

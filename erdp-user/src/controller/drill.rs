@@ -1,57 +1,16 @@
-//! `erdp drill` and `erdp whatif`: what [`crate::drill`] orders is carried out here, and its counters are read.
-//!
-//! A link, a peering or a circuit fails for the packet path first ([`crate::fib::Forwarding::suspend`]), then for the routes, then for its sessions. Before each
-//! of the loop's turns is carried out, the facts are looked at: what else carried the traffic and no longer does ends the drill.
+//! `erdp drill` and `erdp whatif`: orders of the operator's, and reports.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use erdp_common::{classify::Class, policer::Passage};
 use serde_json::{Value, json};
 
-use super::{
-    Controller, limits,
-    named::Part,
-    search::{found_for, nothing_left_words, nothing_only_here},
-};
+use super::Controller;
 use crate::{
-    bfd::thread::Order,
-    bgp::{Kept, PeerId, Seconds},
-    config::{Circuit, Link, LinkRole, burst_name},
+    config::Circuit,
     control::{Drilling, search::OnlyHere},
-    dataplane::Dataplane as _,
-    drill::{
-        Drill, End, Phase, SECONDS, Step,
-        report::{Measured, Sample},
-        whatif::{Offered, Reading},
-    },
-    peering::{Orphan, RETURN_PATIENCE, Way},
-    types::AttachmentId,
+    core::RunningDrill,
+    drill::{End, Phase},
 };
-
-/// A drill with what it is about.
-pub(super) struct Running {
-    drill: Drill,
-    part: Part,
-    peers: Vec<PeerId>,
-    attachments: Vec<AttachmentId>,
-    /// What has another way now and must keep it: a way of each place.
-    places: Vec<Way>,
-    length: Duration,
-    measured: Measured,
-}
-
-impl Running {
-    fn is_over(&self) -> bool {
-        self.drill.phase() == Phase::Over
-    }
-}
-
-/// A link, a peering or a circuit as an operator has named it.
-pub(super) struct Target {
-    part: Part,
-    pub(super) peers: Vec<PeerId>,
-    attachments: Vec<AttachmentId>,
-}
 
 impl Controller {
     /// Answers `erdp drill`.
@@ -60,195 +19,29 @@ impl Controller {
         match asked {
             Drilling::Begin { link, seconds, force } => {
                 let only_here = (!force).then_some(only_here);
-                self.begin_drill(link, *seconds, only_here, now)?;
+                self.core.begin_drill(link, *seconds, only_here, now)?;
             }
-            Drilling::Watch => {
-                if let Some(running) = &mut self.drill {
-                    running.drill.handle_asked(now);
-                }
-            }
-            Drilling::Stop => match &mut self.drill {
-                Some(running) if !running.is_over() => running.drill.handle_end(End::Stopped, now),
-                _ => return Err("no drill is running".into()),
-            },
+            Drilling::Watch => self.core.watch_drill(now),
+            Drilling::Stop if self.core.end_drill(End::Stopped, now) => {}
+            Drilling::Stop => return Err("no drill is running".into()),
         }
-        self.mind_drill();
+        self.core.advance_drill();
         self.drill_report(now).ok_or_else(|| "there has been no drill since erdp was started".into())
     }
 
-    /// `only_here`: by what it is judged; `None`: it is forced.
-    fn begin_drill(
-        &mut self,
-        link: &str,
-        seconds: u64,
-        only_here: Option<Option<&OnlyHere>>,
-        now: Duration,
-    ) -> Result<(), String> {
-        self.is_no_drill()?;
-        if !SECONDS.contains(&seconds) {
-            return Err(format!(
-                "a drill of {seconds} s: from {} to {} are possible",
-                SECONDS.start(),
-                SECONDS.end()
-            ));
-        }
-        if self.inherited.is_some() {
-            return Err("erdp is still taking over from the one before: try again in a moment".into());
-        }
-        if !self.peerings.is_empty() {
-            return Err(
-                "a peering is disabled or on its way: `erdp show sessions` names it; enable it first".into(),
-            );
-        }
-        let Target { part, peers, attachments } = self.target(link)?;
-        let ways = self.ways();
-        let orphans = ways.orphaned(&peers);
-        if let Some(only_here) = only_here {
-            if !orphans.is_empty() {
-                return Err(nothing_left_words(&orphans));
-            }
-            nothing_only_here(&peers, only_here)?;
-        }
-        let places = ways.others_of(&peers);
-        let length = Duration::from_secs(seconds);
-        let mut running = Running {
-            drill: Drill::new(length, now),
-            part,
-            peers,
-            attachments,
-            places,
-            length,
-            measured: Measured::default(),
-        };
-        running.measured.begin = self.sample(&running, now);
-        tracing::warn!(link, seconds, force = only_here.is_none(), "a drill begins");
-        self.drill = Some(running);
-        Ok(())
-    }
-
-    /// Looks at the facts and does what follows; called before the loop's turn is carried out.
-    pub(super) fn mind_drill(&mut self) {
-        let Some(mut running) = self.drill.take_if(|running| !running.is_over()) else { return };
-        let now = self.started.elapsed();
-        let is_ready = |peer: &PeerId| self.peerings.phase(*peer).is_none();
-        let is_back = running.peers.iter().all(is_ready);
-        running.drill.handle_facts(now, self.left_alone(&running), is_back);
-        if running.drill.phase() == Phase::Failing
-            && let Ok(counters) = self.dataplane.counters()
-        {
-            let received = running.attachments.iter().filter_map(|id| counters.attachments.get(&id.number()));
-            running.measured.look(now, received.map(|(rx, _)| rx.packets).sum());
-        }
-        while let Some(step) = running.drill.poll_step() {
-            match step {
-                Step::Fail => self.fail_link(&mut running, now),
-                Step::Restore => self.restore_link(&mut running, now),
-                Step::RestoreAtOnce => self.restore_link_at_once(&mut running, now),
-            }
-        }
-        if running.is_over() {
-            self.suspend(&running, false);
-            running.measured.over = Some(self.sample(&running, now));
-            tracing::info!(end = running.drill.end().map(ToString::to_string), "the drill is over");
-        }
-        self.drill = Some(running);
-    }
-
-    /// Places that had another way when the drill began and have none now.
-    fn left_alone(&self, running: &Running) -> Vec<Orphan> {
-        let ways = self.ways();
-        let is_alone = |place: &&Way| !ways.has_other(place, &running.peers);
-        running.places.iter().filter(is_alone).map(|place| ways.orphan(place, &running.peers)).collect()
-    }
-
-    fn fail_link(&mut self, running: &mut Running, now: Duration) {
-        running.measured.share = self.forwarding.share_of(&running.attachments);
-        running.measured.fail = Some(self.sample(running, now));
-        let begin = Instant::now();
-        self.suspend(running, true);
-        running.measured.switched = begin.elapsed();
-        let text = format!("drill for {} s: this link is taken down on purpose", running.length.as_secs());
-        for peer in &running.peers {
-            self.peerings.handle_disable(*peer, &text, Duration::ZERO, now);
-        }
-        // Routes are kept by it from the moment at which it is known.
-        self.act_on_peerings();
-        let (changes, now_ns) = (self.fib_changes(), self.now_ns());
-        self.log_failure(|it| it.forwarding.routes(changes, now_ns, &mut it.dataplane));
-        running.measured.rerouted = begin.elapsed();
-        tracing::warn!(switched = ?running.measured.switched, "the drill's link carries nothing");
-    }
-
-    fn restore_link(&mut self, running: &mut Running, now: Duration) {
-        running.measured.restore = Some(self.sample(running, now));
-        for peer in &running.peers {
-            self.peerings.handle_enable(*peer, now);
-        }
-        self.act_on_peerings();
-        tracing::info!(end = running.drill.end().map(ToString::to_string), "the drill's link is given free");
-    }
-
-    /// Its routes and neighbours as they were, before anything else; what its sessions say comes later.
-    fn restore_link_at_once(&mut self, running: &mut Running, now: Duration) {
-        self.suspend(running, false);
-        if running.measured.restore.is_none() {
-            running.measured.restore = Some(self.sample(running, now));
-        }
-        for peer in running.peers.clone() {
-            self.peerings.handle_need(peer);
-            self.act_on_peerings();
-            self.order_bfd(peer, Order::JudgeNothing);
-        }
-        tracing::error!(
-            end = running.drill.end().map(ToString::to_string),
-            "the drill's link is used at once"
-        );
-    }
-
-    fn suspend(&mut self, running: &Running, suspended: bool) {
-        for attachment in running.attachments.clone() {
-            self.log_failure(|it| it.forwarding.suspend(attachment, suspended, &mut it.dataplane));
-        }
-    }
-
-    /// Whoever takes over knows nothing of a drill: its link is given free while this process can still do so.
+    /// Whoever takes over knows nothing of a drill: its link is put back in service while this process can still do so.
     pub(super) fn end_drill_for_hand_over(&mut self) {
-        let now = self.started.elapsed();
-        if let Some(running) = &mut self.drill {
-            running.drill.handle_end(End::HandedOver, now);
-        }
-        self.mind_drill();
-    }
-
-    /// A running drill allows no other change.
-    pub(super) fn is_no_drill(&self) -> Result<(), String> {
-        match &self.drill {
-            Some(running) if !running.is_over() => {
-                Err("a drill is running: wait for its end, or `erdp drill --stop`; nothing is changed".into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    pub(super) fn is_drilled(&self, peer: PeerId) -> bool {
-        self.drill.as_ref().is_some_and(|running| !running.is_over() && running.peers.contains(&peer))
-    }
-
-    /// A drill's sessions end, and their routes stay, ranked last: they are there when they are needed.
-    pub(super) fn kept_by_drill(&self, peer: PeerId) -> Option<Kept> {
-        let running = self.drill.as_ref().filter(|_| self.is_drilled(peer))?;
-        let wait = running.length + 2 * RETURN_PATIENCE;
-        let families: Vec<_> = self.rib.families(peer).into_iter().collect();
-        (!families.is_empty()).then_some(Kept { families, wait: Seconds(wait.as_secs() as u16) })
+        self.core.end_drill(End::HandedOver, self.started.elapsed());
+        self.core.advance_drill();
     }
 
     /// For `erdp show circuits`.
     pub(super) fn show_drill(&self, circuit: &Circuit) -> Value {
-        let is_its = |running: &&Running| {
-            let other = self.config.circuits.get(running.part.circuit);
+        let is_its = |running: &&RunningDrill| {
+            let other = self.core.config.circuits.get(running.part.circuit);
             !running.is_over() && other.is_some_and(|other| other.name == circuit.name)
         };
-        let Some(running) = self.drill.as_ref().filter(is_its) else { return Value::Null };
+        let Some(running) = self.core.drill.as_ref().filter(is_its) else { return Value::Null };
         let link = running.part.label();
         match (running.drill.phase(), running.drill.remaining(self.started.elapsed())) {
             (_, Some(remaining)) => format!("{link} fails for {} s more", remaining.as_secs()).into(),
@@ -258,9 +51,9 @@ impl Controller {
     }
 
     fn drill_report(&self, now: Duration) -> Option<Value> {
-        let running = self.drill.as_ref()?;
+        let running = self.core.drill.as_ref()?;
         Some(json!({
-            "circuit": self.config.circuits.get(running.part.circuit).map(|circuit| &circuit.name),
+            "circuit": self.core.config.circuits.get(running.part.circuit).map(|circuit| &circuit.name),
             "link": running.part.label(),
             "phase": running.drill.phase(),
             "remaining_s": running.drill.remaining(now).map(|it| it.as_secs()),
@@ -271,104 +64,9 @@ impl Controller {
         }))
     }
 
-    fn sample(&self, running: &Running, at: Duration) -> Sample {
-        let mut sample = Sample { at, ..Sample::default() };
-        let Ok(counters) = self.dataplane.counters() else { return sample };
-        sample.dropped =
-            counters.dropped.iter().map(|(reason, it)| ((*reason).to_owned(), it.packets)).collect();
-        sample.dropped.insert("transmit-lost".into(), counters.transmit_lost.packets);
-        for id in &running.attachments {
-            let (rx, tx) = counters.attachments.get(&id.number()).copied().unwrap_or_default();
-            sample.received += rx;
-            sample.sent += tx;
-        }
-        for policer in
-            limits::policers_of(&self.config).into_iter().filter(|it| it.circuit == running.part.circuit)
-        {
-            for class in Class::ALL {
-                let dropped = self.dataplane.policed(policer.id, class)[Passage::Dropped as usize];
-                *sample.policed.entry((policer.direction.as_label(), class.label())).or_default() += dropped;
-            }
-        }
-        sample
-    }
-
     /// Answers `erdp whatif`: what its forecast is made of.
     pub(super) fn load(&self, link: &str, only_here: Option<&OnlyHere>) -> Result<Value, String> {
-        let Target { part, peers, attachments } = self.target(link)?;
-        let Part { circuit: index, role: Some(role), kind: None } = part else {
-            return Err(format!(
-                "{link:?} is not one link: what a circuit's other link would carry is predicted"
-            ));
-        };
-        let circuit = self.config.circuits.get(index).ok_or("no such circuit")?;
-        let only_here = found_for(&peers, only_here)?;
-        let counters = self.dataplane.counters().map_err(|error| error.to_string())?;
-        let mut on_link = [0; 2];
-        for id in &attachments {
-            let (rx, tx) = counters.attachments.get(&id.number()).copied().unwrap_or_default();
-            on_link[0] += tx.bytes;
-            on_link[1] += rx.bytes;
-        }
-        let reading = Reading {
-            at_ns: self.now_ns(),
-            circuit: circuit.name.clone(),
-            link: role.as_str().into(),
-            rate_bps: circuit.bandwidth.0,
-            burst: burst_name(circuit.burst).into(),
-            credit_ms: circuit.credit_ms,
-            overhead: u64::from(limits::overhead(circuit)),
-            classes: self.offered(index),
-            on_link,
-            orphans: self.ways().orphaned(&peers).iter().map(ToString::to_string).collect(),
-            only_here: (only_here.count, only_here.examples.clone()),
-        };
+        let reading = self.core.reading(link, only_here, self.started.elapsed())?;
         serde_json::to_value(reading).map_err(|error| error.to_string())
-    }
-
-    fn offered(&self, circuit: usize) -> Vec<Offered> {
-        let mut rows = Vec::new();
-        for direction in [limits::Direction::Outbound, limits::Direction::Inbound] {
-            let policers = limits::policers_of(&self.config);
-            for class in Class::ALL {
-                let mut row = Offered {
-                    direction: direction.as_label().into(),
-                    class: class.label().into(),
-                    ..Offered::default()
-                };
-                for policer in policers.iter().filter(|it| (it.circuit, it.direction) == (circuit, direction))
-                {
-                    let tallies = self.dataplane.policed(policer.id, class);
-                    row.packets += tallies.iter().map(|tally| tally.packets).sum::<u64>();
-                    row.bytes += tallies.iter().map(|tally| tally.bytes).sum::<u64>();
-                    row.dropped_bytes += tallies[Passage::Dropped as usize].bytes;
-                }
-                rows.push(row);
-            }
-        }
-        rows
-    }
-
-    /// What is to fail by its name: `primary` or `secondary` where there is one circuit, an interface, or a circuit, a link or a peering.
-    pub(super) fn target(&self, name: &str) -> Result<Target, String> {
-        let part = self.part_named(name).or_else(|| self.link_named(name));
-        let Some(part) = part else {
-            let circuits = self.config.circuits.iter();
-            let all =
-                circuits.flat_map(|it| LinkRole::ALL.map(|role| format!("{}/{}", it.name, role.as_str())));
-            return Err(format!(
-                "{name:?} is not one link; there are {}; a circuit and a peering can fail too",
-                all.collect::<Vec<_>>().join(", ")
-            ));
-        };
-        let roles = LinkRole::ALL.into_iter().filter(|role| part.role.is_none_or(|it| it == *role));
-        let circuit = self.config.circuits.get(part.circuit);
-        for (role, circuit) in roles.filter_map(|role| Some((role, circuit?))) {
-            if let Link::Box { name: other } = circuit.link(role) {
-                return Err(format!("{}/{} ends on box {other}: ask there", circuit.name, role.as_str()));
-            }
-        }
-        let attachments = self.attachments_of_part(part).map(|it| it.id).collect();
-        Ok(Target { part, peers: self.peers_of_part(part), attachments })
     }
 }

@@ -10,8 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{Controller, configure::Before, kept::Scope};
 use crate::{
-    bfd,
-    bgp::PeerId,
+    bgp::{PeerId, State},
     config::{Config, Plan},
     control::{File, Reply, Request, asked::Asker},
 };
@@ -89,7 +88,9 @@ impl Controller {
 
     /// Leaves the circuits that a change disables. It is carried out at once if there are no sessions to end.
     pub(super) async fn begin_change(&mut self, change: Change, order: Option<Order>) {
-        let leaving = Leaving::new(self.leave_circuits(&change.config), self.started.elapsed());
+        let now = self.started.elapsed();
+        let leaving = Leaving::new(self.core.leave_circuits(&change.config, now), now);
+        self.carry_out().await;
         self.changing = Some(Exchange { change, leaving, order });
         self.go_on_with_change().await;
     }
@@ -109,10 +110,9 @@ impl Controller {
             return;
         }
         let Exchange { change, leaving, order } = exchange;
-        for peer in leaving.sessions {
-            self.order_bfd(peer, |session| bfd::thread::Order::Admin(session, true));
-        }
-        let result = self.carry_out(change).await;
+        self.core.silence(leaving.sessions);
+        self.carry_out().await;
+        let result = self.carry_out_change(change).await;
         match order {
             Some(Order { request, asker, answer }) => {
                 let reply = reply(result);
@@ -126,6 +126,12 @@ impl Controller {
                 self.keep(Scope::All, None);
             }
         }
+    }
+
+    /// Whether a session is established by its own word, which is ahead of what the core has heard.
+    fn is_established(&self, peer: PeerId) -> bool {
+        let handle = self.speaker.as_ref().and_then(|speaker| speaker.peer(peer));
+        handle.is_some_and(|handle| handle.status().state == State::Established)
     }
 }
 

@@ -34,13 +34,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use self::keeping::Keeping;
-use super::{Controller, Inputs, Outbox, exchange::CHANGING};
+use super::{Controller, Inputs, exchange::CHANGING};
 use crate::{
     bgp::{
         Handed as HandedSession, Listener, Moment, PeerEvent, PeerId, Session, SessionState, Speaker, Update,
     },
     config::{self, CircuitChange},
     control::{Envelope, File, PROTOCOL, Reply, Request, connect::connect, server},
+    dataplane::Dataplane as _,
     events::Event,
     kernel::fd_passing,
 };
@@ -254,9 +255,9 @@ impl Controller {
                 inheritance.current =
                     session.and_then(|session| self.take_session(inheritance, ends, session));
             }
-            (Handed::Routes(update), Some(peer)) => self.rib.update(peer, update),
-            (Handed::Told(update), Some(peer)) => self.rib.was_told(peer, update),
-            (Handed::Untold { families }, Some(peer)) => self.rib.is_untold(peer, &families),
+            (Handed::Routes(update), Some(peer)) => self.core.rib.update(peer, update),
+            (Handed::Told(update), Some(peer)) => self.core.rib.was_told(peer, update),
+            (Handed::Untold { families }, Some(peer)) => self.core.rib.is_untold(peer, &families),
             // Of a session that ends.
             (Handed::Routes(_) | Handed::Told(_) | Handed::Untold { .. }, None) => {}
             (Handed::Setting { circuit, change }, _) => {
@@ -266,7 +267,12 @@ impl Controller {
             }
             (Handed::Disabled { ends, text }, _) => {
                 if let Some(id) = self.peer_between(ends).map(|peer| peer.session.id) {
-                    self.peerings.handle_disable(id, &text, Duration::ZERO, self.started.elapsed());
+                    self.core.redundancy.peerings.handle_disable(
+                        id,
+                        &text,
+                        Duration::ZERO,
+                        self.started.elapsed(),
+                    );
                 }
             }
             (Handed::Events { events }, _) => self.noted.put_before(events),
@@ -292,12 +298,12 @@ impl Controller {
         let resumed = Session::resume(config, 0, session.state.clone(), Moment::default());
         inheritance.sessions.push((id, session));
         let (_, _, facts) = resumed.ok()?;
-        self.rib.peer_resumed(id, &facts);
+        self.core.rib.peer_resumed(id, &facts);
         Some(id)
     }
 
     pub(super) fn peer_between(&self, ends: (IpAddr, IpAddr)) -> Option<&config::Peer> {
-        self.peers.iter().find(|peer| (peer.session.local, peer.session.remote) == ends)
+        self.core.peers.iter().find(|peer| (peer.session.local, peer.session.remote) == ends)
     }
 
     /// The sessions go on, and only what differs from what their peers know is told.
@@ -308,19 +314,17 @@ impl Controller {
     ) -> BTreeSet<PeerId> {
         let mut resumed = BTreeSet::new();
         for (id, session) in sessions {
-            let Some(peer) = self.peers.get(usize::from(id.0)) else { continue };
+            let Some(peer) = self.core.peers.get(usize::from(id.0)) else { continue };
             let (config, name) = (peer.session.clone(), peer.name.clone());
             resumed.insert(id);
             match speaker.resume(config, session).await {
                 Ok(facts) => {
-                    self.outboxes[usize::from(id.0)] = Outbox { session: facts.session, ..Outbox::default() };
-                    self.note_session(id, true);
+                    self.core.resume_session(id, &facts);
                     tracing::info!(peer = name, "session goes on");
                 }
                 Err(error) => {
                     tracing::warn!(peer = name, error, "session begins anew");
-                    self.rib.peer_down(id);
-                    self.note_session(id, false);
+                    self.core.lose_session(id);
                 }
             }
         }
@@ -337,12 +341,13 @@ impl Controller {
             return false;
         }
         self.end_drill_for_hand_over();
+        self.carry_out().await;
         // The next writer of the store is the other process.
         self.finish_keeping();
         tracing::info!("handing over to another process");
         let begun = Instant::now();
         let Some(speaker) = self.speaker.take() else { return false };
-        let waiting = self.peers.iter().zip(&mut self.outboxes);
+        let waiting = self.core.peers.iter().zip(&mut self.core.outboxes);
         let updates = waiting.map(|(peer, outbox)| (peer.session.id, outbox.updates.drain(..).collect()));
         let (sessions, untold) = speaker.hand_over(updates.collect::<BTreeMap<_, Vec<Update>>>()).await;
         while let Ok(event) = inputs.peers.try_recv() {
@@ -380,9 +385,9 @@ impl Controller {
 
     /// Why nobody can take over now.
     pub(super) fn why_no_successor(&self) -> Option<&'static str> {
-        if self.inherited.is_some() {
+        if self.core.inherited.is_some() {
             Some("it waits for its peers' routes itself: try again in two minutes at most")
-        } else if !self.dataplane.is_pinned() {
+        } else if !self.core.dataplane.is_pinned() {
             Some(
                 "nothing of it is pinned, so that its program would end with it: restart it without --take-over (its peers will notice)",
             )
@@ -407,18 +412,18 @@ impl Controller {
         let to = &mut sender;
         send(to, &Handed::Hello { version: VERSION, release: env!("CARGO_PKG_VERSION").into() })?;
         for (id, session) in sessions {
-            let Some(peer) = self.peers.get(usize::from(id.0)) else { continue };
+            let Some(peer) = self.core.peers.get(usize::from(id.0)) else { continue };
             let ends = (peer.session.local, peer.session.remote);
             let (state, unwritten) = (Box::new(session.state.clone()), session.unwritten.clone());
             let message = serde_json::to_vec(&Handed::Session { ends, state, unwritten })?;
             to.send(&message, Some(session.stream.as_fd()))?;
-            let table = self.rib.table(*id);
+            let table = self.core.rib.table(*id);
             table.announced.into_iter().try_for_each(|update| send(to, &Handed::Routes(update)))?;
             table.told.into_iter().try_for_each(|update| send(to, &Handed::Told(update)))?;
             send(to, &Handed::Untold { families: table.initial })?;
         }
-        for (id, text) in self.peerings.disabled() {
-            let Some(peer) = self.peers.get(usize::from(id.0)) else { continue };
+        for (id, text) in self.core.redundancy.peerings.disabled() {
+            let Some(peer) = self.core.peers.get(usize::from(id.0)) else { continue };
             let ends = (peer.session.local, peer.session.remote);
             send(to, &Handed::Disabled { ends, text: text.to_owned() })?;
         }
@@ -444,10 +449,12 @@ impl Controller {
         let Some(mut speaker) = self.listen(events).await else { return };
         let resumed = self.resume_sessions(&mut speaker, sessions).await;
         self.start_others(speaker, &resumed).await;
-        self.close_gates(&self.all_peers());
+        let all = self.core.all_peers();
+        self.core.at(self.started.elapsed()).close_gates(&all);
+        self.carry_out().await;
         // The other may have had its program on the links already.
-        let ports = self.forwarding.topology().ports();
-        self.log_failure(|it| {
+        let ports = self.core.forwarding.topology().ports();
+        self.core.log_failure(|it| {
             it.dataplane.take_over(&ports, it.about.clone())?;
             it.dataplane.retire_others()
         });

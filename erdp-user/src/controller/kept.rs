@@ -186,7 +186,7 @@ impl Controller {
             text = held.text,
             "stays out of service, as an operator has said: `erdp peering enable` puts it back"
         );
-        self.peerings.handle_disable(id, &held.text, Duration::ZERO, self.started.elapsed());
+        self.core.redundancy.peerings.handle_disable(id, &held.text, Duration::ZERO, self.started.elapsed());
     }
 
     /// Peers that were away for too many prefixes are away for the rest of their wait.
@@ -239,7 +239,7 @@ impl Controller {
     }
 
     fn ends_of(&self, peer: PeerId) -> Option<(IpAddr, IpAddr)> {
-        let session = &self.peers.get(usize::from(peer.0))?.session;
+        let session = &self.core.peers.get(usize::from(peer.0))?.session;
         Some((session.local, session.remote))
     }
 
@@ -314,7 +314,7 @@ impl Controller {
             Scope::Sessions => self.kept.kept.configured.clone(),
             Scope::All => self.configured(),
         };
-        let held = self.peerings.disabled().filter(|(peer, _)| !self.is_drilled(*peer));
+        let held = self.core.redundancy.peerings.disabled().filter(|(peer, _)| !self.core.is_drilled(*peer));
         let holds = held.filter_map(|(peer, text)| self.held(peer, text)).collect();
         let matters = |away: &&AwayPeer| away.until.saturating_add(FORGOTTEN_S) > now();
         let away = self.kept.kept.away.iter().filter(matters).cloned().collect();
@@ -341,9 +341,9 @@ impl Controller {
 
     /// The sessions that an operator has taken out of service, a line each, for whoever watches the router.
     pub(super) fn held_lines(&self) -> String {
-        let held = self.peerings.disabled().filter(|(peer, _)| !self.is_drilled(*peer));
+        let held = self.core.redundancy.peerings.disabled().filter(|(peer, _)| !self.core.is_drilled(*peer));
         let lines = held.filter_map(|(peer, text)| {
-            let name = &self.peers.get(usize::from(peer.0))?.name;
+            let name = &self.core.peers.get(usize::from(peer.0))?.name;
             let since = moment(self.held(peer, text)?.since);
             let text = text.replace(char::is_control, " ");
             Some(format!(

@@ -48,16 +48,16 @@ impl Controller {
     /// then connections that nobody was there for.
     pub(super) fn parts(&self, list: &List) -> Result<Vec<Part>, String> {
         Ok(match list {
-            List::Routes => self.domains.iter().map(|domain| Part::Routes(domain.id)).collect(),
+            List::Routes => self.core.domains.iter().map(|domain| Part::Routes(domain.id)).collect(),
             List::RoutesOf(query) => self.route_parts(query)?,
             List::Paths(query) => self.path_parts(query)?,
             List::Refused => {
-                let refused = self.rib.sources_of_routes().into_iter().map(Part::RefusedFrom);
+                let refused = self.core.rib.sources_of_routes().into_iter().map(Part::RefusedFrom);
                 let faults = self.sessions().flat_map(|(peer, session)| {
                     let peer = peer.session.id;
                     (0..session.faults().len()).map(move |at| Part::Fault(peer, at))
                 });
-                let not_taken = (0..self.watches()).map(Part::NotTaken);
+                let not_taken = (0..self.core.watches()).map(Part::NotTaken);
                 let held = self.sessions().map(|(peer, _)| Part::HeldBack(peer.session.id));
                 refused
                     .chain([Part::Surplus])
@@ -78,11 +78,15 @@ impl Controller {
         match *part {
             Part::RoutesOf(domain, ref filter) => self.route_keys(domain, filter),
             Part::Paths(filter) => self.path_keys(filter),
-            Part::Routes(domain) => self.rib.reached(domain).into_iter().map(|it| (it, domain)).collect(),
-            Part::RefusedFrom(source) => self.rib.refused_from(source).into_iter().map(anywhere).collect(),
+            Part::Routes(domain) => {
+                self.core.rib.reached(domain).into_iter().map(|it| (it, domain)).collect()
+            }
+            Part::RefusedFrom(source) => {
+                self.core.rib.refused_from(source).into_iter().map(anywhere).collect()
+            }
             Part::Fault(peer, at) => one(self.fault(peer, at).is_some()),
-            Part::NotTaken(watch) => self.not_taken(watch).map(anywhere).collect(),
-            Part::HeldBack(peer) => self.rib.told_or_held(peer),
+            Part::NotTaken(watch) => self.core.not_taken(watch).map(anywhere).collect(),
+            Part::HeldBack(peer) => self.core.rib.told_or_held(peer),
             Part::Surplus | Part::Connections => one(true),
         }
     }
@@ -106,7 +110,7 @@ impl Controller {
                 }
             }
             Part::RefusedFrom(source) => {
-                for row in self.rib.refusals(source, *prefix) {
+                for row in self.core.rib.refusals(source, *prefix) {
                     push_row(
                         text,
                         &RefusedRow {
@@ -129,7 +133,7 @@ impl Controller {
                 self.show_not_taken(watch, *prefix).iter().for_each(|row| push_row(text, row))
             }
             Part::HeldBack(peer) => {
-                if let Some(row) = self.rib.held(peer, *domain, *prefix) {
+                if let Some(row) = self.core.rib.held(peer, *domain, *prefix) {
                     push_row(
                         text,
                         &RefusedRow {
@@ -149,8 +153,9 @@ impl Controller {
     }
 
     fn route_row(&self, domain: DomainId, prefix: IpNet) -> Option<RouteRow<'_>> {
-        let route = self.rib.route(domain, prefix)?;
-        let via = |path: &FibPath| self.attachment_of(path.source).map_or("?", |id| self.name_of(id));
+        let route = self.core.rib.route(domain, prefix)?;
+        let via =
+            |path: &FibPath| self.core.attachment_of(path.source).map_or("?", |id| self.core.name_of(id));
         let source = match route.best {
             PathSource::Kernel(_) => "kernel",
             PathSource::Static(_) => "connected",
@@ -170,16 +175,16 @@ impl Controller {
     }
 
     pub(super) fn domain_name(&self, id: DomainId) -> Option<&str> {
-        self.domains.get(usize::from(id.0)).map(|domain| domain.name.as_str())
+        self.core.domains.get(usize::from(id.0)).map(|domain| domain.name.as_str())
     }
 
     /// Whatever routes come from, for operators.
     pub(super) fn source_name(&self, source: PathSource) -> Option<String> {
         match source {
-            PathSource::Kernel(attachment) => Some(format!("kernel on {}", self.name_of(attachment))),
-            PathSource::Static(attachment) => Some(format!("connected on {}", self.name_of(attachment))),
+            PathSource::Kernel(attachment) => Some(format!("kernel on {}", self.core.name_of(attachment))),
+            PathSource::Static(attachment) => Some(format!("connected on {}", self.core.name_of(attachment))),
             PathSource::Peer(id) => {
-                self.peers.get(usize::from(id.0)).map(|peer| peer.session.remote.to_string())
+                self.core.peers.get(usize::from(id.0)).map(|peer| peer.session.remote.to_string())
             }
         }
     }
@@ -201,7 +206,7 @@ impl Controller {
                 ),
             })
         };
-        self.rib.surplus().map(row).collect()
+        self.core.rib.surplus().map(row).collect()
     }
 
     /// Connections to the BGP port that were closed unheard.

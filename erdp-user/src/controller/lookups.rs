@@ -53,9 +53,9 @@ impl Controller {
 
     /// What the rows of [`Part::RoutesOf`] are asked for by.
     pub(super) fn route_keys(&self, domain: DomainId, filter: &RouteFilter) -> Vec<Key> {
-        let all = || self.rib.reached(domain).into_iter();
+        let all = || self.core.rib.reached(domain).into_iter();
         let prefixes = match filter.place {
-            Some(place) => place.of(|prefix| self.rib.route(domain, prefix).is_some(), all),
+            Some(place) => place.of(|prefix| self.core.rib.route(domain, prefix).is_some(), all),
             None => all().collect(),
         };
         prefixes.into_iter().map(|prefix| (prefix, domain)).collect()
@@ -63,7 +63,7 @@ impl Controller {
 
     /// Whether a route is one of those that are meant.
     pub(super) fn is_meant(&self, domain: DomainId, prefix: IpNet, filter: &RouteFilter) -> bool {
-        let Some(route) = self.rib.route(domain, prefix) else { return false };
+        let Some(route) = self.core.rib.route(domain, prefix) else { return false };
         let of_peer = filter.peers.as_ref().is_none_or(|peers| {
             let is_one = |source: PathSource| source.peer().is_some_and(|peer| peers.contains(&peer));
             is_one(route.best) || route.paths.iter().any(|path| is_one(path.source))
@@ -75,20 +75,20 @@ impl Controller {
     pub(super) fn path_keys(&self, filter: PathFilter) -> Vec<Key> {
         let PathFilter { peer, way, place } = filter;
         let told_or_held = || {
-            let best = self.rib.told_or_held(peer).into_iter().map(|(prefix, _)| prefix);
-            best.chain(self.rib.advertised_to(peer))
+            let best = self.core.rib.told_or_held(peer).into_iter().map(|(prefix, _)| prefix);
+            best.chain(self.core.rib.advertised_to(peer))
         };
         let prefixes: Vec<IpNet> = match (way, place) {
-            (Way::Received, None) => self.rib.received_from(peer),
+            (Way::Received, None) => self.core.rib.received_from(peer),
             (Way::Received, Some(place)) => place.of(
-                |prefix| self.rib.has_received(peer, &prefix),
-                || self.rib.received_from(peer).into_iter(),
+                |prefix| self.core.rib.has_received(peer, &prefix),
+                || self.core.rib.received_from(peer).into_iter(),
             ),
             (Way::Advertised, None) => told_or_held().collect(),
             (Way::Advertised, Some(place)) => {
                 let may_be = |prefix: IpNet| {
-                    self.rib.has_advertised(peer, &prefix)
-                        || self.rib.why_not_advertised(peer, prefix).is_some()
+                    self.core.rib.has_advertised(peer, &prefix)
+                        || self.core.rib.why_not_advertised(peer, prefix).is_some()
                 };
                 place.of(may_be, told_or_held)
             }
@@ -122,12 +122,12 @@ impl Controller {
             describe(&mut row, path.attributes);
             row
         };
-        self.rib.received(peer, &prefix).iter().map(row).collect()
+        self.core.rib.received(peer, &prefix).iter().map(row).collect()
     }
 
     fn advertised_row(&self, peer: PeerId, prefix: IpNet, is_asked_for: bool) -> Option<Value> {
         let remote = self.remote_of(peer);
-        if let Some(path) = self.rib.advertised(peer, prefix) {
+        if let Some(path) = self.core.rib.advertised(peer, prefix) {
             let from = path.from.and_then(|from| self.source_name(from));
             let why = match &from {
                 Some(from) => format!("the best path of its domain, received from {from}"),
@@ -141,7 +141,7 @@ impl Controller {
             describe(&mut row, &path.sent);
             return Some(row);
         }
-        let (domain, from, reason) = self.rib.why_not_advertised(peer, prefix)?;
+        let (domain, from, reason) = self.core.rib.why_not_advertised(peer, prefix)?;
         if reason == crate::rib::HoldBack::SameSide && !is_asked_for {
             return None;
         }
@@ -188,19 +188,19 @@ impl Controller {
     }
 
     fn remote_of(&self, peer: PeerId) -> Option<IpAddr> {
-        self.peers.get(usize::from(peer.0)).map(|peer| peer.session.remote)
+        self.core.peers.get(usize::from(peer.0)).map(|peer| peer.session.remote)
     }
 
     /// The peers that a name means: an address, or the attachment that they are reached by.
     fn peers_meant(&self, name: &str) -> Result<Vec<PeerId>, String> {
-        let known = || self.peers.iter().filter(|peer| !self.vacant.contains(&peer.session.id));
+        let known = || self.core.peers.iter().filter(|peer| !self.core.vacant.contains(&peer.session.id));
         let address = name.parse::<IpAddr>().ok();
         let plain = |name: &str| name.replace('/', " ");
         let is_meant = |peer: &&crate::config::Peer| {
             let is_its = |its: &str| plain(its) == plain(name);
             Some(peer.session.remote) == address
                 || is_its(&peer.name)
-                || is_its(self.name_of(peer.attachment))
+                || is_its(self.core.name_of(peer.attachment))
         };
         let meant: Vec<PeerId> = known().filter(is_meant).map(|peer| peer.session.id).collect();
         if meant.is_empty() {
@@ -213,16 +213,17 @@ impl Controller {
     /// The domains that a name means: one, or all of a circuit; without a name all.
     fn domains_meant(&self, name: Option<&str>) -> Result<Vec<DomainId>, String> {
         let circuit = |domain: &crate::config::Domain| {
-            self.config.circuits.get(domain.circuit).map(|it| it.name.as_str())
+            self.core.config.circuits.get(domain.circuit).map(|it| it.name.as_str())
         };
         let is_meant = |domain: &&crate::config::Domain| {
             name.is_none_or(|name| domain.name == name || circuit(domain) == Some(name))
         };
-        let meant: Vec<DomainId> = self.domains.iter().filter(is_meant).map(|domain| domain.id).collect();
+        let meant: Vec<DomainId> =
+            self.core.domains.iter().filter(is_meant).map(|domain| domain.id).collect();
         match name {
             Some(name) if meant.is_empty() => {
                 let all: Vec<&str> =
-                    self.domains.iter().map(|domain| domain.name.as_str()).take(NAMED).collect();
+                    self.core.domains.iter().map(|domain| domain.name.as_str()).take(NAMED).collect();
                 Err(format!("no routing domain {name:?}; there are: {}", all.join(", ")))
             }
             _ => Ok(meant),

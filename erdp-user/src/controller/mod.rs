@@ -1,17 +1,16 @@
-//! The controller: one task that owns the RIB, the forwarding state and the maps. Everything reaches it as a message, so there
-//! is no lock and no order to get wrong.
+//! The controller: one task around the [`Core`]. Everything reaches it as a message, so there is no lock and no order to get wrong: it hands
+//! facts to the core with their time, and carries out what the core wants done.
 //!
-//! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`estate`] (what an edge before us
-//! has left), [`inherit`] (until when its program forwards), [`hand_over`] (one process gives another everything), [`successor`] (a daemon
-//! starts that other process itself), [`reconcile`] (the maps are what was written), `questions` (what a turn does for whoever asks), [`answers`] (what `erdp show` and
-//! `erdp explain` see), `lists` (what of that has no bound, in pages), `lookups` (which of it is meant, and one peer), `orders` (what sessions are to do), [`limits`] (policers and QoS profiles of the circuits), `change`
-//! (`erdp set`), `configure` (`erdp config`), `admin` (circuits that are disabled), `unsaved` (what of that the daemon's file has not), `kept` (what of all that outlives the
-//! daemon), `peering`, `named` and `drill` (what an operator
-//! takes out of use), `bfd` (what its thread says), `carriers` (what a link's carrier means for sessions), `parts` (the threads and tasks that must
-//! live), `control_ports` (the kernel's way to tagged attachments), `interfaces` (those that are not there), `drops` (the last dropped frames), `noted` (the event log),
-//! `excess` (peers that announce too much), `miscabling` (what those of ARP say of a link), `kernel_routes` (the kernel as a source of
-//! routes), [`targets`] (the RIB's decisions as forwarding takes them), `telemetry` (metrics and readiness), `supervisor` (what the service manager is told),
-//! [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
+//! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`estate`] (what an edge before us has
+//! left), [`hand_over`] (one process gives another everything), [`successor`] (a daemon starts that other process itself), [`reconcile`] (the
+//! maps are what was written), `questions` (what a turn does for whoever asks), [`answers`] (what `erdp show` and `erdp explain` see), `lists`
+//! (what of that has no bound, in pages), `lookups` (which of it is meant, and one peer), `pairs`, `interfaces`, `peering`, `drill`, `change`
+//! and `configure` (operators' orders, and what is said of them), `search` (what an order is judged by, in pages), `exchange` (a Cease is on
+//! the wire before a circuit is shut), `orders` (what sessions are to do), `unsaved` (what of that the daemon's file has not), `kept` (what of
+//! all that outlives the daemon), `bfd` (its thread), `parts` (the threads and tasks that must live), `control_ports` (the kernel's way to
+//! tagged attachments), `drops` (the last dropped frames), `noted` (the event log), `kernel_routes` (the kernel as a source of routes),
+//! `share` (how much of what peers say is taken in a turn), `telemetry` (metrics and readiness), `supervisor` (what the service manager is
+//! told), [`uninstall`] (what an edge has left that no longer runs), [`upgrade`] (what another build would change), this one (the loop).
 //!
 //! # The loop
 //! A message changes facts: a link, a neighbour, a route. Messages that wait are taken together, up to [`BATCH_MAX`], or a [`Share`] of what the
@@ -26,35 +25,26 @@
 //! The loop waits for a peer: updates for a slow one stay in the RIB until its driver takes more, orders in `orders`. A turn does something for
 //! an asker that grows with what the tables hold.
 
-mod admin;
 mod answers;
 mod bfd;
-mod carriers;
 mod change;
 mod configure;
 mod control_ports;
 mod drill;
 mod drops;
 mod estate;
-mod excess;
 mod exchange;
 pub mod hand_over;
-mod inherit;
 mod interfaces;
 pub mod kept;
 mod kernel_routes;
-pub mod limits;
 mod lists;
 mod lookups;
-mod minimum;
-mod miscabling;
-mod named;
 mod noted;
 mod orders;
 mod pairs;
 pub mod parts;
 mod peering;
-mod policy;
 mod questions;
 mod reconcile;
 mod search;
@@ -62,7 +52,6 @@ mod share;
 pub mod start;
 pub mod successor;
 mod supervisor;
-pub mod targets;
 mod telemetry;
 pub mod uninstall;
 mod unsaved;
@@ -74,7 +63,7 @@ pub use lookups::{PathFilter, RouteFilter};
 pub use share::Share;
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::BTreeSet,
     future::poll_fn,
     net::IpAddr,
     sync::Arc,
@@ -92,23 +81,25 @@ use tokio::{
 };
 
 use crate::{
-    bgp::{Moment, PeerCommand, PeerEvent, PeerHandle, PeerId, Speaker, Update},
-    config::{self, Config, Domain},
+    bfd::thread::{Event, Order},
+    bgp::{PeerCommand, PeerEvent, PeerHandle, Speaker},
+    config,
     control::{asked::Asked, roles::Roles, server::Successor},
+    core::{Action, Core},
     dataplane::{
         Dataplane as _,
         aya::{AyaDataplane, drop_sample, neighbour_wanted},
-        pins::About,
     },
-    events::Kind,
-    fallover::Fallover,
-    fib::{Forwarding, LinkFacts, NextHopKey, Wish},
-    kernel::{Kernel, KernelEvent, Link, carrier::CarrierWatch, control_port::Shape, routes::RouteEvent},
+    fib::{NextHopKey, Wish},
+    kernel::{
+        Kernel, KernelEvent,
+        carrier::CarrierWatch,
+        control_port::Shape,
+        memory,
+        routes::{Listener, RouteEvent},
+    },
     metrics::board::Board,
-    miscabling::Miscabling,
-    peering::Peerings,
-    rib::{Ignored, Meter, Rib},
-    types::{AttachmentId, PathSource},
+    types::AttachmentId,
 };
 
 /// Messages taken together before what follows from them is carried out.
@@ -124,51 +115,26 @@ const ASKED_MAX: usize = 50;
 
 /// Everything the controller owns.
 pub struct Controller {
-    config: Config,
-    domains: Vec<Domain>,
-    attachments: Vec<config::Attachment>,
-    /// At the place of its identifier each; those of [`Self::vacant`] have been removed while the router ran.
-    peers: Vec<config::Peer>,
-    vacant: BTreeSet<PeerId>,
+    /// Everything that is decided on.
+    core: Core<AyaDataplane>,
     history: configure::History,
     /// A change that has begun.
     changing: Option<exchange::Exchange>,
     kept: kept::Keeper,
     /// From when port 179 is ours.
     speaker: Option<Speaker>,
-    outboxes: Vec<Outbox>,
-    rib: Rib,
-    forwarding: Forwarding,
-    dataplane: AyaDataplane,
     kernel: Kernel,
-    kernel_routes: kernel_routes::KernelRoutes,
-    links: HashMap<u32, Link>,
-    about: About,
-    /// Set while the program before us forwards.
-    inherited: Option<inherit::Inherited>,
+    /// Hears the kernel's routes, if any are wanted; ends with this.
+    listener: Option<Listener>,
     wanted: BTreeSet<(AttachmentId, IpAddr)>,
     /// The share of the neighbours that was asked for last.
     asked_share: usize,
     drops: drops::Drops,
-    miscabling: Miscabling,
     bfd: bfd::Sessions,
-    dampers: pairs::Dampers,
-    fallover: Fallover,
-    announced: interfaces::Announced,
     carrier: Option<CarrierWatch>,
     parts: parts::Watch,
     /// A part that is to be ended on purpose a second after the start: for tests.
     ends: Option<parts::Part>,
-    /// Links that are just back, each since when.
-    returned: HashMap<u32, Duration>,
-    /// Sessions that are out of use by an operator's word.
-    peerings: Peerings,
-    /// Sessions that Microsoft drains (B7).
-    drained: BTreeSet<PeerId>,
-    minimums: minimum::Minimums,
-    /// Domains that rank behind the others that an attachment lists, as the tables have it.
-    last: BTreeSet<usize>,
-    drill: Option<drill::Running>,
     telemetry: telemetry::Telemetry,
     /// Where others read what is measured.
     board: Arc<Board>,
@@ -196,13 +162,6 @@ pub enum End {
     Lost(parts::Part),
 }
 
-/// Updates that a peer's driver has not taken yet, and the session that they are meant for.
-#[derive(Clone, Default)]
-struct Outbox {
-    session: u64,
-    updates: VecDeque<Update>,
-}
-
 /// Where messages come from.
 pub struct Inputs {
     kernel: mpsc::Receiver<KernelEvent>,
@@ -214,7 +173,7 @@ pub struct Inputs {
     successors: mpsc::Receiver<Successor>,
     control: Option<JoinHandle<()>>,
     metrics: Option<JoinHandle<()>>,
-    bfd: mpsc::Receiver<crate::bfd::thread::Event>,
+    bfd: mpsc::Receiver<Event>,
 }
 
 impl Inputs {
@@ -251,11 +210,16 @@ impl Controller {
                     }
                 }
                 Some(event) = inputs.kernel.recv() => {
-                    self.on_kernel(event).await;
-                    take_waiting(&mut inputs.kernel, async |event| self.on_kernel(event).await).await;
+                    let now = self.started.elapsed();
+                    self.core.handle_kernel(event, now);
+                    for event in std::iter::from_fn(|| inputs.kernel.try_recv().ok()).take(BATCH_MAX) {
+                        self.core.handle_kernel(event, now);
+                    }
                 }
-                Some(event) = inputs.bfd.recv() => self.on_bfd(event),
-                Some(event) = inputs.routes.recv() => self.on_kernel_routes(event),
+                Some(Event { session, change }) = inputs.bfd.recv() => {
+                    self.core.handle_bfd(session, change, self.started.elapsed());
+                }
+                Some(event) = inputs.routes.recv() => self.core.handle_routes(event),
                 Some(event) = inputs.peers.recv() => {
                     let mut share = Share::default();
                     let mut next = Some(event);
@@ -284,11 +248,10 @@ impl Controller {
                 self.on_asked(asked).await;
             }
             self.go_on_with_change().await;
-            self.release_links();
-            self.mind_drill();
-            self.mind_carriers();
+            self.core.handle_turn(self.started.elapsed());
+            self.carry_out().await;
             self.settle().await;
-            self.end_wait();
+            self.core.end_wait(self.started.elapsed());
         }
     }
 
@@ -299,110 +262,73 @@ impl Controller {
         self.revert_unconfirmed().await;
         self.give_orders();
         self.take_rates();
-        self.mind_words();
-        self.mind_returned();
         self.keep_away();
-        self.mind_peerings();
-        self.mind_drains();
+        self.core.handle_tick(self.started.elapsed());
+        self.carry_out().await;
         self.ask_neighbours().await;
-        self.mind_minimums();
         self.resolve_wanted().await;
         self.reconcile();
         self.keep_noted();
     }
 
-    fn now_ns(&self) -> u64 {
-        self.started.elapsed().as_nanos() as u64
+    /// A peer's session says something.
+    fn on_peer(&mut self, event: PeerEvent) {
+        self.note_peer(&event);
+        if let PeerEvent::Down { peer, .. } = event {
+            self.note_end(peer);
+        }
+        self.core.handle_peer(event, self.started.elapsed());
     }
 
-    async fn on_kernel(&mut self, event: KernelEvent) {
-        match event {
-            KernelEvent::Link(link) => {
-                let ifindex = link.ifindex;
-                if self.on_link(link) {
-                    self.shape_control_ports(ifindex).await;
-                }
-            }
-            KernelEvent::LinkGone { ifindex } => {
-                self.on_gone(ifindex);
-            }
-            KernelEvent::Address { ifindex, address: IpAddr::V6(address), .. }
-                if address.is_unicast_link_local() =>
-            {
-                self.log_failure(|it| it.forwarding.link_local(ifindex, address, &mut it.dataplane));
-                self.note_link_locals();
-            }
-            KernelEvent::Address { .. } => {}
-            KernelEvent::Neighbour { ifindex, address, mac } => {
-                let now_ns = self.now_ns();
-                let on_it: Vec<AttachmentId> =
-                    self.forwarding.topology().spoken_for_on(ifindex).map(|facts| facts.id).collect();
-                for attachment in on_it {
-                    let key = NextHopKey { attachment, address };
-                    self.telemetry.neighbour(attachment, address, mac.is_some());
-                    if mac.is_some() && self.is_peer(attachment, address) {
-                        self.miscabling.handle_answer(attachment, address);
+    /// What the core wants done.
+    async fn carry_out(&mut self) {
+        while let Some(action) = self.core.poll_action() {
+            match action {
+                Action::Order(peer, command) => self.order(peer, command),
+                Action::EndSession(peer, cease) => {
+                    if let Some(speaker) = &mut self.speaker {
+                        speaker.remove(peer, cease, "the operator has changed the configuration").await;
                     }
-                    if let (Some(before), Some(mac)) =
-                        (self.forwarding.mac(key).filter(|it| Some(*it) != mac), mac)
-                    {
-                        self.log_failure(|it| it.dataplane.mac_before(attachment, before, mac));
-                    }
-                    self.log_failure(|it| it.forwarding.neighbour(key, mac, now_ns, &mut it.dataplane));
+                    self.orders.forget(peer);
                 }
+                Action::BeginSession(session) => {
+                    if let Some(speaker) = &mut self.speaker {
+                        speaker.add(*session).await;
+                    }
+                }
+                Action::Expedite(peer) => {
+                    if let Some(session) = self.speaker.as_ref().and_then(|speaker| speaker.peer(peer)) {
+                        // A full channel of orders: the session has enough to do.
+                        let _ = session.try_command(PeerCommand::Hurry);
+                    }
+                }
+                Action::BfdAdmin(session, is_down) => self.bfd.order(Order::Admin(session, is_down)),
+                Action::BfdJudgeNothing(session) => self.bfd.order(Order::JudgeNothing(session)),
+                Action::ShapeControlPorts(ifindex) => self.shape_control_ports(ifindex).await,
+                Action::Resync => self.resync().await,
+                Action::ExpectAway(peer) => self.kept.expect_away(peer),
+                Action::ForgiveAway(peer) => self.forgive_away(peer),
+                // It may take some tens of milliseconds, which nobody has to wait for.
+                Action::GiveBackMemory => drop(tokio::task::spawn_blocking(memory::give_back)),
+                Action::Note { kind, object, what, why } => self.note(kind, &object, &what, why.as_deref()),
             }
-            KernelEvent::Resync => self.resync().await,
         }
     }
 
-    /// Our link-local addresses are no next hops of the peers behind them.
-    pub(super) fn note_link_locals(&mut self) {
-        for peer in &self.peers {
-            let facts = self.forwarding.topology().attachment(peer.attachment);
-            if let Some(address) = facts.and_then(|facts| facts.link_local6) {
-                self.rib.link_local(peer.session.id, address);
-            }
+    /// Carries what has changed to the maps, the peers and the kernel.
+    async fn settle(&mut self) {
+        self.core.settle(self.started.elapsed());
+        self.carry_out().await;
+        self.send_updates();
+        for wish in self.core.take_wishes() {
+            self.grant(wish).await;
         }
-    }
-
-    /// The one word of a failover first, then everything else that has changed; the answer is whether MAC address or MTU have.
-    fn on_link(&mut self, link: Link) -> bool {
-        let ifindex = link.ifindex;
-        if !self.is_link_in_use(&link) {
-            return false;
-        }
-        let alive = link.is_alive();
-        let before = self.links.get(&ifindex).map(Link::is_alive);
-        if before != Some(alive) {
-            let may = alive && self.damp(ifindex, true, before.is_some());
-            self.write_link(ifindex, &link.name, may);
-            if !alive {
-                self.damp(ifindex, false, before.is_some());
-            }
-            tracing::info!(interface = link.name, alive, "link");
-            if before.is_some() {
-                let what = if alive { "has carrier and is up" } else { "has no carrier, or is down" };
-                self.note(Kind::Link, &link.name, what, None);
-            }
-            if alive {
-                self.fallover.handle_return(ifindex);
-                self.on_return(ifindex);
-                self.hurry_sessions(ifindex);
-            } else {
-                self.fallover.handle_loss(ifindex, self.started.elapsed());
-            }
-        }
-        let facts = LinkFacts { mac: link.mac, mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX) };
-        self.log_failure(|it| it.forwarding.link_facts(ifindex, facts, &mut it.dataplane));
-        let before = self.links.insert(ifindex, link.clone());
-        self.note_name(before.as_ref(), &link);
-        before.is_some_and(|before| (before.mac, before.mtu) != (link.mac, link.mtu))
     }
 
     /// The control ports on an interface follow its MAC address and MTU.
     async fn shape_control_ports(&self, ifindex: u32) {
-        let Some(link) = self.links.get(&ifindex) else { return };
-        for facts in self.forwarding.topology().on_interface(ifindex) {
+        let Some(link) = self.core.links.get(&ifindex) else { return };
+        for facts in self.core.forwarding.topology().on_interface(ifindex) {
             let Some(port) = &facts.control else { continue };
             let shape = Shape::of(link.mac, link.mtu, facts.tags.iter().flatten().count());
             if let Err(error) = self.kernel.shape_control_port(port, shape).await {
@@ -414,19 +340,8 @@ impl Controller {
     /// Every peer with its session.
     fn sessions(&self) -> impl Iterator<Item = (&config::Peer, &PeerHandle)> {
         let sessions = self.speaker.iter().flat_map(Speaker::peers);
-        sessions.filter_map(|session| Some((self.peers.get(usize::from(session.config().id.0))?, session)))
-    }
-
-    /// The sessions over an interface that is back need not wait for their next attempt.
-    fn hurry_sessions(&self, ifindex: u32) {
-        let over_it = |(peer, _): &(&config::Peer, &PeerHandle)| {
-            let attachment = self.forwarding.topology().attachment(peer.attachment);
-            attachment.is_some_and(|facts| facts.ifindex == ifindex)
-        };
-        for (_, session) in self.sessions().filter(over_it) {
-            // A full channel of orders: the session has enough to do.
-            let _ = session.try_command(PeerCommand::Hurry);
-        }
+        sessions
+            .filter_map(|session| Some((self.core.peers.get(usize::from(session.config().id.0))?, session)))
     }
 
     /// Everything again: events have been lost.
@@ -434,144 +349,27 @@ impl Controller {
         tracing::warn!("netlink events were lost: reading everything again");
         match self.kernel.dump().await {
             Ok(facts) => {
-                self.note_absent(&facts);
+                let now = self.started.elapsed();
+                self.core.at(now).note_absent(&facts);
                 for fact in facts.into_iter().filter(|fact| *fact != KernelEvent::Resync) {
-                    Box::pin(self.on_kernel(fact)).await;
+                    self.core.handle_kernel(fact, now);
                 }
             }
             Err(error) => tracing::error!(%error, "reading the kernel's state"),
         }
     }
 
-    fn on_peer(&mut self, event: PeerEvent) {
-        if let Some(inherited) = &mut self.inherited {
-            inherited.hear(&event, Instant::now());
-        }
-        self.note_peer(&event);
-        match event {
-            PeerEvent::Established { peer, facts } => {
-                let name = &self.peers[usize::from(peer.0)].name;
-                tracing::info!(peer = name, router_id = %facts.router_id, hold_s = facts.hold.0, "session established");
-                self.outboxes[usize::from(peer.0)] = Outbox { session: facts.session, ..Outbox::default() };
-                self.rib.peer_up(peer, &facts);
-                self.note_session(peer, true);
-                self.bgp_is_up(peer);
-            }
-            PeerEvent::Update { peer, update } => self.rib.update(peer, update),
-            PeerEvent::Refresh { peer, family } => self.rib.refresh(peer, family),
-            PeerEvent::Down { peer, reason, kept } => {
-                self.note_end(peer);
-                let name = &self.peers[usize::from(peer.0)].name;
-                self.outboxes[usize::from(peer.0)].updates.clear();
-                let kept = kept.filter(|_| !self.has_no_carrier(peer));
-                match (kept, self.kept_by_drill(peer)) {
-                    (_, Some(kept)) => {
-                        tracing::info!(peer = name, %reason, "session ended for a drill, its routes are kept");
-                        self.rib.peer_ended(peer, &kept);
-                    }
-                    (Some(kept), None) => {
-                        tracing::warn!(peer = name, %reason, kept_s = kept.wait.0, "session lost, its routes are kept");
-                        self.rib.peer_lost(peer, &kept);
-                    }
-                    // An attempt that failed says nothing about routes that are kept from before.
-                    (None, None) if self.rib.families(peer).is_empty() && !reason.is_final() => {
-                        tracing::warn!(peer = name, %reason, "no session");
-                    }
-                    (None, None) => {
-                        tracing::warn!(peer = name, %reason, "session down");
-                        self.rib.peer_down(peer);
-                    }
-                }
-                self.note_session(peer, false);
-            }
-        }
-    }
-
-    /// A session is gone without a word, as its task is: with everything that it brought.
-    fn lose_session(&mut self, peer: PeerId) {
-        self.outboxes[usize::from(peer.0)] = Outbox::default();
-        self.rib.peer_down(peer);
-        self.note_session(peer, false);
-    }
-
-    /// Carries what has changed to the maps, the peers and the kernel.
-    async fn settle(&mut self) {
-        let now_ns = self.now_ns();
-        self.rib.tick(self.now());
-        self.act_on_limits();
-        let changes = self.fib_changes();
-        self.log_failure(|it| it.forwarding.routes(changes, now_ns, &mut it.dataplane));
-        self.log_failure(|it| it.forwarding.retry(now_ns, &mut it.dataplane));
-        self.send_updates();
-        for wish in self.forwarding.take_wishes() {
-            self.grant(wish).await;
-        }
-    }
-
-    /// What the RIB has decided, in the forwarding state's terms.
-    fn fib_changes(&mut self) -> Vec<targets::Change> {
-        let changes = self.rib.take_fib_changes();
-        targets::of(changes, |source| self.attachment_of(source))
-    }
-
-    /// The attachment that a peer's routes lead through, or the kernel's.
-    fn attachment_of(&self, source: PathSource) -> Option<AttachmentId> {
-        match source {
-            PathSource::Peer(id) => self.peers.get(usize::from(id.0)).map(|peer| peer.attachment),
-            PathSource::Kernel(attachment) | PathSource::Static(attachment) => Some(attachment),
-        }
-    }
-
-    /// Peers that announced too much are sent away, or their surplus is refused (D2); how full the peerings are is said when it matters (D1).
-    fn act_on_limits(&mut self) {
-        for Ignored { peer, refusal, example, count } in self.rib.take_ignored() {
-            let name = &self.peers[usize::from(peer.0)].name;
-            tracing::warn!(
-                peer = name, prefix = %example, routes = count, rule = refusal.rule(),
-                "ignored: {refusal}; see `erdp show refused`"
-            );
-        }
-        self.act_on_excess();
-        for warning in self.rib.take_guard_warnings() {
-            let domain = &self.domains[usize::from(warning.domain.0)].name;
-            let Meter { wanted, told, limit, .. } = warning.meter;
-            match warning.meter.level() {
-                0 => {
-                    tracing::info!(domain, family = %warning.family, wanted, limit, "prefixes towards Microsoft: room again (D1)")
-                }
-                100 => tracing::error!(
-                    domain, family = %warning.family, wanted, told, limit,
-                    "more prefixes than Microsoft takes: some are not announced as they are, see `erdp show refused` (D1)"
-                ),
-                level => tracing::warn!(
-                    domain, family = %warning.family, wanted, limit,
-                    "{level} % of the prefixes that Microsoft takes: above the limit some are held back (D1)"
-                ),
-            }
-        }
-    }
-
-    fn now(&self) -> Moment {
-        Moment(self.started.elapsed())
-    }
-
-    /// Each driver gets what it takes now, and of a large table one part; the rest waits, and in the RIB it is replaced by what is newer.
+    /// Each driver gets what it takes now, and of a large table one part; the rest waits, and in the routing base it is replaced by what is
+    /// newer.
     fn send_updates(&mut self) {
-        // RFC 4724 section 4.1: nobody is told anything before the table is complete, or End-of-RIB would say that it is.
-        if self.inherited.is_some() {
-            return;
-        }
         for peer in self.speaker.iter().flat_map(Speaker::peers) {
             let id = peer.config().id;
-            let Outbox { session, updates } = &mut self.outboxes[usize::from(id.0)];
-            if updates.is_empty() {
-                updates.extend(self.rib.take_outgoing(id));
-            }
-            while let Some(update) = updates.pop_front() {
+            self.core.collect_updates(id);
+            while let Some((session, update)) = self.core.next_update(id) {
                 if let Err(PeerCommand::Send { update, .. }) =
-                    peer.try_command(PeerCommand::Send { session: *session, update })
+                    peer.try_command(PeerCommand::Send { session, update })
                 {
-                    updates.push_front(update);
+                    self.core.put_back(id, update);
                     break;
                 }
             }
@@ -580,10 +378,8 @@ impl Controller {
 
     /// Waits until a peer for whom there are updates can take more of them; for ever while none may be sent.
     async fn peers_have_room(&self) {
-        let speaker = self.speaker.iter().filter(|_| self.inherited.is_none());
-        let has_some =
-            |id: PeerId| !self.outboxes[usize::from(id.0)].updates.is_empty() || self.rib.is_due(id);
-        let waiting = speaker.flat_map(Speaker::peers).filter(|peer| has_some(peer.config().id));
+        let sessions = self.speaker.iter().flat_map(Speaker::peers);
+        let waiting = sessions.filter(|peer| self.core.has_updates(peer.config().id));
         let mut rooms: Vec<_> = waiting.map(|peer| Box::pin(peer.has_room())).collect();
         poll_fn(|context| {
             let mut is_there = rooms.iter_mut().map(|room| room.as_mut().poll(context).is_ready());
@@ -594,17 +390,17 @@ impl Controller {
 
     async fn grant(&mut self, wish: Wish) {
         let (Wish::Watch(key) | Wish::Forget(key) | Wish::Renew(key)) = wish;
-        let topology = self.forwarding.topology();
+        let topology = self.core.forwarding.topology();
         let facts = topology.attachment(key.attachment).filter(|facts| topology.is_there(facts));
         let Some(facts) = facts else { return };
         let (ifindex, name) = (facts.kernel_ifindex(), facts.name.clone());
         let result = match wish {
             // It was found meanwhile.
-            Wish::Renew(key) if self.forwarding.is_resolved(key) => Ok(()),
+            Wish::Renew(key) if self.core.forwarding.is_resolved(key) => Ok(()),
             Wish::Watch(key) => self.kernel.watch_neighbour(ifindex, key.address).await,
             Wish::Forget(key) => self.kernel.forget_neighbour(ifindex, key.address).await,
             Wish::Renew(key) => {
-                let is_kept = self.forwarding.is_kept(key);
+                let is_kept = self.core.forwarding.is_kept(key);
                 self.kernel.renew_neighbour(ifindex, key.address, is_kept).await
             }
         };
@@ -627,11 +423,11 @@ impl Controller {
 
     /// The program limits how many there are in a second.
     fn take_drop_samples(&mut self, ring: &mut RingBuf<MapData>) {
-        let (now_ns, now) = (self.dataplane.clock() >> TIME_FRACTION_BITS, SystemTime::now());
+        let (now_ns, now) = (self.core.dataplane.clock() >> TIME_FRACTION_BITS, SystemTime::now());
         while let Some(item) = ring.next() {
             if let Some(sample) = drop_sample(&item) {
                 self.drops.keep(&sample, now_ns, now);
-                self.note_stranger(&sample);
+                self.core.handle_sample(&sample, self.started.elapsed());
             }
         }
     }
@@ -640,9 +436,9 @@ impl Controller {
     /// forwards never makes it ask ([`crate::kernel::sysctl`]).
     async fn ask_neighbours(&mut self) {
         self.asked_share = (self.asked_share + 1) % SHARES;
-        let due: Vec<NextHopKey> = self.forwarding.kept_of(self.asked_share, SHARES).collect();
+        let due: Vec<NextHopKey> = self.core.forwarding.kept_of(self.asked_share, SHARES).collect();
         for key in due.into_iter().take(ASKED_MAX) {
-            let topology = self.forwarding.topology();
+            let topology = self.core.forwarding.topology();
             let facts = topology.attachment(key.attachment).filter(|facts| topology.is_there(facts));
             let Some(facts) = facts else { continue };
             if let Err(error) = self.kernel.watch_neighbour(facts.kernel_ifindex(), key.address).await {
@@ -656,26 +452,12 @@ impl Controller {
         let share = (WANTED_MAX as u128 * TICK.as_millis() / 1000) as usize;
         for _ in 0..share {
             let Some((attachment, address)) = self.wanted.pop_first() else { return };
-            let topology = self.forwarding.topology();
+            let topology = self.core.forwarding.topology();
             let facts = topology.attachment(attachment).filter(|facts| topology.is_there(facts));
             let Some(facts) = facts else { continue };
             if let Err(error) = self.kernel.resolve(facts.kernel_ifindex(), address).await {
                 tracing::debug!(%address, %error, "resolving an on-link host");
             }
         }
-    }
-
-    fn log_failure<E: std::fmt::Display>(&mut self, act: impl FnOnce(&mut Self) -> Result<(), E>) {
-        if let Err(error) = act(self) {
-            tracing::error!(%error, "writing the packet path's maps");
-        }
-    }
-}
-
-/// Calls `each` for what waits, at most [`BATCH_MAX`] times.
-async fn take_waiting<T>(from: &mut mpsc::Receiver<T>, mut each: impl AsyncFnMut(T)) {
-    for _ in 0..BATCH_MAX {
-        let Ok(item) = from.try_recv() else { return };
-        each(item).await;
     }
 }

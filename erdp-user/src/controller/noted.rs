@@ -88,9 +88,9 @@ impl Controller {
 
     fn note_worth(&mut self) {
         let mut news = Vec::new();
-        for circuit in &self.config.circuits {
+        for circuit in &self.core.config.circuits {
             for role in LinkRole::ALL {
-                let facts = self.link_facts(circuit, role);
+                let facts = self.core.link_facts(circuit, role);
                 if facts.is_unknown() {
                     continue;
                 }
@@ -121,13 +121,15 @@ impl Controller {
             PeerEvent::Established { peer, facts } => {
                 (*peer, "established", format!("hold time {}", facts.hold))
             }
-            PeerEvent::Down { peer, reason, kept } if !self.rib.families(*peer).is_empty() => {
+            PeerEvent::Down { peer, reason, kept } if !self.core.rib.families(*peer).is_empty() => {
                 let what = if kept.is_some() { "down, its routes are kept for a restart" } else { "down" };
                 (*peer, what, reason.to_string())
             }
             PeerEvent::Down { .. } | PeerEvent::Update { .. } | PeerEvent::Refresh { .. } => return,
         };
-        let Some(name) = self.peers.get(usize::from(peer.0)).map(|peer| peer.name.clone()) else { return };
+        let Some(name) = self.core.peers.get(usize::from(peer.0)).map(|peer| peer.name.clone()) else {
+            return;
+        };
         self.note(Kind::Session, &name, what, Some(&why));
     }
 

@@ -12,7 +12,10 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use tokio::task::JoinHandle;
 
 use super::{Controller, Inputs};
-use crate::bgp::{PeerId, Speaker};
+use crate::{
+    bgp::{PeerId, Speaker},
+    kernel::routes::Listener,
+};
 
 /// A thread or task that must live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,7 +168,7 @@ impl Controller {
             (Part::Carrier, self.carrier.as_ref().is_none_or(|it| !it.lives())),
             (Part::Listener, self.speaker.as_ref().is_none_or(|it| !it.listens())),
             (Part::Kernel, !self.kernel.lives()),
-            (Part::KernelRoutes, !self.kernel_routes.lives()),
+            (Part::KernelRoutes, self.listener.as_ref().is_some_and(|it| !it.lives())),
             (Part::Control, is_over(&inputs.control)),
             (Part::Metrics, is_over(&inputs.metrics)),
         ];
@@ -191,22 +194,12 @@ impl Controller {
                 true
             }
             Part::Peer(peer) => {
-                self.restart_peer(peer).await;
+                self.core.restart_session(peer, self.started.elapsed());
+                self.carry_out().await;
                 true
             }
             Part::Listener | Part::Kernel | Part::KernelRoutes | Part::Control | Part::Metrics => false,
         }
-    }
-
-    /// A session whose task has ended is lost, with everything that it brought, and begins anew.
-    async fn restart_peer(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get(usize::from(id.0)).cloned() else { return };
-        tracing::error!(peer = peer.name, "its routes are withdrawn, and the session begins anew");
-        self.lose_session(id);
-        if let Some(speaker) = &mut self.speaker {
-            speaker.add(peer.session).await;
-        }
-        self.close_gates(&[id]);
     }
 
     /// Ends a part on purpose: for tests of what follows.
@@ -217,7 +210,7 @@ impl Controller {
             Part::Peer(peer) => self.speaker.iter().for_each(|it| it.end_task(Some(peer))),
             Part::Listener => self.speaker.iter().for_each(|it| it.end_task(None)),
             Part::Kernel => self.kernel.end_tasks(),
-            Part::KernelRoutes => self.kernel_routes.end_task(),
+            Part::KernelRoutes => self.listener.iter().for_each(Listener::end_task),
             Part::Control => inputs.control.iter().for_each(JoinHandle::abort),
             Part::Metrics => inputs.metrics.iter().for_each(JoinHandle::abort),
             Part::Carrier => {}

@@ -38,6 +38,8 @@ impl Controller {
                     },
                     request => self.answer(request, only_here.as_ref()),
                 };
+                // What follows from an order is carried out before it is answered.
+                self.carry_out().await;
                 self.note_order(&request, asker.as_ref(), &reply);
                 self.once_kept(&request, Box::new(move || drop(answer.send(reply))));
             }

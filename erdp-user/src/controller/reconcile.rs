@@ -63,8 +63,8 @@ impl Controller {
     /// One share.
     pub(super) fn reconcile(&mut self) {
         let begin = Instant::now();
-        let ports = self.forwarding.topology().ports();
-        let found = self.dataplane.read_back(&ports, self.about.mode);
+        let ports = self.core.forwarding.topology().ports();
+        let found = self.core.dataplane.read_back(&ports, self.core.about.mode);
         for error in found.failed {
             self.reconciled.failures += 1;
             if self.reconciled.said.is_news(&error, begin) {
@@ -75,7 +75,7 @@ impl Controller {
             }
         }
         let mut repaired = found.by_map;
-        let (words, next) = self.forwarding.repair_lines(self.reconciled.next_line, SHARES);
+        let (words, next) = self.core.forwarding.repair_lines(self.reconciled.next_line, SHARES);
         self.reconciled.next_line = next;
         if words > 0 {
             repaired.insert("FIB_LINES", u64::from(words));

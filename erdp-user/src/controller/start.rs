@@ -21,8 +21,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-pub use self::facts::attachment_facts;
-pub(super) use self::facts::{peer_key, topology};
+pub(super) use self::facts::topology;
 use self::{
     begin::load,
     facts::{add_addresses, remove_addresses},
@@ -35,7 +34,7 @@ use super::{
     estate::Estate,
     hand_over::{HandOverError, retry},
     kept::Keeper,
-    kernel_routes::KernelRoutes,
+    kernel_routes::listen,
     parts::Part,
 };
 use crate::{
@@ -284,16 +283,17 @@ async fn serve(
     let mut dataplane = load(options, &config, &estate, heritage)?;
     let wanted = dataplane.take_wanted().map_err(StartError::Ring)?;
     let drop_samples = dataplane.take_drop_samples().map_err(StartError::Ring)?;
-    let (kernel_routes, mut routes) = KernelRoutes::listen(&config)?;
+    let (listener, mut routes) = listen(&config)?;
     let mut controller = Controller::new(config, kernel, dataplane, topology, about)?;
-    controller.kernel_routes = kernel_routes;
+    controller.listener = listener;
     controller.ends = options.end_part;
     controller.history.source.file.clone_from(&options.config);
     controller.kept = std::mem::take(&mut estate.keeper);
     // Subscribed before, dumped now: nothing falls between. Next hops are complete before the first packet.
     for fact in controller.kernel.dump().await? {
-        controller.on_kernel(fact).await;
+        controller.core.handle_kernel(fact, controller.started.elapsed());
     }
+    controller.carry_out().await;
     controller.learn_kernel_routes(&mut routes).await;
     controller.take_up_kept(place.is_none());
     let mut sessions = Vec::new();
@@ -305,8 +305,9 @@ async fn serve(
         }
         Some(_) => {
             let bfd = controller.start_bfd()?;
-            if controller.dataplane.waits() {
-                controller.wait_for(&expected);
+            if controller.core.dataplane.waits() {
+                let lost = controller.core.dataplane.lost();
+                controller.core.wait_for(&expected, lost, controller.started.elapsed());
             } else {
                 controller.attach_ports(options.allow_generic)?;
             }
@@ -317,11 +318,13 @@ async fn serve(
     if let Err(error) = controller.start_sessions(events, sessions).await {
         // A first start leaves nothing; one that has taken over leaves what forwards.
         if !estate.forwards() {
-            controller.dataplane.release()?;
+            controller.core.dataplane.release()?;
         }
         return Err(error);
     }
-    controller.close_gates(&controller.all_peers());
+    let all = controller.core.all_peers();
+    controller.core.at(controller.started.elapsed()).close_gates(&all);
+    controller.carry_out().await;
     controller.send_away_again();
     let (asked_in, asked) = mpsc::channel(32);
     let metrics = match (metrics, metrics_address) {
@@ -344,7 +347,7 @@ async fn serve(
     };
     let control = server.map(|server| tokio::spawn(server.serve(desk)));
     controller.begin_keeping();
-    tracing::info!(peers = controller.peers.len(), mode = ?controller.about.mode, "running");
+    tracing::info!(peers = controller.core.peers.len(), mode = ?controller.core.about.mode, "running");
     controller.supervisor.ready("running");
     let mut inputs = Inputs {
         kernel: kernel_events,
@@ -381,7 +384,7 @@ async fn serve(
     if let Some(speaker) = controller.speaker.take() {
         speaker.stop(Cease::AdministrativeShutdown, "erdp is stopped by its operator").await;
     }
-    controller.dataplane.release()?;
+    controller.core.dataplane.release()?;
     Ok(End::Stopped)
 }
 

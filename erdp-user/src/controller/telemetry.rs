@@ -4,17 +4,14 @@
 //! ours are of the last minute, from counts taken every five seconds ([`crate::metrics::rates`]). An availability is 100 or 0 at the
 //! moment of the scrape, so that its average over time is a percentage as Azure's is.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    time::Instant,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 use erdp_common::{classify::Class, policer::Passage};
 
-use super::{Controller, limits};
+use super::Controller;
 use crate::{
     bgp::{FaultKind, State},
+    compile::limits,
     config::{self, Circuit, Link, LinkRole, PeeringKind, Side},
     dataplane::{Counters, Dataplane as _},
     fib::NextHopKey,
@@ -31,8 +28,6 @@ use crate::{
 /// What is kept between two scrapes.
 #[derive(Debug, Default)]
 pub struct Telemetry {
-    /// Neighbours whose MAC address is known.
-    resolved: BTreeSet<NextHopKey>,
     bits: Rates<Counted>,
     drops: Episodes<Dropping>,
 }
@@ -57,26 +52,14 @@ enum Counted {
     Dropped(usize, limits::Direction),
 }
 
-impl Telemetry {
-    /// A neighbour's MAC address is known, or no longer.
-    pub fn neighbour(&mut self, attachment: AttachmentId, address: IpAddr, known: bool) {
-        let key = NextHopKey { attachment, address };
-        if known {
-            self.resolved.insert(key);
-        } else {
-            self.resolved.remove(&key);
-        }
-    }
-}
-
 impl Controller {
     /// Takes the counts that rates are made of, if it is time.
     pub(super) fn take_rates(&mut self) {
-        let now_ns = self.now_ns();
+        let now_ns = self.started.elapsed().as_nanos() as u64;
         if !self.telemetry.bits.is_due(now_ns) {
             return;
         }
-        let Ok(counters) = self.dataplane.counters() else { return };
+        let Ok(counters) = self.core.dataplane.counters() else { return };
         let (mut counts, now) = (BTreeMap::new(), self.started.elapsed());
         for (reason, tally) in &counters.dropped {
             self.telemetry.drops.take(now, Dropping::Reason(reason), tally.packets);
@@ -85,10 +68,10 @@ impl Controller {
             counts.insert(Counted::Received(*id), 8 * rx.bytes);
             counts.insert(Counted::Sent(*id), 8 * tx.bytes);
         }
-        for policer in limits::policers_of(&self.config) {
+        for policer in limits::policers_of(&self.core.config) {
             let mut dropped = 0;
             for class in Class::ALL {
-                let tally = self.dataplane.policed(policer.id, class)[Passage::Dropped as usize];
+                let tally = self.core.dataplane.policed(policer.id, class)[Passage::Dropped as usize];
                 dropped += tally.bytes;
                 self.telemetry.drops.take(now, Dropping::Policer(policer.id, class), tally.packets);
             }
@@ -118,21 +101,21 @@ impl Controller {
 
     /// Everything that is measured.
     fn metrics(&self) -> Result<Page, String> {
-        let counters = self.dataplane.counters().map_err(|error| error.to_string())?;
+        let counters = self.core.dataplane.counters().map_err(|error| error.to_string())?;
         let mut page = Page::default();
         page.put(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1.0);
         page.put(Metric::Uptime, &[], self.started.elapsed().as_secs_f64());
         self.packet_metrics(&counters, &mut page);
         self.policer_metrics(&mut page);
         self.table_metrics(&mut page);
-        for (index, circuit) in self.config.circuits.iter().enumerate() {
+        for (index, circuit) in self.core.config.circuits.iter().enumerate() {
             self.circuit_metrics(index, circuit, &mut page);
         }
-        for attachment in self.attachments.iter().filter(|attachment| !attachment.side.is_msee()) {
-            let up = f64::from(u8::from(self.is_up(&attachment.interface)));
+        for attachment in self.core.attachments.iter().filter(|attachment| !attachment.side.is_msee()) {
+            let up = f64::from(u8::from(self.core.is_up(&attachment.interface)));
             page.put(Metric::InterfaceUp, &[&attachment.name, &attachment.interface], up);
         }
-        for (interface, is_in_use) in self.presence() {
+        for (interface, is_in_use) in self.core.presence() {
             page.put(Metric::InterfacePresent, &[interface], f64::from(u8::from(is_in_use)));
         }
         self.session_metrics(&mut page);
@@ -141,7 +124,7 @@ impl Controller {
     }
 
     fn packet_metrics(&self, counters: &Counters, page: &mut Page) {
-        for facts in self.forwarding.topology().attachments() {
+        for facts in self.core.forwarding.topology().attachments() {
             let (rx, tx) = counters.attachments.get(&facts.id.number()).copied().unwrap_or_default();
             let side = if facts.is_msee {
                 "msee"
@@ -172,10 +155,10 @@ impl Controller {
     }
 
     fn policer_metrics(&self, page: &mut Page) {
-        for policer in limits::policers_of(&self.config) {
-            let circuit = &self.config.circuits[policer.circuit];
+        for policer in limits::policers_of(&self.core.config) {
+            let circuit = &self.core.config.circuits[policer.circuit];
             for class in Class::ALL {
-                let tallies = self.dataplane.policed(policer.id, class);
+                let tallies = self.core.dataplane.policed(policer.id, class);
                 for (passage, tally) in Passage::ALL.into_iter().zip(tallies) {
                     let labels = [
                         &circuit.name,
@@ -192,14 +175,14 @@ impl Controller {
     }
 
     fn table_metrics(&self, page: &mut Page) {
-        for (id, count) in self.rib.counts() {
-            let name = self.domains.get(usize::from(id.0)).map_or("?", |domain| &domain.name);
+        for (id, count) in self.core.rib.counts() {
+            let name = self.core.domains.get(usize::from(id.0)).map_or("?", |domain| &domain.name);
             page.put(Metric::Routes, &[name], count as f64);
         }
-        let sizes = self.forwarding.sizes();
+        let sizes = self.core.forwarding.sizes();
         let size = |name| sizes.get(name).copied().unwrap_or_default() as f64;
         page.put(Metric::FibInUse, &[], size("blocks"));
-        page.put(Metric::FibSize, &[], f64::from(self.config.fib_blocks));
+        page.put(Metric::FibSize, &[], f64::from(self.core.config.fib_blocks));
         page.put(Metric::RoutesWithoutRoom, &[], size("routes_without_room"));
     }
 
@@ -207,18 +190,18 @@ impl Controller {
         let name = circuit.name.as_str();
         let truth = |holds: bool| f64::from(u8::from(holds));
         page.put(Metric::CircuitBandwidth, &[name], circuit.bandwidth.0 as f64);
-        page.put(Metric::CircuitSlaValid, &[name], truth(self.pair(circuit).is_sla_valid));
+        page.put(Metric::CircuitSlaValid, &[name], truth(self.core.pair(circuit).is_sla_valid));
         for role in LinkRole::ALL {
             let link = role.as_str();
             page.put(Metric::AdminState, &[name, link], truth(circuit.enabled));
-            let facts = self.link_facts(circuit, role);
+            let facts = self.core.link_facts(circuit, role);
             if !facts.is_unknown() {
                 let judged = pair::judge(&facts);
                 let reason = judged.reasons.first().map_or("none", |reason| reason.as_str());
                 page.put(Metric::LinkEligible, &[name, link, reason], truth(judged.is_eligible));
             }
             if let Link::Local { interface, .. } = circuit.link(role) {
-                let up = truth(self.is_up(interface));
+                let up = truth(self.core.is_up(interface));
                 page.put(Metric::LinkUp, &[name, link, interface], up);
                 page.put(Metric::LineProtocol, &[name, link], up);
             }
@@ -233,9 +216,9 @@ impl Controller {
 
     fn session_metrics(&self, page: &mut Page) {
         for (peer, session) in self.sessions() {
-            let (status, counts) = (session.status(), self.rib.peer_counts(peer.session.id));
+            let (status, counts) = (session.status(), self.core.rib.peer_counts(peer.session.id));
             let (remote, asn) = (peer.session.remote.to_string(), peer.session.remote_asn.0.to_string());
-            let attachment = self.name_of(peer.attachment);
+            let attachment = self.core.name_of(peer.attachment);
             let side = peer.side.as_str();
             let established = f64::from(u8::from(status.state == State::Established));
             let labels = [remote.as_str(), attachment];
@@ -254,7 +237,7 @@ impl Controller {
                 let count = status.counters.faults(kind) as f64;
                 page.put(Metric::SessionFaults, &[&remote, attachment, kind.as_str()], count);
             }
-            let facts = self.facts_of(peer);
+            let facts = self.core.facts_of(peer);
             let drains = facts.is_draining || facts.out_of_use == Some(Reason::Draining);
             page.put(Metric::SessionDraining, &labels, f64::from(u8::from(drains)));
             let is_in_service = facts.out_of_use.is_none_or(|reason| reason == Reason::Draining);
@@ -264,7 +247,7 @@ impl Controller {
             {
                 let azure_peer = azure_peer(role, peer.session.remote);
                 let key = NextHopKey { attachment: peer.attachment, address: peer.session.remote };
-                let resolved = f64::from(u8::from(self.telemetry.resolved.contains(&key)));
+                let resolved = f64::from(u8::from(self.core.resolved.contains(&key)));
                 page.put(Metric::ArpAvailability, &[circuit, peering, &azure_peer], 100.0 * resolved);
                 page.put(Metric::BgpAvailability, &[circuit, peering, &azure_peer], 100.0 * established);
             }
@@ -272,7 +255,7 @@ impl Controller {
     }
 
     fn azure_traffic(&self, page: &mut Page) {
-        for attachment in &self.attachments {
+        for attachment in &self.core.attachments {
             let (Side::Msee(role), Some((circuit, peering))) =
                 (attachment.side, self.place_of(attachment.id))
             else {
@@ -288,13 +271,13 @@ impl Controller {
 
     /// The circuit and Azure's word for the peering of an MSEE attachment.
     fn place_of(&self, attachment: AttachmentId) -> Option<(&str, &'static str)> {
-        let attachment = self.attachments.get(attachment.index())?;
-        let domain = self.domains.get(usize::from(attachment.domains.first()?.0))?;
+        let attachment = self.core.attachments.get(attachment.index())?;
+        let domain = self.core.domains.get(usize::from(attachment.domains.first()?.0))?;
         let peering = match domain.kind {
             PeeringKind::Private => "AzurePrivatePeering",
             PeeringKind::Microsoft => "MicrosoftPeering",
         };
-        Some((&self.config.circuits.get(domain.circuit)?.name, peering))
+        Some((&self.core.config.circuits.get(domain.circuit)?.name, peering))
     }
 
     /// What hinders each enabled circuit from carrying traffic, and which interfaces are not there, one line each; empty: nothing. A circuit whose links are all on the
@@ -302,11 +285,12 @@ impl Controller {
     fn unready(&self) -> String {
         let mut text = self.parts.dead() + &self.absent_interfaces();
         for (index, circuit) in
-            self.config.circuits.iter().enumerate().filter(|(_, circuit)| circuit.is_in_use())
+            self.core.config.circuits.iter().enumerate().filter(|(_, circuit)| circuit.is_in_use())
         {
             let of_it = |peer: &config::Peer| {
-                let domain = self.attachments.get(peer.attachment.index()).and_then(|it| it.domains.first());
-                let domain = domain.and_then(|id| self.domains.get(usize::from(id.0)));
+                let domain =
+                    self.core.attachments.get(peer.attachment.index()).and_then(|it| it.domains.first());
+                let domain = domain.and_then(|id| self.core.domains.get(usize::from(id.0)));
                 peer.side.is_msee() && domain.is_some_and(|domain| domain.circuit == index)
             };
             let mut sessions = self.sessions().filter(|(peer, _)| of_it(peer)).peekable();

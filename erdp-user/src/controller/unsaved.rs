@@ -50,7 +50,8 @@ impl Controller {
     /// Another configuration runs, from this file or by this word.
     pub(super) fn note_source(&mut self, from: &Path) {
         let file = self.history.source.read();
-        let is_there = file.is_ok_and(|file| would_run(&file, &self.settings).as_ref() == Some(&self.config));
+        let is_there =
+            file.is_ok_and(|file| would_run(&file, &self.settings).as_ref() == Some(&self.core.config));
         self.history.source.applied = (!is_there).then(|| from.to_owned());
     }
 
@@ -62,7 +63,7 @@ impl Controller {
     /// What of the running configuration a process with this file would not have, and what to do; `None`: nothing that has no other place.
     pub(super) fn what_would_be_lost(&self, file: &File) -> Option<String> {
         let applied = self.history.source.applied.as_ref()?;
-        lost(&self.config, &self.settings, applied, file)
+        lost(&self.core.config, &self.settings, applied, file)
     }
 }
 

@@ -23,7 +23,9 @@ use ::aya::{
     programs::{Program, RawTracePoint, Xdp, XdpMode, links::FdLink, xdp::XdpLinkId},
 };
 use erdp_common::{
-    abi::{self, CpuCounters, DropSample, NeighbourWanted, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter},
+    abi::{
+        self, CpuCounters, DropSample, NeighbourWanted, PeerKey, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter,
+    },
     budget,
     classify::Class,
     fib::{BLOCK_LINES, build::Store},
@@ -40,10 +42,14 @@ pub use self::{
 use super::{
     Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally,
     mapped::MappedLines,
-    pins::Pins,
+    pins::{About, Pins},
     sessions::{self, MappedSessions},
 };
-use crate::kernel::{datagram::monotonic_ns, has_interface};
+use crate::{
+    fib::Adopted,
+    kernel::{datagram::monotonic_ns, has_interface, preflight::has_carrier},
+    types::AttachmentId,
+};
 
 static OBJECT: &[u8] = ::aya::include_bytes_aligned!(env!("ERDP_BPF_OBJECT"));
 
@@ -84,7 +90,7 @@ unsafe impl Pod for Raw<abi::NextHop> {}
 // SAFETY: as above.
 unsafe impl Pod for Raw<abi::Group> {}
 // SAFETY: as above.
-unsafe impl Pod for Raw<abi::PeerKey> {}
+unsafe impl Pod for Raw<PeerKey> {}
 // SAFETY: as above.
 unsafe impl Pod for Raw<abi::Policer> {}
 // SAFETY: as above.
@@ -151,7 +157,7 @@ pub struct AyaDataplane {
     profiles: Array<MapData, Raw<abi::QosProfile>>,
     meters: PerCpuArray<MapData, [u64; size_of::<abi::Meter>() / 8]>,
     virtual_clock: Option<Array<MapData, u64>>,
-    peers: HashMap<MapData, Raw<abi::PeerKey>, u32>,
+    peers: HashMap<MapData, Raw<PeerKey>, u32>,
     tx_ports: DevMap<MapData>,
     counters: PerCpuArray<MapData, Raw<CpuCounters>>,
     wanted: Option<RingBuf<MapData>>,
@@ -315,15 +321,6 @@ impl AyaDataplane {
                 tracing::warn!(interface, %error, "detaching");
             }
         }
-    }
-
-    /// A policer's packets and IP bytes of a class by passage, all CPUs.
-    pub fn policed(&self, id: u16, class: Class) -> [Tally; 4] {
-        let mut sum = [Tally::default(); 4];
-        for meter in self.meters(id, class) {
-            sum.iter_mut().zip(meter.counts).for_each(|(sum, count)| *sum += count);
-        }
-        sum
     }
 
     /// The meters of a class of a policer, one for each CPU.
@@ -525,6 +522,55 @@ impl Dataplane for AyaDataplane {
         let link = program.take_link(link).map_err(|error| refused(chain(&error)))?;
         let link = FdLink::try_from(link).map_err(|error| refused(chain(&error)))?;
         link.pin(pinned.pins().xdp_link(ifindex)).map(drop).map_err(|error| refused(chain(&error)))
+    }
+
+    fn policed(&self, id: u16, class: Class) -> [Tally; 4] {
+        let mut sum = [Tally::default(); 4];
+        for meter in self.meters(id, class) {
+            sum.iter_mut().zip(meter.counts).for_each(|(sum, count)| *sum += count);
+        }
+        sum
+    }
+
+    fn bfd_until(&self, session: u16) -> u64 {
+        sessions::load(&self.bfd_sessions.record(session).until)
+    }
+
+    fn dead_links(&self) -> Result<Vec<u16>, DataplaneError> {
+        self.read_dead_links()
+    }
+
+    fn has_carrier(&self, interface: &str) -> Option<bool> {
+        has_carrier(interface).ok()
+    }
+
+    fn link_before(&mut self, ifindex: u32, alive: bool) -> Result<(), DataplaneError> {
+        self.write_link_before(ifindex, alive)
+    }
+
+    fn mac_before(
+        &mut self,
+        attachment: AttachmentId,
+        before: [u8; 6],
+        now: [u8; 6],
+    ) -> Result<(), DataplaneError> {
+        self.write_mac_before(attachment, before, now)
+    }
+
+    fn adopted(&self) -> Option<&dyn Adopted> {
+        self.wishes_before().map(|wishes| wishes as &dyn Adopted)
+    }
+
+    fn take_over(&mut self, ports: &BTreeMap<u32, String>, about: About) -> Result<(), DataplaneError> {
+        self.take_ports_over(ports, about)
+    }
+
+    fn retire_others(&mut self) -> Result<(), DataplaneError> {
+        self.retire_generations()
+    }
+
+    fn note_session(&mut self, key: PeerKey, is_up: bool) -> Result<(), DataplaneError> {
+        self.write_session_note(key, is_up)
     }
 }
 

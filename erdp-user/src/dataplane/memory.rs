@@ -1,12 +1,15 @@
 //! The in-memory backend: the stages of the XDP program over tables in plain memory, for tests of the controller and
 //! for the differential test, which holds the loaded program against it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use erdp_common::{
     abi::{
-        BFD_SESSION_WORDS, Bucket, CpuCounters, Errand, NeighbourWanted, TRACE_ANSWERED, Trace, VERDICT_DROP,
-        VERDICT_PUNT, VERDICT_TRANSMIT,
+        BFD_SESSION_WORDS, Bucket, CpuCounters, Errand, NeighbourWanted, PeerKey, TRACE_ANSWERED, Trace,
+        VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT,
     },
     account::{account, originated},
     answer::answer,
@@ -20,7 +23,7 @@ use erdp_common::{
     tables::Tables as _,
 };
 
-use super::{Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally};
+use super::{Answer, Counters, Dataplane, DataplaneError, Mode, Record, Tally, pins::About};
 
 /// Tables shared between the dataplane and the store it has handed out.
 #[derive(Clone, Debug)]
@@ -30,6 +33,10 @@ pub struct MemoryDataplane {
     store_taken: bool,
     /// Interfaces that were attached, in order.
     pub attached: Vec<u32>,
+    /// Interfaces without a carrier, whatever the kernel has said of them.
+    pub without_carrier: BTreeSet<String>,
+    /// What the last generation has noted of sessions.
+    pub sessions_up: Vec<PeerKey>,
 }
 
 impl MemoryDataplane {
@@ -40,6 +47,8 @@ impl MemoryDataplane {
             counts: Arc::default(),
             store_taken: false,
             attached: Vec::new(),
+            without_carrier: BTreeSet::new(),
+            sessions_up: Vec::new(),
         }
     }
 
@@ -65,14 +74,6 @@ impl MemoryDataplane {
     pub fn bfd_session(&self, id: u16) -> [u64; BFD_SESSION_WORDS] {
         self.with_tables(|tables| {
             std::array::from_fn(|at| tables.load(&tables.bfd_sessions[usize::from(id)].words()[at]))
-        })
-    }
-
-    /// A policer's packets and IP bytes of a class, by passage.
-    pub fn policed(&self, id: u16, class: Class) -> [Tally; 4] {
-        self.with_tables(|tables| {
-            let counts = tables.meter(id, class).map(|meter| meter.counts.clone()).unwrap_or_default();
-            counts.map(|[packets, bytes]| Tally { packets: packets.get(), bytes: bytes.get() })
         })
     }
 
@@ -182,6 +183,32 @@ impl Dataplane for MemoryDataplane {
 
     fn attach(&mut self, _interface: &str, ifindex: u32, _mode: Mode) -> Result<(), DataplaneError> {
         self.attached.push(ifindex);
+        Ok(())
+    }
+
+    fn policed(&self, id: u16, class: Class) -> [Tally; 4] {
+        self.with_tables(|tables| {
+            let counts = tables.meter(id, class).map(|meter| meter.counts.clone()).unwrap_or_default();
+            counts.map(|[packets, bytes]| Tally { packets: packets.get(), bytes: bytes.get() })
+        })
+    }
+
+    fn bfd_until(&self, session: u16) -> u64 {
+        self.with_tables(|tables| tables.load(&tables.bfd_sessions[usize::from(session)].until))
+    }
+
+    fn has_carrier(&self, interface: &str) -> Option<bool> {
+        Some(!self.without_carrier.contains(interface))
+    }
+
+    fn take_over(&mut self, ports: &BTreeMap<u32, String>, _about: About) -> Result<(), DataplaneError> {
+        self.attached = ports.keys().copied().collect();
+        Ok(())
+    }
+
+    fn note_session(&mut self, key: PeerKey, is_up: bool) -> Result<(), DataplaneError> {
+        self.sessions_up.retain(|other| *other != key);
+        self.sessions_up.extend(is_up.then_some(key));
         Ok(())
     }
 }

@@ -25,10 +25,15 @@ use erdp_common::{
         Attachment, BFD_SESSION_WORDS, Budget, Count, Group, NextHop, PeerKey, Policer, Port, QosProfile,
         Trace, VERDICT_DROP, VERDICT_PUNT, VERDICT_TRANSMIT, Vlan, counter,
     },
+    bfd::UNJUDGED,
+    classify::Class,
     fib::build::Store,
     reason::{DropReason, PuntKind},
 };
 use serde::{Deserialize, Serialize};
+
+use self::pins::About;
+use crate::{fib::Adopted, types::AttachmentId};
 
 /// One record of one map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +134,8 @@ impl Answer {
     }
 }
 
-/// Everything the controller does to the packet path.
+/// Everything the core does to the packet path. What has an answer here needs none of a packet path that has one generation, no BFD and no
+/// interface of its own.
 pub trait Dataplane: Send {
     /// Writes one record; the map holds the old or the new one, never a mixture of two.
     fn write(&mut self, record: &Record) -> Result<(), DataplaneError>;
@@ -143,6 +149,58 @@ pub trait Dataplane: Send {
     fn clock(&self) -> u64;
     /// Starts to receive on an interface.
     fn attach(&mut self, interface: &str, ifindex: u32, mode: Mode) -> Result<(), DataplaneError>;
+    /// A policer's packets and IP bytes of a class by passage, all CPUs.
+    fn policed(&self, id: u16, class: Class) -> [Tally; 4] {
+        let _ = (id, class);
+        [Tally::default(); 4]
+    }
+    /// Until when a BFD session lets its next hop be used, or [`erdp_common::bfd::UNJUDGED`], or [`erdp_common::bfd::DEAD`].
+    fn bfd_until(&self, session: u16) -> u64 {
+        let _ = session;
+        UNJUDGED
+    }
+    /// The links whose word says that they are dead.
+    fn dead_links(&self) -> Result<Vec<u16>, DataplaneError> {
+        Ok(Vec::new())
+    }
+    /// Whether an interface has a carrier, asked for now; `None`: its driver does not tell.
+    fn has_carrier(&self, interface: &str) -> Option<bool> {
+        let _ = interface;
+        None
+    }
+    /// Where another generation still forwards: a link's word there.
+    fn link_before(&mut self, ifindex: u32, alive: bool) -> Result<(), DataplaneError> {
+        let _ = (ifindex, alive);
+        Ok(())
+    }
+    /// The same: a neighbour has another MAC address.
+    fn mac_before(
+        &mut self,
+        attachment: AttachmentId,
+        before: [u8; 6],
+        now: [u8; 6],
+    ) -> Result<(), DataplaneError> {
+        let _ = (attachment, before, now);
+        Ok(())
+    }
+    /// What that generation forwards by, as long as it does and its records mean what ours do.
+    fn adopted(&self) -> Option<&dyn Adopted> {
+        None
+    }
+    /// Forwards on these ports in the place of whatever forwarded before.
+    fn take_over(&mut self, ports: &BTreeMap<u32, String>, about: About) -> Result<(), DataplaneError> {
+        let _ = (ports, about);
+        Ok(())
+    }
+    /// Nothing of other generations is left.
+    fn retire_others(&mut self) -> Result<(), DataplaneError> {
+        Ok(())
+    }
+    /// Notes for the next process whether a session is up.
+    fn note_session(&mut self, key: PeerKey, is_up: bool) -> Result<(), DataplaneError> {
+        let _ = (key, is_up);
+        Ok(())
+    }
 }
 
 /// How the program is attached.

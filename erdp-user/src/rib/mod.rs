@@ -6,7 +6,7 @@
 //! - `prefix_map`: a map by prefix for full tables.
 //! - `adj_in`: [`AdjRibIn`], what one peer announced, refused routes with their reasons.
 //! - `several`: those of its paths that have identifiers (RFC 7911).
-//! - `stale`: graceful restart, as the one that helps. As the one that restarts, the controller waits (`controller::inherit`).
+//! - `stale`: graceful restart, as the one that helps. As the one that restarts, the controller waits (`core::inherit`).
 //! - `kernel`: routes of the kernel, a source beside the peers.
 //! - `connected`: subnets of our own that are announced, another such source.
 //! - `policy`: what is refused on the way in and held back on the way out, one rule at a time.

@@ -329,7 +329,7 @@ fn no_number_in_the_file_however_large_does_more_than_be_refused() {
             [format!("{number}k"), format!("{number}G"), format!("{}G", u64::MAX), "18446744073G".to_owned()]
         {
             if let Ok((config, _)) = parse(&edited("\"1G\"", &format!("{bandwidth:?}"))) {
-                drop(crate::controller::limits::records(&config, u64::MAX));
+                drop(crate::compile::limits::records(&config, u64::MAX));
             }
         }
     }

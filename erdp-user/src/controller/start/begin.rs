@@ -2,7 +2,7 @@
 //! process before it.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Instant,
@@ -10,28 +10,28 @@ use std::{
 
 use tokio::sync::{mpsc, watch};
 
-use super::{Options, StartError, facts::peer_key};
+use super::{Options, StartError};
 use crate::{
     bfd,
     bgp::{Handed, Listener, PORT, PeerConfig, PeerEvent, PeerId, Speaker},
+    compile::{Edge, limits},
     config::{Config, Peer},
     control::roles::Roles,
     controller::{
         Controller, bfd as controller_bfd,
         estate::Estate,
         hand_over::{Successor, retry},
-        kernel_routes::{self, KernelRoutes},
-        limits, supervisor,
+        supervisor,
     },
+    core::Core,
     dataplane::{
         Dataplane, Mode, Record,
         aya::{AyaDataplane, Heritage, LoadOptions},
         pins::About,
     },
-    fib::{Forwarding, Topology},
+    fib::Topology,
     kernel::{Kernel, carrier},
     metrics::board::Board,
-    rib::{Rib, RibConfig},
 };
 
 /// The program with the circuits' policers in place.
@@ -68,63 +68,31 @@ pub(super) fn load(
 }
 
 impl Controller {
-    /// Everything written that does not depend on the kernel's facts or on peers: attachments, connected subnets, who may speak
-    /// BGP.
+    /// Around a core that knows nothing of the kernel or of peers yet.
     pub(super) fn new(
         config: Config,
         kernel: Kernel,
-        mut dataplane: AyaDataplane,
+        dataplane: AyaDataplane,
         topology: Topology,
         about: About,
     ) -> Result<Self, StartError> {
-        let missing = super::facts::not_there(&topology);
-        let mut forwarding = Forwarding::new(topology, &mut dataplane)?;
-        forwarding.connect(0, &mut dataplane)?;
-        forwarding.guard(0, &mut dataplane)?;
-        let peers = config.peers();
-        // Those with BFD are written with their session's number, by `announce_bfd`.
-        for peer in peers.iter().filter(|peer| peer.bfd.is_none()) {
-            dataplane.write(&Record::Peer(peer_key(peer), true))?;
-        }
-        for speaker in kernel_routes::speakers(&config) {
-            dataplane.write(&speaker)?;
-        }
-        let mut rib = Rib::new(RibConfig::new(&config));
-        missing.iter().for_each(|attachment| rib.connect(*attachment, false));
+        let edge = Edge::of(&config, topology);
+        let roles = watch::Sender::new(Roles { orders: config.control_orders.clone() });
         Ok(Self {
-            domains: config.domains(),
-            attachments: config.attachments(),
+            core: Core::new(config, edge, dataplane, about)?,
             speaker: None,
-            outboxes: vec![Default::default(); peers.len()],
-            rib,
-            forwarding,
-            dataplane,
-            kernel_routes: KernelRoutes::default(),
-            links: HashMap::new(),
-            about,
-            inherited: None,
+            listener: None,
             wanted: Default::default(),
             asked_share: 0,
             drops: Default::default(),
-            miscabling: Default::default(),
             bfd: Default::default(),
-            fallover: Default::default(),
-            announced: Default::default(),
             carrier: None,
             parts: Default::default(),
             ends: None,
-            dampers: Default::default(),
-            returned: HashMap::new(),
-            peerings: Default::default(),
-            drained: Default::default(),
-            minimums: Default::default(),
-            last: Default::default(),
-            drill: None,
             telemetry: Default::default(),
             board: Arc::new(Board::new(Instant::now())),
-            roles: watch::Sender::new(Roles { orders: config.control_orders.clone() }),
+            roles,
             orders: Default::default(),
-            vacant: Default::default(),
             history: Default::default(),
             changing: None,
             kept: Default::default(),
@@ -134,21 +102,19 @@ impl Controller {
             settings: Vec::new(),
             noted: Default::default(),
             kernel,
-            peers,
-            config,
         })
     }
 
     /// Native first; generic only when it is allowed, and then on all ports alike: a redirect between the two modes is slow.
     pub(super) fn attach_ports(&mut self, allow_generic: bool) -> Result<(), StartError> {
-        let interfaces = self.forwarding.topology().ports();
-        match self.dataplane.take_over(&interfaces, self.about.clone()) {
-            Ok(()) => Ok(self.dataplane.retire_others()?),
+        let interfaces = self.core.forwarding.topology().ports();
+        match self.core.dataplane.take_over(&interfaces, self.core.about.clone()) {
+            Ok(()) => Ok(self.core.dataplane.retire_others()?),
             Err(error) if allow_generic => {
                 tracing::warn!(%error, "generic XDP on all ports instead");
-                self.dataplane.detach_all();
-                self.about.mode = Mode::Generic;
-                Ok(self.dataplane.take_over(&interfaces, self.about.clone())?)
+                self.core.dataplane.detach_all();
+                self.core.about.mode = Mode::Generic;
+                Ok(self.core.dataplane.take_over(&interfaces, self.core.about.clone())?)
             }
             Err(error) => Err(error.into()),
         }
@@ -167,29 +133,30 @@ impl Controller {
         &mut self,
     ) -> Result<mpsc::Receiver<bfd::thread::Event>, StartError> {
         let (events, changes) = mpsc::channel(controller_bfd::EVENTS_MAX);
-        let topology = self.forwarding.topology();
+        let topology = self.core.forwarding.topology();
         let is_there = |peer: &&Peer| {
             let facts = topology.attachment(peer.attachment);
-            facts.is_some_and(|facts| topology.is_there(facts)) && !self.vacant.contains(&peer.session.id)
+            facts.is_some_and(|facts| topology.is_there(facts))
+                && !self.core.vacant.contains(&peer.session.id)
         };
-        let peers: Vec<Peer> = self.peers.iter().filter(is_there).cloned().collect();
+        let peers: Vec<Peer> = self.core.peers.iter().filter(is_there).cloned().collect();
         let sessions = controller_bfd::sessions(
-            &self.config,
+            &self.core.config,
             &peers,
-            &self.dataplane.bfd_sessions(),
-            (self.dataplane.clock() >> 16) as u32,
+            &self.core.dataplane.bfd_sessions(),
+            (self.core.dataplane.clock() >> 16) as u32,
         );
-        self.announce_bfd(&sessions)?;
-        self.bfd.start(sessions, self.dataplane.bfd_sessions(), events)?;
+        self.core.announce_bfd(&sessions)?;
+        self.bfd.start(sessions, self.core.dataplane.bfd_sessions(), events)?;
         Ok(changes)
     }
 
     /// The thread by which a lost carrier goes to the packet path first.
     pub(in crate::controller) fn watch_carriers(&mut self) {
-        let topology = self.forwarding.topology();
+        let topology = self.core.forwarding.topology();
         let links = topology.interfaces().into_keys().filter_map(|it| Some((it, topology.link_of(it)?)));
         let started =
-            self.dataplane.link_killer().map_err(|error| error.to_string()).and_then(|killer| {
+            self.core.dataplane.link_killer().map_err(|error| error.to_string()).and_then(|killer| {
                 carrier::watch(links.collect(), killer).map_err(|error| error.to_string())
             });
         match started {
@@ -221,7 +188,7 @@ impl Controller {
 
     /// Where peers may call.
     pub(in crate::controller) fn listening(&self) -> Vec<SocketAddr> {
-        let remotes = || self.peers.iter().map(|peer| peer.session.remote);
+        let remotes = || self.core.peers.iter().map(|peer| peer.session.remote);
         let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
         let wanted = any.into_iter().filter(|any| remotes().any(|remote| remote.is_ipv4() == any.is_ipv4()));
         wanted.map(|any| (any, PORT).into()).collect()
@@ -233,9 +200,9 @@ impl Controller {
         mut speaker: Speaker,
         resumed: &BTreeSet<PeerId>,
     ) {
-        for peer in self.peers.iter().filter(|peer| !resumed.contains(&peer.session.id)) {
+        for peer in self.core.peers.iter().filter(|peer| !resumed.contains(&peer.session.id)) {
             // RFC 4724 section 4.1: we restart, and what we forwarded with is still there.
-            let preserved = self.inherited.is_some();
+            let preserved = self.core.inherited.is_some();
             let session =
                 PeerConfig { restarting: preserved, forwarding_preserved: preserved, ..peer.session.clone() };
             speaker.add(session).await;
@@ -253,11 +220,11 @@ impl Controller {
         let sessions = tokio::task::block_in_place(|| self.inherit(&mut successor))?;
         let heard = begun.elapsed();
         self.settle().await;
-        tracing::info!(routes = self.forwarding.sizes()["routes"], ?heard, decided = ?begun.elapsed(), "taking over");
-        let ports = self.forwarding.topology().ports();
-        self.dataplane.take_over(&ports, self.about.clone())?;
+        tracing::info!(routes = self.core.forwarding.sizes()["routes"], ?heard, decided = ?begun.elapsed(), "taking over");
+        let ports = self.core.forwarding.topology().ports();
+        self.core.dataplane.take_over(&ports, self.core.about.clone())?;
         tokio::task::block_in_place(|| successor.taken())?;
-        self.dataplane.retire_others()?;
+        self.core.dataplane.retire_others()?;
         tracing::info!(sessions = sessions.len(), "taken over from the process before us");
         Ok(sessions)
     }

@@ -2,17 +2,14 @@
 
 use std::collections::HashMap;
 
-use erdp_common::abi::PeerKey;
 use ipnet::IpNet;
 
 use super::StartError;
 use crate::{
-    bfd,
-    config::{self, Attachment, Config, Domain, DomainId, PeeringKind, Side, VlanId},
-    controller::{limits, policy},
-    fib::{AttachmentFacts, SourceCheck, Topology},
+    compile,
+    config::Config,
+    fib::Topology,
     kernel::{Kernel, KernelEvent, Link, preflight},
-    types::AttachmentId,
 };
 
 /// The attachments with what the kernel says of their interfaces. Those that are not there have no index, unless that is a refusal.
@@ -34,80 +31,8 @@ pub(in crate::controller) fn topology(
     if !missing.is_empty() {
         return Err(StartError::Refused(missing));
     }
-    let list = config.attachments().into_iter().map(|attachment| {
-        let ifindex = links.get(attachment.interface.as_str()).map_or(0, |link| link.ifindex);
-        attachment_facts(config, &attachment, ifindex)
-    });
-    Ok(Topology::new(list.collect()))
-}
-
-/// What the forwarding table needs to know of an attachment on the interface with this index; 0: it is not there.
-pub fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) -> AttachmentFacts {
-    let domains = config.domains();
-    let circuit = |id: &DomainId| config.circuits.get(domains.get(usize::from(id.0))?.circuit);
-    let circuits: Vec<_> = attachment.domains.iter().filter_map(circuit).collect();
-    let limits = limits::of(config, attachment);
-    let mut tags = attachment.tags.iter().map(VlanId::as_u16);
-    let (mut local4, mut local6) = (None, None);
-    for net in &attachment.addresses {
-        match net {
-            IpNet::V4(net) => local4 = Some(net.addr()),
-            IpNet::V6(net) => local6 = Some(net.addr()),
-        }
-    }
-    AttachmentFacts {
-        id: attachment.id,
-        name: attachment.name.clone(),
-        interface: attachment.interface.clone(),
-        ifindex,
-        is_msee: attachment.side.is_msee(),
-        is_service: attachment.side == Side::Service,
-        is_box: attachment.side == Side::Box,
-        public_sources: attachment.side.is_msee()
-            && attachment.domains.iter().any(|id| is_microsoft(&domains, *id)),
-        sources: source_check(config, attachment, &domains),
-        // A CE attachment works as long as one of its circuits does; a disabled circuit has no routes to offer.
-        enabled: config.is_in_use(attachment),
-        // Between two boxes a packet would go to and fro.
-        hairpin: attachment.side != Side::Box && circuits.iter().all(|circuit| circuit.hairpin),
-        policer_in: limits.inbound,
-        policer_out: limits.outbound,
-        profile: limits.profile,
-        weight: attachment.weight,
-        tags: [tags.next(), tags.next()],
-        control: None,
-        local4,
-        local6,
-        link_local6: None,
-        subnets: attachment.addresses.iter().map(IpNet::trunc).collect(),
-        domains: attachment.domains.iter().map(|id| usize::from(id.0)).collect(),
-        chained: policy::chained(config, attachment),
-        encrypted_only: attachment.encrypted_only.clone(),
-        forbidden: attachment.forbidden.iter().map(|id| usize::from(id.0)).collect(),
-    }
-}
-
-/// On private peering a source must be announced; on Microsoft peering route filters keep prefixes back that services speak from.
-fn source_check(config: &Config, attachment: &Attachment, domains: &[Domain]) -> SourceCheck {
-    let domain = attachment.domains.first().filter(|_| attachment.side.is_msee());
-    let found = domain.and_then(|id| domains.get(usize::from(id.0)));
-    let peering = found.and_then(|it| Some((it.kind, config.circuits.get(it.circuit)?.peering(it.kind)?)));
-    match peering {
-        Some((kind, peering)) if peering.checks_sources => match kind {
-            PeeringKind::Private => SourceCheck::Routed,
-            PeeringKind::Microsoft => SourceCheck::NotOurs,
-        },
-        _ => SourceCheck::Off,
-    }
-}
-
-fn is_microsoft(domains: &[Domain], id: DomainId) -> bool {
-    domains.get(usize::from(id.0)).is_some_and(|domain| domain.kind == PeeringKind::Microsoft)
-}
-
-/// Who may speak BGP, as the map of peers has it.
-pub(in crate::controller) fn peer_key(peer: &config::Peer) -> PeerKey {
-    bfd::record::peer_key(peer.attachment.number(), peer.session.remote)
+    let indexes = links.iter().map(|(name, link)| (*name, link.ifindex)).collect();
+    Ok(compile::topology(config, &indexes))
 }
 
 /// Adds our addresses where they are not yet; the answer is what was added, by us or by an edge `before` us.
@@ -148,10 +73,4 @@ pub(super) async fn remove_addresses(kernel: &Kernel, added: &[(u32, IpNet)]) {
             tracing::warn!(%error, "an address stays");
         }
     }
-}
-
-/// The attachments whose interface is not there.
-pub(super) fn not_there(topology: &Topology) -> Vec<AttachmentId> {
-    let absent = topology.attachments().filter(|facts| !topology.is_there(facts));
-    absent.map(|facts| facts.id).collect()
 }

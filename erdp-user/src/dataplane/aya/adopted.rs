@@ -109,11 +109,6 @@ impl Adopted for Wishes {
 }
 
 impl AyaDataplane {
-    /// What the generation before forwards by, as long as it does and its records mean what ours do.
-    pub fn adopted(&self) -> Option<&dyn Adopted> {
-        self.wishes_before().map(|wishes| wishes as &dyn Adopted)
-    }
-
     /// What the program that forwards now would do with a frame, as [`super::Dataplane::ask`]; `None`: ours does.
     pub fn ask_adopted(&self, ifindex: u32, frame: &[u8]) -> Option<Result<Answer, DataplaneError>> {
         let pins = self.pinned.as_ref().filter(|_| self.waits())?.pins();
@@ -139,7 +134,7 @@ impl AyaDataplane {
     }
 
     /// A neighbour has another MAC address: the generation before learns of it too.
-    pub fn mac_before(
+    pub(super) fn write_mac_before(
         &mut self,
         attachment: AttachmentId,
         before: [u8; 6],
@@ -149,7 +144,7 @@ impl AyaDataplane {
         wishes.set_mac(attachment, before, now).map(drop).map_err(|error| failed("NEXT_HOPS", &error))
     }
 
-    fn wishes_before(&self) -> Option<&Wishes> {
+    pub(super) fn wishes_before(&self) -> Option<&Wishes> {
         self.waits().then(|| self.pinned.as_ref()?.wishes.as_ref())?
     }
 

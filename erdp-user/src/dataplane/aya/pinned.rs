@@ -299,7 +299,11 @@ impl AyaDataplane {
 
     /// The program runs on all ports from now on: links that are pinned get it in one step each, the others are made. All of them
     /// or none.
-    pub fn take_over(&mut self, ports: &BTreeMap<u32, String>, about: About) -> Result<(), DataplaneError> {
+    pub(super) fn take_ports_over(
+        &mut self,
+        ports: &BTreeMap<u32, String>,
+        about: About,
+    ) -> Result<(), DataplaneError> {
         let mode = about.mode;
         if self.pinned.is_none() {
             self.tell_of_carriers();
@@ -395,7 +399,7 @@ impl AyaDataplane {
     }
 
     /// Every other generation goes: nobody can come back to it.
-    pub fn retire_others(&mut self) -> Result<(), DataplaneError> {
+    pub(super) fn retire_generations(&mut self) -> Result<(), DataplaneError> {
         match &self.pinned {
             Some(pinned) => Ok(pinned.pins.retire_others(pinned.number)?),
             None => Ok(()),
@@ -434,7 +438,7 @@ impl AyaDataplane {
     }
 
     /// Carrier as the generation before numbers it, while that one forwards on maps of its own.
-    pub fn link_before(&mut self, ifindex: u32, alive: bool) -> Result<(), DataplaneError> {
+    pub(super) fn write_link_before(&mut self, ifindex: u32, alive: bool) -> Result<(), DataplaneError> {
         let before = self.pinned.as_mut().and_then(|pinned| pinned.before.as_mut());
         let Some((map, links)) = before.and_then(|before| before.links.as_mut()) else { return Ok(()) };
         let Some(at) = links.iter().position(|other| *other == ifindex) else { return Ok(()) };
@@ -474,7 +478,7 @@ impl AyaDataplane {
     }
 
     /// Notes whether a peer's session is up, for whoever comes after us.
-    pub fn note_session(&mut self, key: PeerKey, is_up: bool) -> Result<(), DataplaneError> {
+    pub(super) fn write_session_note(&mut self, key: PeerKey, is_up: bool) -> Result<(), DataplaneError> {
         let state = if is_up { PEER_UP } else { PEER_KNOWN };
         // The number of its BFD session stays.
         let before = self.peers.get(&Raw(key), 0).unwrap_or_default() >> PEER_BFD_SHIFT;

@@ -139,7 +139,7 @@ impl AyaDataplane {
 
     /// Links whose word says that they are dead and was written otherwise: they are as they are, because a driver that takes nothing
     /// says so at once and the controller may not have heard of it yet.
-    pub fn dead_links(&self) -> Result<Vec<u16>, DataplaneError> {
+    pub(super) fn read_dead_links(&self) -> Result<Vec<u16>, DataplaneError> {
         let mut dead = Vec::new();
         for record in self.written.links() {
             if let (false, Record::Link(id, true)) = (self.holds(record)?.1, record) {

@@ -9,8 +9,10 @@ use std::{fmt, net::IpAddr, path::Path, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use erdp::{
     bgp::{Action, ConnId, Moment, PeerEvent, PeerId, Session, State, Update, wire},
+    compile::attachment_facts,
     config::{self, Config},
-    controller::{Share, start::attachment_facts, targets},
+    controller::Share,
+    core::targets,
     dataplane::memory::MemoryDataplane,
     fib::{Forwarding, Topology},
     rib::{Rib, RibConfig},

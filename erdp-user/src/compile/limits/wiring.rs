@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use super::*;
-use crate::{controller::start::attachment_facts, fib::Topology};
+use crate::{compile::attachment_facts, fib::Topology};
 
 /// Two circuits of other rates, the first with both peerings, and a customer's interface.
 fn config(burst: &str) -> Config {

@@ -3,7 +3,12 @@
 use std::{path::Path, sync::Arc};
 
 use super::*;
-use crate::{controller::start::attachment_facts, kernel::routes::Selected};
+use crate::{
+    compile::{attachment_facts, other_speakers, watches},
+    config::Config,
+    dataplane::Record,
+    kernel::routes::Selected,
+};
 
 const CONFIG: &str = r#"
 asn = 65010
@@ -58,16 +63,16 @@ fn change(prefix: &str, leads: Leads) -> Change {
 #[test]
 fn attachments_with_the_same_table_and_protocols_share_a_watch() {
     let (config, _) = stand();
-    let (watches, takers) = wanted(&config);
+    let (watches, takers) = watches(&config);
     assert_eq!(watches.iter().map(|watch| watch.table).collect::<Vec<_>>(), [254, 100]);
     assert_eq!(takers, [vec![AttachmentId::at(1), AttachmentId::at(2)], vec![AttachmentId::at(3)]]);
-    assert!(matches!(speakers(&config)[..], [Record::Peer(_, true)]));
+    assert!(matches!(other_speakers(&config)[..], [Record::Peer(_, true)]));
 }
 
 #[test]
 fn hops_are_taken_through_their_attachment_with_their_shares_and_the_others_are_refused_with_a_reason() {
     let (config, topology) = stand();
-    let takers = &wanted(&config).1[0];
+    let takers = &watches(&config).1[0];
     let leads = |hops: &[Hop]| Leads::Hops(Arc::from(hops));
     let tunnel = Hop { encapsulated: true, ..hop(2, "198.18.10.2", 1) };
     type Row = (&'static str, Vec<Hop>, [&'static [(&'static str, u8)]; 2], &'static [NotTaken]);
@@ -120,7 +125,7 @@ fn hops_are_taken_through_their_attachment_with_their_shares_and_the_others_are_
 #[test]
 fn what_drops_holds_for_all_takers_and_what_leads_elsewhere_for_none() {
     let (config, topology) = stand();
-    let takers = &wanted(&config).1[0];
+    let takers = &watches(&config).1[0];
     let prefix = "20.0.0.0/8".parse().unwrap();
     let ask = |leads| taken(prefix, &change("20.0.0.0/8", leads), takers, &topology);
     let drops = Some(KernelPath { metric: 20, hops: vec![] });

@@ -14,10 +14,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use crate::bgp::{Family, PeerEvent, PeerId};
+use erdp_common::abi::PeerKey;
+
+use super::Core;
+use crate::{
+    bgp::{Family, PeerEvent, PeerId},
+    compile::peer_key,
+    config,
+    dataplane::Dataplane,
+};
 
 /// Silence after which a peer without End-of-RIB is taken to have said everything.
 const QUIET: Duration = Duration::from_secs(3);
@@ -36,20 +44,20 @@ enum Word {
     /// The End-of-RIB of these families.
     Missing(BTreeSet<Family>),
     /// It does not say when it is done; this was its first and its last word.
-    Talking { since: Instant, last: Instant },
+    Talking { since: Duration, last: Duration },
 }
 
 /// Waiting to take over from the generation before.
 #[derive(Clone, Debug)]
-pub(super) struct Inherited {
+pub(crate) struct Inherited {
     words: BTreeMap<PeerId, Word>,
-    deadline: Instant,
-    compared: Option<Instant>,
+    deadline: Duration,
+    compared: Option<Duration>,
 }
 
 impl Inherited {
     /// Waits for these peers until the deadline.
-    pub fn new(expected: impl IntoIterator<Item = PeerId>, deadline: Instant) -> Self {
+    pub fn new(expected: impl IntoIterator<Item = PeerId>, deadline: Duration) -> Self {
         let words = expected.into_iter().map(|peer| (peer, Word::Absent)).collect();
         Self { words, deadline, compared: None }
     }
@@ -60,8 +68,8 @@ impl Inherited {
     }
 
     /// Whether it is time to compare what is known with what forwards; the answer counts as done.
-    pub fn may_compare(&mut self, now: Instant) -> bool {
-        let is_time = self.compared.is_none_or(|last| now.saturating_duration_since(last) >= COMPARE);
+    pub fn may_compare(&mut self, now: Duration) -> bool {
+        let is_time = self.compared.is_none_or(|last| now.saturating_sub(last) >= COMPARE);
         if is_time {
             self.compared = Some(now);
         }
@@ -69,7 +77,7 @@ impl Inherited {
     }
 
     /// Until when it lasts at most.
-    pub fn deadline(&self) -> Instant {
+    pub fn deadline(&self) -> Duration {
         self.deadline
     }
 
@@ -80,7 +88,7 @@ impl Inherited {
     }
 
     /// Hears what a peer says.
-    pub fn hear(&mut self, event: &PeerEvent, now: Instant) {
+    pub fn hear(&mut self, event: &PeerEvent, now: Duration) {
         match event {
             PeerEvent::Established { peer, facts } => {
                 if let Some(word) = self.words.get_mut(peer) {
@@ -108,20 +116,102 @@ impl Inherited {
     }
 
     /// Whether the wait is over.
-    pub fn is_over(&self, now: Instant) -> bool {
+    pub fn is_over(&self, now: Duration) -> bool {
         now >= self.deadline || self.missing(now).next().is_none()
     }
 
     /// The peers that have not said everything.
-    pub fn missing(&self, now: Instant) -> impl Iterator<Item = PeerId> {
+    pub fn missing(&self, now: Duration) -> impl Iterator<Item = PeerId> {
         let open = move |word: &Word| match word {
             Word::Absent => true,
             Word::Missing(families) => !families.is_empty(),
             Word::Talking { since, last } => {
-                now.saturating_duration_since(*last) < QUIET && now.saturating_duration_since(*since) < TALK
+                now.saturating_sub(*last) < QUIET && now.saturating_sub(*since) < TALK
             }
         };
         self.words.iter().filter(move |(_, word)| open(word)).map(|(peer, _)| *peer)
+    }
+}
+
+impl<D: Dataplane> Core<D> {
+    /// Leaves forwarding to what was there before until these peers have said everything.
+    pub(crate) fn wait_for(&mut self, expected: &[PeerKey], lost: Duration, now: Duration) {
+        self.now = now;
+        let is_expected = |peer: &&config::Peer| {
+            expected.contains(&peer_key(peer)) && !self.is_circuit_off(peer.session.id)
+        };
+        let known = self.peers.iter().filter(is_expected);
+        let known: Vec<_> = known.map(|peer| peer.session.id).collect();
+        // Whoever comes after us, should we die before the end, waits for the same.
+        known.iter().for_each(|peer| self.note_session(*peer, true));
+        let patience = Inherited::patience(self.config.restart_deadline.duration(), lost);
+        tracing::info!(
+            peers = known.len(),
+            lost_s = lost.as_secs(),
+            at_most_s = patience.as_secs(),
+            "adopted routes stay until these peers have sent all of theirs, or nothing is missing without them"
+        );
+        self.inherited = Some(Inherited::new(known, now + patience));
+    }
+
+    /// Whether what has been learned leads wherever the program before us leads.
+    fn covers_adopted(&mut self, now: Duration) -> bool {
+        self.inherited.as_mut().is_some_and(|inherited| inherited.may_compare(now))
+            && self.dataplane.adopted().is_some_and(|adopted| self.forwarding.covers(adopted))
+    }
+
+    /// Whom the wait is for and how many seconds it lasts at most, as long as the program before us forwards.
+    pub(crate) fn waiting(&self, now: Duration) -> Option<(Vec<&str>, u64)> {
+        let inherited = self.inherited.as_ref()?;
+        let name = |peer: PeerId| self.peers.get(usize::from(peer.0)).map(|peer| peer.name.as_str());
+        let left = inherited.deadline().saturating_sub(now);
+        Some((inherited.missing(now).filter_map(name).collect(), left.as_secs()))
+    }
+
+    /// Takes over once everything is known, or time is over.
+    pub(crate) fn end_wait(&mut self, now: Duration) {
+        self.now = now;
+        let Some(inherited) = &self.inherited else { return };
+        let is_over = inherited.is_over(now);
+        if !is_over && !self.covers_adopted(now) {
+            return;
+        }
+        let Some(inherited) = self.inherited.take() else { return };
+        for id in inherited.missing(now) {
+            if self.rib.families(id).is_empty() {
+                self.note_session(id, false);
+            }
+            let Some(peer) = self.peers.get(usize::from(id.0)) else { continue };
+            if is_over {
+                tracing::warn!(
+                    peer = peer.name,
+                    "has not sent all of its routes in time: its adopted ones go"
+                );
+            } else {
+                tracing::info!(peer = peer.name, "has not said that this is all, but nothing is missing");
+            }
+        }
+        let ports = self.forwarding.topology().ports();
+        let taken = self.dataplane.take_over(&ports, self.about.clone());
+        match taken.and_then(|()| self.dataplane.retire_others()) {
+            Ok(()) => tracing::info!(routes = self.forwarding.sizes()["routes"], "forwarding taken over"),
+            Err(error) => {
+                tracing::error!(%error, "the program before goes on; trying again");
+                let again = now + Duration::from_secs(5);
+                self.inherited = Some(Inherited::new([PeerId(u16::MAX)], again));
+            }
+        }
+    }
+
+    /// Notes for whoever comes after us whether a session is up. One that is waited for counts as up until the wait is over: if we die,
+    /// the next one has to wait for it too.
+    pub(crate) fn note_session(&mut self, peer: PeerId, is_up: bool) {
+        if !is_up && self.inherited.as_ref().is_some_and(|inherited| inherited.expects(peer)) {
+            return;
+        }
+        if let Some(key) = self.peers.get(usize::from(peer.0)).map(peer_key) {
+            self.log_failure(|it| it.dataplane.note_session(key, is_up));
+        }
     }
 }
 
@@ -163,7 +253,7 @@ mod tests {
 
     #[test]
     fn the_wait_is_over_when_every_expected_peer_has_said_everything_or_the_deadline_has_come() {
-        let begin = Instant::now();
+        let begin = Duration::from_secs(1_000);
         let at = |seconds: u64| begin + Duration::from_secs(seconds);
         let mut wait = Inherited::new([PeerId(0), PeerId(1)], at(120));
         wait.hear(&up(0, true), at(1));
@@ -187,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_peer_without_end_of_rib_is_done_when_it_is_quiet() {
-        let begin = Instant::now();
+        let begin = Duration::from_secs(1_000);
         let at = |millis: u64| begin + Duration::from_millis(millis);
         let mut wait = Inherited::new([PeerId(0)], at(120_000));
         wait.hear(&up(0, false), at(0));
@@ -198,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_peer_without_end_of_rib_that_is_never_quiet_is_not_listened_to_for_ever() {
-        let begin = Instant::now();
+        let begin = Duration::from_secs(1_000);
         let at = |seconds: u64| begin + Duration::from_secs(seconds);
         let mut wait = Inherited::new([PeerId(0)], at(120));
         wait.hear(&up(0, false), at(5));
@@ -222,7 +312,7 @@ mod tests {
 
     #[test]
     fn tables_are_compared_once_a_second() {
-        let now = Instant::now();
+        let now = Duration::from_secs(1_000);
         let mut wait = Inherited::new([PeerId(0)], now + Duration::from_secs(120));
         let at =
             [0, 10, 999, 1_000, 1_500, 2_000].map(|it| wait.may_compare(now + Duration::from_millis(it)));
@@ -231,7 +321,7 @@ mod tests {
 
     #[test]
     fn without_expected_peers_nobody_is_waited_for() {
-        let now = Instant::now();
+        let now = Duration::from_secs(1_000);
         assert!(Inherited::new([], now + Duration::from_secs(120)).is_over(now));
     }
 }

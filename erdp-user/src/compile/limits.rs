@@ -6,15 +6,12 @@
 use erdp_common::{
     abi::{MAX_ATTACHMENTS, QosProfile},
     budget,
-    classify::Class,
-    policer::{BurstPolicy, Passage, RateError, Rates},
+    policer::{BurstPolicy, RateError, Rates},
 };
-use serde_json::{Value, json};
 
 use crate::{
     config::{Attachment, Circuit, Config, LinkRole, PeeringKind, Side},
-    dataplane::{Record, Tally},
-    metrics::episodes::Age,
+    dataplane::Record,
 };
 
 /// What of a circuit's policing an attachment has; zeros on the customer's side.
@@ -172,42 +169,13 @@ fn policers(index: usize, circuit: &Circuit) -> Result<[Record; 4], RateError> {
 }
 
 /// A tag is four bytes.
-pub(super) fn overhead(circuit: &Circuit) -> u32 {
+pub fn overhead(circuit: &Circuit) -> u32 {
     let tagged = PeeringKind::ALL
         .iter()
         .filter_map(|kind| circuit.peering(*kind))
         .any(|peering| peering.vlan.is_some());
     let tags = u32::from(circuit.s_vlan.is_some()) + u32::from(tagged);
     if circuit.counts_wire_bytes { WIRE_OVERHEAD + 4 * tags } else { 0 }
-}
-
-/// One row for each policer and class that has seen packets.
-pub fn show(
-    config: &Config,
-    tally: impl Fn(u16, Class) -> [Tally; 4],
-    age: impl Fn(u16, Class) -> Option<Age>,
-) -> Value {
-    let mut rows = Vec::new();
-    for policer in policers_of(config) {
-        let circuit = &config.circuits[policer.circuit];
-        let direction = match policer.direction {
-            Direction::Outbound => "to Microsoft",
-            Direction::Inbound => "from Microsoft",
-        };
-        for class in Class::ALL {
-            let mut row = json!({
-                "circuit": circuit.name, "links": policer.links, "direction": direction,
-                "rate_bps": circuit.bandwidth.0, "class": class.label(),
-            });
-            for (passage, tally) in Passage::ALL.into_iter().zip(tally(policer.id, class)) {
-                row[format!("{}_packets", passage.label())] = tally.packets.into();
-                row[format!("{}_bytes", passage.label())] = tally.bytes.into();
-            }
-            row["dropping"] = json!(age(policer.id, class));
-            rows.push(row);
-        }
-    }
-    rows.into()
 }
 
 #[cfg(test)]

@@ -1,22 +1,23 @@
 //! What the samples of dropped ARP and neighbour discovery say of links that do not come up: read here, judged by [`crate::miscabling`],
 //! said in `erdp show sessions` and once in the log.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use erdp_common::{abi::DropSample, reason::DropReason};
 use ipnet::IpNet;
 
-use super::Controller;
+use super::Core;
 use crate::{
     config::{self, LinkRole, Side},
-    dataplane::sample,
+    dataplane::{Dataplane, sample},
     miscabling::{Place, Seen},
     types::AttachmentId,
 };
 
-impl Controller {
+impl<D: Dataplane> Core<D> {
     /// A frame was dropped: if it is a neighbour's question, what it says of the wire is kept.
-    pub(super) fn note_stranger(&mut self, dropped: &DropSample) {
+    pub(crate) fn handle_sample(&mut self, dropped: &DropSample, now: Duration) {
+        self.now = now;
         let is_question = matches!(
             DropReason::from_number(dropped.reason),
             Some(DropReason::ArpNotForUs | DropReason::NdNotForUs | DropReason::AddressConflict)
@@ -28,7 +29,6 @@ impl Controller {
         let Some((mac, sender, target)) = sample::ends_of(head) else { return };
         let seen = Seen { attachment, mac, sender, target };
         let own = self.links.get(&dropped.ifindex).map(|link| link.mac).unwrap_or_default();
-        let now = self.started.elapsed();
         let places: Vec<Place> = self.attachments.iter().flat_map(|it| self.places_of(it)).collect();
         if let Some(fault) = self.miscabling.handle_seen(&seen, own, &places, now) {
             tracing::warn!(attachment = self.name_of(attachment), "{fault}");
@@ -36,13 +36,13 @@ impl Controller {
     }
 
     /// What is to be said about a peer's wire.
-    pub(super) fn wire_finding(&self, peer: &config::Peer) -> Option<String> {
+    pub(crate) fn wire_finding(&self, peer: &config::Peer, now: Duration) -> Option<String> {
         let answers = self.facts_of(peer).is_resolved;
-        self.miscabling.finding(peer.attachment, peer.session.remote, answers, self.started.elapsed())
+        self.miscabling.finding(peer.attachment, peer.session.remote, answers, now)
     }
 
     /// Whether a peer has this address.
-    pub(super) fn is_peer(&self, attachment: AttachmentId, address: IpAddr) -> bool {
+    pub(crate) fn is_peer(&self, attachment: AttachmentId, address: IpAddr) -> bool {
         let is_it = |peer: &&config::Peer| peer.attachment == attachment && peer.session.remote == address;
         self.peers.iter().filter(|peer| !self.vacant.contains(&peer.session.id)).any(|peer| is_it(&peer))
     }

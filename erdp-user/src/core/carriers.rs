@@ -3,22 +3,23 @@
 //! The word that takes packets off the link is written before any of this, here or by the packet path. The ranks follow the word, so
 //! they also hold for a link that flaps and is left alone; the sessions follow the carrier.
 
-use super::Controller;
+use super::Core;
 use crate::{
     bgp::{PeerCommand, PeerId},
+    dataplane::Dataplane,
     fallover::Word,
 };
 
-impl Controller {
+impl<D: Dataplane> Core<D> {
     /// The paths of the peers behind a link rank as they always do, or last, as its word says.
-    pub(super) fn rank_link(&mut self, ifindex: u32, alive: bool) {
+    pub(crate) fn rank_link(&mut self, ifindex: u32, alive: bool) {
         for peer in self.peers_on(ifindex) {
             self.rib.unreach(peer, !alive);
         }
     }
 
     /// The same for all links: there are new peers.
-    pub(super) fn rank_links(&mut self) {
+    pub(crate) fn rank_links(&mut self) {
         let links: Vec<(u32, bool)> = self
             .links
             .iter()
@@ -28,8 +29,8 @@ impl Controller {
     }
 
     /// Sessions end whose links have been without a carrier for too long, and begin where it is back.
-    pub(super) fn mind_carriers(&mut self) {
-        while let Some((ifindex, word)) = self.fallover.poll(self.started.elapsed()) {
+    pub(super) fn follow_carriers(&mut self) {
+        while let Some((ifindex, word)) = self.redundancy.poll_sessions(self.now) {
             self.connect_subnets(ifindex, word == Word::Begin);
             let peers = self.peers_on(ifindex);
             let interface = self.interface(ifindex);
@@ -61,15 +62,15 @@ impl Controller {
     }
 
     /// Whether a peer's sessions have ended for want of a carrier.
-    pub(super) fn has_no_carrier(&self, peer: PeerId) -> bool {
+    pub(crate) fn has_no_carrier(&self, peer: PeerId) -> bool {
         let attachment = self.peers.get(usize::from(peer.0)).map(|peer| peer.attachment);
         let facts = attachment.and_then(|id| self.forwarding.topology().attachment(id));
         // Without an interface there never was one.
-        facts.is_some_and(|facts| facts.ifindex == 0 || self.fallover.has_ended(facts.ifindex))
+        facts.is_some_and(|facts| facts.ifindex == 0 || self.redundancy.has_ended(facts.ifindex))
     }
 
     /// What keeps sessions from being tried, for such as have begun anew and know nothing of it.
-    pub(super) fn close_gates(&mut self, peers: &[PeerId]) {
+    pub(crate) fn close_gates(&mut self, peers: &[PeerId]) {
         for peer in peers {
             self.hold_if_strict(*peer);
             if self.has_no_carrier(*peer) {
@@ -81,11 +82,11 @@ impl Controller {
     }
 
     /// Every peer, by its identifier.
-    pub(super) fn all_peers(&self) -> Vec<PeerId> {
+    pub(crate) fn all_peers(&self) -> Vec<PeerId> {
         self.peers.iter().map(|peer| peer.session.id).collect()
     }
 
-    fn peers_on(&self, ifindex: u32) -> Vec<PeerId> {
+    pub(super) fn peers_on(&self, ifindex: u32) -> Vec<PeerId> {
         let is_on_it = |peer: &&crate::config::Peer| {
             let facts = self.forwarding.topology().attachment(peer.attachment);
             facts.is_some_and(|facts| facts.ifindex == ifindex)

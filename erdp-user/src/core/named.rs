@@ -1,15 +1,16 @@
 //! What an operator's name means: a circuit (`contoso`), one of its links (`contoso/primary`), a peering (`contoso/private`), or a peering
 //! on one link (`contoso/private/primary`). Words may be separated by spaces as well, as `erdp show` prints them.
 
-use super::Controller;
+use super::Core;
 use crate::{
     bgp::PeerId,
     config::{Attachment, Link, LinkRole, PeeringKind, Side},
+    dataplane::Dataplane,
 };
 
 /// A part of a circuit: all of it, of one link, of one peering, or both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(crate) struct Part {
     /// Which circuit of the configuration.
     pub circuit: usize,
     /// One of its links only.
@@ -30,9 +31,9 @@ impl Part {
     }
 }
 
-impl Controller {
+impl<D: Dataplane> Core<D> {
     /// The part of a circuit that a name means, if it begins with a circuit's name.
-    pub(super) fn part_named(&self, name: &str) -> Option<Part> {
+    pub(crate) fn part_named(&self, name: &str) -> Option<Part> {
         let words: Vec<&str> = name.split([' ', '/']).collect();
         let (first, rest) = words.split_first()?;
         let circuit = self.config.circuits.iter().position(|it| it.name == *first)?;
@@ -54,7 +55,7 @@ impl Controller {
     }
 
     /// A link by its interface, or by its role where there is one circuit; `None` where that is not one link.
-    pub(super) fn link_named(&self, name: &str) -> Option<Part> {
+    pub(crate) fn link_named(&self, name: &str) -> Option<Part> {
         let circuits = &self.config.circuits;
         let links = circuits.iter().enumerate().flat_map(|(at, it)| LinkRole::ALL.map(|role| (at, it, role)));
         let is_it = |(_, circuit, role): &(usize, &crate::config::Circuit, LinkRole)| {
@@ -67,14 +68,14 @@ impl Controller {
     }
 
     /// The sessions with the MSEEs of a part.
-    pub(super) fn peers_of_part(&self, part: Part) -> Vec<PeerId> {
+    pub(crate) fn peers_of_part(&self, part: Part) -> Vec<PeerId> {
         let on: Vec<_> = self.attachments_of_part(part).map(|attachment| attachment.id).collect();
         let of_it = self.peers.iter().filter(|peer| on.contains(&peer.attachment));
         of_it.map(|peer| peer.session.id).filter(|id| !self.vacant.contains(id)).collect()
     }
 
     /// The attachments towards the MSEEs of a part.
-    pub(super) fn attachments_of_part(&self, part: Part) -> impl Iterator<Item = &Attachment> {
+    pub(crate) fn attachments_of_part(&self, part: Part) -> impl Iterator<Item = &Attachment> {
         self.attachments.iter().filter(move |attachment| {
             let domain = attachment.domains.first().and_then(|id| self.domains.get(usize::from(id.0)));
             let is_its = domain.is_some_and(|domain| {

@@ -4,38 +4,34 @@
 
 use std::collections::BTreeSet;
 
-use super::Controller;
+use super::Core;
 use crate::{
     bgp::PeerId,
     config::{Config, LinkRole, Side},
+    dataplane::Dataplane,
     fib::AttachmentFacts,
-    minimum::Minimum,
     pair,
 };
 
-/// The circuits' standing, by their places in the configuration.
-pub(super) type Minimums = Vec<Minimum>;
-
-impl Controller {
+impl<D: Dataplane> Core<D> {
     /// Looks at the links of every circuit and ranks those whose standing has changed.
-    pub(super) fn mind_minimums(&mut self) {
-        let now = self.started.elapsed();
-        let mut minimums = std::mem::take(&mut self.minimums);
-        minimums.resize(self.config.circuits.len(), Minimum::default());
-        let mut changed = Vec::new();
-        for (index, circuit) in self.config.circuits.iter().enumerate() {
-            let is_eligible = |role: &LinkRole| pair::judge(&self.link_facts(circuit, *role)).is_eligible;
-            let eligible = LinkRole::ALL.iter().filter(|role| is_eligible(role)).count();
-            if minimums[index].handle_links(eligible, usize::from(circuit.minimum_links), now) {
-                changed.push(index);
-            }
-        }
-        self.minimums = minimums;
+    pub(crate) fn judge_minimums(&mut self) {
+        let circuits: Vec<(usize, usize)> = self
+            .config
+            .circuits
+            .iter()
+            .map(|circuit| {
+                let is_eligible = |role: &LinkRole| pair::judge(&self.link_facts(circuit, *role)).is_eligible;
+                let eligible = LinkRole::ALL.iter().filter(|role| is_eligible(role)).count();
+                (eligible, usize::from(circuit.minimum_links))
+            })
+            .collect();
+        let changed = self.redundancy.handle_links(&circuits, self.now);
         if changed.is_empty() {
             return;
         }
         for index in &changed {
-            let (name, is_below) = (&self.config.circuits[*index].name, self.minimums[*index].is_below());
+            let (name, is_below) = (&self.config.circuits[*index].name, self.redundancy.is_below(*index));
             tracing::warn!(circuit = name, is_below, "minimum-links: whether the circuit ranks last (B11)");
         }
         let peers: Vec<PeerId> = changed
@@ -48,7 +44,7 @@ impl Controller {
     }
 
     /// The tables follow, if the domains that rank last are others than before.
-    pub(super) fn rank_domains(&mut self) {
+    pub(crate) fn rank_domains(&mut self) {
         let last: BTreeSet<usize> =
             (0..self.domains.len()).filter(|domain| self.ranks_last(*domain)).collect();
         if last == self.last {
@@ -64,7 +60,7 @@ impl Controller {
     /// Whether a domain's circuit is below its minimum, or all its sessions towards Microsoft are out of use.
     fn ranks_last(&self, domain: usize) -> bool {
         let circuit = self.domains.get(domain).map(|domain| domain.circuit);
-        let is_below = circuit.and_then(|index| self.minimums.get(index)).is_some_and(Minimum::is_below);
+        let is_below = circuit.is_some_and(|index| self.redundancy.is_below(index));
         let mut sessions = self.peers.iter().filter(|peer| {
             let attachment = self.attachments.get(peer.attachment.index());
             let is_its =
@@ -73,23 +69,25 @@ impl Controller {
             is_its && leads && !self.vacant.contains(&peer.session.id)
         });
         let are_out = sessions.next().is_some_and(|first| {
-            std::iter::once(first).chain(sessions).all(|peer| self.peerings.phase(peer.session.id).is_some())
+            std::iter::once(first)
+                .chain(sessions)
+                .all(|peer| self.redundancy.peerings.phase(peer.session.id).is_some())
         });
         is_below || are_out
     }
 
     /// A session's paths come last for an operator's word or its circuit's standing, and count as others' only without both.
-    pub(super) fn respare(&mut self, peer: PeerId) {
-        let below: BTreeSet<PeerId> = (0..self.minimums.len())
-            .filter(|index| self.minimums[*index].is_below())
+    pub(crate) fn respare(&mut self, peer: PeerId) {
+        let below: BTreeSet<PeerId> = (0..self.config.circuits.len())
+            .filter(|index| self.redundancy.is_below(*index))
             .flat_map(|index| LinkRole::ALL.map(|role| (index, role)))
             .flat_map(|(index, role)| self.peers_over(Some(index), role).map(|peer| peer.session.id))
             .collect();
-        self.rib.spare(peer, self.peerings.phase(peer).is_some() || below.contains(&peer));
+        self.rib.spare(peer, self.redundancy.peerings.phase(peer).is_some() || below.contains(&peer));
     }
 
     /// An attachment's facts with the domains that rank last behind the others that it lists.
-    pub(super) fn ranked(&self, config: &Config, facts: AttachmentFacts) -> AttachmentFacts {
+    pub(crate) fn ranked(&self, config: &Config, facts: AttachmentFacts) -> AttachmentFacts {
         let attachments = config.attachments();
         let Some(attachment) = attachments.iter().find(|it| it.id == facts.id) else { return facts };
         if matches!(attachment.side, Side::Msee(_)) {

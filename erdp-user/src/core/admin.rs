@@ -2,37 +2,38 @@
 //! either direction: its routes are in no table and are advertised to nobody, its sessions are administratively down, and what still
 //! comes in on it is dropped as `disabled`. An attachment towards the customer goes on as long as one of its circuits is in use.
 //!
-//! The order in which a circuit is left decides what is lost ([`super::exchange`] keeps it). Its routes go first, so that the customer's packets take the other
+//! The order in which a circuit is left decides what is lost. Its routes go first, so that the customer's packets take the other
 //! circuit; then its sessions end with a Cease, so that Microsoft's packets do; then the packet path takes nothing of it any more. It
 //! is entered the other way round.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use super::Controller;
+use super::Core;
 use crate::{
-    bfd::thread::Order,
-    bgp::{PeerCommand, PeerId, State},
+    bgp::{PeerCommand, PeerId},
     config::{Config, DomainId},
+    dataplane::Dataplane,
 };
 
 /// What peers and operators read about a session of such a circuit.
-pub(super) const CIRCUIT_OFF: &str = "the circuit is disabled or not provisioned (A8)";
+pub(crate) const CIRCUIT_OFF: &str = "the circuit is disabled or not provisioned (A8)";
 
-impl Controller {
+impl<D: Dataplane> Core<D> {
     /// Whether no circuit of a peer's attachment is in use.
-    pub(super) fn is_circuit_off(&self, peer: PeerId) -> bool {
+    pub(crate) fn is_circuit_off(&self, peer: PeerId) -> bool {
         is_off(&self.config, self, peer)
     }
 
     /// The peers of attachments without a circuit in use.
-    pub(super) fn peers_of_disabled(&self) -> Vec<PeerId> {
+    pub(crate) fn peers_of_disabled(&self) -> Vec<PeerId> {
         let is_its = |peer: &PeerId| !self.vacant.contains(peer) && self.is_circuit_off(*peer);
         self.all_peers().into_iter().filter(is_its).collect()
     }
 
-    /// Before the packet path of another configuration: the circuits that it disables lose their routes, then their sessions, which are the
-    /// answer. What is shut before their Cease is on the wire drops it.
-    pub(super) fn leave_circuits(&mut self, config: &Config) -> Vec<PeerId> {
+    /// Before the packet path of another configuration: the circuits that it disables lose their routes, then their sessions. The answer is
+    /// whose Cease is to be on the wire before the packet path drops what the kernel sends there; then [`Self::silence`] them.
+    pub(crate) fn leave_circuits(&mut self, config: &Config, now: Duration) -> Vec<PeerId> {
+        self.now = now;
         let leaves = |index: usize| {
             let is_in_use = |config: &Config| config.circuits.get(index).is_some_and(|it| it.is_in_use());
             is_in_use(&self.config) && !is_in_use(config)
@@ -43,8 +44,7 @@ impl Controller {
             return Vec::new();
         }
         left.iter().for_each(|domain| self.rib.enable(*domain, false));
-        let (changes, now_ns) = (self.fib_changes(), self.now_ns());
-        self.log_failure(|it| it.forwarding.routes(changes, now_ns, &mut it.dataplane));
+        self.write_routes();
         let ending: Vec<PeerId> = self
             .all_peers()
             .into_iter()
@@ -57,17 +57,22 @@ impl Controller {
         ending
     }
 
+    /// BFD with these peers says that they are administratively down.
+    pub(crate) fn silence(&mut self, peers: Vec<PeerId>) {
+        peers.into_iter().for_each(|peer| self.bfd_admin(peer, true));
+    }
+
     /// The sessions that another configuration had shut, and the running one has not, begin.
-    pub(super) fn open_enabled(&mut self, before: &Config) {
+    pub(crate) fn open_enabled(&mut self, before: &Config) {
         for domain in &self.domains {
             let is_in_use = self.config.circuits.get(domain.circuit).is_some_and(|it| it.is_in_use());
             self.rib.enable(domain.id, is_in_use);
         }
         let mut entered = BTreeSet::new();
         for peer in self.all_peers() {
-            let is_shut = self.vacant.contains(&peer) || self.peerings.is_down(peer);
+            let is_shut = self.vacant.contains(&peer) || self.redundancy.peerings.is_down(peer);
             if is_off(before, self, peer) && !self.is_circuit_off(peer) && !is_shut {
-                self.order_bfd(peer, |session| Order::Admin(session, false));
+                self.bfd_admin(peer, false);
                 self.order(peer, PeerCommand::Enable);
                 entered.extend(self.interface_of(peer));
             }
@@ -81,15 +86,10 @@ impl Controller {
         let attachment = self.peers.get(usize::from(peer.0))?.attachment;
         Some(self.forwarding.topology().attachment(attachment)?.ifindex)
     }
-
-    pub(super) fn is_established(&self, peer: PeerId) -> bool {
-        let handle = self.speaker.as_ref().and_then(|speaker| speaker.peer(peer));
-        handle.is_some_and(|handle| handle.status().state == State::Established)
-    }
 }
 
-fn is_off(config: &Config, controller: &Controller, peer: PeerId) -> bool {
-    let attachment = controller.peers.get(usize::from(peer.0)).map(|peer| peer.attachment.index());
-    let attachment = attachment.and_then(|index| controller.attachments.get(index));
+pub(crate) fn is_off<D: Dataplane>(config: &Config, core: &Core<D>, peer: PeerId) -> bool {
+    let attachment = core.peers.get(usize::from(peer.0)).map(|peer| peer.attachment.index());
+    let attachment = attachment.and_then(|index| core.attachments.get(index));
     attachment.is_some_and(|attachment| !config.is_in_use(attachment))
 }
