@@ -13,19 +13,19 @@ use std::{
 
 mod adopted;
 mod carrier;
+mod losses;
 mod pinned;
+mod question;
 mod readback;
 mod rehearsal;
 
 use ::aya::{
-    Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
+    Ebpf, EbpfLoader, Pod,
     maps::{Array, DevMap, HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray, RingBuf},
-    programs::{Program, RawTracePoint, Xdp, XdpMode, links::FdLink, xdp::XdpLinkId},
+    programs::{Program, Xdp, XdpMode, links::FdLink, xdp::XdpLinkId},
 };
 use erdp_common::{
-    abi::{
-        self, CpuCounters, DropSample, NeighbourWanted, PeerKey, TRACE_ANSWERED, TRACE_MAGIC, Trace, counter,
-    },
+    abi::{self, CpuCounters, DropSample, NeighbourWanted, PeerKey, counter},
     budget,
     classify::Class,
     fib::{BLOCK_LINES, build::Store},
@@ -33,9 +33,13 @@ use erdp_common::{
 
 use tokio::io::unix::AsyncFd;
 
-use self::pinned::Pinned;
+use self::{
+    losses::{attach_losses, load_losses},
+    pinned::Pinned,
+};
 pub use self::{
     pinned::{Heritage, about},
+    question::Buffers,
     readback::Repaired,
     rehearsal::{Outcome, Rehearsal},
 };
@@ -56,22 +60,6 @@ static OBJECT: &[u8] = ::aya::include_bytes_aligned!(env!("ERDP_BPF_OBJECT"));
 /// The BPF object that this binary carries.
 pub fn object() -> &'static [u8] {
     OBJECT
-}
-
-/// Room for a question and its answer: the longest single-buffer frame, tags that are pushed, the trace.
-const FRAME_MAX: usize = 4096;
-
-/// Room for frames going into and coming out of the program, to be used again and again.
-#[derive(Debug)]
-pub struct Buffers {
-    input: Vec<u8>,
-    output: Vec<u8>,
-}
-
-impl Default for Buffers {
-    fn default() -> Self {
-        Self { input: Vec::with_capacity(FRAME_MAX), output: vec![0; FRAME_MAX] }
-    }
 }
 
 /// A record of the ABI as aya wants it.
@@ -362,56 +350,6 @@ impl AyaDataplane {
         self.losses_counted
     }
 
-    /// Runs the program once on a frame that counts as received on an interface; nothing is sent. What leaves is in
-    /// `buffers`, with the XDP action that the program has returned.
-    pub fn run<'b>(
-        &self,
-        ifindex: u32,
-        frame: &[u8],
-        buffers: &'b mut Buffers,
-    ) -> Result<(u32, &'b [u8]), DataplaneError> {
-        let context = context(0, frame.len(), ifindex);
-        self.exchange(&context, frame, &mut buffers.output)
-            .map(|(action, len)| (action, &buffers.output[..len]))
-    }
-
-    /// As [`Dataplane::ask`], without an allocation: the frame as it would leave is in `buffers`.
-    pub fn ask_with<'b>(
-        &self,
-        ifindex: u32,
-        frame: &[u8],
-        buffers: &'b mut Buffers,
-    ) -> Result<(Trace, &'b [u8]), DataplaneError> {
-        buffers.input.clear();
-        buffers.input.extend_from_slice(&trace_bytes(Trace { magic: TRACE_MAGIC, ..Trace::default() }));
-        buffers.input.extend_from_slice(frame);
-        let context = context(size_of::<Trace>(), buffers.input.len(), ifindex);
-        let (_, len) = self.exchange(&context, &buffers.input, &mut buffers.output)?;
-        let output = &buffers.output[..len];
-        let trace = read_trace(output)
-            .filter(|trace| trace.magic == TRACE_ANSWERED)
-            .ok_or_else(|| DataplaneError::Ask("the program has not answered the question".into()))?;
-        Ok((trace, &output[size_of::<Trace>()..]))
-    }
-
-    /// One BPF_PROG_TEST_RUN: the action, and how many bytes of `output` are the frame afterwards.
-    fn exchange(
-        &self,
-        context: &[u8],
-        input: &[u8],
-        output: &mut [u8],
-    ) -> Result<(u32, usize), DataplaneError> {
-        let room = output.len();
-        let options = TestRunOptions {
-            data_in: Some(input),
-            data_out: Some(output),
-            ctx_in: Some(context),
-            ..Default::default()
-        };
-        let result = self.program()?.test_run(options).map_err(|error| DataplaneError::Ask(chain(&error)))?;
-        Ok((result.return_value, room.min(result.data_size_out as usize)))
-    }
-
     /// The loaded object: the benchmark's has programs and maps that are none of this type's business.
     pub fn object_mut(&mut self) -> &mut Ebpf {
         &mut self.ebpf
@@ -593,74 +531,6 @@ fn watched<T: AsRawFd>(ring: T) -> io::Result<AsyncFd<T>> {
     // SAFETY: the rings own their file descriptor, answer with the same one always, and close it only when they are dropped,
     // which AsyncFd does after it has deregistered.
     unsafe { AsyncFd::register(ring) }.map_err(Into::into)
-}
-
-/// `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex. With metadata, `data` is
-/// its length (Linux 5.14, net/bpf/test_run.c).
-fn context(metadata: usize, len: usize, ifindex: u32) -> [u8; 24] {
-    let mut context = [0; 24];
-    context[..4].copy_from_slice(&(metadata as u32).to_ne_bytes());
-    context[4..8].copy_from_slice(&(len as u32).to_ne_bytes());
-    context[12..16].copy_from_slice(&ifindex.to_ne_bytes());
-    context
-}
-
-fn trace_bytes(trace: Trace) -> [u8; size_of::<Trace>()] {
-    // SAFETY: Trace is repr(C) without padding, its size is asserted.
-    unsafe { std::mem::transmute(trace) }
-}
-
-fn read_trace(bytes: &[u8]) -> Option<Trace> {
-    let bytes: [u8; size_of::<Trace>()] = bytes.get(..size_of::<Trace>())?.try_into().ok()?;
-    // SAFETY: every bit pattern is a Trace.
-    Some(unsafe { std::mem::transmute::<[u8; size_of::<Trace>()], Trace>(bytes) })
-}
-
-const LOSSES: [(&str, &str); 2] =
-    [("erdp_xmit", "xdp_devmap_xmit"), ("erdp_redirect_err", "xdp_redirect_err")];
-
-/// Loads the programs on both loss tracepoints.
-fn load_losses(ebpf: &mut Ebpf) -> Result<(), DataplaneError> {
-    for (name, _) in LOSSES {
-        tracepoint(ebpf, name)?.load().map_err(|error| DataplaneError::Load(chain(&error)))?;
-    }
-    Ok(())
-}
-
-/// Attaches both loss tracepoints, in the place of what is pinned there; `false` when this kernel or this process cannot.
-fn attach_losses(ebpf: &mut Ebpf, pins: Option<&Pins>) -> Result<bool, DataplaneError> {
-    for (name, event) in LOSSES {
-        let program = tracepoint(ebpf, name)?;
-        // Two programs that count the same losses would count them twice: the old one goes first.
-        let pin = pins.map(|pins| pins.link(name));
-        if let Some(pin) = &pin {
-            let _ = std::fs::remove_file(pin);
-        }
-        let attached = program.attach(event).and_then(|link| match &pin {
-            None => Ok(None),
-            Some(pin) => program.take_link(link).map(|link| Some((link, pin))),
-        });
-        match attached {
-            Ok(Some((link, pin))) => {
-                if let Err(error) = FdLink::from(link).pin(pin) {
-                    let error = chain(&error);
-                    tracing::warn!(tracepoint = event, error, "losses after a redirect are not counted");
-                    return Ok(false);
-                }
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(tracepoint = event, error = %chain(&error), "losses after a redirect are not counted");
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
-}
-
-fn tracepoint<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut RawTracePoint, DataplaneError> {
-    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
-    program.try_into().map_err(|error| DataplaneError::Load(chain(&error)))
 }
 
 fn map_lines(ebpf: &mut Ebpf, lines: u32) -> Result<MappedLines, DataplaneError> {

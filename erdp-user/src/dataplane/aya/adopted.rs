@@ -3,20 +3,18 @@
 //! Only a generation whose records mean the same as ours is looked into ([`Heritage::shares`]); any other just goes on until we know
 //! enough.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use ::aya::{
     Pod,
     maps::{Array, Map, MapData, MapError},
 };
 use erdp_common::{
-    abi::{self, GROUP_FORWARD, NEXT_HOP_RESOLVED, TRACE_ANSWERED, TRACE_MAGIC, Trace},
+    abi::{self, GROUP_FORWARD, NEXT_HOP_RESOLVED},
     fib::{BLOCK_LINES, LINE_WORDS},
 };
 
-use super::{
-    Answer, AyaDataplane, DataplaneError, FRAME_MAX, Heritage, Raw, chain, context, read_trace, trace_bytes,
-};
+use super::{Answer, AyaDataplane, DataplaneError, Heritage, Raw, chain, question::ask_program};
 use crate::{
     dataplane::{
         bpffs,
@@ -151,25 +149,6 @@ impl AyaDataplane {
     fn wishes_before_mut(&mut self) -> Option<&mut Wishes> {
         if self.waits() { self.pinned.as_mut()?.wishes.as_mut() } else { None }
     }
-}
-
-/// Asks a program by BPF_PROG_TEST_RUN with the marker of a question, so that it neither sends nor counts: its account, and the frame as
-/// it would leave.
-pub(super) fn ask_program(
-    program: BorrowedFd<'_>,
-    ifindex: u32,
-    frame: &[u8],
-) -> Result<(Trace, Vec<u8>), DataplaneError> {
-    let mut question = trace_bytes(Trace { magic: TRACE_MAGIC, ..Trace::default() }).to_vec();
-    question.extend_from_slice(frame);
-    let mut answer = vec![0; FRAME_MAX];
-    let context = context(size_of::<Trace>(), question.len(), ifindex);
-    let asked = bpffs::run_program(program, &context, &question, &mut answer);
-    let len = asked.map_err(|error| DataplaneError::Ask(error.to_string()))?;
-    let trace = read_trace(&answer[..len])
-        .filter(|trace| trace.magic == TRACE_ANSWERED)
-        .ok_or_else(|| DataplaneError::Ask("the running program does not answer questions".into()))?;
-    Ok((trace, answer[size_of::<Trace>()..len].to_vec()))
 }
 
 fn neighbour(record: &abi::NextHop) -> Option<Neighbour> {

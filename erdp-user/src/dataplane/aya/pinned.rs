@@ -29,8 +29,8 @@ use erdp_common::budget;
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
-    AyaDataplane, Dataplane, DataplaneError, MeterState, Mode, ROUTER, Raw, adopted::Wishes, attach_losses,
-    chain, xdp,
+    AyaDataplane, Dataplane, DataplaneError, MeterState, Mode, ROUTER, Raw, adopted::Wishes, chain,
+    losses::attach_losses, xdp,
 };
 use crate::{
     dataplane::{

@@ -19,7 +19,7 @@ use erdp_common::{
 };
 
 use super::{
-    AyaDataplane, Buffers, DataplaneError, LoadOptions, OBJECT, Raw, adopted::ask_program, chain, map_lines,
+    AyaDataplane, Buffers, DataplaneError, LoadOptions, OBJECT, Raw, chain, map_lines, question::ask_program,
 };
 use crate::dataplane::{
     bpffs,
