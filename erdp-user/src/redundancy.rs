@@ -32,7 +32,7 @@ pub struct Redundancy {
     minimums: Vec<Minimum>,
     /// Sessions that Microsoft drains (B7).
     drained: BTreeSet<PeerId>,
-    /// Sessions that are out of use by an operator's word.
+    /// Sessions that an operator has taken out of service.
     pub peerings: Peerings,
 }
 

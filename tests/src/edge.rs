@@ -40,6 +40,9 @@ pub struct Session {
     pub refused: u64,
     /// Prefixes that we announce to it.
     pub advertised: u64,
+    /// How often it has been established.
+    #[serde(default)]
+    pub sessions: u64,
     /// Why it was last down.
     pub last_error: Option<String>,
 }

@@ -34,7 +34,7 @@ pub struct Edge {
     pub missing: Vec<AttachmentId>,
     /// What is asked of the kernel's routes, each once.
     pub watches: Vec<Watch>,
-    /// Who takes them, by the place of their watch.
+    /// The attachments that take them, by the place of their watch.
     pub takers: Vec<Vec<AttachmentId>>,
 }
 
@@ -144,7 +144,7 @@ fn not_there(topology: &Topology) -> Vec<AttachmentId> {
     absent.map(|facts| facts.id).collect()
 }
 
-/// What is asked of the kernel's routes, each once, and who takes it.
+/// The kernel's routes that are watched, each once, and the attachments that take them.
 pub fn watches(config: &Config) -> (Vec<Watch>, Vec<Vec<AttachmentId>>) {
     let (mut watches, mut takers): (Vec<Watch>, Vec<Vec<AttachmentId>>) = (Vec::new(), Vec::new());
     for attachment in config.attachments() {

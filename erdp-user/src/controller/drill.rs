@@ -29,7 +29,7 @@ impl Controller {
         self.drill_report(now).ok_or_else(|| "there has been no drill since erdp was started".into())
     }
 
-    /// Whoever takes over knows nothing of a drill: its link is put back in service while this process can still do so.
+    /// The next process has no drill. So this one ends its drill and puts the link back in service.
     pub(super) fn end_drill_for_hand_over(&mut self) {
         self.core.end_drill(End::HandedOver, self.started.elapsed());
         self.core.advance_drill();

@@ -128,7 +128,7 @@ impl Controller {
         }
     }
 
-    /// Whether a session is established by its own word, which is ahead of what the core has heard.
+    /// Whether a session's task reports Established. The core hears of a change a moment later.
     fn is_established(&self, peer: PeerId) -> bool {
         let handle = self.speaker.as_ref().and_then(|speaker| speaker.peer(peer));
         handle.is_some_and(|handle| handle.status().state == State::Established)

@@ -3,7 +3,7 @@
 //!
 //! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`estate`] (what an edge before us has
 //! left), [`hand_over`] (one process gives another everything), [`successor`] (a daemon starts that other process itself), [`reconcile`] (the
-//! maps are what was written), `questions` (what a turn does for whoever asks), [`answers`] (what `erdp show` and `erdp explain` see), `lists`
+//! maps are what was written), `questions` (which question a turn answers), [`answers`] (what `erdp show` and `erdp explain` see), `lists`
 //! (what of that has no bound, in pages), `lookups` (which of it is meant, and one peer), `pairs`, `interfaces`, `peering`, `drill`, `change`
 //! and `configure` (operators' orders, and what is said of them), `search` (what an order is judged by, in pages), `exchange` (a Cease is on
 //! the wire before a circuit is shut), `orders` (what sessions are to do), `unsaved` (what of that the daemon's file has not), `kept` (what of
@@ -308,7 +308,7 @@ impl Controller {
                 Action::Resync => self.resync().await,
                 Action::ExpectAway(peer) => self.kept.expect_away(peer),
                 Action::ForgiveAway(peer) => self.forgive_away(peer),
-                // It may take some tens of milliseconds, which nobody has to wait for.
+                // It may take some tens of milliseconds, so the loop does not wait for it.
                 Action::GiveBackMemory => drop(tokio::task::spawn_blocking(memory::give_back)),
                 Action::Note { kind, object, what, why } => self.note(kind, &object, &what, why.as_deref()),
             }

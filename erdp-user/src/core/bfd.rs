@@ -52,11 +52,11 @@ impl<D: Dataplane> Core<D> {
         let command = match change.to {
             State::Up if strict => PeerCommand::Hold(false),
             State::Up => PeerCommand::Hurry,
-            // Also by our operator's word: a session that is given free again waits for it.
+            // Also where our operator has disabled BFD: a session that is put back in service waits for BFD.
             State::Down | State::Init | State::AdminDown if strict => PeerCommand::Hold(true),
-            // RFC 5882 section 3.2: no word about the path.
+            // RFC 5882 section 3.2: AdminDown does not say that the path is dead.
             State::Down | State::Init if change.by_peers_operator => return,
-            // Several changes are told as one.
+            // Several changes are reported as one.
             State::Down | State::Init if change.from == State::Up => PeerCommand::PathDown,
             State::Down | State::Init | State::AdminDown => return,
         };

@@ -142,7 +142,7 @@ impl<D: Dataplane> Core<D> {
         };
         let known = self.peers.iter().filter(is_expected);
         let known: Vec<_> = known.map(|peer| peer.session.id).collect();
-        // Whoever comes after us, should we die before the end, waits for the same.
+        // If this process ends before the wait does, the next one waits for the same peers.
         known.iter().for_each(|peer| self.note_session(*peer, true));
         let patience = Inherited::patience(self.config.restart_deadline.duration(), lost);
         tracing::info!(
@@ -203,7 +203,7 @@ impl<D: Dataplane> Core<D> {
         }
     }
 
-    /// Notes for whoever comes after us whether a session is up. One that is waited for counts as up until the wait is over: if we die,
+    /// Notes for the next process whether a session is up. One that is waited for counts as up until the wait is over: if we die,
     /// the next one has to wait for it too.
     pub(crate) fn note_session(&mut self, peer: PeerId, is_up: bool) {
         if !is_up && self.inherited.as_ref().is_some_and(|inherited| inherited.expects(peer)) {

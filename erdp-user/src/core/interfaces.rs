@@ -121,7 +121,7 @@ impl<D: Dataplane> Core<D> {
             link: in_use.and_then(|ifindex| self.links.get(&ifindex)),
             is_named,
         };
-        // The kernel has not told of it yet.
+        // The kernel has not reported it yet.
         if in_use.is_some() && known.link.is_none() {
             return None;
         }

@@ -53,7 +53,7 @@ pub(crate) enum NotTaken {
 /// What cannot be taken: behind which interface, by which gateway, and why.
 pub(crate) type Refused = (Option<u32>, Option<IpAddr>, NotTaken);
 
-/// Who takes which routes of the kernel, and what became of them.
+/// Which attachment takes which routes of the kernel, and what became of them.
 #[derive(Default)]
 pub(crate) struct KernelRoutes {
     /// Attachments by the place of their watch.

@@ -1,4 +1,4 @@
-//! Links: what the kernel says of them, the one word of a failover, and links that flap.
+//! Links: what the kernel reports about them, the liveness flag that moves traffic at a failover, and links that flap.
 //!
 //! A link that is held down is used all the same when nothing else carries its circuit: a bad link is better than none.
 
@@ -70,7 +70,7 @@ impl<D: Dataplane> Core<D> {
         }
     }
 
-    /// The one word of a failover first, then everything else that has changed; the answer is whether MAC address or MTU have.
+    /// Writes the link's liveness flag first, then everything else that has changed. Returns whether the MAC address or the MTU has changed.
     fn handle_link(&mut self, link: Link) -> bool {
         let ifindex = link.ifindex;
         if !self.is_link_in_use(&link) {
@@ -140,8 +140,8 @@ impl<D: Dataplane> Core<D> {
         self.log_failure(|it| it.dataplane.link_before(ifindex, alive));
     }
 
-    /// Links whose word says that they are dead although nobody has told the controller: each tick, because a return of which the kernel
-    /// does not tell either is noticed only here.
+    /// Links whose liveness flag says that they are dead although rtnetlink has not reported it: each tick, because a return that the kernel
+    /// does not report either is noticed only here.
     pub(super) fn note_dead_links(&mut self) {
         match self.dataplane.dead_links() {
             Ok(dead) => dead.into_iter().for_each(|word| self.on_dead_word(word)),

@@ -67,7 +67,7 @@ impl<D: Dataplane> Core<D> {
         }
     }
 
-    /// A session is gone without a word, as its task is: with everything that it brought.
+    /// The task of a session has ended: the session is lost, with every route that it brought.
     pub(crate) fn lose_session(&mut self, peer: PeerId) {
         self.established.remove(&peer);
         self.outboxes[usize::from(peer.0)] = Outbox::default();
@@ -82,17 +82,17 @@ impl<D: Dataplane> Core<D> {
         self.note_session(peer, true);
     }
 
-    /// A session is no more, by our own word: with everything that it brought.
+    /// This router has ended a session: every route that it brought goes.
     pub(crate) fn end_session(&mut self, peer: PeerId) {
         self.established.remove(&peer);
         self.rib.peer_down(peer);
         self.outboxes[usize::from(peer.0)] = Outbox::default();
     }
 
-    /// Makes one part of what a peer is to be told ready, unless something is. The rest stays in the routing base, where it is replaced by
+    /// Prepares one part of what is advertised to a peer, unless a part waits already. The rest stays in the routing base, where it is replaced by
     /// what is newer.
     pub fn collect_updates(&mut self, peer: PeerId) {
-        // RFC 4724 section 4.1: nobody is told anything before the table is complete, or End-of-RIB would say that it is.
+        // RFC 4724 section 4.1: nothing is advertised before the table is complete, or End-of-RIB would be wrong.
         if self.inherited.is_some() {
             return;
         }

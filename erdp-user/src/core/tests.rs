@@ -64,7 +64,7 @@ struct Edge {
 }
 
 impl Edge {
-    /// As a configuration has it; its interfaces are there and carry, and nobody has spoken yet.
+    /// As configured: all interfaces have a carrier, and no session is up.
     fn new(text: &str) -> Self {
         let (config, _) = Config::parse(text, Path::new("erdp.toml")).unwrap();
         let names: BTreeSet<String> = config.attachments().into_iter().map(|it| it.interface).collect();
@@ -79,7 +79,7 @@ impl Edge {
         edge
     }
 
-    /// Everybody has a MAC address, a session, and has announced what is theirs.
+    /// Every peer has a MAC address and a session, and has announced its prefixes.
     fn converged() -> Self {
         let mut edge = Self::new(CONFIG);
         ALL.into_iter().for_each(|peer| edge.up(peer));

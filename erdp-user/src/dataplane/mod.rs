@@ -159,7 +159,7 @@ pub trait Dataplane: Send {
         let _ = session;
         UNJUDGED
     }
-    /// The links whose word says that they are dead.
+    /// The links whose liveness flag says that they are dead.
     fn dead_links(&self) -> Result<Vec<u16>, DataplaneError> {
         Ok(Vec::new())
     }
@@ -168,7 +168,7 @@ pub trait Dataplane: Send {
         let _ = interface;
         None
     }
-    /// Where another generation still forwards: a link's word there.
+    /// Where another generation still forwards: a link's liveness flag there.
     fn link_before(&mut self, ifindex: u32, alive: bool) -> Result<(), DataplaneError> {
         let _ = (ifindex, alive);
         Ok(())

@@ -88,7 +88,7 @@ impl Receiver {
             Err(Errno::EAGAIN) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        // Without it it is 0, which nobody accepts.
+        // Without the option it is 0, which is not accepted.
         let hop_limit = got.cmsgs()?.find_map(hop_limit_of).unwrap_or_default();
         let from = got.address.and_then(|from| address_of(&from));
         let from = from.ok_or_else(|| io::Error::other("not an IP address"))?;

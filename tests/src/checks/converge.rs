@@ -205,6 +205,7 @@ mod tests {
             received,
             refused: 0,
             advertised,
+            sessions: 1,
             last_error: None,
         }
     }

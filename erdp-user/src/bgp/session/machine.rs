@@ -364,7 +364,7 @@ impl Machine {
             Some(hold) => DownReason::HoldExpired { peer, hold },
         };
         if self.is_silent_call() {
-            // Whoever waits for us meanwhile does so for a second.
+            // A peer that calls meanwhile waits a second at most.
             self.drop_connection(env);
             self.wait_idle(env.now + env.backoff.jittered(FIRST_WAIT));
             return env.effects.push(Effect::Down(reason, None));
