@@ -32,9 +32,7 @@ pub struct Edge {
     pub speakers: Vec<Record>,
     /// The attachments whose interface is not there.
     pub missing: Vec<AttachmentId>,
-    /// What is asked of the kernel's routes, each once.
-    pub watches: Vec<Watch>,
-    /// The attachments that take them, by the place of their watch.
+    /// The attachments that take the kernel's routes, by the place of their watch in [`watches`].
     pub takers: Vec<Vec<AttachmentId>>,
 }
 
@@ -45,7 +43,7 @@ impl Edge {
         let without_bfd = peers.iter().filter(|peer| peer.bfd.is_none());
         let mut speakers: Vec<Record> = without_bfd.map(|peer| Record::Peer(peer_key(peer), true)).collect();
         speakers.extend(other_speakers(config));
-        let (watches, takers) = watches(config);
+        let (_, takers) = watches(config);
         Self {
             domains: config.domains(),
             attachments: config.attachments(),
@@ -53,7 +51,6 @@ impl Edge {
             missing: not_there(&topology),
             topology,
             speakers,
-            watches,
             takers,
             peers,
         }

@@ -147,7 +147,7 @@ impl<D: Dataplane> Core<D> {
     /// # Errors
     /// What the packet path refuses.
     pub fn new(config: Config, edge: Edge, mut dataplane: D, about: About) -> Result<Self, FibError> {
-        let Edge { domains, attachments, peers, topology, rib, speakers, missing, takers, .. } = edge;
+        let Edge { domains, attachments, peers, topology, rib, speakers, missing, takers } = edge;
         let mut forwarding = Forwarding::new(topology, &mut dataplane)?;
         forwarding.connect(0, &mut dataplane)?;
         forwarding.guard(0, &mut dataplane)?;
