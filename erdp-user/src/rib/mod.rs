@@ -247,11 +247,15 @@ impl Rib {
 
     /// A session is over: everything that came over it is withdrawn.
     pub fn peer_down(&mut self, peer: PeerId) {
-        let index = usize::from(peer.0);
-        let (Some(adj_in), Some(out)) = (self.adj_in.get_mut(index), self.adj_out.get_mut(index)) else {
-            return;
-        };
-        out.close();
+        if let Some(out) = self.adj_out.get_mut(usize::from(peer.0)) {
+            out.close();
+        }
+        self.withdraw_all(peer);
+    }
+
+    /// Withdraws every route of a peer.
+    fn withdraw_all(&mut self, peer: PeerId) {
+        let Some(adj_in) = self.adj_in.get_mut(usize::from(peer.0)) else { return };
         self.surpluses.end(peer, adj_in.memory(), self.now);
         let gone = adj_in.clear();
         self.deadlines.remove(&peer);
@@ -406,6 +410,8 @@ impl Rib {
         if let (Some(max), Some(excess)) = (rib_peer.max_prefixes, excess) {
             self.overflowing.insert(peer);
             self.overflows.push(Overflow { peer, excess, wait: max.wait });
+            // Before its session ends: none of it may be used or advertised meanwhile (D2).
+            self.withdraw_all(peer);
         }
     }
 

@@ -69,10 +69,29 @@ fn d2_a_customers_router_with_more_than_its_memory_is_sent_away_with_the_existin
         let (excess, wait) = (Excess::Memory { limit: 100_000 }, Seconds(60));
         assert_eq!(rib.take_overflows(), [Overflow { peer, excess, wait }]);
         announce_oversized(&mut rib, peer, "30.3.0.0/16", 3);
-        assert_eq!((rib.take_overflows(), rib.peer_counts(peer).received), (vec![], 2), "it is not heard");
+        assert_eq!((rib.take_overflows(), rib.peer_counts(peer).received), (vec![], 0), "it is not heard");
         rib.peer_down(peer);
         assert_eq!(rib.peer_counts(peer).memory, 0);
     }
+}
+
+#[test]
+fn d2_no_route_of_a_peer_that_exceeds_its_limit_is_used_or_advertised_while_its_session_still_ends() {
+    let mut rib = with(CE0, |peer| peer.max_prefixes = Some(MaxPrefixes { limit: 3, wait: Seconds(60) }));
+    let announce = |rib: &mut Rib, count: u32| {
+        let announced: Vec<IpNet> = (1..=count).map(|number| net(&prefix(CE0, number))).collect();
+        let attributes = Some(Arc::new(attributes(rib, CE0, &prefix(CE0, 1))));
+        rib.update(CE0, Update { announced, attributes, ..Update::default() });
+    };
+    announce(&mut rib, 3);
+    assert!(changes(&mut rib).iter().all(|(_, _, peers)| *peers == [CE0]));
+    told(&mut rib, A1);
+    announce(&mut rib, 4);
+    assert_eq!(rib.take_overflows().len(), 1);
+    let used = changes(&mut rib);
+    assert!(used.len() >= 3 && used.iter().all(|(_, _, peers)| peers.is_empty()), "{used:?}");
+    let words = told(&mut rib, A1);
+    assert!(words.len() == 3 && words.iter().all(|word| word.starts_with('-')), "{words:?}");
 }
 
 #[test]
