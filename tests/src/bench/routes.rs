@@ -134,7 +134,7 @@ impl Routes {
                 prefixes.push(prefix);
             }
         }
-        prefixes.sort_unstable();
+        prefixes.sort_unstable_by_key(|prefix| (bits(*prefix), prefix.prefix_len()));
         Self { version, source: "generated", prefixes }
     }
 
