@@ -17,7 +17,8 @@ use crate::command::{command, must, output};
 /// Where dpkg-deb looks for what is about the package.
 pub const CONTROL: &str = "DEBIAN";
 
-/// Packs `tree`, in which `DEBIAN/control` stands, with the sums of its files; every time in it is `epoch`.
+/// Packs `tree`, in which `DEBIAN/control` stands, with the sums of its files; every time in it is `epoch`. A package that was made of
+/// the same content stays as it is.
 ///
 /// # Errors
 /// When something cannot be read, or dpkg-deb refuses it.
@@ -25,11 +26,41 @@ pub fn pack(tree: &Path, package: &Path, epoch: u64) -> Result<()> {
     let sums = tree.join(CONTROL).join("md5sums");
     fs::write(&sums, md5sums(tree)?).with_context(|| format!("cannot write {}", sums.display()))?;
     settle(tree, epoch)?;
+    let record = package.with_extension("made-of");
+    let content = content(tree, epoch)?;
+    let as_recorded =
+        |package: &Path| Ok::<_, anyhow::Error>(format!("{} the package\n{content}", sha256(package)?));
+    if package.exists() && fs::read_to_string(&record).ok() == Some(as_recorded(package)?) {
+        println!("{} is there and of the same content", package.display());
+        return Ok(());
+    }
     let mut pack = command("dpkg-deb");
     pack.env("SOURCE_DATE_EPOCH", epoch.to_string()).env("LC_ALL", "C").env("TZ", "UTC0");
     // How many CPUs there are may not decide how the data is divided.
     pack.env("DPKG_DEB_THREADS_MAX", "1");
-    must(pack.args(["--root-owner-group", "-Zxz", "-z6", "--build"]).arg(tree).arg(package))
+    must(pack.args(["--root-owner-group", "-Zxz", "-z6", "--build"]).arg(tree).arg(package))?;
+    fs::write(&record, as_recorded(package)?).with_context(|| format!("cannot write {}", record.display()))
+}
+
+/// All that the bytes of a package depend on, a line for each thing: the sums of its files, modes, links and the time.
+fn content(tree: &Path, epoch: u64) -> Result<String> {
+    let mut lines = format!("{epoch} the time\n");
+    let mut files = Vec::new();
+    for path in below(tree)? {
+        let name = path.strip_prefix(tree).unwrap_or(&path).display().to_string();
+        let about = fs::symlink_metadata(&path)?;
+        if about.is_symlink() {
+            lines += &format!("link {name} to {}\n", fs::read_link(&path)?.display());
+            continue;
+        }
+        lines += &format!("{:o} {name}\n", about.permissions().mode());
+        if about.is_file() {
+            files.push(name);
+        }
+    }
+    let mut sums = command("sha256sum");
+    Ok(lines
+        + &output(sums.current_dir(tree).args(files)).context("sha256sum cannot read the package's files")?)
 }
 
 /// Kibibytes that the package takes once it is installed, as Debian's policy counts: each file rounded up, and one for everything else.
@@ -156,7 +187,35 @@ mod tests {
             assert!(sums.contains("  usr/bin/x\n"), "{sums}");
             packages.push((fs::read(&package).expect("a package"), installed_size(&tree).expect("a size")));
         }
-        fs::remove_dir_all(&folder).expect("it goes");
         assert!(packages[0] == packages[1], "two folders, orders, umasks and times: two packages");
+        fs::remove_dir_all(&folder).expect("it goes");
+    }
+
+    #[test]
+    fn a_package_is_made_again_when_its_content_the_time_or_itself_has_changed_and_else_stays() {
+        if !Path::new("/usr/bin/dpkg-deb").exists() {
+            println!("SKIP: there is no dpkg-deb");
+            return;
+        }
+        let folder = std::env::temp_dir().join(format!("erdp-deb-again-{}", std::process::id()));
+        let tree = tree(&folder, false, 0o022, 1_000_000_000);
+        let package = folder.join("x.deb");
+        let made = |epoch: u64| {
+            let before = fs::metadata(&package).and_then(|about| about.modified()).ok();
+            pack(&tree, &package, epoch).expect("it is packed");
+            before != fs::metadata(&package).and_then(|about| about.modified()).ok()
+        };
+        assert!(made(1_700_000_000));
+        assert!(!made(1_700_000_000), "of the same content");
+        assert!(made(1_700_000_001), "another time");
+        let script = tree.join("usr/bin/x");
+        fs::write(&script, "#!/bin/bash\n").expect("a file");
+        assert!(made(1_700_000_001), "other content");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).expect("a mode");
+        assert!(made(1_700_000_001), "another mode");
+        fs::write(&package, "half of it").expect("a file");
+        assert!(made(1_700_000_001), "another package");
+        assert!(!made(1_700_000_001), "nothing is new");
+        fs::remove_dir_all(&folder).expect("it goes");
     }
 }
