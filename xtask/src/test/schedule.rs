@@ -1,7 +1,7 @@
 //! Which row starts next: pure, over what waits and what runs.
 //!
-//! In four stages. First the rows that mostly wait, three for each CPU; then the light ones, two for each CPU; then the
-//! quiet ones, one for each CPU, and the lone ones, one by one; then the timing-critical ones, one by one, each beside nothing. Rows that keep a CPU
+//! In four stages. First the rows that mostly wait, three for each CPU; then the light ones, two for each CPU (one where `--full` makes
+//! them heavier); then the quiet ones, one for each CPU, and the lone ones, one by one; then the timing-critical ones, one by one, each beside nothing. Rows that keep a CPU
 //! busy, which have less priority, fill all but the last, with one CPU less than there are: what is left of them then has all CPUs. The longest start first.
 
 use super::rows::Group;
@@ -26,6 +26,12 @@ impl Limits {
     pub fn of(cpus: usize) -> Limits {
         let cpus = cpus.max(1);
         Limits { cpu: cpus, cpu_beside: cpus - 1, functional: 3 * cpus, light: 2 * cpus, quiet: cpus }
+    }
+
+    /// The same with `--full`, which has the light rows do more, beside builds and virtual machines.
+    pub fn in_full(cpus: usize) -> Limits {
+        let limits = Self::of(cpus);
+        Limits { light: limits.light / 2, ..limits }
     }
 
     /// Whether a row may start beside those that run, while the rows `of` each group wait or run.
@@ -122,6 +128,14 @@ mod tests {
         assert_eq!(next(&[(Quiet, 9), (Cpu, 5), (Alone, 50)], &[Quiet, Quiet, Cpu], limits), None);
         assert_eq!(next(&[(Quiet, 9), (Cpu, 50)], &[Cpu], limits), Some(0));
         assert_eq!(next(&[(Alone, 9)], &[Quiet], limits), None);
+    }
+
+    #[test]
+    fn in_full_the_light_rows_which_do_more_there_run_one_for_each_cpu() {
+        let limits = Limits::in_full(2);
+        assert_eq!(limits, Limits { light: 2, ..Limits::of(2) });
+        assert_eq!(next(&[(Light, 9), (Cpu, 5)], &[Light, Light], limits), Some(1));
+        assert_eq!(next(&[(Light, 9)], &[Light, Cpu], limits), Some(0));
     }
 
     #[test]

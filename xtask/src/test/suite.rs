@@ -80,7 +80,7 @@ impl Suite {
         Ok(Suite {
             mode,
             how: How { is_full: mode == Mode::Full, variables },
-            limits: Limits::of(cpus),
+            limits: if mode == Mode::Full { Limits::in_full(cpus) } else { Limits::of(cpus) },
             ledger: Ledger::open(&root().join("target/test-ledger.json")),
             sources,
             signal,
