@@ -47,6 +47,9 @@ const ROUTERS: [(&str, u32, &str, &str); 6] = [
 /// The host behind the customer's routers.
 pub const CUSTOMER_HOST: &str = "198.18.64.10";
 
+/// Another prefix that every MSEE announces, and a host in it to ask about.
+pub const OTHER: (&str, &str) = ("198.18.240.0/24", "198.18.240.9");
+
 /// The edge's configuration.
 pub const CONFIGURATION: &str = r#"
 asn = 65010
@@ -122,12 +125,12 @@ impl Stand {
             far.address("edge0", &format!("{theirs}/30"))?;
             let is_customer = asn == plan::CE_ASN;
             let (host, announced) = match is_customer {
-                true => (CUSTOMER_HOST, plan::CUSTOMER_IPV4),
-                false => (plan::AZURE_IPV4, plan::VNET_IPV4),
+                true => (CUSTOMER_HOST, vec![plan::CUSTOMER_IPV4]),
+                false => (plan::AZURE_IPV4, vec![plan::VNET_IPV4, OTHER.0]),
             };
             far.address("lo", &format!("{host}/32"))?;
             let edge = Neighbour { name: "edge4".into(), local: theirs, remote: ours, asn: plan::EDGE_ASN };
-            let announced = vec![announced.parse().context("not a prefix")?];
+            let announced = announced.into_iter().map(str::parse).collect::<Result<_, _>>()?;
             let router = Router {
                 namespace: short,
                 asn,
@@ -183,7 +186,15 @@ impl Stand {
     /// # Errors
     /// erdp's own message.
     pub fn leads_to(&self, routers: [&str; 2]) -> Result<bool> {
-        let answers = self.edge.explain("ce1", &[plan::AZURE_IPV4.parse()?])?;
+        self.host_leads_to(plan::AZURE_IPV4, &routers)
+    }
+
+    /// Whether what comes from the customer for a host leads to these MSEEs.
+    ///
+    /// # Errors
+    /// erdp's own message.
+    pub fn host_leads_to(&self, host: &str, routers: &[&str]) -> Result<bool> {
+        let answers = self.edge.explain("ce1", &[host.parse()?])?;
         let mut members: Vec<String> = answers[0].members.iter().map(ToString::to_string).collect();
         members.sort_unstable();
         let mut wanted: Vec<&str> = routers.iter().filter_map(|short| address_of(short)).collect();

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use erdp_tests::{
-    circuits::{BOTH_LINKS_COST, CONFIGURATION, ONE, ONE_LINK_COSTS, Stand, TWO},
+    circuits::{BOTH_LINKS_COST, CONFIGURATION, ONE, ONE_LINK_COSTS, OTHER, Stand, TWO},
     edge,
     lab::plan,
 };
@@ -57,6 +57,54 @@ fn b11_the_second_circuit_carries_what_the_first_cannot_and_the_customers_router
     stand.shares("preference 200 and 100 again", "m1", &[("ce1", 1.0)])?;
     let unexplained = stand.edge.counters()?.unexplained();
     ensure!(unexplained == 0, "{unexplained} packets unexplained");
+    Ok(())
+}
+
+/// Live, while datagrams flow: the near circuit gets the region's prefix and shares the rest, and what a policy holds back is withdrawn there.
+#[test]
+fn b11_a_policy_moves_exactly_its_prefixes_to_the_near_circuit_and_back_without_a_loss() -> Result<()> {
+    if edge::skipped() {
+        return Ok(());
+    }
+    let mut stand = Stand::up()?;
+    let all = ["m1", "m2", "m3", "m4"];
+    let compared = CONFIGURATION
+        .replace("minimum-links = 2\n", "")
+        .replace("peerings = [", "between-circuits = \"preference\"\npeerings = [");
+    let policies = format!(
+        "[[policy]]\nname = \"near\"\n[[policy.rule]]\nprefixes = [\"{}\"]\nlocal-pref = 200\n[[policy]]\nname = \"far\"\n\
+         [[policy.rule]]\nprefixes = [\"{}\"]\nrefuse = \"it answers over the near circuit\"\n",
+        plan::VNET_IPV4,
+        plan::CUSTOMER_IPV4
+    );
+    let near =
+        compared.replacen("ipv4 = \"198.18.0.8/29\"", "ipv4 = \"198.18.0.8/29\"\npolicy-in = \"near\"", 1);
+    let near = near.replacen("ipv4 = \"198.18.0.0/29\"", "ipv4 = \"198.18.0.0/29\"\npolicy-out = \"far\"", 1)
+        + &policies;
+    let probe = stand.probe()?;
+    stand.apply(&compared)?;
+    stand.until("equal circuits share", |it| it.host_leads_to(plan::AZURE_IPV4, &all))?;
+    stand.apply(&near)?;
+    stand.until("the region goes over the near circuit", |it| it.leads_to(["m3", "m4"]))?;
+    ensure!(stand.host_leads_to(OTHER.1, &all)?, "another prefix has moved, too");
+    stand.until("the far circuit's MSEEs have no route to the customer", |it| {
+        let known = |short| -> Result<bool> {
+            Ok(it.birdc(short, &["show", "route", plan::CUSTOMER_IPV4])?.contains("198.18.64.0"))
+        };
+        Ok(!known("m1")? && !known("m2")? && known("m3")? && known("m4")?)
+    })?;
+    let refused = stand.edge.show("refused")?;
+    ensure!(refused.contains("it answers over the near circuit (policy far)"), "{refused}");
+    let received = stand.edge.ask(&["show", "received", "198.18.0.10", "--json"])?;
+    ensure!(received.contains("near, rule 1"), "{received}");
+    stand.shares("the near circuit, both links alike", "ce1", &TWO)?;
+    stand.apply(CONFIGURATION)?;
+    stand.until("as listed again", |it| {
+        Ok(it.leads_to(["m1", "m2"])? && it.host_leads_to(OTHER.1, &["m1", "m2"])?)
+    })?;
+    let report = probe.stop()?;
+    println!("  meanwhile: {report:?}");
+    ensure!(report.lost == 0 && report.sent > 100, "{report:?}");
     Ok(())
 }
 

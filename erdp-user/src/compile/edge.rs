@@ -106,6 +106,7 @@ pub fn attachment_facts(config: &Config, attachment: &Attachment, ifindex: u32) 
         link_local6: None,
         subnets: attachment.addresses.iter().map(IpNet::trunc).collect(),
         domains: attachment.domains.iter().map(|id| usize::from(id.0)).collect(),
+        compares_circuits: attachment.compares_circuits,
         chained: policy::chained(config, attachment),
         encrypted_only: attachment.encrypted_only.clone(),
         forbidden: attachment.forbidden.iter().map(|id| usize::from(id.0)).collect(),

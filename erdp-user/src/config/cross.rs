@@ -1,13 +1,14 @@
 //! Rules between parts of the file. While it is parsed, every subnet and every logical interface is noted here with
 //! its place; at the end each is compared with those before it, so that the later one is blamed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
+use super::Policy;
 use super::error::Fault;
 use super::values::Tags;
 
@@ -19,6 +20,9 @@ pub(super) struct Ledger {
     subnets: Vec<Noted<IpNet>>,
     guarded: Vec<Noted<IpNet>>,
     interfaces: Vec<Noted<(String, Tags)>>,
+    /// The policies of the file, and the names of those that are attached somewhere.
+    pub policies: Vec<Policy>,
+    pub attached: BTreeSet<String>,
     pub warnings: Vec<Fault>,
 }
 

@@ -130,6 +130,7 @@ fn refusals(running: &Config, new: &Config) -> Vec<String> {
     // About the next start only.
     fixed.require_interfaces = running.require_interfaces;
     fixed.control_orders.clone_from(&running.control_orders);
+    fixed.policies.clone_from(&running.policies);
     // Without a zone rule there are no zones: which circuits and attachments there are is the frame of everything else.
     if fixed.circuits.len() == running.circuits.len() {
         for (fixed, old) in fixed.circuits.iter_mut().zip(&running.circuits) {
@@ -148,6 +149,8 @@ fn refusals(running: &Config, new: &Config) -> Vec<String> {
             fixed.weight = old.weight;
             fixed.advertise_connected = old.advertise_connected;
             fixed.required = old.required;
+            fixed.policy_in.clone_from(&old.policy_in);
+            fixed.compares_circuits = old.compares_circuits;
             fixed.domains.clone_from(&old.domains);
             fixed.forbidden.clone_from(&old.forbidden);
             // That it leads to a service is fixed; where the service is and what it alone may carry is not.

@@ -11,6 +11,7 @@
 //! - `shown`: a [`Config`] for people, with every default filled in and no secret.
 //! - `secret`: keys that stand in files of their own.
 //! - `preset`: files to begin with, one for each connectivity model.
+//! - `policy`: named policies for routes.
 //! - `inventory`: what is bought and set up in Azure, which changes nothing here.
 //! - `error`: what a refusal says: file, line, key, reason and remedy.
 //!
@@ -23,6 +24,7 @@ mod inventory;
 mod live;
 mod parse;
 mod plan;
+mod policy;
 pub mod preset;
 mod raw;
 mod secret;
@@ -47,6 +49,7 @@ pub use live::{Difference, Plan, flaps as session_flaps, is_same as is_same_peer
 pub(crate) use parse::HASTY_HOLD;
 pub use parse::lines;
 pub use plan::{Attachment, Domain, DomainId, LinkRole, Peer, Side};
+pub use policy::{Changes, Policy, PolicyRule, PrefixRange, RouteSource, Then};
 pub use values::{BitsPerSecond, Tags, VlanId, is_private_asn};
 
 use crate::azure::prefixes;
@@ -89,6 +92,9 @@ pub struct Config {
     /// Ways through services, in the file's order.
     #[serde(rename = "chain")]
     pub chains: Vec<Chain>,
+    /// Policies for routes, in the file's order.
+    #[serde(rename = "policy", skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<Policy>,
 }
 
 /// A way to a peering through a service: explicit, because domains meet there (requirements C1, C5).
@@ -331,6 +337,12 @@ pub struct SessionOptions {
     pub max_memory_mib: u32,
     /// What becomes of what is above either limit.
     pub when_too_many: WhenTooMany,
+    /// The policy for what the peer announces, by name (requirement B11).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_in: Option<String>,
+    /// The policy for what it is advertised, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_out: Option<String>,
 }
 
 /// What happens when a peer announces more than it may (requirement D2).
@@ -505,6 +517,12 @@ pub struct CeAttachment {
     pub required: bool,
     /// Which routes of the kernel are taken if they lead through it; `None`: none.
     pub kernel_routes: Option<KernelRoutes>,
+    /// The policy for the kernel's routes, by name; its peers have theirs in their options.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_in: Option<String>,
+    /// Whether local preference decides between its domains, so that equal ones share the flows, and not the order in which they are
+    /// listed.
+    pub compares_circuits: bool,
     /// The customer's routers.
     pub peers: Vec<CePeer>,
 }
@@ -556,6 +574,11 @@ pub struct CePeer {
 }
 
 impl Config {
+    /// The policy of a name.
+    pub fn policy(&self, name: Option<&str>) -> Option<&Policy> {
+        self.policies.iter().find(|policy| Some(policy.name.as_str()) == name)
+    }
+
     /// Reads and checks a file. The warnings are for the operator; none stands in the way of running.
     pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigError> {
         let text = std::fs::read_to_string(path)

@@ -3,7 +3,7 @@
 //! The first refusal ends the work; warnings are gathered. Whatever must be compared with other parts of the file is
 //! noted in the [`Ledger`] on the way and judged at the end.
 //!
-//! Here: the file's top and what several tables share; `circuit`, `attachment`, `service` and `zone`: the tables; `bfd`, `inventory`, `kernel_routes`, `session`, `subnet`: parts of them;
+//! Here: the file's top and what several tables share; `circuit`, `attachment`, `service` and `zone`: the tables; `policy`: named policies for routes; `bfd`, `inventory`, `kernel_routes`, `session`, `subnet`: parts of tables;
 //! `lines`: where each table stands.
 
 mod attachment;
@@ -13,6 +13,7 @@ mod inventory;
 mod kernel_routes;
 mod lines;
 mod other_box;
+mod policy;
 mod service;
 mod session;
 mod subnet;
@@ -58,6 +59,7 @@ pub(crate) const HASTY_HOLD: Seconds = Seconds(10);
 pub(super) fn config(text: &str, file: &Path) -> Result<(Config, Vec<Fault>), Fault> {
     let raw: RawConfig = toml::from_str(text).map_err(|error| Fault::from_toml(&error, text))?;
     let mut ledger = Ledger::of(file);
+    ledger.policies = policy::policies(&raw.policy)?;
     let asn = value(&raw.asn, "asn", |number| asn(*number, AsnOf::Ours))?;
     if raw.circuit.is_empty() {
         return Err(Fault::new(
@@ -106,7 +108,9 @@ pub(super) fn config(text: &str, file: &Path) -> Result<(Config, Vec<Fault>), Fa
         );
     }
     let control_orders = optional(raw.control_orders.as_ref(), "control-orders", |name| group_name(name))?;
+    ledger.policies_are_attached(&raw.policy);
     ledger.check()?;
+    let policies = std::mem::take(&mut ledger.policies);
     let (symmetric_hash, require_interfaces) = (raw.symmetric_hash, raw.require_interfaces);
     Ok((
         Config {
@@ -122,6 +126,7 @@ pub(super) fn config(text: &str, file: &Path) -> Result<(Config, Vec<Fault>), Fa
             circuits,
             attachments,
             chains,
+            policies,
         },
         ledger.warnings,
     ))

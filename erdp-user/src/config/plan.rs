@@ -132,6 +132,10 @@ pub struct Attachment {
     pub advertise_connected: bool,
     /// Which routes of the kernel are taken if they lead through it; none on the MSEE side.
     pub kernel_routes: Option<KernelRoutes>,
+    /// The policy for those, by name.
+    pub policy_in: Option<String>,
+    /// Whether local preference decides between its domains, and not their order; never on the MSEE side, where there is one.
+    pub compares_circuits: bool,
 }
 
 impl Attachment {
@@ -229,6 +233,8 @@ impl Config {
                 addresses: ce.addresses.clone(),
                 advertise_connected: ce.advertise_connected,
                 kernel_routes: ce.kernel_routes.clone(),
+                policy_in: ce.policy_in.clone(),
+                compares_circuits: ce.compares_circuits,
             });
         }
         list
@@ -409,5 +415,7 @@ fn msee_attachment(
         addresses: peering.addresses(role).filter_map(address).collect(),
         advertise_connected: false,
         kernel_routes: None,
+        policy_in: None,
+        compares_circuits: false,
     })
 }

@@ -31,6 +31,34 @@ pub(super) struct RawConfig {
     pub zone_rule: Vec<Spanned<RawZoneRule>>,
     #[serde(default)]
     pub chain: Vec<Spanned<RawChain>>,
+    #[serde(default)]
+    pub policy: Vec<Spanned<RawPolicy>>,
+}
+
+/// What is done with routes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawPolicy {
+    pub name: Spanned<String>,
+    #[serde(default)]
+    pub rule: Vec<Spanned<RawPolicyRule>>,
+}
+
+/// What is done with the routes that it names.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawPolicyRule {
+    pub prefixes: Option<Spanned<Vec<Spanned<String>>>>,
+    pub communities: Option<Spanned<Vec<Spanned<String>>>>,
+    pub as_path_contains: Option<Spanned<i64>>,
+    pub origin_as: Option<Spanned<i64>>,
+    pub as_path_at_least: Option<Spanned<i64>>,
+    pub source: Option<Spanned<String>>,
+    pub local_pref: Option<Spanned<i64>>,
+    pub prepend: Option<Spanned<i64>>,
+    pub add_communities: Option<Spanned<Vec<Spanned<String>>>>,
+    pub remove_communities: Option<Spanned<Vec<Spanned<String>>>>,
+    pub refuse: Option<Spanned<String>>,
 }
 
 /// A way through a service.
@@ -114,6 +142,8 @@ pub(super) struct RawPeering {
     pub max_prefixes_wait: Option<Spanned<i64>>,
     pub max_memory_mib: Option<Spanned<i64>>,
     pub when_too_many: Option<Spanned<String>>,
+    pub policy_in: Option<Spanned<String>>,
+    pub policy_out: Option<Spanned<String>>,
     /// Of both families: before each had a key of its own.
     pub advertise_at_most: Option<Spanned<i64>>,
     pub advertise_at_most_ipv4: Option<Spanned<i64>>,
@@ -215,6 +245,9 @@ pub(super) struct RawAttachment {
     #[serde(default)]
     pub required: bool,
     pub kernel_routes: Option<Spanned<RawKernelRoutes>>,
+    pub policy_in: Option<Spanned<String>>,
+    pub policy_out: Option<Spanned<String>>,
+    pub between_circuits: Option<Spanned<String>>,
     #[serde(default)]
     pub peers: Vec<Spanned<RawPeer>>,
 }
@@ -263,4 +296,6 @@ pub(super) struct RawPeer {
     pub max_prefixes_wait: Option<Spanned<i64>>,
     pub max_memory_mib: Option<Spanned<i64>>,
     pub when_too_many: Option<Spanned<String>>,
+    pub policy_in: Option<Spanned<String>>,
+    pub policy_out: Option<Spanned<String>>,
 }

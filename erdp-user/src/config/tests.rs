@@ -7,6 +7,7 @@ use crate::bgp::PeerId;
 
 mod kernel_routes;
 mod other_box;
+mod policies;
 mod sessions;
 mod zones;
 

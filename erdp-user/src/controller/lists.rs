@@ -119,7 +119,7 @@ impl Controller {
                             domain: self.domain_name(row.domain),
                             prefix: row.prefix,
                             rule: row.refusal.rule(),
-                            reason: row.refusal.to_string(),
+                            reason: self.core.rib.why_refused(row.source, row.refusal),
                         },
                     );
                 }
@@ -142,7 +142,7 @@ impl Controller {
                             domain: self.domain_name(row.domain),
                             prefix: row.prefix,
                             rule: row.reason.rule(),
-                            reason: row.reason.to_string(),
+                            reason: self.core.rib.why_held_back(row.peer, row.reason),
                         },
                     );
                 }
@@ -154,6 +154,7 @@ impl Controller {
 
     fn route_row(&self, domain: DomainId, prefix: IpNet) -> Option<RouteRow<'_>> {
         let route = self.core.rib.route(domain, prefix)?;
+        let imported = self.core.rib.imported(&route);
         let via =
             |path: &FibPath| self.core.attachment_of(path.source).map_or("?", |id| self.core.name_of(id));
         let source = match route.best {
@@ -168,8 +169,8 @@ impl Controller {
             via: route.paths.iter().map(via).collect(),
             source,
             shares: route.paths.iter().map(|path| path.share.get()).collect(),
-            as_path: route.attributes.as_path.to_string(),
-            communities: route.attributes.communities.iter().map(named).collect(),
+            as_path: imported.as_path.to_string(),
+            communities: imported.communities.iter().map(named).collect(),
             draining: is_draining(route.attributes),
         })
     }

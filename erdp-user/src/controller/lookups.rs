@@ -118,7 +118,11 @@ impl Controller {
             let mut row = json!({
                 "peer": remote, "domain": self.domain_name(path.domain), "prefix": prefix, "path_id": path.path.map(|it| it.0),
                 "verdict": path.word(), "why": path.why(name), "preference": path.preference,
+                "policy": path.policy.map(|(name, rule)| format!("{name}, rule {rule}")),
             });
+            if let Some(crate::rib::Verdict::Refused(refusal)) = path.verdict {
+                row["why"] = self.core.rib.why_refused(peer.into(), refusal).into();
+            }
             describe(&mut row, path.attributes);
             row
         };
@@ -146,7 +150,7 @@ impl Controller {
             return None;
         }
         Some(json!({
-            "peer": remote, "domain": self.domain_name(domain), "prefix": prefix, "verdict": "held-back", "why": reason.to_string(),
+            "peer": remote, "domain": self.domain_name(domain), "prefix": prefix, "verdict": "held-back", "why": self.core.rib.why_held_back(peer, reason),
             "from": self.source_name(from), "rule": reason.rule(),
         }))
     }

@@ -233,6 +233,9 @@ impl<D: Dataplane> Core<D> {
     /// The same in the forwarding state's terms.
     fn fib_changes(&mut self) -> Vec<targets::Change> {
         let changes = self.rib.take_fib_changes();
+        for change in &changes {
+            self.forwarding.rank(usize::from(change.domain.0), change.prefix, change.preference);
+        }
         targets::of(changes, |source| self.attachment_of(source))
     }
 

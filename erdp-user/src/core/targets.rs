@@ -33,7 +33,7 @@ pub fn of(
         });
         known.1.clone()
     };
-    let row = |FibChange { domain, prefix, paths, discard }: FibChange| {
+    let row = |FibChange { domain, prefix, paths, discard, .. }: FibChange| {
         let target = match (paths.is_empty(), discard) {
             (false, _) => Some(target_of(paths)),
             (true, true) => Some(Arc::new(Target::Discard)),

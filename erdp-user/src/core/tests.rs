@@ -8,7 +8,9 @@ use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
-    bgp::{AsPath, DownReason, Family, Kept, PathAttributes, PeerEvent, Seconds, SessionFacts, Update},
+    bgp::{
+        AsPath, Community, DownReason, Family, Kept, PathAttributes, PeerEvent, Seconds, SessionFacts, Update,
+    },
     compile::{self, peer_key},
     dataplane::{Mode, memory::MemoryDataplane, question::Question},
     kernel::KernelEvent,
@@ -79,9 +81,13 @@ impl Edge {
         edge
     }
 
-    /// Every peer has a MAC address and a session, and has announced its prefixes.
     fn converged() -> Self {
-        let mut edge = Self::new(CONFIG);
+        Self::converged_by(CONFIG)
+    }
+
+    /// Every peer has a MAC address and a session, and has announced its prefixes.
+    fn converged_by(text: &str) -> Self {
+        let mut edge = Self::new(text);
         ALL.into_iter().for_each(|peer| edge.up(peer));
         for peer in ONE.into_iter().chain(TWO) {
             edge.announce(peer, AZURE);
@@ -180,9 +186,14 @@ impl Edge {
     }
 
     fn announce(&mut self, peer: PeerId, prefix: &str) {
+        self.announce_with(peer, prefix, &[]);
+    }
+
+    fn announce_with(&mut self, peer: PeerId, prefix: &str, communities: &[Community]) {
         let session = self.peer(peer).session;
         let attributes = PathAttributes {
             as_path: AsPath::sequence([session.remote_asn.0]),
+            communities: communities.to_vec(),
             ..PathAttributes::originated(session.remote)
         };
         let (announced, attributes) = (vec![prefix.parse().unwrap()], Some(Arc::new(attributes)));

@@ -52,6 +52,7 @@ pub use self::{
 };
 use crate::{
     dataplane::{Dataplane, DataplaneError, Record},
+    rib::DEFAULT_LOCAL_PREF,
     types::AttachmentId,
 };
 use ids::Ids;
@@ -150,6 +151,9 @@ pub struct Forwarding {
     /// What each domain says about a prefix, as far as the trie does not say it; connected subnets and hosts are routes like others.
     /// What is installed is kept by the trie's own shadow and nowhere else: a full table is in memory often enough.
     said: Vec<Said>,
+    /// What each domain's routes are worth that are not worth what most are: for views that compare. A full table is worth the same
+    /// throughout, most often.
+    worth: Vec<HashMap<IpNet, u32, foldhash::fast::RandomState>>,
     /// Prefixes that found no room, to be tried again when there may be some.
     unplaced: BTreeSet<(usize, IpNet)>,
     groups: Ids<Arc<Target>>,
@@ -199,6 +203,7 @@ impl Forwarding {
             fib,
             views,
             said: Vec::new(),
+            worth: Vec::new(),
             unplaced: BTreeSet::new(),
             groups: Ids::new(MAX_GROUPS),
             written: HashMap::new(),
@@ -268,6 +273,27 @@ impl Forwarding {
         let result = self.install_news(touched, now_ns, dataplane);
         words.into_iter().for_each(|word| self.leave_word(word));
         result
+    }
+
+    /// What a domain's route to a prefix is worth from now on (local preference), for attachments that compare their circuits: said before
+    /// the route itself, which [`Self::routes`] has to be told again.
+    pub fn rank(&mut self, domain: usize, prefix: IpNet, worth: u32) {
+        if worth == DEFAULT_LOCAL_PREF {
+            if let Some(known) = self.worth.get_mut(domain).filter(|known| !known.is_empty()) {
+                known.remove(&prefix);
+            }
+            return;
+        }
+        if self.worth.len() <= domain {
+            self.worth.resize_with(domain + 1, HashMap::default);
+        }
+        self.worth[domain].insert(prefix, worth);
+    }
+
+    /// What a domain's route to a prefix is worth.
+    fn worth(&self, domain: usize, prefix: &IpNet) -> u32 {
+        let known = self.worth.get(domain).filter(|known| !known.is_empty());
+        known.and_then(|known| known.get(prefix)).copied().unwrap_or(DEFAULT_LOCAL_PREF)
     }
 
     /// Tries again what found no room: lines and identifiers come free after their grace period. Stops at the first that

@@ -65,6 +65,8 @@ pub struct AttachmentFacts {
     pub subnets: Vec<IpNet>,
     /// Routing domains in order of preference; an MSEE attachment has one.
     pub domains: Vec<usize>,
+    /// Whether what a route is worth decides between its domains, and not their order.
+    pub compares_circuits: bool,
     /// Routing domains that it lists and that its zone may not use (C5).
     pub forbidden: Vec<usize>,
     /// What chains add to its routes, after those of its domains.

@@ -1,7 +1,7 @@
 //! Which routes a routing table may hold: the policy of domains and zones, by construction of the tables.
 //!
 //! A *view* is one routing table pair, and attachments with the same [`Policy`] share it. Its routes come from [`Source`]s, of
-//! which the first that has a prefix wins. What an attachment may not use is in none of its sources, so that no packet can match
+//! which the first that has a prefix wins, or, where its attachments ask for that, those whose route is worth most (local preference). What an attachment may not use is in none of its sources, so that no packet can match
 //! it (C1, C5, C6); nothing of this costs the packet path anything.
 //!
 //! What an attachment lists and its zone forbids is in `refused`: where no source has the prefix, the table drops it by a reason
@@ -14,7 +14,7 @@
 //! The service's own view has what comes back. Prefixes that must not go in clear (B9) are in every view: where their service has
 //! no route they are dropped, and nothing that leads elsewhere is installed inside them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
 
 use ipnet::IpNet;
 
@@ -79,6 +79,23 @@ impl Source {
     }
 }
 
+/// What those of some offers lead to that are worth most: to all of their next hops, or where the first of them leads to none.
+fn best_of(offers: impl Iterator<Item = (u32, Arc<Target>)>) -> Option<Arc<Target>> {
+    let mut best: Vec<(u32, Arc<Target>)> = Vec::new();
+    for (worth, target) in offers {
+        match best.first().map(|(most, _)| worth.cmp(most)) {
+            Some(Ordering::Less) => {}
+            Some(Ordering::Equal) => best.push((worth, target)),
+            Some(Ordering::Greater) | None => best = vec![(worth, target)],
+        }
+    }
+    let (_, first) = best.first()?;
+    if best.len() == 1 || !first.forwards() {
+        return Some(first.clone());
+    }
+    Some(Arc::new(Target::to(best.iter().flat_map(|(_, target)| target.members()))))
+}
+
 /// Whether every next hop is an MSEE: the paths of one route are all on one side.
 fn leads_to_microsoft(target: &Target, topology: &Topology) -> bool {
     let is_msee = |key: &NextHopKey| topology.attachment(key.attachment).is_some_and(|facts| facts.is_msee);
@@ -103,6 +120,8 @@ pub struct Policy {
     pub sources: Vec<Source>,
     /// Routes to refuse where no source has the prefix.
     pub refused: Vec<Source>,
+    /// Whether of several sources those win whose route is worth most, together, and not the first.
+    pub compares_circuits: bool,
 }
 
 impl Policy {
@@ -138,7 +157,7 @@ impl Topology {
         } else {
             facts.forbidden.iter().map(|domain| Source::Microsoft(*domain)).collect()
         };
-        Policy { sources, refused }
+        Policy { sources, refused, compares_circuits: facts.compares_circuits }
     }
 }
 
@@ -150,7 +169,7 @@ impl Forwarding {
 
     /// What a view is to do with a prefix of which this is news, and whether that is only because a forbidden source has it.
     pub(super) fn wanted(&self, view: usize, prefix: IpNet, news: &[Word]) -> (Option<Arc<Target>>, bool) {
-        let Policy { sources, refused } = &self.views[view].policy;
+        let Policy { sources, refused, compares_circuits } = &self.views[view].policy;
         let guard = |prefix| if self.has_guards { self.topology.guard(prefix) } else { None };
         let offer = |source: &Source, prefix: IpNet| {
             let target = self.said_now(source.domain(), prefix, news)?;
@@ -158,7 +177,13 @@ impl Forwarding {
                 .offer(prefix, &target, &self.topology)
                 .filter(|target| guard(prefix).is_none_or(|(_, service)| leads_only_to(target, service)))
         };
-        let open = |prefix: IpNet| sources.iter().find_map(|source| offer(source, prefix));
+        let open =
+            |prefix: IpNet| match compares_circuits {
+                false => sources.iter().find_map(|source| offer(source, prefix)),
+                true => best_of(sources.iter().filter_map(|source| {
+                    Some((self.worth(source.domain(), &prefix), offer(source, prefix)?))
+                })),
+            };
         if let Some(target) = open(prefix) {
             return (Some(target), false);
         }

@@ -10,6 +10,8 @@ use std::cmp::Ordering;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::topology::RibPeer;
 use crate::bgp::{PathAttributes, PathId};
 
@@ -21,7 +23,26 @@ pub(super) struct Candidate<'a> {
     pub router_id: Ipv4Addr,
     /// Which of its paths, where it tells several.
     pub path: Option<PathId>,
+    /// As received.
     pub attributes: &'a Arc<PathAttributes>,
+    /// What it is worth after policy.
+    pub preference: u32,
+    /// How many ASes its path has after policy.
+    pub length: usize,
+}
+
+impl<'a> Candidate<'a> {
+    /// A path of a peer, or of a source beside them.
+    pub fn new(
+        peer: &'a RibPeer,
+        router_id: Ipv4Addr,
+        path: Option<PathId>,
+        (prefix, attributes): (&IpNet, &'a Arc<PathAttributes>),
+    ) -> Self {
+        let repeated = peer.changes(prefix, attributes).map_or(0, |changes| usize::from(changes.prepend));
+        let (preference, length) = (peer.preference(prefix, attributes), attributes.as_path.len() + repeated);
+        Self { peer, router_id, path, attributes, preference, length }
+    }
 }
 
 /// One step of the decision process.
@@ -41,8 +62,8 @@ impl PartialEq for Rule {
 
 /// Rules that decide which paths packets take.
 pub(super) static EQUAL_COST_RULES: [Rule; 6] = [
-    Rule { name: "highest local preference", compare: |a, b| preference(b).cmp(&preference(a)) },
-    Rule { name: "shortest AS path", compare: |a, b| length(a).cmp(&length(b)) },
+    Rule { name: "highest local preference", compare: |a, b| b.preference.cmp(&a.preference) },
+    Rule { name: "shortest AS path", compare: |a, b| a.length.cmp(&b.length) },
     Rule { name: "lowest origin", compare: |a, b| a.attributes.origin.cmp(&b.attributes.origin) },
     Rule { name: "lowest MED of the same neighbouring AS", compare: compare_med },
     // Not in the RFC: the paths of one prefix lead to one side, else a packet might leave where it came in.
@@ -59,16 +80,8 @@ pub(super) static TIE_BREAKERS: [Rule; 3] = [
     Rule { name: "lowest path identifier", compare: |a, b| a.path.cmp(&b.path) },
 ];
 
-fn preference(candidate: &Candidate) -> u32 {
-    candidate.peer.preference(candidate.attributes)
-}
-
 fn is_microsofts(candidate: &Candidate) -> bool {
     candidate.peer.origin(candidate.attributes).is_msee()
-}
-
-fn length(candidate: &Candidate) -> usize {
-    candidate.attributes.as_path.len()
 }
 
 /// MEDs of different neighbours are not comparable (RFC 4271 section 9.1.2.2 c); a missing one counts as 0.

@@ -88,11 +88,8 @@ impl<'a> Sources<'a> {
         });
         let speaking = speaking.flat_map(move |(peer, adj_in)| {
             let accepted = adj_in.paths(prefix).filter(move |it| it.refusal(domain).is_none());
-            accepted.map(|PathIn { path, attributes, .. }| Candidate {
-                peer,
-                path,
-                router_id: adj_in.router_id,
-                attributes,
+            accepted.map(move |PathIn { path, attributes, .. }| {
+                Candidate::new(peer, adj_in.router_id, path, (prefix, attributes))
             })
         });
         speaking
@@ -109,7 +106,7 @@ impl<'a> Sources<'a> {
     ) -> Option<Candidate<'a>> {
         let entry = self.kernel.get(&source)?.route(prefix, domain)?;
         let (peer, router_id) = (config.source(source)?, config.router_id);
-        Some(Candidate { peer, path: None, router_id, attributes: &entry.attributes })
+        Some(Candidate::new(peer, router_id, None, (prefix, &entry.attributes)))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, mem, sync::Arc};
 use ipnet::IpNet;
 
 use super::{
-    FibPath, PrefixMap, ROOM_KEPT, Rib, RibConfig, RibPeer,
+    DEFAULT_LOCAL_PREF, FibPath, PrefixMap, ROOM_KEPT, Rib, RibConfig, RibPeer,
     adj_out::AdjRibOut,
     decision::{self, Candidate, Outcome},
     guard,
@@ -29,6 +29,8 @@ pub(super) struct Paths {
     pub(super) best_path: Option<PathId>,
     /// Ordered by peer; each next hop once.
     pub(super) list: Arc<[FibPath]>,
+    /// What they are worth where attachments compare their circuits; else what most routes are.
+    pub(super) preference: u32,
 }
 
 /// What packets are to do about a prefix.
@@ -40,9 +42,10 @@ pub(super) struct Told {
 
 impl Told {
     /// As packets see it: who is best among the same paths is nothing to them, and their way to a connected subnet is no route of ours.
-    pub(super) fn fib(&self) -> (Option<&Arc<[FibPath]>>, bool) {
+    pub(super) fn fib(&self) -> (Option<&Arc<[FibPath]>>, bool, u32) {
         let routed = self.paths.as_ref().filter(|paths| !matches!(paths.best, PathSource::Static(_)));
-        (routed.map(|paths| &paths.list), self.discard)
+        let preference = routed.map_or(DEFAULT_LOCAL_PREF, |paths| paths.preference);
+        (routed.map(|paths| &paths.list), self.discard, preference)
     }
 }
 
@@ -77,6 +80,21 @@ impl LocRib {
 
     pub(super) fn discards(&self, prefix: &IpNet) -> bool {
         !self.discards.is_empty() && self.discards.contains(prefix)
+    }
+}
+
+/// The best of some candidates.
+#[derive(Clone, Copy)]
+struct Best {
+    source: PathSource,
+    path: Option<PathId>,
+    preference: u32,
+}
+
+impl Best {
+    fn of(candidate: &Candidate<'_>, config: &RibConfig) -> Self {
+        let preference = if config.compares_circuits { candidate.preference } else { DEFAULT_LOCAL_PREF };
+        Self { source: candidate.peer.source, path: candidate.path, preference }
     }
 }
 
@@ -149,8 +167,9 @@ impl Rib {
             return;
         };
         let sources = Sources { adj_in: &self.adj_in, kernel: &self.kernel };
-        let wanted = best_route(&self.config, sources, loc, &prefix)
-            .is_some_and(|(from, attributes)| policy::is_for_microsoft(from, rib_domain, attributes));
+        let wanted = best_route(&self.config, sources, loc, &prefix).is_some_and(|(from, attributes)| {
+            policy::is_for_microsoft(from, rib_domain, &prefix, &from.imported(&prefix, attributes))
+        });
         let guard = &mut guards[guard::at(Family::of(&prefix))];
         let changed = if wanted { guard.add(prefix) } else { guard.remove(prefix) };
         for other in changed.into_iter().filter(|other| *other != prefix) {
@@ -201,7 +220,7 @@ impl Rib {
         let mut candidates = self.candidates(domain, &prefix);
         let first = candidates.next()?;
         let Some(second) = candidates.next() else {
-            let best = (first.peer.source, first.path);
+            let best = Best::of(&first, &self.config);
             let (only, of_kernel) = match first.peer.source {
                 // Most prefixes of a full table: nothing to allocate.
                 PathSource::Peer(_) => (Some(path_of(&first)), Vec::new()),
@@ -213,7 +232,7 @@ impl Rib {
         let all: Vec<Candidate<'_>> = [first, second].into_iter().chain(candidates).collect();
         let outcomes = decision::decide(&all);
         let best = all.iter().zip(&outcomes).find(|(_, outcome)| **outcome == Outcome::Best)?.0;
-        let best = (best.peer.source, best.path);
+        let best = Best::of(best, &self.config);
         let used = all
             .iter()
             .zip(&outcomes)
@@ -227,13 +246,16 @@ impl Rib {
         Some(self.shared_paths(best, &list))
     }
 
-    fn shared_paths(&mut self, best: (PathSource, Option<PathId>), list: &[FibPath]) -> Arc<Paths> {
-        let is_it = |last: &&Arc<Paths>| (last.best, last.best_path) == best && *last.list == *list;
+    fn shared_paths(&mut self, best: Best, list: &[FibPath]) -> Arc<Paths> {
+        let Best { source, path, preference } = best;
+        let is_it = |last: &&Arc<Paths>| {
+            (last.best, last.best_path, last.preference) == (source, path, preference) && *last.list == *list
+        };
         if let Some(last) = self.last_paths.as_ref().filter(is_it) {
             return last.clone();
         }
-        let (best, best_path) = best;
-        let shared = self.paths.shared(Arc::new(Paths { best, best_path, list: list.into() }));
+        let paths = Paths { best: source, best_path: path, list: list.into(), preference };
+        let shared = self.paths.shared(Arc::new(paths));
         self.last_paths = Some(shared.clone());
         shared
     }

@@ -10,6 +10,7 @@
 //! - `kernel`: routes of the kernel, a source beside the peers.
 //! - `connected`: subnets of our own that are announced, another such source.
 //! - `policy`: what is refused on the way in and held back on the way out, one rule at a time.
+//! - `routes_policy`: the same by the operator's own policies, and what they change.
 //! - `bogons`: prefixes that have no business on Microsoft peering, and those that no network can be.
 //! - `ignored`: which of what is refused is an error of the peer's, and logged.
 //! - `communities`: names of Microsoft's communities, from a dated table.
@@ -50,6 +51,7 @@ mod loc_rib;
 mod paths;
 mod policy;
 mod prefix_map;
+mod routes_policy;
 mod several;
 mod stale;
 mod topology;
@@ -126,6 +128,8 @@ pub struct FibChange {
     pub prefix: IpNet,
     /// All paths, ordered by peer; all on one side; none: the prefix is gone.
     pub paths: Arc<[FibPath]>,
+    /// What they are worth, for attachments that compare their circuits.
+    pub preference: u32,
     /// Without paths: packets are dropped on purpose, because we have announced an aggregate and nothing longer is there (D1), or
     /// because the kernel's route says so.
     pub discard: bool,
@@ -280,9 +284,17 @@ impl Rib {
         for (peer, adj_in) in config.peers.iter().zip(&mut self.adj_in) {
             let was = before.source(peer.source);
             let differing = adj_in.judge_again(|prefix, told| Import::new(config, peer, told).judge(prefix));
-            let is_new_everywhere = was.is_none_or(|was| was != peer);
+            let is_new_everywhere = was.is_none_or(|was| was.without_policies() != peer.without_policies());
             let all = adj_in.prefixes().filter(|_| is_new_everywhere);
-            let touched: Vec<IpNet> = differing.into_iter().chain(all).collect();
+            let changed = was.filter(|was| was.import != peer.import).into_iter().flat_map(|was| {
+                let differs =
+                    |prefix: &IpNet, it: &PathAttributes| was.changes(prefix, it) != peer.changes(prefix, it);
+                adj_in
+                    .routes()
+                    .filter(move |(prefix, it)| differs(prefix, it.attributes))
+                    .map(|(prefix, _)| prefix)
+            });
+            let touched: Vec<IpNet> = differing.into_iter().chain(all).chain(changed).collect();
             let domains = was.into_iter().flat_map(|was| &was.domains).chain(&peer.domains);
             for domain in domains {
                 if let Some(loc) = self.loc.get_mut(usize::from(domain.0)) {
@@ -292,8 +304,10 @@ impl Rib {
         }
         self.judge_kernel_again();
         self.originate();
-        let differs =
-            |domain: &&RibDomain| before.domain(domain.id).is_some_and(|was| was.enabled != domain.enabled);
+        let compares = before.compares_circuits != self.config.compares_circuits;
+        let differs = |domain: &&RibDomain| {
+            compares || before.domain(domain.id).is_some_and(|was| was.enabled != domain.enabled)
+        };
         let changed: Vec<DomainId> =
             self.config.domains.iter().filter(differs).map(|domain| domain.id).collect();
         changed.into_iter().for_each(|domain| self.decide_all(domain));
@@ -445,11 +459,11 @@ impl Rib {
             changes.reserve(decided.len());
             for Decided { prefix, before, now } in decided {
                 if now.fib() != before.fib() {
-                    let (paths, discard) = now.fib();
+                    let (paths, discard, preference) = now.fib();
                     // A route without a path is one of the kernel that drops.
                     let discard = discard || paths.is_some_and(|paths| paths.is_empty());
                     let paths = paths.cloned().unwrap_or_default();
-                    changes.push(FibChange { domain, prefix, paths, discard });
+                    changes.push(FibChange { domain, prefix, paths, preference, discard });
                 }
             }
         }
@@ -470,9 +484,9 @@ impl Rib {
         let attributes = &mut self.attributes;
         match self.adj_out.get_mut(usize::from(peer.0)) {
             Some(out) => out.take(rib_peer, |prefix| {
-                let (from, due) = due(config, sources, loc, guards, rib_peer, prefix)?;
-                let preferred = from.and_then(|from| policy::preferred(from, rib_peer, &due));
-                Some(preferred.map_or(due, |preferred| attributes.shared(Arc::new(preferred))))
+                let Due { attributes: due, is_new, .. } =
+                    due(config, sources, loc, guards, rib_peer, prefix)?;
+                Some(if is_new { attributes.shared(due) } else { due })
             }),
             None => Vec::new(),
         }
@@ -509,21 +523,31 @@ impl Rib {
     }
 }
 
-/// What a peer should know about a prefix, and from whom it is: the best path of the first of its domains that may be told.
-fn due<'a>(
-    config: &'a RibConfig,
-    sources: Sources<'a>,
+/// What a peer should know about a prefix.
+struct Due {
+    /// Whose path it is; `None`: an aggregate of ours.
+    from: Option<PathSource>,
+    /// As policy has them.
+    attributes: Arc<PathAttributes>,
+    /// Whether they are others than those received.
+    is_new: bool,
+}
+
+/// What a peer should know about a prefix: the best path of the first of its domains that may be told.
+fn due(
+    config: &RibConfig,
+    sources: Sources<'_>,
     loc: &[LocRib],
     guards: &[[Guard; 2]],
     peer: &RibPeer,
     prefix: IpNet,
-) -> Option<(Option<&'a RibPeer>, Arc<PathAttributes>)> {
+) -> Option<Due> {
     let at = guard::at(Family::of(&prefix));
     peer.domains.iter().find_map(|domain| {
         let index = usize::from(domain.0);
         let guard = &guards.get(index)?[at];
         if peer.side.is_msee() && guard.aggregates().contains(&prefix) {
-            return Some((None, config.aggregate.clone()));
+            return Some(Due { from: None, attributes: config.aggregate.clone(), is_new: false });
         }
         let (from, attributes) = match best_route(config, sources, loc.get(index)?, &prefix)? {
             (from, _) if from.is_internal() && peer.is_internal() => {
@@ -531,8 +555,15 @@ fn due<'a>(
             }
             best => best,
         };
-        policy::export(from, peer, attributes).ok()?;
-        (!peer.side.is_msee() || guard.passes(prefix)).then(|| (Some(from), attributes.clone()))
+        let imported = from.imported(&prefix, attributes);
+        policy::export(from, peer, &imported).ok()?;
+        if peer.side.is_msee() && !guard.passes(prefix) {
+            return None;
+        }
+        let exported = peer.exported(from.source, &prefix, imported).ok()?;
+        let told = policy::preferred(peer, from.configured_preference(&prefix, attributes), exported);
+        let is_new = !Arc::ptr_eq(&told, attributes);
+        Some(Due { from: Some(from.source), attributes: told, is_new })
     })
 }
 
@@ -547,7 +578,7 @@ fn best_external<'a>(
 ) -> Option<(&'a RibPeer, &'a Arc<PathAttributes>)> {
     let is_offered = |it: &Candidate<'_>| {
         let RibPeer { spared, unreached, .. } = it.peer;
-        !spared && !unreached && policy::export(it.peer, to, it.attributes).is_ok()
+        !spared && !unreached && policy::export(it.peer, to, &it.peer.imported(prefix, it.attributes)).is_ok()
     };
     let offered: Vec<Candidate<'_>> = sources.candidates(config, domain, prefix).filter(is_offered).collect();
     let outcomes = decision::decide(&offered);

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::decision::{self, Candidate, Outcome};
-use super::{HoldBack, Rib, Verdict, due, policy};
+use super::{Due, HoldBack, Rib, RibPeer, Verdict, due, policy, routes_policy};
 use crate::bgp::{Family, PathAttributes, PathId, PeerId};
 use crate::config::DomainId;
 use crate::types::PathSource;
@@ -19,6 +19,8 @@ pub struct ReceivedPath<'a> {
     pub attributes: &'a PathAttributes,
     /// What it is worth after policy (local preference); `None` where policy refuses it.
     pub preference: Option<u32>,
+    /// The policy of which a rule is about it, and that rule's number, from 1.
+    pub policy: Option<(&'a str, u16)>,
     /// What became of it; `None`: the domain's circuit is not in use, so no path in it counts.
     pub verdict: Option<Verdict>,
     /// Of the best path: by which rule it is better than the next one, and whose that is. `None`: there is no other.
@@ -67,6 +69,7 @@ impl Rib {
                     path: it.path,
                     attributes: it.attributes,
                     preference: None,
+                    policy: policy_of(config, prefix, it.attributes),
                     verdict: None,
                     ahead: None,
                     behind: None,
@@ -78,7 +81,7 @@ impl Rib {
                     (Some(refusal), _) => ReceivedPath { verdict: Some(Verdict::Refused(refusal)), ..own },
                     (None, None) => own,
                     (None, Some(at)) => {
-                        ranked(own, config.preference(it.attributes), &candidates, &outcomes, at)
+                        ranked(own, config.preference(prefix, it.attributes), &candidates, &outcomes, at)
                     }
                 });
             }
@@ -107,9 +110,10 @@ impl Rib {
         let sent = policy::exported(told, to, next_hop);
         // The first of its domains that has something for it is whose route it is advertised.
         let in_domain = |domain: &DomainId| {
-            let alone = super::RibPeer { domains: vec![*domain], ..to.clone() };
-            let (from, _) = due(&self.config, self.sources(), &self.loc, &self.guards, &alone, prefix)?;
-            Some((*domain, from.map(|from| from.source)))
+            let alone = RibPeer { domains: vec![*domain], ..to.clone() };
+            let Due { from, .. } =
+                due(&self.config, self.sources(), &self.loc, &self.guards, &alone, prefix)?;
+            Some((*domain, from))
         };
         let (domain, from) =
             to.domains.iter().find_map(in_domain).or(to.domains.first().map(|it| (*it, None)))?;
@@ -131,6 +135,13 @@ impl Rib {
             Some((*domain, best, reason))
         })
     }
+}
+
+/// The policy and the rule that decide about a path on its way in.
+fn policy_of<'a>(peer: &'a RibPeer, prefix: &IpNet, attributes: &PathAttributes) -> Option<(&'a str, u16)> {
+    let policy = peer.import.as_ref();
+    let (rule, _) = routes_policy::decision(policy, peer.source, prefix, attributes)?;
+    Some((policy?.name.as_str(), rule + 1))
 }
 
 /// A candidate's path with its place among them.

@@ -14,6 +14,7 @@ use super::adj_in::Refusals;
 use super::bogons::{is_bogon, is_martian};
 use super::drain::{DRAIN_REPEATS, GRACEFUL_SHUTDOWN};
 use super::guard;
+use super::routes_policy::{self, RuleNumber};
 use super::topology::{DEFAULT_LOCAL_PREF, RibConfig, RibDomain, RibPeer};
 use crate::bgp::{Asn, Community, Family, PathAttributes, Role};
 use crate::config::{GATEWAY_ASN, MICROSOFT_ASN, PeeringKind, Side};
@@ -84,6 +85,9 @@ pub enum Refusal {
     /// Longer than the peering takes.
     #[error("the prefix is longer than this peering takes: see longest-ipv4 and longest-ipv6 (D3)")]
     TooLong,
+    /// The operator's policy.
+    #[error("the policy of the session refuses it")]
+    ByPolicy(RuleNumber),
     /// None of its communities is in the route filter.
     #[error(
         "none of its communities is in the peering's route-filter: name its region or service there (D6)"
@@ -105,6 +109,7 @@ impl Refusal {
             Self::DefaultFromCustomer => "D5",
             Self::TooLong => "D3",
             Self::NotInRouteFilter => "D6",
+            Self::ByPolicy(_) => "policy",
         }
     }
 
@@ -154,6 +159,9 @@ pub enum HoldBack {
          extended messages takes sixteen times as much (RFC 8654 section 4)"
     )]
     TooLong,
+    /// The operator's policy.
+    #[error("the policy of the session does not have it advertised")]
+    ByPolicy(RuleNumber),
     /// An aggregate stands for it.
     #[error(
         "an aggregate is announced in its place, because Microsoft takes no more prefixes on this peering (D1)"
@@ -172,6 +180,7 @@ impl HoldBack {
             Self::CustomersOnly => "RFC 9234 5",
             Self::NoRoom | Self::Aggregated => "D1",
             Self::TooLong => "RFC 8654 4",
+            Self::ByPolicy(_) => "policy",
         }
     }
 }
@@ -214,10 +223,13 @@ impl<'a> Import<'a> {
         let rest =
             || PREFIX_RULES.iter().find_map(|rule| rule(self.config, self.peer, prefix, self.attributes));
         let everywhere = self.everywhere.or_else(rest);
+        let by_policy =
+            routes_policy::refusal(self.peer.import.as_ref(), self.peer.source, &prefix, self.attributes);
         let refusal = |domain: &RibDomain| {
             let here =
                 || DOMAIN_RULES.iter().find_map(|rule| rule(domain, self.peer, prefix, self.attributes));
-            everywhere.or_else(here).map(|refusal| (domain.id, refusal))
+            let refusal = everywhere.or_else(here).or(by_policy.map(Refusal::ByPolicy));
+            refusal.map(|refusal| (domain.id, refusal))
         };
         let domains = self.peer.domains.iter().filter_map(|id| self.config.domain(*id));
         let mut refusals = domains.filter_map(refusal).peekable();
@@ -394,10 +406,17 @@ fn is_kept_at_home(attributes: &PathAttributes, is_internal: bool) -> bool {
     attributes.communities.iter().any(|community| forbidding.contains(community))
 }
 
-/// Whether a best path counts against what Microsoft takes: it would be told to the MSEEs of the domain if there were room.
-pub(super) fn is_for_microsoft(from: &RibPeer, domain: &RibDomain, attributes: &PathAttributes) -> bool {
+/// Whether a best path, as policy has it, counts against what Microsoft takes: it would be told to the MSEEs of the domain if there were
+/// room.
+pub(super) fn is_for_microsoft(
+    from: &RibPeer,
+    domain: &RibDomain,
+    prefix: &IpNet,
+    attributes: &PathAttributes,
+) -> bool {
     let is_fronted = from.side != Side::Service || from.fronts.contains(&domain.id);
-    !from.origin(attributes).is_msee()
+    routes_policy::refusal(domain.export.as_ref(), from.source, prefix, attributes).is_none()
+        && !from.origin(attributes).is_msee()
         && is_fronted
         && !attributes.as_path.contains(MICROSOFT_ASN)
         && !attributes.as_path.asns().any(is_reserved)
@@ -407,12 +426,14 @@ pub(super) fn is_for_microsoft(from: &RibPeer, domain: &RibDomain, attributes: &
 /// The attributes with what the route is worth to us, for the other edge box (RFC 4271 section 5.1.5); nothing to say where that is
 /// what everybody takes it for.
 pub(super) fn preferred(
-    from: &RibPeer,
     to: &RibPeer,
-    attributes: &Arc<PathAttributes>,
-) -> Option<PathAttributes> {
-    let is_worth_telling = to.is_internal() && from.local_pref != DEFAULT_LOCAL_PREF;
-    is_worth_telling.then(|| PathAttributes { local_pref: Some(from.local_pref), ..(**attributes).clone() })
+    preference: u32,
+    attributes: Arc<PathAttributes>,
+) -> Arc<PathAttributes> {
+    if !to.is_internal() || preference == DEFAULT_LOCAL_PREF {
+        return attributes;
+    }
+    Arc::new(PathAttributes { local_pref: Some(preference), ..(*attributes).clone() })
 }
 
 /// Whether a peer is told a route without attributes that it came with, because ERDP does not read them and the peer is not to have them.

@@ -7,6 +7,7 @@ mod errors;
 mod kernel;
 mod other_box;
 mod paths;
+mod policies;
 mod reconfigure;
 
 use std::net::Ipv4Addr;

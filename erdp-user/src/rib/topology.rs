@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::{aggregate_of, connected};
 use crate::bgp::{Asn, Community, Family, PathAttributes, PeerId, Role};
 use crate::config::{
-    self, Config, DomainId, LinkRole, MaxPrefixes, PeeringKind, Side, WhenFull, WhenTooMany,
+    self, Config, DomainId, LinkRole, MaxPrefixes, PeeringKind, Policy, Side, WhenFull, WhenTooMany,
 };
 use crate::types::{AttachmentId, PathSource};
 
@@ -35,6 +35,8 @@ pub struct RibConfig {
     pub encrypted_only: Vec<IpNet>,
     /// Subnets of our own links and attachments, which nobody may announce to us.
     pub link_subnets: Vec<IpNet>,
+    /// Whether some attachment compares what the routes of its domains are worth.
+    pub compares_circuits: bool,
 }
 
 /// A routing domain.
@@ -58,6 +60,8 @@ pub struct RibDomain {
     pub route_filter: Vec<Community>,
     /// Longest prefixes either way, IPv4 and IPv6 (requirement D3).
     pub longest: [u8; 2],
+    /// The policy for what its MSEEs are advertised.
+    pub export: Option<Arc<Policy>>,
     /// Whose paths it may have, in their order; peers among them are told of its routes.
     pub sources: Vec<PathSource>,
 }
@@ -90,6 +94,10 @@ pub struct RibPeer {
     pub fronts: Vec<DomainId>,
     /// How its paths rank against those of others, highest first: LOCAL_PREF is ours to give (RFC 4271 section 5.1.5).
     pub local_pref: u32,
+    /// The policy for its routes; of the kernel's for those.
+    pub import: Option<Arc<Policy>>,
+    /// The policy for what it is advertised.
+    pub export: Option<Arc<Policy>>,
     /// How often our AS is repeated in what it is told (requirement B11).
     pub prepend: u8,
     /// How many prefixes of a family it may announce (requirement D2).
@@ -124,6 +132,9 @@ impl RibConfig {
     /// The same with peers whose identifiers the caller has given: their places in the list. Those in `vacant` are nobody any more.
     pub fn with_peers(config: &Config, peers: Vec<config::Peer>, vacant: &BTreeSet<PeerId>) -> RibConfig {
         let attachments = config.attachments();
+        let policies: Vec<Arc<Policy>> = config.policies.iter().cloned().map(Arc::new).collect();
+        let policy =
+            |name: Option<&String>| policies.iter().find(|policy| Some(&policy.name) == name).cloned();
         let peers: Vec<RibPeer> = peers
             .into_iter()
             .filter_map(|peer| {
@@ -149,6 +160,8 @@ impl RibConfig {
                         Side::Service => SERVICE_LOCAL_PREF,
                         Side::Msee(_) | Side::Ce | Side::Box => DEFAULT_LOCAL_PREF,
                     }),
+                    import: policy(options.policy_in.as_ref()),
+                    export: policy(options.policy_out.as_ref()),
                     prepend: options.prepend,
                     max_prefixes: options.max_prefixes,
                     max_memory: (options.max_memory_mib as usize) << 20,
@@ -165,7 +178,8 @@ impl RibConfig {
         let connected = connected::sources(config, &attachments);
         let domains = config.domains().into_iter().filter_map(|domain| {
             let circuit = config.circuits.get(domain.circuit)?;
-            let limits = &circuit.peering(domain.kind)?.limits;
+            let peering = circuit.peering(domain.kind)?;
+            let limits = &peering.limits;
             Some(RibDomain {
                 id: domain.id,
                 name: domain.name,
@@ -176,6 +190,7 @@ impl RibConfig {
                 when_full: limits.when_full,
                 route_filter: limits.route_filter.clone(),
                 longest: [limits.longest_ipv4, limits.longest_ipv6],
+                export: policy(peering.options.policy_out.as_ref()),
                 sources: peers
                     .iter()
                     .chain(&kernel)
@@ -194,6 +209,7 @@ impl RibConfig {
             domains,
             encrypted_only,
             link_subnets: config.link_subnets(),
+            compares_circuits: attachments.iter().any(|attachment| attachment.compares_circuits),
             peers,
             kernel,
             connected,
@@ -243,7 +259,12 @@ fn kernel_sources(config: &Config, attachments: &[config::Attachment]) -> Vec<Ri
     let source = |attachment: &config::Attachment| {
         let kernel = attachment.kernel_routes.as_ref()?;
         let source = RibPeer::beside(config, attachment, PathSource::Kernel(attachment.id))?;
-        Some(RibPeer { name: format!("{} kernel", attachment.name), local_pref: kernel.local_pref, ..source })
+        Some(RibPeer {
+            name: format!("{} kernel", attachment.name),
+            local_pref: kernel.local_pref,
+            import: config.policy(attachment.policy_in.as_deref()).cloned().map(Arc::new),
+            ..source
+        })
     };
     attachments.iter().filter_map(source).collect()
 }
@@ -282,6 +303,8 @@ impl RibPeer {
             carries: attachment.encrypted_only.clone(),
             fronts: fronts(config, attachment.id),
             local_pref: DEFAULT_LOCAL_PREF,
+            import: None,
+            export: None,
             prepend: 0,
             max_prefixes: None,
             max_memory: usize::MAX,
@@ -316,12 +339,15 @@ impl RibPeer {
     }
 
     /// How much a route of it is worth: as we say, or as the other box says (RFC 4271 section 5.1.5).
-    pub fn preference(&self, attributes: &PathAttributes) -> u32 {
+    pub fn preference(&self, prefix: &IpNet, attributes: &PathAttributes) -> u32 {
         if self.spared || self.unreached {
             // RFC 8326 section 4.2.
             return 0;
         }
-        if self.is_internal() { attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF) } else { self.local_pref }
+        match self.is_internal() {
+            true => attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF),
+            false => self.configured_preference(prefix, attributes),
+        }
     }
 
     /// The next hop that we announce to it; `None` where we have no address of that family, and so no routes to announce.

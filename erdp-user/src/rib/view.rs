@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::decision::{self, Outcome};
 use super::policy::{self, HoldBack, Refusal};
-use super::{FibPath, Meter, Rib, adj_in::AdjRibIn, best_route, guard};
+use super::{FibPath, Meter, Rib, adj_in::AdjRibIn, best_route, guard, routes_policy};
 use crate::bgp::{Family, PathAttributes, PathId, PeerId};
 use crate::config::DomainId;
 use crate::types::PathSource;
@@ -279,14 +279,48 @@ impl Rib {
         let (loc, guards) = (self.loc.get(index)?, self.guards.get(index)?);
         let (from, attributes) = best_route(&self.config, self.sources(), loc, &prefix)?;
         let guard = &guards[guard::at(Family::of(&prefix))];
-        let reason = match policy::export(from, to, attributes) {
+        let imported = from.imported(&prefix, attributes);
+        let by_policy = |imported| to.exported(from.source, &prefix, imported).err().map(HoldBack::ByPolicy);
+        let reason = match policy::export(from, to, &imported) {
             Err(HoldBack::SameSide) => return None,
             Err(reason) => reason,
-            Ok(()) if to.side.is_msee() && !guard.passes(prefix) => guard.reason(prefix),
-            Ok(()) if self.is_too_long(peer, &prefix) => HoldBack::TooLong,
-            Ok(()) => return None,
+            Ok(()) => match by_policy(imported) {
+                Some(reason) => reason,
+                None if to.side.is_msee() && !guard.passes(prefix) => guard.reason(prefix),
+                None if self.is_too_long(peer, &prefix) => HoldBack::TooLong,
+                None => return None,
+            },
         };
         Some(HeldRoute { peer, prefix, domain, reason })
+    }
+
+    /// Why a route is refused, as a sentence: by a policy in its operator's words.
+    pub fn why_refused(&self, source: PathSource, refusal: Refusal) -> String {
+        let by_policy = || match refusal {
+            Refusal::ByPolicy(rule) => {
+                routes_policy::reason(self.config.source(source)?.import.as_ref(), rule)
+            }
+            _ => None,
+        };
+        by_policy().unwrap_or_else(|| refusal.to_string())
+    }
+
+    /// Why a peer is not advertised a route, as a sentence: by a policy in its operator's words.
+    pub fn why_held_back(&self, peer: PeerId, reason: HoldBack) -> String {
+        let by_policy = || match reason {
+            HoldBack::ByPolicy(rule) => routes_policy::reason(self.config.peer(peer)?.export.as_ref(), rule),
+            _ => None,
+        };
+        by_policy().unwrap_or_else(|| reason.to_string())
+    }
+
+    /// The best route of a domain to a prefix as policy has it.
+    pub fn imported(&self, route: &RouteView<'_>) -> Arc<PathAttributes> {
+        let attributes = self.sources().attributes(route.best, &route.prefix, route.best_path);
+        match (self.config.source(route.best), attributes) {
+            (Some(from), Some(attributes)) => from.imported(&route.prefix, attributes),
+            _ => Arc::new(route.attributes.clone()),
+        }
     }
 
     fn is_too_long(&self, peer: PeerId, prefix: &IpNet) -> bool {

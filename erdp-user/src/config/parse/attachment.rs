@@ -19,7 +19,7 @@ use super::service::service;
 use super::session::{CUSTOMERS_ROUTERS, Keys, ROUTERS_OF_A_CIRCUIT, options};
 use super::subnet::interface_address;
 use super::zone::Zones;
-use super::{hold_time, interface_name, optional, secret, tags, value};
+use super::{hold_time, interface_name, optional, secret, tags, value, word};
 use crate::bgp::{Asn, Family};
 use crate::neighbour::no_host;
 
@@ -55,9 +55,13 @@ pub(super) fn attachment(
         (None, Some(_)) => AsnOf::Service,
         (None, None) => AsnOf::Customer,
     };
+    let policies = policies(raw, &key, ledger)?;
     let mut peers: Vec<CePeer> = Vec::new();
     for table in &raw.peers {
-        let peer = ce_peer(table.get_ref(), &addresses, (ours, whose), &key("peers"), ledger)?;
+        let mut peer = ce_peer(table.get_ref(), &addresses, (ours, whose), &key("peers"), ledger)?;
+        let [policy_in, policy_out] = &policies;
+        peer.options.policy_in = peer.options.policy_in.or_else(|| policy_in.clone());
+        peer.options.policy_out = peer.options.policy_out.or_else(|| policy_out.clone());
         if peers.iter().any(|earlier| earlier.address == peer.address) {
             let reason = format!("{} is listed twice", peer.address);
             return Err(Fault::new(
@@ -75,6 +79,8 @@ pub(super) fn attachment(
     let other_box = raw.r#box.as_ref().map(|name| name.get_ref().clone());
     let kernel_routes = kernel_routes(raw, &addresses, &peers, &key)?;
     let advertise_connected = advertise_connected(raw, &key)?;
+    let compares_circuits =
+        !word(raw.between_circuits.as_ref(), &key("between-circuits"), ["listed", "preference"])?;
     Ok(CeAttachment {
         interface,
         tags,
@@ -87,8 +93,30 @@ pub(super) fn attachment(
         advertise_connected,
         required: raw.required,
         kernel_routes,
+        policy_in: policies[0].clone(),
+        compares_circuits,
         peers,
     })
+}
+
+/// The policies of all its peers that have none of their own, in and out.
+fn policies(
+    raw: &RawAttachment,
+    key: &dyn Fn(&str) -> String,
+    ledger: &mut Ledger,
+) -> Result<[Option<String>; 2], Fault> {
+    let of_peers =
+        raw.peers.iter().map(|table| table.get_ref()).flat_map(|it| [&it.policy_in, &it.policy_out]);
+    let mut any = [&raw.policy_in, &raw.policy_out].into_iter().chain(of_peers).flatten();
+    if let (Some(_), Some(found)) = (&raw.r#box, any.next()) {
+        let reason = "both boxes of a circuit are to decide alike, so what they tell each other is never changed (B1a)";
+        let remedy = "attach the policy on both boxes to the peering and to the customer's attachments";
+        return Err(Fault::new(found.span(), key("policy-in"), reason, remedy));
+    }
+    Ok([
+        ledger.policy(raw.policy_in.as_ref(), &key("policy-in"), true)?,
+        ledger.policy(raw.policy_out.as_ref(), &key("policy-out"), false)?,
+    ])
 }
 
 /// Hosts are on the customer's wires only: behind the others there is one box that announces what it has itself.
@@ -180,6 +208,9 @@ fn ce_peer(
     }
     // The other edge box passes on what its MSEEs announce.
     let defaults = if whose == AsnOf::Ours { &ROUTERS_OF_A_CIRCUIT } else { &CUSTOMERS_ROUTERS };
+    let mut options = options(&session_keys(raw), defaults, &key)?;
+    options.policy_in = ledger.policy(raw.policy_in.as_ref(), &key("policy-in"), true)?;
+    options.policy_out = ledger.policy(raw.policy_out.as_ref(), &key("policy-out"), false)?;
     Ok(CePeer {
         address,
         local,
@@ -187,7 +218,7 @@ fn ce_peer(
         hold: hold_time(raw.hold.as_ref(), key("hold"), ledger)?,
         md5: secret([raw.md5.as_ref(), raw.md5_file.as_ref()], &key, ledger)?,
         passive: raw.passive,
-        options: options(&session_keys(raw), defaults, &key)?,
+        options,
         bfd: bfd(raw.bfd.as_ref(), &key, ledger)?,
         families: families(raw, address, addresses, &key("families"))?,
     })

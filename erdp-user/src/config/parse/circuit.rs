@@ -223,6 +223,9 @@ fn peering(
         let remedy = "see that the customer's side forwards those to the Internet and the answers back";
         ledger.warn(at, key("forced-tunnel"), reason.to_owned(), remedy);
     }
+    let mut options = options(&session_keys(raw), &ROUTERS_OF_A_CIRCUIT, &key)?;
+    options.policy_in = ledger.policy(raw.policy_in.as_ref(), &key("policy-in"), true)?;
+    options.policy_out = ledger.policy(raw.policy_out.as_ref(), &key("policy-out"), false)?;
     Ok(Peering {
         vlan,
         checks_sources: word(raw.source_check.as_ref(), &key("source-check"), ["on", "off"])?,
@@ -231,7 +234,7 @@ fn peering(
         hold: hold_time(raw.hold.as_ref(), key("hold"), ledger)?,
         md5: secret([raw.md5.as_ref(), raw.md5_file.as_ref()], &key, ledger)?,
         passive: raw.passive,
-        options: options(&session_keys(raw), &ROUTERS_OF_A_CIRCUIT, &key)?,
+        options,
         limits: limits(raw, kind, circuit.sku, &key, ledger)?,
         forced_tunnel: raw.forced_tunnel,
         bfd: bfd(raw.bfd.as_ref(), &key, ledger)?,
@@ -350,7 +353,7 @@ fn when_full(text: &str) -> Result<WhenFull, Why> {
 }
 
 /// A name of the dated table, or two numbers (requirements D6, E4).
-fn community(text: &str) -> Result<Community, Why> {
+pub(super) fn community(text: &str) -> Result<Community, Why> {
     communities::community(text).ok_or_else(|| {
         (
             format!("`{text}` is neither a community of Microsoft's that is known here nor two numbers"),

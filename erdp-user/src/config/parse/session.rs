@@ -73,6 +73,8 @@ pub(super) fn options(
         max_prefixes: Some(max_prefixes),
         max_memory_mib: memory.unwrap_or(defaults.memory_mib),
         when_too_many: when.unwrap_or(otherwise),
+        policy_in: None,
+        policy_out: None,
     })
 }
 
@@ -103,7 +105,7 @@ pub(super) fn local_pref(number: i64) -> Result<u32, Why> {
 }
 
 /// Microsoft drains a link with eight of its own number (requirement B7); more than sixteen is nobody's intention.
-fn prepend(number: i64) -> Result<u8, Why> {
+pub(super) fn prepend(number: i64) -> Result<u8, Why> {
     u8::try_from(number).ok().filter(|times| *times <= 16).ok_or_else(|| {
         (
             format!("{number} is not between 0 and 16"),

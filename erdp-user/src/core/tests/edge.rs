@@ -173,3 +173,40 @@ fn which_sessions_were_up_is_noted_for_the_next_process() {
     edge.down(TWO[0], None);
     assert_eq!([TWO[0], TWO[1]].map(|peer| is_up(&edge, peer)), [false, true]);
 }
+
+#[test]
+fn b11_a_regions_preference_moves_exactly_its_prefixes_to_the_near_circuit_where_circuits_are_compared() {
+    const REGIONAL: &str = "10.7.0.0/16";
+    let west_europe = [Community::new(12_076, 51_002)];
+    let compared =
+        CONFIG.replacen("interface = \"ce0\"", "interface = \"ce0\"\nbetween-circuits = \"preference\"", 1);
+    let near = format!(
+        "{}\n[[policy]]\nname = \"near\"\n[[policy.rule]]\ncommunities = [\"West Europe\"]\nlocal-pref = 200\n",
+        compared.replacen("ipv4 = \"198.18.2.0/29\"", "ipv4 = \"198.18.2.0/29\"\npolicy-in = \"near\"", 1)
+    );
+    let mut edge = Edge::converged_by(&compared);
+    ONE.into_iter().chain(TWO).for_each(|peer| edge.announce_with(peer, REGIONAL, &west_europe));
+    let all = set(["m1", "m2", "m3", "m4"]);
+    let ways = |edge: &Edge| {
+        [edge.ways("ce0", "10.7.0.9"), edge.ways("ce0", "10.1.0.9"), edge.ways("ce0", "10.2.0.9")]
+    };
+    assert_eq!(ways(&edge), [all.clone(), all.clone(), set(["m1", "m2"])], "equal circuits share");
+    edge.apply(&near).unwrap();
+    assert_eq!(
+        ways(&edge),
+        [set(["m3", "m4"]), all.clone(), set(["m1", "m2"])],
+        "only the region's prefix moves"
+    );
+    TWO.into_iter().for_each(|peer| edge.down(peer, None));
+    assert_eq!(ways(&edge), [set(["m1", "m2"]), set(["m1", "m2"]), set(["m1", "m2"])]);
+    TWO.into_iter().for_each(|peer| {
+        edge.up(peer);
+        edge.announce_with(peer, REGIONAL, &west_europe);
+        edge.announce(peer, AZURE);
+    });
+    assert_eq!(ways(&edge)[0], set(["m3", "m4"]));
+    edge.apply(&compared).unwrap();
+    assert_eq!(ways(&edge), [all.clone(), all, set(["m1", "m2"])]);
+    edge.apply(CONFIG).unwrap();
+    assert_eq!(ways(&edge), [set(["m1", "m2"]), set(["m1", "m2"]), set(["m1", "m2"])], "as listed again");
+}
