@@ -97,14 +97,19 @@ fn b11_a_policy_moves_exactly_its_prefixes_to_the_near_circuit_and_back_without_
     ensure!(refused.contains("it answers over the near circuit (policy far)"), "{refused}");
     let received = stand.edge.ask(&["show", "received", "198.18.0.10", "--json"])?;
     ensure!(received.contains("near, rule 1"), "{received}");
+    thread::sleep(Duration::from_millis(500));
+    let there = probe.stop()?;
     stand.shares("the near circuit, both links alike", "ce1", &TWO)?;
+    let probe = stand.probe()?;
     stand.apply(CONFIGURATION)?;
     stand.until("as listed again", |it| {
         Ok(it.leads_to(["m1", "m2"])? && it.host_leads_to(OTHER.1, &["m1", "m2"])?)
     })?;
-    let report = probe.stop()?;
-    println!("  meanwhile: {report:?}");
-    ensure!(report.lost == 0 && report.sent > 100, "{report:?}");
+    thread::sleep(Duration::from_millis(500));
+    for report in [there, probe.stop()?] {
+        println!("  meanwhile: {report:?}");
+        ensure!(report.lost == 0 && report.sent > 100, "{report:?}");
+    }
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use serde::Serialize;
 use self::{
     receiver::Kind,
     stage::next_hop,
-    stages::Stages,
+    stages::{Exchange, Stages},
     storm::{Small, Storm},
     stream::{Samples, Stream},
     table::{Feed, Run},
@@ -50,6 +50,8 @@ pub struct Report {
     pub messages: usize,
     /// What `erdp` needs for the table, without a kernel.
     pub stages: Stages,
+    /// What other policies cost.
+    pub policies: Vec<Exchange>,
     /// Each receiver's runs.
     pub runs: Vec<Run>,
     /// Azure's limits.
@@ -81,6 +83,8 @@ pub fn run(quick: bool) -> Result<Report> {
     );
     let stages = stages::table(&feeds)?;
     println!("CPU seconds of the stages: {stages}");
+    let policies = stages::exchanges(&feeds)?;
+    policies.iter().for_each(|exchange| println!("CPU seconds of another policy: {exchange}"));
     let small = small_tables(&tables[0], &samples, if quick { 3 } else { 9 })?;
     let storm = storm::storm(&tables[0].sample(10_000), Duration::from_secs(if quick { 10 } else { 60 }))?;
     println!(
@@ -99,6 +103,7 @@ pub fn run(quick: bool) -> Result<Report> {
         attribute_sets,
         messages,
         stages,
+        policies,
         runs,
         small,
         storm,

@@ -55,6 +55,50 @@ impl fmt::Display for Stages {
     }
 }
 
+/// What another policy costs where full tables are loaded (B11).
+#[derive(Clone, Debug, Serialize)]
+pub struct Exchange {
+    /// What it does.
+    pub what: &'static str,
+    /// Routes that came or went.
+    pub routes: u64,
+    /// CPU seconds until every route is judged by it.
+    pub judged_s: f64,
+    /// CPU seconds until the trie has what follows, that included: for so long no other update is heard.
+    pub whole_s: f64,
+}
+
+impl fmt::Display for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, routes, judged_s, whole_s } = self;
+        write!(f, "{what}: {routes} routes; judged in {judged_s:.2}, in the trie after {whole_s:.2}")
+    }
+}
+
+/// The tables from one MSEE, and then policies that refuse a part and all of them, and take them again.
+///
+/// # Errors
+/// When the tables find no room.
+pub fn exchanges(feeds: &[Feed; 2]) -> Result<Vec<Exchange>> {
+    let streams = feeds.each_ref().map(|feed| feed.announced[0].bytes.as_slice());
+    let peers =
+        [Version::V4, Version::V6].map(|it| (stage::next_hop(0, it), stream::open(it, [198, 18, 0, 2])));
+    let plain = edge_configuration(0);
+    let refusing = |condition: &str| {
+        let attached = plain.replacen("[circuit.private]\n", "[circuit.private]\npolicy-in = \"p\"\n", 1);
+        format!("{attached}[[policy]]\nname = \"p\"\n[[policy.rule]]\n{condition}\nrefuse = \"measured\"\n")
+    };
+    let mut edge = Edge::new(&plain, &peers)?;
+    edge.read(&streams)?;
+    let steps = [
+        ("each IPv4 /22 is refused", refusing("prefixes = [\"0.0.0.0/0 ge 22 le 22\"]")),
+        ("and taken again", plain.clone()),
+        ("everything is refused", refusing("")),
+        ("and taken again", plain.clone()),
+    ];
+    steps.into_iter().map(|(what, text)| edge.exchange(what, &text)).collect()
+}
+
 /// The table from one MSEE; the least of three times is the one that was disturbed least.
 ///
 /// # Errors
@@ -172,6 +216,17 @@ impl Edge {
         }
         self.settle()?;
         Ok(self.spent)
+    }
+
+    /// Another configuration with the same peers.
+    fn exchange(&mut self, what: &'static str, configuration: &str) -> Result<Exchange> {
+        let (config, _) = Config::parse(configuration, Path::new("bench.toml"))?;
+        let (before, mut judged_s) = (self.routes(), 0.0);
+        clocked(&mut judged_s, || self.rib.reconfigure(RibConfig::new(&config)));
+        self.spent = Stages::default();
+        self.settle()?;
+        let whole_s = judged_s + self.spent.controller_s();
+        Ok(Exchange { what, routes: self.routes().abs_diff(before), judged_s, whole_s })
     }
 
     /// How many routes the tries have.
