@@ -211,6 +211,24 @@ impl AdjRibIn {
         differing
     }
 
+    /// The same of the routes to these prefixes.
+    pub fn judge_these(
+        &mut self,
+        prefixes: &[IpNet],
+        judge: impl Fn(IpNet, &PathAttributes) -> Option<Refusals>,
+    ) {
+        for prefix in prefixes {
+            let Some(attributes) = self.routes.get(prefix) else { continue };
+            match judge(*prefix, attributes) {
+                Some(refusals) => self.refused.insert(prefix, refusals),
+                None => self.refused.remove(prefix),
+            };
+        }
+        if !self.several.is_empty() {
+            self.several.judge_again(judge);
+        }
+    }
+
     /// How many routes there are, and how many of them at least one domain refused.
     pub fn counts(&self) -> (usize, usize) {
         let (paths, refused) = self.several.counts();

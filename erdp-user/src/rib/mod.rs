@@ -280,6 +280,9 @@ impl Rib {
         }
         self.adj_in.resize_with(self.config.peers.len(), AdjRibIn::default);
         self.adj_out.resize_with(self.config.peers.len(), AdjRibOut::default);
+        if before.without_policies() == self.config.without_policies() {
+            return self.exchange_policies(&before);
+        }
         let config = &self.config;
         for (peer, adj_in) in config.peers.iter().zip(&mut self.adj_in) {
             let was = before.source(peer.source);
@@ -315,11 +318,9 @@ impl Rib {
             if before.source(peer.source).is_some_and(|was| policy::exports_differ(was, peer)) {
                 out.tell_again();
             }
-            out.mark_told();
-            let told = peer.domains.iter().filter_map(|domain| self.loc.get(usize::from(domain.0)));
-            told.flat_map(|loc| loc.routes.keys()).for_each(|prefix| out.mark(prefix));
+            mark_everything(&self.loc, peer, out);
         }
-        self.guard_again();
+        self.guard_again(|_| true);
     }
 
     /// A circuit's domain is enabled, or disabled (requirement A8): then no path in it counts, so its routes are in no table and nobody
@@ -345,12 +346,13 @@ impl Rib {
         }
     }
 
-    /// What MSEEs may be told is limited by what is configured now.
-    fn guard_again(&mut self) {
+    /// What MSEEs of some domains may be told is limited by what is configured now.
+    fn guard_again(&mut self, is_meant: impl Fn(&RibDomain) -> bool) {
         let limits: Vec<_> = self
             .config
             .domains
             .iter()
+            .filter(|domain| is_meant(domain))
             .map(|domain| (domain.id, domain.advertise, domain.when_full))
             .collect();
         for (domain, limits, when_full) in limits {
@@ -521,6 +523,13 @@ impl Rib {
     pub fn families(&self, peer: PeerId) -> BTreeSet<Family> {
         self.adj_out.get(usize::from(peer.0)).map(AdjRibOut::families).unwrap_or_default()
     }
+}
+
+/// Everything that a peer knows, or should know, may have changed.
+fn mark_everything(loc: &[LocRib], peer: &RibPeer, out: &mut AdjRibOut) {
+    out.mark_told();
+    let told = peer.domains.iter().filter_map(|domain| loc.get(usize::from(domain.0)));
+    told.flat_map(|loc| loc.routes.keys()).for_each(|prefix| out.mark(prefix));
 }
 
 /// What a peer should know about a prefix.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::topology::RibPeer;
+use super::{Rib, RibConfig, RibPeer, mark_everything, policy::Import};
 use crate::{
     bgp::{AsPath, Asn, PathAttributes, Role},
     config::{Changes, Policy, PolicyRule, RouteSource, Then},
@@ -63,6 +63,51 @@ pub(super) fn reason(policy: Option<&Arc<Policy>>, number: RuleNumber) -> Option
     match &policy.rules.get(usize::from(number))?.then {
         Then::Refuse(reason) => Some(format!("{reason} (policy {})", policy.name)),
         Then::Accept(_) => None,
+    }
+}
+
+impl RibConfig {
+    /// The same without policies.
+    pub(super) fn without_policies(&self) -> Self {
+        let mut without = self.clone();
+        without.domains.iter_mut().for_each(|domain| domain.export = None);
+        for peer in without.peers.iter_mut().chain(&mut without.kernel) {
+            (peer.import, peer.export) = (None, None);
+        }
+        without
+    }
+}
+
+impl Rib {
+    /// Other policies, and nothing else, have taken the place of those before: only the routes about which they decide otherwise are
+    /// judged and decided again.
+    pub(super) fn exchange_policies(&mut self, before: &RibConfig) {
+        let config = &self.config;
+        for (peer, adj_in) in config.peers.iter().zip(&mut self.adj_in) {
+            let was = before.source(peer.source).filter(|was| was.import != peer.import);
+            let Some(was) = was else { continue };
+            let differ = |prefix: &IpNet, it: &PathAttributes| {
+                decision(was.import.as_ref(), was.source, prefix, it)
+                    != decision(peer.import.as_ref(), peer.source, prefix, it)
+            };
+            let concerned = adj_in.routes().filter(|(prefix, it)| differ(prefix, it.attributes));
+            let concerned: Vec<IpNet> = concerned.map(|(prefix, _)| prefix).collect();
+            adj_in.judge_these(&concerned, |prefix, told| Import::new(config, peer, told).judge(prefix));
+            for domain in &peer.domains {
+                if let Some(loc) = self.loc.get_mut(usize::from(domain.0)) {
+                    loc.undecided.extend(concerned.iter().copied());
+                }
+            }
+        }
+        if before.kernel != config.kernel {
+            self.judge_kernel_again();
+        }
+        for (peer, out) in self.config.peers.iter().zip(&mut self.adj_out) {
+            if before.source(peer.source).is_some_and(|was| was.export != peer.export) {
+                mark_everything(&self.loc, peer, out);
+            }
+        }
+        self.guard_again(|domain| before.domain(domain.id).is_some_and(|was| was.export != domain.export));
     }
 }
 
