@@ -18,6 +18,7 @@ use crate::{
     dataplane::{self, Answer, Dataplane, Mode},
     fib::{AttachmentFacts, NextHopKey, Target},
     rib::Meter,
+    types::mac_text,
 };
 
 /// Destinations in one question; the client splits longer lists.
@@ -97,6 +98,7 @@ impl Controller {
                 "last_error": status.last_error,
                 "finding": finding.as_ref().map(|(_, text)| text),
                 "rule": finding.as_ref().and_then(|(rule, _)| *rule),
+                "mac": self.neighbour_mac(peer),
                 "last_error_age_s": status.last_error_age_s,
                 "faults": FaultKind::ALL
                     .into_iter()
@@ -105,6 +107,12 @@ impl Controller {
                 "last_fault": status.last_fault,
                 "last_fault_age_s": status.last_fault_age_s,
         })
+    }
+
+    /// The MAC address of a peer on one of our wires, if it is known.
+    fn neighbour_mac(&self, peer: &crate::config::Peer) -> Option<String> {
+        let key = NextHopKey { attachment: peer.attachment, address: peer.session.remote };
+        self.core.forwarding.mac(key).map(mac_text)
     }
 
     /// Whether an MSEE's peering is Microsoft's, and has a filter here; `None` on private peering.
@@ -139,9 +147,12 @@ impl Controller {
             let pair = self.core.pair(circuit);
             let sla = format!("{}: {}", if pair.is_sla_valid { "valid" } else { "NOT valid" }, pair.why);
             for role in LinkRole::ALL {
-                let (place, up) = match circuit.link(role) {
-                    Link::Local { interface, .. } => (interface.clone(), Some(self.core.is_up(interface))),
-                    Link::Box { name } => (format!("box {name}"), None),
+                let (place, up, mac) = match circuit.link(role) {
+                    Link::Local { interface, .. } => {
+                        let mac = self.core.mac_of(interface).map(mac_text);
+                        (interface.clone(), Some(self.core.is_up(interface)), mac)
+                    }
+                    Link::Box { name } => (format!("box {name}"), None, None),
                 };
                 let (eligible, why_not) = self.worth(circuit, role);
                 let (xdp, (state, problem)) = match circuit.link(role) {
@@ -151,7 +162,7 @@ impl Controller {
                 rows.push(json!({
                     "link": format!("{} {}", circuit.name, role.as_str()),
                     "interface": place, "up": up, "eligible": eligible, "why_not": why_not,
-                    "xdp": xdp, "sla": sla, "state": state, "problem": problem,
+                    "xdp": xdp, "sla": sla, "state": state, "problem": problem, "mac": mac,
                 }));
             }
         }
@@ -161,6 +172,7 @@ impl Controller {
                 "link": attachment.name, "interface": attachment.interface,
                 "up": self.core.is_up(&attachment.interface), "eligible": null, "why_not": null,
                 "xdp": self.mode_on(&attachment.interface), "sla": null, "state": state, "problem": problem,
+                "mac": self.core.mac_of(&attachment.interface).map(mac_text),
             }));
         }
         rows.into()

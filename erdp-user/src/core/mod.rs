@@ -268,6 +268,12 @@ impl<D: Dataplane> Core<D> {
         link.is_some_and(Link::is_alive)
     }
 
+    /// The MAC address of an interface that is in use and has one.
+    pub(crate) fn mac_of(&self, interface: &str) -> Option<[u8; 6]> {
+        let link = self.ifindex_of(interface).and_then(|ifindex| self.links.get(&ifindex));
+        link.map(|link| link.mac).filter(|mac| *mac != [0; 6])
+    }
+
     fn note(&mut self, kind: Kind, object: &str, what: &str, why: Option<&str>) {
         let (object, what, why) = (object.to_owned(), what.to_owned(), why.map(str::to_owned));
         self.actions.push_back(Action::Note { kind, object, what, why });

@@ -4,7 +4,9 @@
 //! thing under two types, or a number of the maps used as an index of the configuration.
 
 mod ids;
+mod mac;
 mod source;
 
 pub use ids::{AttachmentId, PeerId};
+pub use mac::mac_text;
 pub use source::PathSource;
