@@ -51,4 +51,6 @@ pub mod controller;
 
 pub mod doctor;
 
+pub mod import;
+
 pub mod audit;

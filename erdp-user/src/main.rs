@@ -30,7 +30,7 @@ use tracing_subscriber::EnvFilter;
 
 /// ExpressRoute edge router: BGP with both Microsoft edges and the customer's routers, forwarding in XDP.
 ///
-/// Exit codes: 0 success; 1 the command failed; 2 invalid arguments or configuration; 3 this machine cannot run the router
+/// Exit codes: 0 success; 1 the command failed, or `erdp import azure` has found a difference; 2 invalid arguments or configuration; 3 this machine cannot run the router
 /// (privilege, kernel, interface, port, another daemon); 5 and 6 the worst finding of `erdp audit` is a warning, or critical. The message names the object, the reason and the remedy.
 #[derive(Parser)]
 #[command(name = "erdp", version, max_term_width = 100)]
@@ -121,6 +121,9 @@ enum Command {
     /// The first lines name each circuit with its SLA validity and resiliency. Exit code 0: nothing worse than notes; 5: the worst finding is a
     /// warning; 6: a finding is critical.
     Audit(operator::audit::Options),
+    /// Read Azure's own view of the circuits, from what its command line prints
+    #[command(subcommand)]
+    Import(operator::import::Import),
     /// Find problems of this machine and name the remedies; exit code 3 if a problem prevents a start
     Doctor {
         /// Configuration file (TOML) whose interfaces are examined too
@@ -241,12 +244,19 @@ fn main() -> ExitCode {
         Command::Audit(options) => match operator::audit::run(&options) {
             Ok(code) => code,
             Err(operator::audit::Failure::Refused(error)) => refused(&error),
-            Err(operator::audit::Failure::NoRule(text)) => {
+            Err(operator::audit::Failure::NoRule(text) | operator::audit::Failure::Azure(text)) => {
                 eprintln!("error: {text}");
                 ExitCode::from(2)
             }
             Err(operator::audit::Failure::Other(error)) => report(Err(error)),
         },
+        Command::Import(from) => operator::import::run(&from).unwrap_or_else(|error| match error {
+            operator::import::Failure::Refused(error) => refused(&error),
+            operator::import::Failure::Other(text) => {
+                eprintln!("error: {text}");
+                ExitCode::from(2)
+            }
+        }),
         Command::Doctor { config, fix, allow_generic } => doctor(config.as_deref(), allow_generic, fix)
             .unwrap_or_else(|error| {
                 eprintln!("error: {error}");

@@ -9,7 +9,10 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::config::{CeAttachment, Circuit, Config, DomainId, Link, LinkRole, Peering, PeeringKind, Service};
+use crate::{
+    config::{CeAttachment, Circuit, Config, DomainId, Link, LinkRole, Peering, PeeringKind, Service},
+    import::View,
+};
 
 /// Everything that is known.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +21,8 @@ pub struct Facts<'a> {
     pub config: &'a Config,
     /// The running router, if it was asked.
     pub live: Option<&'a Live>,
+    /// Azure's view, if its answers were given.
+    pub azure: Option<&'a View>,
 }
 
 /// What the running router answers.
@@ -226,7 +231,7 @@ impl PeeringOf<'_> {
 impl<'a> Facts<'a> {
     /// A configuration alone.
     pub fn of(config: &'a Config) -> Facts<'a> {
-        Facts { config, live: None }
+        Facts { config, live: None, azure: None }
     }
 
     /// The circuits that carry something (rule A8).

@@ -79,7 +79,11 @@ fn failures<'a>(report: &'a Report, check: &'a Check) -> impl Iterator<Item = &'
 }
 
 fn is_skipped(report: &Report, check: &Check) -> bool {
-    check.sees == Sees::Live && !report.live
+    match check.sees {
+        Sees::Configuration => false,
+        Sees::Live => !report.live,
+        Sees::Azure => !report.azure,
+    }
 }
 
 fn line(finding: &Finding) -> String {

@@ -4,7 +4,7 @@
 //! function from [`Facts`] to the places where it is broken. A rule that cannot be broken names the test that proves it, and a rule that this
 //! machine cannot see says what it would need. The way of an audit:
 //!
-//! - [`facts`]: the configuration, and what the running router answers (`erdp show ... --json`), read leniently.
+//! - [`facts`]: the configuration, what the running router answers (`erdp show ... --json`), read leniently, and Azure's view ([`crate::import`]).
 //! - [`rules`]: the table, one file for each group of rules.
 //! - [`resiliency`]: the level of each circuit and the points that it lost (rule H3): the first lines of every report.
 //! - [`report`]: findings in order, the exit code, text and JSON; [`junit`] and [`sarif`]: the same for pipelines.
@@ -62,6 +62,8 @@ pub enum Sees {
     Configuration,
     /// What the running router answers, beside its configuration.
     Live,
+    /// What Azure's command line answers, beside the configuration.
+    Azure,
 }
 
 /// Where a check is broken.

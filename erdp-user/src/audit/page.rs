@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Rule, Severity,
+    Rule, Sees, Severity,
     report::{EXIT_CRITICAL, EXIT_WARNING, VERSION, rule_counts},
     resiliency::WEIGHTS,
     rules,
@@ -13,7 +13,11 @@ use super::{
 pub fn explain(rule: &Rule) -> String {
     let mut text = format!("{}: {}\n\n{}\n\nSource: {}\n", rule.id, rule.title, rule.text, rule.source);
     for check in rule.checks {
-        let live = if check.sees == super::Sees::Live { ", asks the running router" } else { "" };
+        let live = match check.sees {
+            Sees::Configuration => "",
+            Sees::Live => ", asks the running router",
+            Sees::Azure => ", reads Azure's answers",
+        };
         let _ = write!(
             text,
             "\n{} ({}{live})\n  {}.\n  Remedy: {}.\n",
@@ -85,7 +89,11 @@ fn section(text: &mut String, rule: &Rule) {
         *text += "\n| check | severity | what is wrong | remedy |\n|---|---|---|---|\n";
     }
     for check in rule.checks {
-        let live = if check.sees == super::Sees::Live { " (live)" } else { "" };
+        let live = match check.sees {
+            Sees::Configuration => "",
+            Sees::Live => " (live)",
+            Sees::Azure => " (Azure)",
+        };
         let severity: &Severity = &check.severity;
         let _ = writeln!(
             text,
@@ -112,7 +120,8 @@ erdp-user --lib audit` writes it.
 
 `erdp audit --config FILE` says which of ExpressRoute's rules a configuration breaks. It needs no router. Its user must be able to read the file and
 every file that `md5-file` names. With `--control SOCKET` it also asks the running router, which sees what no file says: a session without
-BFD, a link that Microsoft drains, two links that are advertised different prefixes. `erdp audit --explain D1` prints one rule.
+BFD, a link that Microsoft drains, two links that are advertised different prefixes. With `--azure FILE` it also reads what Azure's command line
+answers ([the files](operating.md#azures-own-view)) and says where Azure has another value. `erdp audit --explain D1` prints one rule.
 
 The first lines name each circuit with the validity of Microsoft's SLA and its resiliency: Microsoft's level (Standard, High, Maximum), and points
 of a hundred with what was lost. Then there is one line for each finding, the worst first: severity, check, place, what is wrong, the remedy.

@@ -29,6 +29,8 @@ pub struct Report {
     pub config: String,
     /// Whether the running router was asked as well.
     pub live: bool,
+    /// Whether Azure's answers were given as well.
+    pub azure: bool,
     /// SLA validity and resiliency of each circuit.
     pub circuits: Vec<CircuitHead>,
     /// What is broken, the worst first.
@@ -92,6 +94,7 @@ impl Report {
             version: VERSION,
             config: config.to_owned(),
             live: facts.live.is_some(),
+            azure: facts.azure.is_some(),
             circuits: heads(facts),
             findings,
             counts,

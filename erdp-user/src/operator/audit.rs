@@ -20,6 +20,8 @@ use erdp::{
     },
 };
 
+use super::import;
+
 /// The options.
 #[derive(clap::Args)]
 pub struct Options {
@@ -29,6 +31,9 @@ pub struct Options {
     /// Control socket of the running router; without it only the file is audited
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
+    /// Also compare with what Azure's command line has printed into this file; may be given several times
+    #[arg(long, value_name = "[PLACE=]FILE")]
+    azure: Vec<String>,
     /// JSON instead of text
     #[arg(long)]
     json: bool,
@@ -49,6 +54,8 @@ pub enum Failure {
     Refused(ConfigError),
     /// There is no such rule: exit code 2.
     NoRule(String),
+    /// A file of Azure's cannot be read: exit code 2.
+    Azure(String),
     /// Anything else.
     Other(anyhow::Error),
 }
@@ -71,7 +78,12 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     let text = fs::read_to_string(&options.config).map_err(|error| Failure::Refused(unreadable(error)))?;
     let (config, _) = Config::parse(&text, &options.config).map_err(Failure::Refused)?;
     let live = options.control.as_deref().map(|socket| ask(socket, &options.config, &text)).transpose()?;
-    let report = Report::of(&Facts { config: &config, live: live.as_ref() }, &file, &text);
+    let azure = match options.azure.as_slice() {
+        [] => None,
+        files => Some(import::view(files).map_err(Failure::Azure)?),
+    };
+    let facts = Facts { config: &config, live: live.as_ref(), azure: azure.as_ref() };
+    let report = Report::of(&facts, &file, &text);
     if let Some(path) = &options.junit {
         write(path, &junit::text(&report)?)?;
     }

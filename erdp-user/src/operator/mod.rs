@@ -2,12 +2,13 @@
 //!
 //! Files: [`audit`] (`erdp audit`), [`config`] (`erdp config`: check, show, compare, apply, confirm, go back, presets), [`generate`] (man pages and completions,
 //! made of the command line's own definition when the package is built), [`drill`] (`erdp peering`, `erdp drill`, `erdp whatif`),
-//! `report` (a forecast in words), [`show`] (`erdp show`), [`why`] (`erdp why`). They belong to the binary and not to the library: they print.
+//! [`import`] (`erdp import azure`), `report` (a forecast in words), [`show`] (`erdp show`), [`why`] (`erdp why`). They belong to the binary and not to the library: they print.
 
 pub mod audit;
 pub mod config;
 pub mod drill;
 pub mod generate;
+pub mod import;
 pub mod render;
 mod report;
 pub mod show;

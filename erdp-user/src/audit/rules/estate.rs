@@ -5,6 +5,7 @@ use crate::{
     audit::resiliency::{Level, level},
     azure::regions,
     config::{BitsPerSecond, Circuit, CircuitKind, PeeringKind, Validation},
+    import::{Ours, compare},
     rib::communities,
 };
 
@@ -40,7 +41,7 @@ pub const RULES: &[Rule] = &[
                of every report name the level and the points of a hundred, with what was lost and for what.",
         checks: H3,
         proofs: &["h3_each_lack_costs_its_points_and_the_level_is_microsofts"],
-        unseen: Some("Azure's own index of the gateway (getResiliencyInformation): its JSON is not read"),
+        unseen: None,
     },
     Rule {
         id: "H4",
@@ -68,11 +69,11 @@ pub const RULES: &[Rule] = &[
         id: "H6",
         title: "Azure's own view is the other half",
         source: MICROSOFT,
-        text: "`az network express-route show`, `list-route-tables` and `list-arp-tables` print what the MSEEs have. ERDP does not compare the \
-               inventory with Azure.",
-        checks: &[],
-        proofs: &[],
-        unseen: Some("whether Azure agrees with the configuration: its JSON is not read"),
+        text: "`az network express-route show`, `list-route-tables` and `list-arp-tables` print what the MSEEs have. `erdp import azure` compares \
+               it with a configuration or with the running router; the audit reads the same files with --azure.",
+        checks: H6,
+        proofs: &["h6_each_planted_difference_is_one_line_and_nothing_else"],
+        unseen: Some("what Azure has now: the answers are as old as their files"),
     },
     Rule {
         id: "H7",
@@ -226,6 +227,21 @@ const H3: &[Check] = &[
                 .collect()
         },
     ),
+    check(
+        "H3.azure-recommends",
+        Note,
+        "Azure's own index of a gateway's resiliency is below 100",
+        "see what Azure recommends, and whether it is worth its price",
+        |facts| {
+            let below = facts.azure.into_iter().flat_map(|it| &it.resiliency).filter(|it| it.score != "100");
+            below
+                .map(|it| {
+                    Place::new("gateway", format!("{} of 100; {}", it.score, it.recommendations.join("; ")))
+                })
+                .collect()
+        },
+    )
+    .azure(),
 ];
 
 const H4: &[Check] = &[
@@ -272,6 +288,21 @@ fn validated(facts: &Facts<'_>, is_it: fn(Option<Validation>) -> bool) -> Vec<Pl
     }
     places
 }
+
+const H6: &[Check] = &[check(
+    "H6.drift",
+    Warning,
+    "Azure has another value than the configuration",
+    "find out which of the two is meant, and correct the other one",
+    |facts| {
+        let Some(view) = facts.azure else { return Vec::new() };
+        let drift = compare(view, &Ours::of(facts.config)).drift.into_iter();
+        drift
+            .map(|it| Place::new(it.place, format!("{}: Azure {}, here {}", it.field, it.azure, it.here)))
+            .collect()
+    },
+)
+.azure()];
 
 const H7: &[Check] = &[check(
     "H7.nothing-to-advertise",

@@ -49,6 +49,11 @@ impl Check {
     const fn live(self) -> Check {
         Check { sees: Sees::Live, ..self }
     }
+
+    /// The same, of Azure's answers.
+    const fn azure(self) -> Check {
+        Check { sees: Sees::Azure, ..self }
+    }
 }
 
 /// Azure's documentation of today.

@@ -74,7 +74,7 @@ fn about(edit: impl FnOnce(&mut Live)) -> Vec<Finding> {
 fn about_with(edits: &[(&str, &str)], edit: impl FnOnce(&mut Live)) -> Vec<Finding> {
     let (config, mut live) = (parsed(&edited(&GOOD, edits)), good());
     edit(&mut live);
-    findings(&Facts { config: &config, live: Some(&live) })
+    findings(&Facts { config: &config, live: Some(&live), azure: None })
 }
 
 fn more(live: &mut Live, added: Value) {

@@ -1,9 +1,10 @@
 //! The table of rules against golden cases: every check has a broken configuration (or answer of the router) and a good one, and what is broken is
 //! found and nothing else.
 //!
-//! [`GOOD`] breaks nothing. [`broken`] are small edits of it, [`live`] are edits of a good router's answers; each row names exactly the checks
+//! [`GOOD`] breaks nothing. [`broken`] are small edits of it, [`live`] are edits of a good router's answers, [`azure`] of Azure's; each row names exactly the checks
 //! that it breaks.
 
+mod azure;
 mod broken;
 mod files;
 mod live;
