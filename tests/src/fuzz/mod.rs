@@ -7,6 +7,7 @@
 //!
 //! `fuzz/targets.json` has for each target the files that it depends on; a clean run counts as long as their hash is the same.
 
+mod azure_import;
 mod bfd;
 mod bgp;
 mod config;
@@ -44,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "hand-over", run: hand_over::run },
     Target { name: "traces", run: traces::run },
     Target { name: "state", run: state::run },
+    Target { name: "azure-import", run: azure_import::run },
 ];
 
 /// What a fuzzer and a test understand alike.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{config, control, hand_over, netlink, packets, state, traces};
+use super::{azure_import, config, control, hand_over, netlink, packets, state, traces};
 use crate::hostile::corpus::Corpus;
 
 /// Inputs of a target; none for one whose programs need no words.
@@ -20,6 +20,7 @@ pub fn of(target: &str) -> Result<Vec<Vec<u8>>> {
         "hand-over" => hand_over::seeds(),
         "traces" => traces::seeds(),
         "state" => state::seeds(),
+        "azure-import" => azure_import::seeds(),
         _ => vec![vec![0; 64]],
     })
 }
