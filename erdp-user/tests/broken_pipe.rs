@@ -26,7 +26,7 @@ const ROWS: usize = 2_000;
 const AT_ONCE: usize = 4;
 
 /// Every command with words that have it print. `run` is the daemon, `generate` writes files; `uninstall` runs in a namespace of its own.
-const COMMANDS: [&str; 43] = [
+const COMMANDS: [&str; 46] = [
     "upgrade --check --config FILE --control SOCKET",
     "restart --control SOCKET",
     "uninstall",
@@ -43,6 +43,9 @@ const COMMANDS: [&str; 43] = [
     "check --config FILE",
     "audit --explain D1",
     "audit --config FILE --json",
+    "audit --config FILE --azure ANSWER",
+    "import azure ANSWER",
+    "import azure ANSWER --against FILE --json",
     "doctor",
     "doctor --config FILE",
     "show routes --json --control SOCKET",
@@ -85,6 +88,8 @@ impl Stand {
         let folder = std::env::temp_dir().join(format!("erdp-broken-pipe-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(folder.join("edge.toml"), include_str!("../../deploy/erdp.toml")).expect("a file");
+        let answer = include_str!("../src/import/samples/circuit.json");
+        fs::write(folder.join("circuit.json"), answer).expect("a file");
         fs::write(folder.join("prefixes"), "198.18.0.0/15\n".repeat(ROWS)).expect("a file");
         let listener = UnixListener::bind(folder.join("control.sock")).expect("a socket");
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -125,6 +130,7 @@ impl Stand {
         for word in words.split(' ') {
             match word {
                 "FILE" => command.arg(self.folder.join("edge.toml")),
+                "ANSWER" => command.arg(self.folder.join("circuit.json")),
                 "PREFIXES" => command.arg(self.folder.join("prefixes")),
                 "SOCKET" => command.arg(self.folder.join("control.sock")),
                 "NOWHERE" => command.arg(self.folder.join("nowhere.sock")),

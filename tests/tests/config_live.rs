@@ -66,6 +66,26 @@ const CHANGES: &[Change] = &[
     change("SKU", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nsku = \"premium\"")], &[]),
     change("minimum of links", &[("bandwidth = \"1G\"", "bandwidth = \"1G\"\nminimum-links = 2")], &[]),
     change("weight", &[("peerings =", "weight = 7\npeerings =")], &[]),
+    change(
+        "preference between circuits",
+        &[("peerings =", "between-circuits = \"preference\"\npeerings =")],
+        &[],
+    ),
+    change(
+        "policies",
+        &[
+            ("[circuit.private]", "[circuit.private]\npolicy-in = \"in\"\npolicy-out = \"out\""),
+            (
+                "[[attachment]]",
+                concat!(
+                    "[[policy]]\nname = \"in\"\n[[policy.rule]]\ncommunities = [\"West Europe\"]\nlocal-pref = 200\n",
+                    "[[policy]]\nname = \"out\"\n[[policy.rule]]\nas-path-contains = 65021\nrefuse = \"not there\"\n",
+                    "[[policy.rule]]\nprefixes = [\"198.18.0.0/15 le 32\"]\nprepend = 1\nadd-communities = [\"65010:1\"]\n\n[[attachment]]",
+                ),
+            ),
+        ],
+        &[],
+    ),
     change("who may order", &[("asn = 65010\n", "asn = 65010\ncontrol-orders = \"root\"\n")], &[]),
     change(
         "zones",

@@ -522,6 +522,7 @@ pub struct CeAttachment {
     pub policy_in: Option<String>,
     /// Whether local preference decides between its domains, so that equal ones share the flows, and not the order in which they are
     /// listed.
+    #[serde(rename = "between-circuits", serialize_with = "shown::between_circuits")]
     pub compares_circuits: bool,
     /// The customer's routers.
     pub peers: Vec<CePeer>,

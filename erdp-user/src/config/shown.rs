@@ -59,6 +59,11 @@ pub(super) fn text_of<T: Display, S: Serializer>(value: &T, serializer: S) -> Re
     serializer.collect_str(value)
 }
 
+/// What decides between an attachment's circuits, in the file's words.
+pub(super) fn between_circuits<S: Serializer>(compares: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if *compares { "preference" } else { "listed" })
+}
+
 /// The file's word for it.
 pub(super) fn burst<S: Serializer>(value: &BurstPolicy, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(burst_name(*value))
