@@ -1,6 +1,6 @@
 //! Which circuits rank last among an attachment's peerings. By the minimum-links policy: a circuit below its minimum ranks last there and
-//! within its domains, and its peers are told to do alike. And a peering whose sessions with Microsoft are all taken out of use here (B6):
-//! another circuit has its traffic before the last of them ends. Tables are filled beside those in use and exchanged whole, as for a new configuration.
+//! within its domains, and its peers are told to do alike. And a peering whose sessions with Microsoft are taken out of use here (B6), all
+//! of them or all but those that are down: another circuit has its traffic before the last of them ends. Tables are filled beside those in use and exchanged whole, as for a new configuration.
 
 use std::collections::BTreeSet;
 
@@ -57,22 +57,23 @@ impl<D: Dataplane> Core<D> {
         self.log_failure(|it| it.forwarding.reshape(facts, now_ns, &mut it.dataplane));
     }
 
-    /// Whether a domain's circuit is below its minimum, or all its sessions towards Microsoft are out of use.
+    /// Whether a domain's circuit is below its minimum, or no session of it towards Microsoft is in use because of an order of ours.
     fn ranks_last(&self, domain: usize) -> bool {
         let circuit = self.domains.get(domain).map(|domain| domain.circuit);
         let is_below = circuit.is_some_and(|index| self.redundancy.is_below(index));
-        let mut sessions = self.peers.iter().filter(|peer| {
+        let sessions = self.peers.iter().filter(|peer| {
             let attachment = self.attachments.get(peer.attachment.index());
             let is_its =
                 attachment.is_some_and(|it| it.domains.first().is_some_and(|id| usize::from(id.0) == domain));
             let leads = matches!(peer.side, Side::Msee(_) | Side::Box);
             is_its && leads && !self.vacant.contains(&peer.session.id)
         });
-        let are_out = sessions.next().is_some_and(|first| {
-            std::iter::once(first)
-                .chain(sessions)
-                .all(|peer| self.redundancy.peerings.phase(peer.session.id).is_some())
-        });
+        let is_out = |peer: PeerId| self.redundancy.peerings.phase(peer).is_some();
+        let sessions: Vec<PeerId> = sessions.map(|peer| peer.session.id).collect();
+        // Routes of a session that is merely down go by themselves. Those of one that is out of use stay, for when nothing else is left: behind
+        // another circuit's, also where the other link is down.
+        let are_out = sessions.iter().any(|peer| is_out(*peer))
+            && sessions.iter().all(|peer| is_out(*peer) || !self.established.contains(peer));
         is_below || are_out
     }
 

@@ -36,6 +36,7 @@ impl<D: Dataplane> Core<D> {
                 self.rib.peer_up(peer, &facts);
                 self.note_session(peer, true);
                 self.bgp_is_up(peer);
+                self.rank_domains();
             }
             PeerEvent::Update { peer, update } => self.rib.update(peer, update),
             PeerEvent::Refresh { peer, family } => self.rib.refresh(peer, family),
@@ -63,6 +64,7 @@ impl<D: Dataplane> Core<D> {
                     }
                 }
                 self.note_session(peer, false);
+                self.rank_domains();
             }
         }
     }

@@ -106,6 +106,51 @@ fn a_drill_ends_at_once_when_the_link_that_carries_its_traffic_fails() {
 }
 
 #[test]
+fn b6_where_the_other_link_of_a_drilled_circuit_is_down_the_next_circuit_carries_the_traffic() {
+    for is_down_before in [true, false] {
+        let mut edge = Edge::converged();
+        let lose = |edge: &mut Edge| {
+            edge.carrier("m2", false);
+            edge.down(ONE[1], None);
+        };
+        // What only the first circuit leads to would forbid it.
+        ONE.into_iter().for_each(|peer| edge.withdraw(peer, ONLY_ONE));
+        if is_down_before {
+            lose(&mut edge);
+        }
+        edge.drill("m1", 60).unwrap();
+        edge.turn();
+        edge.pass(crate::drill::WATCH + Duration::from_millis(200));
+        edge.down(ONE[0], None);
+        if !is_down_before {
+            assert_eq!(edge.ways("ce0", "10.1.2.3"), set(["m2"]));
+            lose(&mut edge);
+        }
+        edge.turn();
+        assert_eq!(edge.ways("ce0", "10.1.2.3"), set(["m3", "m4"]), "down before: {is_down_before}");
+        edge.carrier("m2", true);
+        edge.up(ONE[1]);
+        edge.announce(ONE[1], AZURE);
+        edge.pass(seconds(1));
+        assert_eq!(edge.ways("ce0", "10.1.2.3"), set(["m2"]), "its own other link is back");
+    }
+}
+
+#[test]
+fn b6_where_the_other_session_of_a_peering_that_is_out_of_use_ends_the_next_circuit_carries_the_traffic() {
+    let mut edge = Edge::converged();
+    ONE.into_iter().for_each(|peer| edge.withdraw(peer, ONLY_ONE));
+    edge.disable("one/private/primary", "", Duration::ZERO).unwrap();
+    edge.turn();
+    assert_eq!(edge.ways("ce0", "10.1.2.3"), set(["m2"]));
+    edge.down(ONE[1], None);
+    assert_eq!(edge.ways("ce0", "10.1.2.3"), set(["m3", "m4"]));
+    edge.up(ONE[1]);
+    edge.announce(ONE[1], AZURE);
+    assert_eq!(edge.ways("ce0", "10.1.2.3"), set(["m2"]));
+}
+
+#[test]
 fn a_running_drill_allows_no_other_change_and_stops_when_it_is_told() {
     let mut edge = Edge::converged();
     edge.drill("m1", 60).unwrap();
