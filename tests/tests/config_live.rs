@@ -170,7 +170,6 @@ const OTHERS: &[(&str, &str)] = &[
     ("drop-samples", "fixed"),
     ("restart-deadline", "fixed"),
     ("metrics", "fixed"),
-    ("name", "fixed"),
     ("s-vlan", "fixed"),
     ("interface", "fixed"),
     ("vlan", "fixed"),
