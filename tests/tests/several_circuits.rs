@@ -72,7 +72,7 @@ fn b11_a_policy_moves_exactly_its_prefixes_to_the_near_circuit_and_back_without_
         .replace("minimum-links = 2\n", "")
         .replace("peerings = [", "between-circuits = \"preference\"\npeerings = [");
     let policies = format!(
-        "[[policy]]\nname = \"near\"\n[[policy.rule]]\nprefixes = [\"{}\"]\nlocal-pref = 200\n[[policy]]\nname = \"far\"\n\
+        "[[policy]]\nname = \"near\"\n[[policy.rule]]\nprefixes = [\"{}\"]\nlocal-pref = 200\nadd-communities = [\"65010:7\"]\n[[policy]]\nname = \"far\"\n\
          [[policy.rule]]\nprefixes = [\"{}\"]\nrefuse = \"it answers over the near circuit\"\n",
         plan::VNET_IPV4,
         plan::CUSTOMER_IPV4
@@ -97,6 +97,13 @@ fn b11_a_policy_moves_exactly_its_prefixes_to_the_near_circuit_and_back_without_
     ensure!(refused.contains("it answers over the near circuit (policy far)"), "{refused}");
     let received = stand.edge.ask(&["show", "received", "198.18.0.10", "--json"])?;
     ensure!(received.contains("near, rule 1"), "{received}");
+    let tagged = stand.edge.ask(&["show", "routes", "--community", "65010:7", "--json"])?;
+    let tagged: Vec<Value> = serde_json::from_str(&tagged)?;
+    let is_it = |row: &Value| row["prefix"] == plan::VNET_IPV4 && row["domain"] == "two/private";
+    ensure!(
+        tagged.len() == 1 && is_it(&tagged[0]),
+        "routes are not looked for as they are shown: {tagged:?}"
+    );
     thread::sleep(Duration::from_millis(500));
     let there = probe.stop()?;
     stand.shares("the near circuit, both links alike", "ce1", &TWO)?;

@@ -68,7 +68,9 @@ impl Controller {
             let is_one = |source: PathSource| source.peer().is_some_and(|peer| peers.contains(&peer));
             is_one(route.best) || route.paths.iter().any(|path| is_one(path.source))
         });
-        of_peer && filter.community.is_none_or(|community| route.attributes.communities.contains(&community))
+        // As the row shows them: after policy.
+        let has = |community| self.core.rib.imported(&route).communities.contains(&community);
+        of_peer && filter.community.is_none_or(has)
     }
 
     /// What the rows of [`Part::Paths`] are asked for by.

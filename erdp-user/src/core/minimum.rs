@@ -1,6 +1,11 @@
-//! Which circuits rank last among an attachment's peerings. By the minimum-links policy: a circuit below its minimum ranks last there and
-//! within its domains, and its peers are told to do alike. And a peering whose sessions with Microsoft are taken out of use here (B6), all
-//! of them or all but those that are down: another circuit has its traffic before the last of them ends. Tables are filled beside those in use and exchanged whole, as for a new configuration.
+//! Which circuits rank last among an attachment's peerings.
+//!
+//! - A circuit below its minimum of links (`minimum-links`). It ranks last within its domains too, and its peers are asked to prefer other
+//!   paths.
+//! - A peering of which an operator has taken a session out of use, while every other session towards Microsoft is out of use or down (B6).
+//!   Another circuit then carries its traffic before the last session ends.
+//!
+//! Tables are filled beside those in use and exchanged whole, as for a new configuration.
 
 use std::collections::BTreeSet;
 

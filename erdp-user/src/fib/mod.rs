@@ -275,8 +275,8 @@ impl Forwarding {
         result
     }
 
-    /// What a domain's route to a prefix is worth from now on (local preference), for attachments that compare their circuits: said before
-    /// the route itself, which [`Self::routes`] has to be told again.
+    /// Sets the local preference of a domain's route to a prefix, for attachments that compare their circuits. It takes effect with the next
+    /// [`Self::routes`] that has the route, changed or not.
     pub fn rank(&mut self, domain: usize, prefix: IpNet, worth: u32) {
         if worth == DEFAULT_LOCAL_PREF {
             if let Some(known) = self.worth.get_mut(domain).filter(|known| !known.is_empty()) {

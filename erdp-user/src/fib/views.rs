@@ -1,8 +1,9 @@
 //! Which routes a routing table may hold: the policy of domains and zones, by construction of the tables.
 //!
 //! A *view* is one routing table pair, and attachments with the same [`Policy`] share it. Its routes come from [`Source`]s, of
-//! which the first that has a prefix wins, or, where its attachments ask for that, those whose route is worth most (local preference). What an attachment may not use is in none of its sources, so that no packet can match
-//! it (C1, C5, C6); nothing of this costs the packet path anything.
+//! which the first that has a prefix wins. Where its attachments compare their circuits, those win whose route has the highest local
+//! preference, together. What an attachment may not use is in none of its sources, so that no packet can match it (C1, C5, C6); nothing
+//! of this costs the packet path anything.
 //!
 //! What an attachment lists and its zone forbids is in `refused`: where no source has the prefix, the table drops it by a reason
 //! of its own, so that counters and `erdp explain` can say more than "no route". That goes both ways: from the customer's side to

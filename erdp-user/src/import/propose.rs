@@ -133,7 +133,7 @@ pub fn propose(view: &View, options: &Options) -> Result<Proposal, ImportError> 
     if view.circuits.iter().all(|it| it.circuit.is_none()) {
         return Err(lacking("no file is a circuit; give what `az network express-route show` prints"));
     }
-    let mut notes = Notes(view.notes.clone());
+    let mut notes = Notes(view.others.notes.clone());
     let asn = our_asn(view)?;
     let mut circuits = Vec::new();
     for (at, it) in view.circuits.iter().enumerate() {

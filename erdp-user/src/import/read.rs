@@ -34,6 +34,13 @@ pub struct Seen {
     pub circuits: Vec<Circuit>,
     /// Peerings of a list of their own, each with the circuit that was named with the file.
     pub peerings: Vec<(Peering, Option<Place>)>,
+    /// What is joined with circuits later, or with none.
+    pub others: Others,
+}
+
+/// Answers that are not a part of a circuit's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Others {
     /// Pairs of Direct ports.
     pub ports: Vec<Port>,
     /// Route tables, their summaries and ARP tables.
@@ -197,7 +204,7 @@ impl Answer {
         match self {
             Answer::Circuits => {
                 for fields in of("a circuit") {
-                    let circuit = circuit(&fields?, file, &mut seen.notes)?;
+                    let circuit = circuit(&fields?, file, &mut seen.others.notes)?;
                     if circuit.peerings.len() > ENTRIES_MAX {
                         let got = circuit.peerings.len();
                         let (file, what, most) = (file.to_owned(), "peerings", ENTRIES_MAX);
@@ -208,13 +215,13 @@ impl Answer {
             }
             Answer::Peerings => {
                 for fields in of("a peering") {
-                    let peering = peering(&fields?, file, &mut seen.notes)?;
+                    let peering = peering(&fields?, file, &mut seen.others.notes)?;
                     seen.peerings.extend(peering.map(|peering| (peering, place.clone())));
                 }
             }
             Answer::Ports => {
                 for fields in of("a port") {
-                    seen.ports.push(port(&fields?)?);
+                    seen.others.ports.push(port(&fields?)?);
                 }
             }
             Answer::Routes => rows = Some(Rows::Routes(collect(of("a route"), route)?)),
@@ -222,21 +229,21 @@ impl Answer {
             Answer::Arp => rows = Some(Rows::Arp(collect(of("an ARP entry"), arp)?)),
             Answer::Stats => {
                 for fields in of("statistics") {
-                    seen.stats.push(stats(&fields?, place.clone())?);
+                    seen.others.stats.push(stats(&fields?, place.clone())?);
                 }
             }
             Answer::FailoverTests => {
                 for fields in of("a failover test") {
-                    seen.tests.push(failover_test(&fields?, place.clone())?);
+                    seen.others.tests.push(failover_test(&fields?, place.clone())?);
                 }
             }
             Answer::Resiliency => {
                 for fields in of("a gateway's resiliency") {
-                    seen.resiliency.push(resiliency(&fields?)?);
+                    seen.others.resiliency.push(resiliency(&fields?)?);
                 }
             }
         }
-        seen.tables.extend(rows.map(|rows| Table { file: file.to_owned(), place, rows }));
+        seen.others.tables.extend(rows.map(|rows| Table { file: file.to_owned(), place, rows }));
         Ok(())
     }
 }

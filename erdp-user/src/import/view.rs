@@ -7,8 +7,8 @@ use ipnet::IpNet;
 
 use super::{
     ImportError,
-    answers::{Circuit, FailoverTest, Peering, Port, Resiliency, Stats, Table},
-    read::Seen,
+    answers::{Circuit, Peering, Port},
+    read::{Others, Seen},
     said::clean,
 };
 use crate::config::{LinkRole, PeeringKind};
@@ -68,18 +68,8 @@ pub fn role(word: &str) -> Option<LinkRole> {
 pub struct View {
     /// The circuits.
     pub circuits: Vec<CircuitView>,
-    /// Pairs of Direct ports.
-    pub ports: Vec<Port>,
-    /// Tables of links.
-    pub tables: Vec<Table>,
-    /// Bytes.
-    pub stats: Vec<Stats>,
-    /// Tests of a link's failure.
-    pub tests: Vec<FailoverTest>,
-    /// Azure's indexes of gateways.
-    pub resiliency: Vec<Resiliency>,
-    /// What was left out.
-    pub notes: Vec<String>,
+    /// Everything else.
+    pub others: Others,
 }
 
 /// A circuit with its peerings.
@@ -119,15 +109,7 @@ impl View {
     /// # Errors
     /// When two files are the same circuit, or a peering says of no circuit that it is its.
     pub fn of(seen: Seen) -> Result<View, ImportError> {
-        let mut view = View {
-            circuits: Vec::new(),
-            ports: seen.ports,
-            tables: seen.tables,
-            stats: seen.stats,
-            tests: seen.tests,
-            resiliency: seen.resiliency,
-            notes: seen.notes,
-        };
+        let mut view = View { circuits: Vec::new(), others: seen.others };
         for (at, mut circuit) in seen.circuits.into_iter().enumerate() {
             let name = circuit.name.clone().unwrap_or_else(|| format!("circuit-{}", at + 1));
             if circuit.name.is_none() {
@@ -204,7 +186,7 @@ impl View {
 
     /// The pair of ports of a name.
     pub fn port(&self, name: &str) -> Option<&Port> {
-        self.ports.iter().find(|it| it.name.eq_ignore_ascii_case(name))
+        self.others.ports.iter().find(|it| it.name.eq_ignore_ascii_case(name))
     }
 }
 

@@ -117,7 +117,7 @@ impl Rib {
         };
         let (domain, from) =
             to.domains.iter().find_map(in_domain).or(to.domains.first().map(|it| (*it, None)))?;
-        let received = from.and_then(|_| self.route(domain, prefix)).map(|route| route.attributes);
+        let received = from.and_then(|_| self.route(domain, prefix)).map(|route| &**route.attributes);
         Some(AdvertisedPath { domain, from, received, sent })
     }
 

@@ -38,7 +38,7 @@ pub struct RouteView<'a> {
     /// Which of its paths, where it tells several.
     pub best_path: Option<PathId>,
     /// The attributes of that path, as received.
-    pub attributes: &'a PathAttributes,
+    pub attributes: &'a Arc<PathAttributes>,
     /// All paths that packets take.
     pub paths: &'a [FibPath],
 }
@@ -314,12 +314,11 @@ impl Rib {
         by_policy().unwrap_or_else(|| reason.to_string())
     }
 
-    /// The best route of a domain to a prefix as policy has it.
+    /// The attributes of a route's best path after policy.
     pub fn imported(&self, route: &RouteView<'_>) -> Arc<PathAttributes> {
-        let attributes = self.sources().attributes(route.best, &route.prefix, route.best_path);
-        match (self.config.source(route.best), attributes) {
-            (Some(from), Some(attributes)) => from.imported(&route.prefix, attributes),
-            _ => Arc::new(route.attributes.clone()),
+        match self.config.source(route.best) {
+            Some(from) => from.imported(&route.prefix, route.attributes),
+            None => route.attributes.clone(),
         }
     }
 

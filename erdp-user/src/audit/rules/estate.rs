@@ -233,7 +233,8 @@ const H3: &[Check] = &[
         "Azure's own index of a gateway's resiliency is below 100",
         "see what Azure recommends, and whether it is worth its price",
         |facts| {
-            let below = facts.azure.into_iter().flat_map(|it| &it.resiliency).filter(|it| it.score != "100");
+            let below =
+                facts.azure.into_iter().flat_map(|it| &it.others.resiliency).filter(|it| it.score != "100");
             below
                 .map(|it| {
                     Place::new("gateway", format!("{} of 100; {}", it.score, it.recommendations.join("; ")))

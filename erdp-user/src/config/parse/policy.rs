@@ -119,8 +119,8 @@ fn listed<T>(
     list.get_ref().iter().map(|text| value(text, key, |text| parse(text))).collect()
 }
 
-/// NO_EXPORT and its like say how far a route may go (RFC 1997), and GRACEFUL_SHUTDOWN that Microsoft drains a link (requirement B7): whoever
-/// has added them has the last word.
+/// Well-known communities are kept. NO_EXPORT, NO_ADVERTISE and NO_EXPORT_SUBCONFED limit how far a route is advertised (RFC 1997).
+/// GRACEFUL_SHUTDOWN marks a link that Microsoft drains (requirement B7).
 fn removable(text: &str) -> Result<Community, Why> {
     let found = community(text)?;
     if found.0 >> 16 == WELL_KNOWN {
@@ -138,7 +138,7 @@ fn source(text: &str) -> Result<RouteSource, Why> {
     })
 }
 
-/// Any AS: paths have those that nobody may speak with, too.
+/// Any 32-bit number: an AS that cannot be a peer's can still be in a path.
 fn asn(number: i64) -> Result<Asn, Why> {
     u32::try_from(number).map(Asn).map_err(|_| {
         (format!("{number} is not a 32-bit AS number"), "write a number such as 65001".to_owned())

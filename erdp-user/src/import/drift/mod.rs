@@ -94,7 +94,7 @@ impl Report {
 
 /// Compares.
 pub fn compare(view: &View, ours: &Ours) -> Report {
-    let mut report = Report { version: VERSION, drift: Vec::new(), notes: view.notes.clone() };
+    let mut report = Report { version: VERSION, drift: Vec::new(), notes: view.others.notes.clone() };
     let mut matched = Vec::new();
     for it in &view.circuits {
         match circuit_of(it, ours) {
@@ -111,7 +111,7 @@ pub fn compare(view: &View, ours: &Ours) -> Report {
         }
     }
     tables::compare(view, &matched, ours, &mut report);
-    for it in &view.resiliency {
+    for it in &view.others.resiliency {
         let titles = it.recommendations.join("; ");
         let more = if titles.is_empty() { String::new() } else { format!("; Azure recommends: {titles}") };
         report.note("gateway", format!("Azure's index of its resiliency is {} of 100{more}", it.score));

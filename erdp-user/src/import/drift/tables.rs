@@ -69,7 +69,7 @@ pub(super) fn compare<'a>(
         by_view
             .or_else(|| ours.circuits().iter().map(String::as_str).find(|it| it.eq_ignore_ascii_case(azure)))
     };
-    for it in &view.tables {
+    for it in &view.others.tables {
         let place = place(it, view, &here, ours);
         let Some(circuit) = place.as_ref().and_then(|place| here(&place.circuit)) else {
             let what = it.rows.what();
@@ -85,7 +85,7 @@ pub(super) fn compare<'a>(
             table(it, &On { circuit, kind, role, place, ours, peering }, report);
         }
     }
-    if view.tables.is_empty() {
+    if view.others.tables.is_empty() {
         report
             .notes
             .push("no file is a route or ARP table, so routes and MAC addresses are not compared".into());
@@ -96,7 +96,7 @@ pub(super) fn compare<'a>(
         );
     }
     bytes(view, report);
-    for test in &view.tests {
+    for test in &view.others.tests {
         failover(test, view, &here, ours, report);
     }
 }
@@ -251,7 +251,7 @@ fn arp(rows: &[Arp], on: &On<'_>, report: &mut Report) {
 
 /// A link on which Azure has counted nothing while it has on the other.
 fn bytes(view: &View, report: &mut Report) {
-    for stats in &view.stats {
+    for stats in &view.others.stats {
         let place = stats.place.as_ref().map_or("statistics".to_owned(), Place::to_string);
         for (way, counts) in [("in from here", stats.bytes_in), ("out to here", stats.bytes_out)] {
             let idle = match counts {

@@ -221,11 +221,11 @@ fn one_answer_of_each_kind_is_recognised_whatever_it_is_called() {
         read("x", text.as_bytes(), None, &mut seen).unwrap();
         let count = seen.circuits.len()
             + seen.peerings.len()
-            + seen.ports.len()
-            + seen.tables.len()
-            + seen.stats.len()
-            + seen.tests.len()
-            + seen.resiliency.len();
+            + seen.others.ports.len()
+            + seen.others.tables.len()
+            + seen.others.stats.len()
+            + seen.others.tests.len()
+            + seen.others.resiliency.len();
         assert_eq!(count, 1, "{name}");
     }
 }
