@@ -1,7 +1,7 @@
 //! BFD in user space (RFC 5880, RFC 5881, RFC 5882): what brings sessions up, sends in its own pace, and tells the controller.
 //!
 //! Files: [`session`] (the machine; no socket, no clock), [`record`] (what machine and packet path write for each other),
-//! [`thread`] (sockets, timers, one thread of real-time priority for all sessions). Bytes are `erdp_common::bfd::wire`; reception
+//! [`recorded`] (a machine with its record), [`thread`] (sockets, timers, one thread of real-time priority for all sessions). Bytes are `erdp_common::bfd::wire`; reception
 //! stamps, the detection time of forwarded packets and answers for an absent controller are `erdp_common::bfd`, in the kernel.
 //!
 //! # A packet's way in
@@ -15,6 +15,7 @@
 //! - AdminDown is sent by a process that will be back: it ends every graceful restart.
 
 pub mod record;
+pub mod recorded;
 pub mod session;
 pub mod thread;
 

@@ -17,15 +17,13 @@ use std::{
     time::Duration,
 };
 
-use erdp_common::bfd::{
-    PORT,
-    wire::{ControlPacket, State},
-};
+use erdp_common::bfd::{PORT, wire::ControlPacket};
 use tokio::sync::{mpsc, watch};
 
 use super::{
     SessionConfig, SessionId, Status, record,
-    session::{Change, Nanos, Session},
+    recorded::Recorded,
+    session::{Change, Nanos},
 };
 use crate::{
     dataplane::sessions::MappedSessions,
@@ -34,9 +32,6 @@ use crate::{
 
 /// Orders that may wait.
 const ORDERS_QUEUED: usize = 256;
-/// A peer whose operator has switched BFD off is believed dead for so long: one that stops for good says so just before it closes its
-/// BGP session. If that session is still there then, only BFD is off, which says nothing about the path (RFC 5882 section 3.2).
-const ADMIN_DOWN_GRACE_US: u64 = 2_000_000;
 /// Statuses are published at least so often.
 const STATUS_EVERY_US: u64 = 500_000;
 /// Datagrams taken from a socket before the timers are looked at: more than its buffer holds, so that after a stop of the process, or under
@@ -137,13 +132,8 @@ impl Bfd {
 
 /// One session with what belongs to it.
 struct Running {
-    config: SessionConfig,
-    session: Session,
+    recorded: Recorded,
     sender: Sender,
-    seen_expired: u64,
-    untold: Option<Change>,
-    since: Nanos,
-    judge_nothing_at: Option<Nanos>,
 }
 
 struct Runner {
@@ -193,23 +183,9 @@ impl Runner {
             let remote = SocketAddr::new(config.remote, PORT);
             let (sender, port) =
                 datagram::sender(local, interface, remote, random.next() as u16).map_err(failed)?;
-            let record = records.record(config.id.0);
-            let session = record::adopt(record, &config, now).unwrap_or_else(|| {
-                record::begin(record, &config, port);
-                Session::new(config.parameters, now)
-            });
-            record::publish(record, &session, &config);
-            let seen_expired = record::expired(record);
             by_peer.insert((receiver, config.remote), sessions.len());
-            sessions.push(Running {
-                config,
-                session,
-                sender,
-                seen_expired,
-                untold: None,
-                since: now,
-                judge_nothing_at: None,
-            });
+            let record = records.record(config.id.0);
+            sessions.push(Running { recorded: Recorded::new(config, record, port, now), sender });
         }
         let receivers = receivers.into_iter().map(|(_, _, receiver)| receiver).collect();
         let published = Nanos(0);
@@ -270,10 +246,10 @@ impl Runner {
     fn tell(&mut self) {
         let mut is_news = false;
         for running in &mut self.sessions {
-            let Some(change) = running.untold else { continue };
+            let Some(change) = running.recorded.change() else { continue };
             is_news = true;
-            if self.events.try_send(Event { session: running.config.id, change }).is_ok() {
-                running.untold = None;
+            if self.events.try_send(Event { session: running.id(), change }).is_ok() {
+                running.recorded.take_change();
             }
         }
         let now = now();
@@ -291,17 +267,13 @@ impl Runner {
             match order {
                 Order::Stop { for_good } => return Some(for_good),
                 Order::JudgeNothing(id) => {
-                    let running = self.sessions.iter_mut().find(|running| running.config.id == id);
-                    if let Some(running) =
-                        running.filter(|it| it.session.state() != State::Up && !it.config.strict)
-                    {
-                        record::judge_nothing(self.records.record(id.0));
-                        running.judge_nothing_at = None;
+                    if let Some(running) = self.sessions.iter_mut().find(|running| running.id() == id) {
+                        running.recorded.handle_bgp_up(self.records.record(id.0));
                     }
                 }
                 Order::Admin(id, down) => {
-                    if let Some(running) = self.sessions.iter_mut().find(|running| running.config.id == id) {
-                        running.session.handle_admin(now(), down);
+                    if let Some(running) = self.sessions.iter_mut().find(|running| running.id() == id) {
+                        running.recorded.handle_admin(now(), down);
                         running.keep_time(now(), &self.records, &mut self.random);
                     }
                 }
@@ -327,74 +299,54 @@ impl Runner {
             return;
         }
         for running in &mut self.sessions {
-            running.session.handle_admin(now(), true);
+            running.recorded.handle_admin(now(), true);
             running.keep_time(now(), &self.records, &mut self.random);
-            record::end(self.records.record(running.config.id.0));
+            record::end(self.records.record(running.id().0));
         }
     }
 }
 
 impl Running {
+    fn id(&self) -> SessionId {
+        self.recorded.config().id
+    }
+
     fn handle(&mut self, now: Nanos, packet: &ControlPacket, records: &MappedSessions) {
-        self.session.handle_packet(now, packet);
-        self.carry_over(now, records);
+        self.recorded.handle_packet(now, packet, records.record(self.id().0));
     }
 
     /// The timers, as of `now`: everything that came until then must have been read.
     fn keep_time(&mut self, now: Nanos, records: &MappedSessions, random: &mut Random) {
-        let record = records.record(self.config.id.0);
-        // The packet path may have heard the peer since.
-        record::take_news(record, &mut self.session, &mut self.seen_expired, self::now());
-        self.session.handle_timeout(now);
-        self.carry_over(now, records);
-        if self.judge_nothing_at.take_if(|at| *at <= now).is_some() {
-            record::judge_nothing(record);
-        }
-        while let Some(packet) = self.session.poll_transmit(now, random.next()) {
-            record::publish(record, &self.session, &self.config);
+        let record = records.record(self.id().0);
+        self.recorded.handle_time(now, self::now(), record);
+        while let Some(packet) = self.recorded.poll_transmit(now, random.next(), record) {
             // A packet that does not leave is a lost one: the peer's detection time is made for that.
             match self.sender.send(&packet.words().concat()) {
                 Ok(_) => record::sent(record, now),
-                Err(error) => tracing::debug!(peer = %self.config.remote, %error, "sending BFD"),
+                Err(error) => {
+                    tracing::debug!(peer = %self.recorded.config().remote, %error, "sending BFD");
+                }
             }
         }
-    }
-
-    /// A change goes to the record first.
-    fn carry_over(&mut self, now: Nanos, records: &MappedSessions) {
-        let Some(change) = self.session.poll_change() else { return };
-        let record = records.record(self.config.id.0);
-        self.since = now;
-        self.judge_nothing_at = None;
-        if change.to == State::Up {
-            record::came_up(record, &self.session, now);
-        } else if record::is_judged(record) {
-            record::went_down(record);
-            if change.by_peers_operator && !self.config.strict {
-                self.judge_nothing_at = Some(now.after_us(ADMIN_DOWN_GRACE_US));
-            }
-        }
-        record::publish(record, &self.session, &self.config);
-        let from = self.untold.map_or(change.from, |untold| untold.from);
-        self.untold = Some(Change { from, ..change });
     }
 
     fn deadline(&self) -> Option<Nanos> {
-        [self.session.poll_deadline(), self.judge_nothing_at].into_iter().flatten().min()
+        self.recorded.poll_deadline()
     }
 
     fn status(&self, now: Nanos) -> Status {
+        let (config, session) = (self.recorded.config(), self.recorded.session());
         Status {
-            id: self.config.id,
-            peer: self.config.remote,
-            state: self.session.state().name(),
-            remote_state: self.session.remote_state().name(),
-            diagnostic: self.session.diagnostic(),
-            interval_ms: f64::from(self.session.interval_us()) / 1_000.0,
-            detection_ms: self.session.detection_us().map(|us| us as f64 / 1_000.0),
-            discriminator: self.session.parameters().discriminator,
-            ups: self.session.ups(),
-            since_s: now.0.saturating_sub(self.since.0) / 1_000_000_000,
+            id: config.id,
+            peer: config.remote,
+            state: session.state().name(),
+            remote_state: session.remote_state().name(),
+            diagnostic: session.diagnostic(),
+            interval_ms: f64::from(session.interval_us()) / 1_000.0,
+            detection_ms: session.detection_us().map(|us| us as f64 / 1_000.0),
+            discriminator: session.parameters().discriminator,
+            ups: session.ups(),
+            since_s: now.0.saturating_sub(self.recorded.since().0) / 1_000_000_000,
         }
     }
 }

@@ -27,8 +27,8 @@ use tracing::{debug, warn};
 use super::faults::{FaultyUpdate, LogRate};
 use super::flight::Flight;
 use super::{
-    Action, ConnId, Gate, Loss, Moment, PeerCommand, PeerConfig, PeerEvent, Session, SessionFacts,
-    SessionState, Update, socket,
+    Action, ConnId, Loss, Moment, PeerCommand, PeerConfig, PeerEvent, Session, SessionFacts, SessionState,
+    Update, socket,
 };
 use status::Published;
 pub use status::{PeerStatus, SeenFault};
@@ -476,38 +476,16 @@ impl Driver {
     }
 
     fn obey(&mut self, command: Option<PeerCommand>) {
-        let now = self.now();
-        match command {
-            Some(PeerCommand::Send { session, update }) => {
-                if let Err(error) = self.session.send(now, session, &update) {
-                    warn!(peer = %self.session.config().remote, %error, "routes were not sent");
-                }
-            }
-            Some(PeerCommand::RequestRefresh(family)) => {
-                self.session.request_refresh(family);
-            }
-            Some(PeerCommand::Overflow { excess, wait }) => self.session.handle_overflow(now, excess, wait),
-            Some(PeerCommand::Away { left, count }) => self.session.handle_away(now, left, count),
-            Some(PeerCommand::Reset { text }) => self.session.handle_reset(now, &text),
-            Some(PeerCommand::PathDown) => self.session.handle_path_down(now),
-            Some(PeerCommand::Hold(true)) => self.session.handle_close(now, Gate::Bfd, ""),
-            Some(PeerCommand::Hold(false)) => self.session.handle_open(now, Gate::Bfd),
-            Some(PeerCommand::Disable { text }) => self.session.handle_close(now, Gate::Operator, &text),
-            Some(PeerCommand::Enable) => self.session.handle_open(now, Gate::Operator),
-            Some(PeerCommand::Carrier(false)) => self.session.handle_close(now, Gate::Carrier, ""),
-            Some(PeerCommand::Carrier(true)) => self.session.handle_open(now, Gate::Carrier),
-            Some(PeerCommand::Hurry) => self.session.handle_hurry(now),
-            Some(PeerCommand::Stop { cease, text }) => {
-                self.session.handle_stop(now, cease, &text);
-                self.stopping = true;
-                self.act();
-            }
-            // The controller is gone.
-            None => {
-                self.session.handle_stop(now, super::Cease::PeerDeconfigured, "");
-                self.stopping = true;
-                self.act();
-            }
+        // Without a command the controller is gone.
+        let gone = || PeerCommand::Stop { cease: super::Cease::PeerDeconfigured, text: String::new() };
+        let command = command.unwrap_or_else(gone);
+        let is_stop = matches!(command, PeerCommand::Stop { .. });
+        if let Err(error) = self.session.handle_order(self.now(), command) {
+            warn!(peer = %self.session.config().remote, %error, "routes were not sent");
+        }
+        if is_stop {
+            self.stopping = true;
+            self.act();
         }
     }
 

@@ -7,13 +7,15 @@
 //! A peer may connect while we connect to it: then there are two machines, the *main* one and its *rival*, until one reaches
 //! Established or the collision is resolved (RFC 4271 section 6.8, RFC 6286 section 2.3: the connection made by the side with the higher
 //! identifier stays). A rival whose main fails takes its place. When a session is tried at all, and what becomes of a peer that calls
-//! while it is not, is in `gates`; what becomes of one that calls while its session is Established, in `second_call`; what is counted, in `counters`.
+//! while it is not, is in `gates`; what becomes of one that calls while its session is Established, in `second_call`; what the controller
+//! may order, in `orders`; what is counted, in `counters`.
 
 mod counters;
 mod gates;
 mod hand_over;
 mod machine;
 mod open;
+mod orders;
 mod second_call;
 mod time;
 
