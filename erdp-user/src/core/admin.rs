@@ -32,7 +32,7 @@ impl<D: Dataplane> Core<D> {
 
     /// Before the packet path of another configuration: the circuits that it disables lose their routes, then their sessions. The answer is
     /// whose Cease is to be on the wire before the packet path drops what the kernel sends there; then [`Self::silence`] them.
-    pub(crate) fn leave_circuits(&mut self, config: &Config, now: Duration) -> Vec<PeerId> {
+    pub fn leave_circuits(&mut self, config: &Config, now: Duration) -> Vec<PeerId> {
         self.now = now;
         let leaves = |index: usize| {
             let is_in_use = |config: &Config| config.circuits.get(index).is_some_and(|it| it.is_in_use());
@@ -58,7 +58,7 @@ impl<D: Dataplane> Core<D> {
     }
 
     /// BFD with these peers says that they are administratively down.
-    pub(crate) fn silence(&mut self, peers: Vec<PeerId>) {
+    pub fn silence(&mut self, peers: Vec<PeerId>) {
         peers.into_iter().for_each(|peer| self.bfd_admin(peer, true));
     }
 

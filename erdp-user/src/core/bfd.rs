@@ -24,7 +24,7 @@ use crate::{
 
 impl<D: Dataplane> Core<D> {
     /// Tells the packet path whose packets are BFD, and which next hops it judges.
-    pub(crate) fn announce_bfd(&mut self, sessions: &[SessionConfig]) -> Result<(), DataplaneError> {
+    pub fn announce_bfd(&mut self, sessions: &[SessionConfig]) -> Result<(), DataplaneError> {
         for session in sessions {
             let Some(attachment) = AttachmentId::numbered(session.attachment) else { continue };
             self.dataplane.write(&Record::BfdPeer(record::key(session), u32::from(session.id.0)))?;

@@ -70,7 +70,7 @@ impl<D: Dataplane> Core<D> {
     }
 
     /// What keeps sessions from being tried, for such as have begun anew and know nothing of it.
-    pub(crate) fn close_gates(&mut self, peers: &[PeerId]) {
+    pub fn close_gates(&mut self, peers: &[PeerId]) {
         for peer in peers {
             self.hold_if_strict(*peer);
             if self.has_no_carrier(*peer) {
@@ -82,7 +82,7 @@ impl<D: Dataplane> Core<D> {
     }
 
     /// Every peer, by its identifier.
-    pub(crate) fn all_peers(&self) -> Vec<PeerId> {
+    pub fn all_peers(&self) -> Vec<PeerId> {
         self.peers.iter().map(|peer| peer.session.id).collect()
     }
 

@@ -56,7 +56,7 @@ pub(crate) struct Target {
 
 impl<D: Dataplane> Core<D> {
     /// An operator begins a drill. `only_here`: by what it is judged; `None`: it is forced.
-    pub(crate) fn begin_drill(
+    pub fn begin_drill(
         &mut self,
         link: &str,
         seconds: u64,
@@ -107,7 +107,7 @@ impl<D: Dataplane> Core<D> {
     }
 
     /// The operator still watches.
-    pub(crate) fn watch_drill(&mut self, now: Duration) {
+    pub fn watch_drill(&mut self, now: Duration) {
         self.now = now;
         if let Some(running) = &mut self.drill {
             running.drill.handle_asked(now);
@@ -115,7 +115,7 @@ impl<D: Dataplane> Core<D> {
     }
 
     /// The drill ends before its time; `false`: none runs.
-    pub(crate) fn end_drill(&mut self, end: End, now: Duration) -> bool {
+    pub fn end_drill(&mut self, end: End, now: Duration) -> bool {
         self.now = now;
         match &mut self.drill {
             Some(running) if !running.is_over() => {
@@ -215,8 +215,13 @@ impl<D: Dataplane> Core<D> {
         }
     }
 
+    /// Where the drill is that runs, or that was the last one.
+    pub fn drill_phase(&self) -> Option<Phase> {
+        self.drill.as_ref().map(|running| running.drill.phase())
+    }
+
     /// A running drill allows no other change.
-    pub(crate) fn is_no_drill(&self) -> Result<(), String> {
+    pub fn is_no_drill(&self) -> Result<(), String> {
         match &self.drill {
             Some(running) if !running.is_over() => {
                 Err("a drill is running: wait for its end, or `erdp drill --stop`; nothing is changed".into())

@@ -15,7 +15,7 @@ use crate::{
 
 impl<D: Dataplane> Core<D> {
     /// Carries a configuration out, after [`Self::leave_circuits`]; the answer is the one before. After an error that one still holds.
-    pub(crate) fn exchange(&mut self, config: Config, now: Duration) -> Result<Config, String> {
+    pub fn exchange(&mut self, config: Config, now: Duration) -> Result<Config, String> {
         self.now = now;
         let before = self.config.clone();
         if let Err(error) = self.reshape(&before, &config) {

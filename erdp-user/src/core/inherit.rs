@@ -135,7 +135,7 @@ impl Inherited {
 
 impl<D: Dataplane> Core<D> {
     /// Leaves forwarding to what was there before until these peers have said everything.
-    pub(crate) fn wait_for(&mut self, expected: &[PeerKey], lost: Duration, now: Duration) {
+    pub fn wait_for(&mut self, expected: &[PeerKey], lost: Duration, now: Duration) {
         self.now = now;
         let is_expected = |peer: &&config::Peer| {
             expected.contains(&peer_key(peer)) && !self.is_circuit_off(peer.session.id)
@@ -169,7 +169,7 @@ impl<D: Dataplane> Core<D> {
     }
 
     /// Takes over once everything is known, or time is over.
-    pub(crate) fn end_wait(&mut self, now: Duration) {
+    pub fn end_wait(&mut self, now: Duration) {
         self.now = now;
         let Some(inherited) = &self.inherited else { return };
         let is_over = inherited.is_over(now);

@@ -190,7 +190,8 @@ impl<D: Dataplane> Core<D> {
         link.or_else(configured).unwrap_or_else(|| ifindex.to_string())
     }
 
-    pub(crate) fn is_held(&self, interface: &str) -> bool {
+    /// Whether the link on an interface is held down because it flaps.
+    pub fn is_held(&self, interface: &str) -> bool {
         self.ifindex_of(interface).is_some_and(|ifindex| self.is_held_down(ifindex))
     }
 

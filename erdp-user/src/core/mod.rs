@@ -219,8 +219,18 @@ impl<D: Dataplane> Core<D> {
         self.actions.pop_front()
     }
 
+    /// The routing base, to be read.
+    pub fn rib(&self) -> &Rib {
+        &self.rib
+    }
+
+    /// What forwards, to be read.
+    pub fn forwarding(&self) -> &Forwarding {
+        &self.forwarding
+    }
+
     /// What is to be done about neighbours since the last call.
-    pub(crate) fn take_wishes(&mut self) -> Vec<Wish> {
+    pub fn take_wishes(&mut self) -> Vec<Wish> {
         self.forwarding.take_wishes()
     }
 

@@ -18,7 +18,7 @@ use crate::{
 impl<D: Dataplane> Core<D> {
     /// Takes the sessions of a name out of service; what they were is the answer, and what is left without a way. `only_here`: by what it is
     /// judged; `None`: it is forced.
-    pub(crate) fn disable(
+    pub fn disable(
         &mut self,
         name: &str,
         text: &str,
@@ -43,7 +43,7 @@ impl<D: Dataplane> Core<D> {
     }
 
     /// Puts the sessions of a name back in service; those that were out of it are the answer.
-    pub(crate) fn enable(&mut self, name: &str, now: Duration) -> Result<Vec<PeerId>, String> {
+    pub fn enable(&mut self, name: &str, now: Duration) -> Result<Vec<PeerId>, String> {
         self.now = now;
         self.is_no_drill()?;
         let given = self.peers_named(name)?;
@@ -59,7 +59,7 @@ impl<D: Dataplane> Core<D> {
     }
 
     /// Ends sessions with Cease/4 (RFC 4486 section 3); they come back by themselves. `only_here` as in [`Self::disable`].
-    pub(crate) fn reset(
+    pub fn reset(
         &mut self,
         name: &str,
         text: &str,
@@ -88,7 +88,7 @@ impl<D: Dataplane> Core<D> {
     }
 
     /// The sessions of a name that are up.
-    pub(crate) fn peers_to_reset(&self, name: &str) -> Result<Vec<PeerId>, String> {
+    pub fn peers_to_reset(&self, name: &str) -> Result<Vec<PeerId>, String> {
         let is_up = |peer: &PeerId| self.established.contains(peer);
         Ok(self.peers_named(name)?.into_iter().filter(is_up).collect())
     }
@@ -253,7 +253,7 @@ impl<D: Dataplane> Core<D> {
     }
 
     /// The domains that each attachment towards the customer may use.
-    pub(crate) fn customers_domains(&self) -> impl Iterator<Item = Vec<DomainId>> {
+    pub fn customers_domains(&self) -> impl Iterator<Item = Vec<DomainId>> {
         let towards = self.attachments.iter().filter(|attachment| attachment.side == Side::Ce);
         towards.map(|attachment| {
             let may = |id: &&DomainId| !attachment.forbidden.contains(id);
@@ -288,7 +288,7 @@ impl<D: Dataplane> Core<D> {
     }
 
     /// The sessions of a name: a peer's address, an attachment, or a circuit, a link or a peering of it (then those with its MSEEs).
-    pub(crate) fn peers_named(&self, name: &str) -> Result<Vec<PeerId>, String> {
+    pub fn peers_named(&self, name: &str) -> Result<Vec<PeerId>, String> {
         let slashed = name.replace(' ', "/");
         let address: Option<IpAddr> = slashed.parse().ok();
         let is_it = |peer: &&config::Peer| {

@@ -19,7 +19,7 @@ pub struct OnlyHere {
 
 impl<D: Dataplane> Core<D> {
     /// The domains in which these sessions bring routes.
-    pub(crate) fn domains_of(&self, peers: &[PeerId]) -> Vec<DomainId> {
+    pub fn domains_of(&self, peers: &[PeerId]) -> Vec<DomainId> {
         let domains = self.rib.config().domains.iter();
         let domains = domains.filter(|domain| {
             domain.sources.iter().filter_map(|source| source.peer()).any(|id| peers.contains(&id))
@@ -28,7 +28,7 @@ impl<D: Dataplane> Core<D> {
     }
 
     /// Whether a prefix of a domain has paths by these sessions only, other circuits included. `reach`: what the customer's attachments may use.
-    pub(crate) fn is_only_over(
+    pub fn is_only_over(
         &self,
         reach: &[Vec<DomainId>],
         peers: &[PeerId],
