@@ -8,7 +8,8 @@
 //! commands. [`released`] is what version 0.1.0 does, which this tree must do too. [`circuits`] is a lab with two circuits, [`seen`] what
 //! peers say of their sessions, [`scrape`] what a monitoring system reads, [`failover`] is a lab whose wires can be cut silently. [`bench`] measures and
 //! judges nothing; [`budget`] is how much work the kernel's verifier may have with
-//! the programs. [`hostile`] is BGP that nobody would send who means well, [`attacks`] what a hostile operator does, [`fuzz`] the targets of the coverage-guided fuzzer.
+//! the programs. [`hostile`] is BGP that nobody would send who means well, [`attacks`] what a hostile operator does, [`fuzz`] the targets of the coverage-guided fuzzer,
+//! [`simulation`] a world in virtual time with the router's core in it.
 
 pub mod attacks;
 pub mod bench;
@@ -29,5 +30,6 @@ pub mod run;
 pub mod scrape;
 pub mod seen;
 pub mod service;
+pub mod simulation;
 pub mod small;
 pub mod traffic;

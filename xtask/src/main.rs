@@ -1,6 +1,6 @@
 //! `cargo xtask`: the one command for everything in this repository.
 //!
-//! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`], [`package`], [`bench`], [`soak`], [`fuzz`],
+//! One file for each verb ([`setup`], [`build`], [`check`], [`test`], [`run`], [`lab`], [`package`], [`bench`], [`soak`], [`simulate`], [`fuzz`],
 //! [`verify`]); a verb first makes sure that the pieces
 //! of the machine it needs are there ([`pieces`] knows them, [`setup`] installs them, [`room`] looks at the disk) and then does its work by calling the
 //! ordinary tools. xtask depends on none of the other crates, so that it builds in seconds on a fresh clone and can install
@@ -28,6 +28,7 @@ mod remap;
 mod room;
 mod run;
 mod setup;
+mod simulate;
 mod soak;
 mod structure;
 mod tally;
@@ -71,6 +72,8 @@ enum Verb {
     Package(package::Options),
     /// Run random faults for a given time under traffic, and check the router's state after each round
     Soak(soak::Options),
+    /// Live through seeds of a simulated world in virtual time: faults of links, peers and operators, and an oracle; needs no root
+    Simulate(simulate::Options),
     /// Look for inputs that hurt a decoder or its oracle, by coverage; a clean run counts while the target's sources are the same
     Fuzz(fuzz::Options),
     /// Measure forwarding, failover, BGP and policing; prints results and can write JSON
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Verb::Verify(options) => verify::run(&options),
         Verb::Package(options) => package::run(&options),
         Verb::Soak(options) => soak::run(&options),
+        Verb::Simulate(options) => simulate::run(&options),
         Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Bench(verb) => bench::run(&verb),
     };

@@ -104,6 +104,7 @@ const TABLE: &[Entry] = &[
     reading(entry("erdp-user broken_pipe", Functional, 10, 0), &["erdp-user/tests/"]),
     entry("erdp-tests erdp-bench (bin)", Cpu, 1, 0),
     entry("erdp-tests erdp-lab (bin)", Cpu, 1, 0),
+    entry("erdp-tests erdp-simulate (bin)", Cpu, 1, 0),
     entry("erdp-tests erdp-verifier-budget (bin)", Cpu, 1, 0),
     reading(entry("erdp-tests erdp_tests", Cpu, 20, 40), &["README.md", "tests/released/"]),
     entry("erdp-tests absent_interfaces", Functional, 25, 0),
@@ -195,6 +196,7 @@ const TABLE: &[Entry] = &[
     entry("erdp-tests service_manager", Functional, 5, 0),
     entry("erdp-tests several_circuits", Light, 25, 60),
     entry("erdp-tests shared_bucket", Quiet, 5, 0),
+    entry("erdp-tests simulation", Cpu, 30, 400),
     entry("erdp-tests slow_path", Cpu, 3, 0),
     part(
         "erdp-tests sticky_flows",
