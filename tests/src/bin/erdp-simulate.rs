@@ -39,7 +39,7 @@ struct Options {
 struct Found {
     next: AtomicU64,
     done: Mutex<(Report, u64)>,
-    violations: Mutex<Vec<Box<Violation>>>,
+    violations: Mutex<Vec<Violation>>,
 }
 
 fn main() -> Result<ExitCode> {
@@ -99,7 +99,7 @@ fn work(options: &Options, plant: Option<Plant>, found: &Found) -> Result<()> {
                 done.1 += 1;
             }
             Err(violation) => {
-                found.violations.lock().unwrap_or_else(PoisonError::into_inner).push(violation);
+                found.violations.lock().unwrap_or_else(PoisonError::into_inner).push(*violation);
             }
         }
     }
