@@ -49,6 +49,7 @@ impl<D: Dataplane> Core<D> {
         let why = serde_json::json!(change.diagnostic);
         let why = why.as_str().filter(|_| change.to != State::Up && change.diagnostic != Diagnostic::None);
         self.note(Kind::Bfd, &name, &format!("{from} -> {to}"), why);
+        self.rank_peer(peer);
         let command = match change.to {
             State::Up if strict => PeerCommand::Hold(false),
             State::Up => PeerCommand::Hurry,

@@ -14,8 +14,25 @@ impl<D: Dataplane> Core<D> {
     /// The paths of the peers behind a link rank as they always do, or last, as its word says.
     pub(crate) fn rank_link(&mut self, ifindex: u32, alive: bool) {
         for peer in self.peers_on(ifindex) {
-            self.rib.unreach(peer, !alive);
+            let is_dead = self.keeps_behind_dead_bfd(peer);
+            self.rib.unreach(peer, !alive || is_dead);
         }
+    }
+
+    /// The same for one peer: its session or its BFD has changed.
+    pub(super) fn rank_peer(&mut self, peer: PeerId) {
+        let attachment = self.peers.get(usize::from(peer.0)).map(|peer| peer.attachment);
+        let facts = attachment.and_then(|id| self.forwarding.topology().attachment(id));
+        let Some(ifindex) = facts.map(|facts| facts.ifindex) else { return };
+        let is_alive = self.links.get(&ifindex).is_none_or(|link| link.is_alive());
+        let is_reached = is_alive && !self.is_held_down(ifindex) && !self.keeps_behind_dead_bfd(peer);
+        self.rib.unreach(peer, !is_reached);
+    }
+
+    /// Whether a peer's session has ended, its routes are kept (RFC 4724), and BFD says that the path is dead: no packet gets there. They stay for when
+    /// the path is back before the session is (RFC 5882 section 4.3).
+    fn keeps_behind_dead_bfd(&self, peer: PeerId) -> bool {
+        !self.established.contains(&peer) && self.bfd_verdict(peer) == Some(false)
     }
 
     /// The same for all links: there are new peers.

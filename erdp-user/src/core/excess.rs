@@ -18,6 +18,7 @@ impl<D: Dataplane> Core<D> {
                 "{excess}: the session ends with Cease/1 and comes back after a wait (D2)"
             );
             self.order(peer, PeerCommand::Overflow { excess, wait });
+            self.wait_no_longer(peer);
             self.actions.push_back(Action::ExpectAway(peer));
         }
         for Surplus { peer, excess, example, refused } in self.rib.take_surplus() {

@@ -58,12 +58,11 @@ impl<D: Dataplane> Core<D> {
             .iter()
             .map(|attachment| {
                 let old = topology.attachment(attachment.id)?;
-                let facts = AttachmentFacts {
+                Some(AttachmentFacts {
                     control: old.control.clone(),
                     link_local6: old.link_local6,
                     ..attachment_facts(config, attachment, old.ifindex)
-                };
-                Some(self.ranked(config, facts))
+                })
             })
             .collect();
         let facts = facts.ok_or("another set of attachments: restart erdp")?;

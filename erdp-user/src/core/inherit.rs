@@ -8,6 +8,9 @@
 //! Expected are the peers whose sessions were up when the controller was lost (noted in the map of peers). One that offers no
 //! End-of-RIB has said everything when nothing has come for [`QUIET`], or after [`TALK`]: it may never be quiet.
 //!
+//! Whose routes would not be used any more is not waited for: a peer that an operator has taken out of use (B6, A8), one that has announced more
+//! than it may (D2), and one whose link has been without a carrier for so long that its session has ended (B2).
+//!
 //! The wait is over earlier when it protects nothing any more: when what has been learned leads wherever the old program leads
 //! ([`crate::fib::Forwarding::covers`]). A controller that dies again and again does not begin the deadline anew: it counts from the first
 //! start after the loss, but leaves each start [`LEAST`].
@@ -85,6 +88,11 @@ impl Inherited {
     /// session now.
     pub fn expects(&self, peer: PeerId) -> bool {
         self.words.contains_key(&peer)
+    }
+
+    /// A peer is waited for no longer; `false`: it was not.
+    pub fn forget(&mut self, peer: PeerId) -> bool {
+        self.words.remove(&peer).is_some()
     }
 
     /// Hears what a peer says.
@@ -168,9 +176,26 @@ impl<D: Dataplane> Core<D> {
         Some((inherited.missing(now).filter_map(name).collect(), left.as_secs()))
     }
 
+    /// A peer whose routes will not be used, whatever it says, is waited for no longer.
+    pub(crate) fn wait_no_longer(&mut self, peer: PeerId) {
+        if self.inherited.as_mut().is_some_and(|inherited| inherited.forget(peer)) {
+            self.note_session(peer, false);
+        }
+    }
+
     /// Takes over once everything is known, or time is over.
     pub fn end_wait(&mut self, now: Duration) {
         self.now = now;
+        if self.inherited.is_none() {
+            return;
+        }
+        let is_out = |peer: &PeerId| {
+            self.redundancy.peerings.phase(*peer).is_some()
+                || self.is_circuit_off(*peer)
+                || self.has_no_carrier(*peer)
+        };
+        let out: Vec<PeerId> = self.all_peers().into_iter().filter(is_out).collect();
+        out.into_iter().for_each(|peer| self.wait_no_longer(peer));
         let Some(inherited) = &self.inherited else { return };
         let is_over = inherited.is_over(now);
         if !is_over && !self.covers_adopted(now) {

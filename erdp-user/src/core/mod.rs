@@ -133,8 +133,6 @@ pub struct Core<D> {
     established: BTreeSet<PeerId>,
     /// What may carry traffic.
     pub(crate) redundancy: Redundancy,
-    /// Domains that rank behind the others that an attachment lists, as the tables have it.
-    last: BTreeSet<usize>,
     pub(crate) drill: Option<drill::Running>,
     /// The time of the fact in hand, since the start.
     now: Duration,
@@ -168,7 +166,6 @@ impl<D: Dataplane> Core<D> {
             announced: interfaces::Announced::default(),
             established: BTreeSet::new(),
             redundancy: Redundancy::default(),
-            last: BTreeSet::new(),
             drill: None,
             vacant: BTreeSet::new(),
             now: Duration::ZERO,

@@ -156,8 +156,6 @@ impl<D: Dataplane> Core<D> {
     }
 
     pub(crate) fn act_on_peerings(&mut self) {
-        // Flows go to another circuit before the last session of this one ends.
-        self.rank_domains();
         while let Some(act) = self.redundancy.peerings.poll_act() {
             match act {
                 // Whether it is follows from its phase, and from its circuit's standing too.

@@ -35,8 +35,8 @@ impl<D: Dataplane> Core<D> {
                 self.established.insert(peer);
                 self.rib.peer_up(peer, &facts);
                 self.note_session(peer, true);
+                self.rank_peer(peer);
                 self.bgp_is_up(peer);
-                self.rank_domains();
             }
             PeerEvent::Update { peer, update } => self.rib.update(peer, update),
             PeerEvent::Refresh { peer, family } => self.rib.refresh(peer, family),
@@ -63,8 +63,8 @@ impl<D: Dataplane> Core<D> {
                         self.rib.peer_down(peer);
                     }
                 }
+                self.rank_peer(peer);
                 self.note_session(peer, false);
-                self.rank_domains();
             }
         }
     }

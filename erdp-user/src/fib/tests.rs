@@ -16,6 +16,7 @@ use super::*;
 use crate::{
     dataplane::{Answer, memory::MemoryDataplane, question::Question},
     kernel::control_port::ControlPort,
+    rib::LAST_RESORT,
 };
 
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
@@ -199,6 +200,18 @@ fn domains_do_not_leak_and_a_ce_attachment_sees_the_union_in_its_order() {
     assert_eq!(bench.next_hop(14, "20.1.1.1"), Some(via(1, 2)), "the first listed domain wins");
     assert_eq!(bench.next_hop(14, "40.1.1.1"), Some(via(3, 2)), "the union holds the second domain too");
     assert_eq!(bench.next_hop(15, "20.1.1.1"), Some(via(3, 2)), "attachment 5 knows domain 1 only");
+    let worth = |bench: &mut Bench, domain: usize, worth: u32| {
+        bench.forwarding.rank(domain, "20.0.0.0/8".parse().expect("a prefix"), worth);
+        bench.route(domain, "20.0.0.0/8", &[via([1, 3][domain], 2)], 0);
+    };
+    worth(&mut bench, 0, LAST_RESORT);
+    assert_eq!(bench.next_hop(14, "20.1.1.1"), Some(via(3, 2)), "a last resort is used last");
+    assert_eq!(bench.next_hop(15, "20.1.1.1"), Some(via(3, 2)));
+    worth(&mut bench, 1, LAST_RESORT);
+    assert_eq!(bench.next_hop(14, "20.1.1.1"), Some(via(1, 2)), "of two of them the first listed one");
+    worth(&mut bench, 0, 1);
+    worth(&mut bench, 1, 200);
+    assert_eq!(bench.next_hop(14, "20.1.1.1"), Some(via(1, 2)), "and nothing else of their worth counts");
     bench.route(0, "20.0.0.0/8", &[], 0);
     assert_eq!(bench.next_hop(14, "20.1.1.1"), Some(via(3, 2)), "the second domain's route takes over");
 }

@@ -1,7 +1,8 @@
 //! Which routes a routing table may hold: the policy of domains and zones, by construction of the tables.
 //!
 //! A *view* is one routing table pair, and attachments with the same [`Policy`] share it. Its routes come from [`Source`]s, of
-//! which the first that has a prefix wins. Where its attachments compare their circuits, those win whose route has the highest local
+//! which the first that has a prefix wins; where its paths are a last resort (their link is dead or held down, or out of use by an operator's
+//! order), the next one that has better. Where its attachments compare their circuits, those win whose route has the highest local
 //! preference, together. What an attachment may not use is in none of its sources, so that no packet can match it (C1, C5, C6); nothing
 //! of this costs the packet path anything.
 //!
@@ -20,7 +21,7 @@ use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
 use ipnet::IpNet;
 
 use super::{AttachmentFacts, AttachmentId, FibError, Forwarding, NextHopKey, Target, Topology, said::Word};
-use crate::dataplane::Dataplane;
+use crate::{dataplane::Dataplane, rib::LAST_RESORT};
 
 /// Where a view's routes come from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -180,7 +181,7 @@ impl Forwarding {
         };
         let open =
             |prefix: IpNet| match compares_circuits {
-                false => sources.iter().find_map(|source| offer(source, prefix)),
+                false => self.first_of(prefix, sources, |source| offer(source, prefix)),
                 true => best_of(sources.iter().filter_map(|source| {
                     Some((self.worth(source.domain(), &prefix), offer(source, prefix)?))
                 })),
@@ -197,6 +198,24 @@ impl Forwarding {
         let shorter = (0..prefix.prefix_len()).rev().filter_map(|len| IpNet::new(prefix.addr(), len).ok());
         let covering = shorter.map(|net| net.trunc()).find_map(open);
         (Some(covering.unwrap_or_else(|| Arc::new(Target::ZoneForbidden))), true)
+    }
+
+    /// What the first source offers whose route is more than a last resort, or where there is no such, the first that offers anything.
+    fn first_of(
+        &self,
+        prefix: IpNet,
+        sources: &[Source],
+        offer: impl Fn(&Source) -> Option<Arc<Target>>,
+    ) -> Option<Arc<Target>> {
+        let mut last_resort = None;
+        for source in sources {
+            let Some(target) = offer(source) else { continue };
+            if self.worth(source.domain(), &prefix) > LAST_RESORT {
+                return Some(target);
+            }
+            last_resort.get_or_insert(target);
+        }
+        last_resort
     }
 
     /// Makes the prefixes that must not go in clear known in every view: no shorter route takes them while their service has none.

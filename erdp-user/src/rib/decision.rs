@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::topology::RibPeer;
+use super::topology::{LAST_RESORT, RibPeer};
 use crate::bgp::{PathAttributes, PathId};
 
 /// A path to a prefix that policy let in.
@@ -42,6 +42,14 @@ impl<'a> Candidate<'a> {
         let repeated = peer.changes(prefix, attributes).map_or(0, |changes| usize::from(changes.prepend));
         let (preference, length) = (peer.preference(prefix, attributes), attributes.as_path.len() + repeated);
         Self { peer, router_id, path, attributes, preference, length }
+    }
+}
+
+impl Candidate<'_> {
+    /// Whether it is used only where there is no other, also none of another domain: its link carries no packets or is out of use, here or as
+    /// the other box says.
+    pub fn is_last_resort(&self) -> bool {
+        self.preference == LAST_RESORT && (self.peer.is_last_resort() || self.peer.is_internal())
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Paths {
     pub(super) best_path: Option<PathId>,
     /// Ordered by peer; each next hop once.
     pub(super) list: Arc<[FibPath]>,
-    /// What they are worth where attachments compare their circuits; else what most routes are.
+    /// What they are worth where attachments compare their circuits, and where they are a last resort; else what most routes are.
     pub(super) preference: u32,
 }
 
@@ -93,7 +93,8 @@ struct Best {
 
 impl Best {
     fn of(candidate: &Candidate<'_>, config: &RibConfig) -> Self {
-        let preference = if config.compares_circuits { candidate.preference } else { DEFAULT_LOCAL_PREF };
+        let is_said = config.compares_circuits || config.chooses_circuits && candidate.is_last_resort();
+        let preference = if is_said { candidate.preference } else { DEFAULT_LOCAL_PREF };
         Self { source: candidate.peer.source, path: candidate.path, preference }
     }
 }

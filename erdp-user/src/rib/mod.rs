@@ -80,7 +80,7 @@ pub use kernel::{KernelHop, KernelPath};
 pub use paths::{AdvertisedPath, ReceivedPath};
 pub use policy::{HoldBack, Refusal};
 pub use prefix_map::PrefixMap;
-pub(crate) use topology::{DEFAULT_LOCAL_PREF, SERVICE_LOCAL_PREF};
+pub(crate) use topology::{DEFAULT_LOCAL_PREF, LAST_RESORT, SERVICE_LOCAL_PREF};
 pub use topology::{RibConfig, RibDomain, RibPeer};
 pub use view::{HeldRoute, PeerCounts, RefusedRoute, RouteView, Verdict};
 
@@ -128,7 +128,7 @@ pub struct FibChange {
     pub prefix: IpNet,
     /// All paths, ordered by peer; all on one side; none: the prefix is gone.
     pub paths: Arc<[FibPath]>,
-    /// What they are worth, for attachments that compare their circuits.
+    /// What they are worth, for attachments that compare their circuits; [`LAST_RESORT`] for all others too.
     pub preference: u32,
     /// Without paths: packets are dropped on purpose, because we have announced an aggregate and nothing longer is there (D1), or
     /// because the kernel's route says so.
@@ -307,7 +307,8 @@ impl Rib {
         }
         self.judge_kernel_again();
         self.originate();
-        let compares = before.compares_circuits != self.config.compares_circuits;
+        let said = |config: &RibConfig| (config.compares_circuits, config.chooses_circuits);
+        let compares = said(&before) != said(&self.config);
         let differs = |domain: &&RibDomain| {
             compares || before.domain(domain.id).is_some_and(|was| was.enabled != domain.enabled)
         };
@@ -586,8 +587,8 @@ fn best_external<'a>(
     prefix: &IpNet,
 ) -> Option<(&'a RibPeer, &'a Arc<PathAttributes>)> {
     let is_offered = |it: &Candidate<'_>| {
-        let RibPeer { spared, unreached, .. } = it.peer;
-        !spared && !unreached && policy::export(it.peer, to, &it.peer.imported(prefix, it.attributes)).is_ok()
+        !it.peer.is_last_resort()
+            && policy::export(it.peer, to, &it.peer.imported(prefix, it.attributes)).is_ok()
     };
     let offered: Vec<Candidate<'_>> = sources.candidates(config, domain, prefix).filter(is_offered).collect();
     let outcomes = decision::decide(&offered);

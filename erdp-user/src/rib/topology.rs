@@ -35,6 +35,8 @@ pub struct RibConfig {
     pub encrypted_only: Vec<IpNet>,
     /// Subnets of our own links and attachments, which nobody may announce to us.
     pub link_subnets: Vec<IpNet>,
+    /// Whether some attachment has several domains to choose from.
+    pub chooses_circuits: bool,
     /// Whether some attachment compares what the routes of its domains are worth.
     pub compares_circuits: bool,
 }
@@ -120,6 +122,8 @@ pub struct RibPeer {
 
 /// RFC 4271 leaves the default open; every implementation has this one.
 pub(crate) const DEFAULT_LOCAL_PREF: u32 = 100;
+/// What is used only where there is nothing else (RFC 8326 section 4.2).
+pub(crate) const LAST_RESORT: u32 = 0;
 /// A tunnel is the backup of a circuit (requirement B8).
 pub(crate) const SERVICE_LOCAL_PREF: u32 = 90;
 
@@ -209,6 +213,7 @@ impl RibConfig {
             domains,
             encrypted_only,
             link_subnets: config.link_subnets(),
+            chooses_circuits: attachments.iter().any(|attachment| attachment.domains.len() > 1),
             compares_circuits: attachments.iter().any(|attachment| attachment.compares_circuits),
             peers,
             kernel,
@@ -338,11 +343,15 @@ impl RibPeer {
         }
     }
 
+    /// Whether its paths are used only where there are no others, in its own domain or in another one that an attachment lists.
+    pub fn is_last_resort(&self) -> bool {
+        self.spared || self.unreached
+    }
+
     /// How much a route of it is worth: as we say, or as the other box says (RFC 4271 section 5.1.5).
     pub fn preference(&self, prefix: &IpNet, attributes: &PathAttributes) -> u32 {
-        if self.spared || self.unreached {
-            // RFC 8326 section 4.2.
-            return 0;
+        if self.is_last_resort() {
+            return LAST_RESORT;
         }
         match self.is_internal() {
             true => attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF),

@@ -151,6 +151,34 @@ fn b6_where_the_other_session_of_a_peering_that_is_out_of_use_ends_the_next_circ
 }
 
 #[test]
+fn b2_where_the_only_link_of_a_circuit_that_leads_somewhere_dies_the_next_circuit_carries_it_at_once() {
+    // Both links lead there and the other one is dead already, or the other one does not lead there (B11).
+    for other_is_dead in [true, false] {
+        let mut edge = Edge::converged();
+        if other_is_dead {
+            edge.carrier("m2", false);
+            edge.down(ONE[1], None);
+        } else {
+            edge.withdraw(ONE[1], AZURE);
+        }
+        edge.turn();
+        assert_eq!(edge.ways("ce0", "10.1.2.3"), set(["m1"]));
+        edge.carrier("m1", false);
+        edge.turn();
+        assert_eq!(
+            edge.ways("ce0", "10.1.2.3"),
+            set(["m3", "m4"]),
+            "the other link is dead: {other_is_dead}"
+        );
+        let only_here = if other_is_dead { "no-live-link" } else { "m2" };
+        assert_eq!(edge.ways("ce0", "10.2.1.1"), set([only_here]), "circuit two does not lead there");
+        edge.carrier("m1", true);
+        edge.pass(seconds(1));
+        assert_eq!(edge.ways("ce0", "10.1.2.3"), set(["m1"]), "and the first one again");
+    }
+}
+
+#[test]
 fn a_running_drill_allows_no_other_change_and_stops_when_it_is_told() {
     let mut edge = Edge::converged();
     edge.drill("m1", 60).unwrap();
@@ -249,6 +277,38 @@ fn a_peer_that_is_expected_and_does_not_come_is_not_waited_for_after_the_deadlin
     assert!(edge.core.waiting(edge.now).is_some());
     edge.pass(seconds(2));
     assert!(edge.core.waiting(edge.now).is_none());
+}
+
+#[test]
+fn a_peer_whose_routes_would_not_be_used_is_not_waited_for_after_a_restart() {
+    let limited = CONFIG.replace("asn = 65020 }", "asn = 65020, max-prefixes = 1 }");
+    type Happening = fn(&mut Edge);
+    let cases: [(&str, PeerId, Happening); 4] = [
+        ("B6: out of use by an operator's order", ONE[0], |edge| {
+            edge.core.disable("one/primary", "works", Duration::ZERO, None, edge.now).unwrap();
+        }),
+        ("A8: its circuit too", ONE[0], |edge| {
+            edge.core.disable("one", "works", Duration::ZERO, None, edge.now).unwrap();
+        }),
+        ("B2: no carrier", ONE[0], |edge| {
+            edge.carrier("m1", false);
+            edge.pass(seconds(2));
+        }),
+        ("D2: above its limit", CE, |edge| {
+            edge.up(CE);
+            ["192.168.1.0/24", "192.168.2.0/24"].iter().for_each(|prefix| edge.announce(CE, prefix));
+        }),
+    ];
+    for (case, peer, happen) in cases {
+        let mut edge = Edge::new(&limited);
+        let expected = [peer_key(&edge.peer(peer))];
+        edge.core.wait_for(&expected, Duration::ZERO, edge.now);
+        edge.turn();
+        assert!(edge.core.waiting(edge.now).is_some(), "{case}");
+        happen(&mut edge);
+        edge.turn();
+        assert!(edge.core.waiting(edge.now).is_none(), "{case}");
+    }
 }
 
 #[test]

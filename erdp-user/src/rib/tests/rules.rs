@@ -285,8 +285,12 @@ fn b6_a_spared_peers_paths_come_last_and_it_is_told_to_do_alike_until_it_is_used
         let attributes = updates[0].attributes.clone().unwrap();
         (updates.len(), attributes.as_path.to_string(), attributes.communities.clone())
     };
+    let (other, only) = (
+        |by: &[PeerId]| (A_PRIVATE, "20.0.0.0/8".into(), by.to_vec()),
+        (A_PRIVATE, "21.0.0.0/8".into(), vec![A1]),
+    );
     rib.spare(A1, true);
-    assert_eq!(changes(&mut rib), [(A_PRIVATE, "20.0.0.0/8".into(), vec![A2])], "21/8 has no other path");
+    assert_eq!(changes(&mut rib), [other(&[A2]), only.clone()], "21/8 has no other path in its domain");
     let shutdown = vec![Community(0xFFFF_0000)];
     assert_eq!(told(&mut rib), (1, format!("{}65020", "65010 ".repeat(9)), shutdown), "RFC 8326 and B7");
     rib.reconfigure(topology());
@@ -295,7 +299,7 @@ fn b6_a_spared_peers_paths_come_last_and_it_is_told_to_do_alike_until_it_is_used
     rib.spare(A1, true);
     assert_eq!(rib.take_outgoing(A1), [], "it is spared already");
     rib.spare(A1, false);
-    assert_eq!(changes(&mut rib), [(A_PRIVATE, "20.0.0.0/8".into(), vec![A1, A2])]);
+    assert_eq!(changes(&mut rib), [other(&[A1, A2]), only]);
     assert_eq!(told(&mut rib), (1, "65010 65020".into(), vec![]));
 }
 
@@ -312,8 +316,12 @@ fn b2_a_peer_whose_link_carries_nothing_comes_last_and_is_told_nothing_of_it_and
     for peer in [A1, CE0] {
         rib.take_outgoing(peer);
     }
+    let (other, only) = (
+        |by: &[PeerId]| (A_PRIVATE, "20.0.0.0/8".into(), by.to_vec()),
+        (A_PRIVATE, "21.0.0.0/8".into(), vec![A1]),
+    );
     rib.unreach(A1, true);
-    assert_eq!(changes(&mut rib), [(A_PRIVATE, "20.0.0.0/8".into(), vec![A2])], "21/8 has no other path");
+    assert_eq!(changes(&mut rib), [other(&[A2]), only.clone()], "21/8 has no other path in its domain");
     assert_eq!(rib.take_outgoing(A1), []);
     rib.reconfigure(topology());
     assert_eq!(changes(&mut rib), [], "another configuration reaches it no more than this one");
@@ -321,7 +329,7 @@ fn b2_a_peer_whose_link_carries_nothing_comes_last_and_is_told_nothing_of_it_and
     rib.unreach(A1, false);
     assert_eq!(changes(&mut rib), [], "an operator has taken it out of use meanwhile");
     rib.spare(A1, false);
-    assert_eq!(changes(&mut rib), [(A_PRIVATE, "20.0.0.0/8".into(), vec![A1, A2])]);
+    assert_eq!(changes(&mut rib), [other(&[A1, A2]), only]);
     rib.unreach(PeerId(99), true);
 }
 
