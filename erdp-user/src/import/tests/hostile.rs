@@ -125,8 +125,7 @@ fn with_everywhere(values: &[Value], mut check: impl FnMut(&str, String)) {
 
 #[test]
 fn a_service_key_in_any_place_is_printed_nowhere_whole() {
-    let spelled =
-        [json!(KEY.to_uppercase()), json!(format!("a {KEY}\n{KEY}")), json!(KEY.replace('-', ""))];
+    let spelled = [json!(KEY.to_uppercase()), json!(format!("a {KEY}\n{KEY}")), json!(KEY.replace('-', ""))];
     for keys in [&[json!(KEY)], &spelled[..]] {
         with_everywhere(keys, |place, printed| {
             let lower = printed.to_lowercase();
