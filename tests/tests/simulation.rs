@@ -4,10 +4,12 @@
 use anyhow::{Result, ensure};
 use erdp_tests::simulation::{self, Plant, Report, Violation};
 
-/// Seeds in which all is well. Others show what is open: of 2, 6, 8, 11, 16, 18 and 19 packets do not take the other circuit while the preferred one has a
-/// route over a link that is drilled, held down or without a carrier; of 13 and 20 what a dead process has left forwards until its successor
-/// takes over.
-const SEEDS: [u64; 8] = [1, 3, 4, 5, 7, 9, 10, 12];
+/// The first ones, and those that have found a fault of the router once: 2, 6, 8, 11, 16, 18 and 19 (packets did not take the other circuit while the
+/// preferred one had a route over a link that was drilled, held down or without a carrier), 13 and 20 (a peer out of use was waited for after
+/// a crash) are among them; 209 (routes that are kept for a peer that restarts were preferred while BFD said that the path was dead).
+const SEEDS: [u64; 21] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 209];
+/// Those in which the planted faults are looked for.
+const PLANTED: [u64; 5] = [1, 2, 3, 4, 5];
 
 fn live_through(seeds: impl IntoIterator<Item = u64>) -> Result<Report> {
     let mut all = Report::default();
@@ -38,7 +40,7 @@ fn nothing_goes_wrong_that_must_not_whatever_fails() -> Result<()> {
 
 /// What finds a planted fault first.
 fn found(plant: Plant) -> Result<Option<Box<Violation>>> {
-    for seed in SEEDS {
+    for seed in PLANTED {
         if let Err(violation) = simulation::run(seed, Some(plant))? {
             return Ok(Some(violation));
         }
@@ -50,7 +52,7 @@ fn found(plant: Plant) -> Result<Option<Box<Violation>>> {
 fn a_fault_of_each_planted_kind_is_found() -> Result<()> {
     for plant in Plant::ALL {
         let Some(violation) = found(plant)? else {
-            anyhow::bail!("{plant:?} is not found in {} seeds", SEEDS.len());
+            anyhow::bail!("{plant:?} is not found in {} seeds", PLANTED.len());
         };
         println!("{plant:?}: seed {}, {}: {}", violation.seed, violation.rule, violation.what);
     }

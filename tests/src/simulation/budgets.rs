@@ -4,6 +4,8 @@ use super::{Time, millis, seconds};
 
 /// A lost carrier takes packets off the link at once (B2); the kernel's message takes a millisecond here.
 pub const CARRIER: Time = millis(50);
+/// From a dead link to another circuit's: the routing base says so prefix by prefix, while the circuit's own other link needs a word.
+pub const OTHER_CIRCUIT: Time = millis(50);
 /// BFD of 300 ms x 3 (B5, H1), the way there and back, and the grid of the oracle's looks.
 pub const DETECTION: Time = millis(900 + 250);
 /// The same while a session that has just come up still sends once a second (RFC 5880 section 6.8.3).

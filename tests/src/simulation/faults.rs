@@ -388,7 +388,6 @@ impl World {
         if self.peers[place].wire.carrier == carrier {
             return;
         }
-        self.set_wire(place, |wire| wire.carrier = carrier);
         let now = self.now;
         let facts = &mut self.peers[place].facts;
         if carrier {
@@ -396,6 +395,7 @@ impl World {
         } else {
             facts.losses.push(now);
         }
+        self.set_wire(place, |wire| wire.carrier = carrier);
         self.after(KERNEL, Event::Kernel(KernelEvent::Link(self.link(place))));
         if !carrier {
             self.after(FORGOTTEN, Event::Step(Step::Forget(place)));

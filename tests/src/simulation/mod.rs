@@ -2,7 +2,8 @@
 //! wire, and nothing of a kernel. Whatever goes wrong comes from a seed, and the same seed goes wrong in the same way again.
 //!
 //! Files: [`plan`] (who is there, and what may be announced), [`net`] (wires and TCP), [`neighbour`] (MSEEs and customers' routers, and what the
-//! world knows of them), [`edge`] (the router under test), [`world`] (the clock, and who is told what when), [`faults`] (what goes wrong, and how it
+//! world knows of them), [`edge`] (the router under test), [`world`] (the clock, and what happens when), [`actions`] (what the core wants done, and
+//! what it hears), [`wires`] (BFD packets and BGP's octets on their way), [`faults`] (what goes wrong, and how it
 //! is mended), [`oracle`] (what must hold), [`budgets`] (within which time), [`planted`] (faults of the router that the oracle has to find),
 //! [`coverage`] (which fault has met which state).
 //!
@@ -17,6 +18,7 @@
 //! # What must never happen
 //! That a look depends on anything but the seed: no clock, no thread, no order of a hash map. That the oracle excuses what it does not understand.
 
+mod actions;
 pub mod budgets;
 pub mod coverage;
 mod edge;
@@ -26,6 +28,7 @@ mod net;
 mod oracle;
 mod plan;
 mod planted;
+mod wires;
 mod world;
 
 use std::{collections::BTreeMap, fmt, time::Duration};

@@ -275,8 +275,19 @@ impl Neighbour {
         let noticed = now.saturating_add(within);
         self.facts.noticed_by = match (is_alive, self.facts.noticed_by) {
             (true, _) => None,
-            (false, before) => Some(before.map_or(noticed, |before| before.min(noticed))),
+            // It has been noticed, and is no other fault than before. A carrier that is back is used at once, whatever is behind it.
+            (false, Some(before)) if before <= now && self.facts.back_at < now => Some(before),
+            // What would have been noticed by one way may now be noticed by another one only.
+            (false, _) => Some(noticed),
         };
+    }
+
+    /// The edge's process has died: what it has not noticed yet is for the packet path to notice.
+    pub fn forget_who_notices(&mut self, now: Time) {
+        let within = self.detection_without_process();
+        if let Some(by) = self.facts.noticed_by.as_mut().filter(|by| **by > now) {
+            *by = now.saturating_add(within);
+        }
     }
 
     /// Within which time the edge must notice that packets do not arrive, by what runs at this moment (B4, B5, H1). `edge`: the state of its

@@ -1,5 +1,9 @@
 //! What must hold, judged by what the world knows: who has power and a wire, who announces what, what operators have ordered. What the core
 //! believes is asked only where it is itself what is judged: that the maps are what the routing base says.
+//!
+//! What a dead process has left forwards until its successor has heard everybody whom it waits for. Until then orders and limits do not change
+//! where packets go, no circuit takes the place of another one, and a MAC address that has changed while no process ran is not followed: this is
+//! left out, and bounded by `restart-deadline`.
 
 use std::{
     collections::BTreeSet,
@@ -74,6 +78,19 @@ impl World {
         its.copied().find(|prefix| self.leads(msee, *prefix)).map(plan::host)
     }
 
+    /// Whether a link has just died that may have been preferred, of another circuit or undrained: a moment later the routes over it are a last
+    /// resort, and this one's are used.
+    fn takes_over(&self, place: usize) -> bool {
+        let just_died = |it: usize| {
+            let by = self.peers[it].facts.noticed_by;
+            by.is_some_and(|by| self.now <= by.saturating_add(budgets::OTHER_CIRCUIT))
+        };
+        let (realm, circuit) = (PLACES[place].realm, PLACES[place].circuit);
+        let is_preferred =
+            |it: usize| PLACES[it].circuit != circuit || self.peers[place].facts.drained_since.is_some();
+        (0..CE0).any(|it| PLACES[it].realm == realm && is_preferred(it) && just_died(it))
+    }
+
     /// Whether a neighbour leads to a prefix for long enough that packets must arrive: the edge has heard of it, or has had when its process died.
     pub(super) fn leads(&self, place: usize, prefix: IpNet) -> bool {
         let neighbour = &self.peers[place];
@@ -83,13 +100,15 @@ impl World {
         let facts = &neighbour.facts;
         led[place].contains(&prefix)
             && neighbour.announced.contains(&prefix)
+            && facts.over_since.is_none()
+            && facts.in_use_since.is_some()
             && facts.whole_since.is_some_and(|since| since <= *died)
             && facts.mac_since <= *died
     }
 
     /// Whether packets to a prefix must arrive by some of these neighbours.
     fn must_arrive(&self, mut leading: impl Iterator<Item = usize>, prefix: IpNet) -> bool {
-        leading.any(|place| self.leads(place, prefix))
+        leading.any(|place| self.leads(place, prefix) && !self.takes_over(place))
     }
 
     fn look_from_customer(&mut self, from: usize, prefix: IpNet) {
@@ -159,7 +178,9 @@ impl World {
         let (place, mac) = match way {
             Way::To(place, mac) => (place, mac),
             Way::Dropped(reason) => {
-                if must {
+                // What a dead process has left knows no other circuit for a prefix than the one that it used.
+                let is_left = self.edge.is_without_its_own() && reason == DropReason::NoLiveLink;
+                if must && !is_left {
                     let what = format!("{arrow} is dropped: {}", reason.label());
                     self.violate("B2: no black hole beyond its budget", what);
                 }
@@ -174,6 +195,7 @@ impl World {
         {
             Some(("C1: no way into another domain", format!("{arrow} leaves to {to}")))
         } else if mac != neighbour.mac
+            && !self.edge.is_without_its_own()
             && now > facts.mac_since + budgets::NEW_MAC
             && facts.whole_since.is_some_and(|it| now > it + budgets::NEW_MAC)
         {
@@ -182,6 +204,7 @@ impl World {
             Some(("B5, H1: no route by a link that is dead", format!("{arrow} leaves to {to}")))
         } else if facts.out_of_use_since.is_some_and(|since| now > since + budgets::OUT_OF_USE)
             && !self.may_be_used_in_its_drill(place)
+            && !self.edge.is_without_its_own()
         {
             Some(("B6, A8: what is out of use is not used", format!("{arrow} leaves to {to}")))
         } else if self.frozen.is_none() && is_without_reason(neighbour, prefix, now) {
@@ -226,6 +249,9 @@ impl World {
 
     /// None of the routes of a customer that is above its limit is used or advertised (D2).
     fn judge_excess(&mut self) {
+        if self.edge.is_without_its_own() {
+            return;
+        }
         let now = self.now;
         let facts = &self.peers[CE0].facts;
         let is_over = facts.over_since.is_some_and(|since| now - since >= budgets::SETTLE)

@@ -5,15 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anyhow::Result;
 use erdp::{
-    bfd::{record, session::Nanos},
-    bgp::{Action, ConnId, Loss, Moment, PeerCommand, PeerEvent, PeerId, Session, Update},
-    core,
-    fib::Wish,
-    kernel::{KernelEvent, Link},
-};
-use erdp_common::{
-    bfd::wire::{ControlPacket, State as BfdState},
-    pipeline::Verdict,
+    bgp::{Loss, Moment, Session, Update},
+    kernel::KernelEvent,
 };
 use ipnet::IpNet;
 
@@ -24,7 +17,7 @@ use super::{
     millis, moment,
     neighbour::Neighbour,
     net::{Connection, Segment, Side},
-    plan::{self, PLACES, Variant, ifindex},
+    plan::{self, PLACES, Variant},
     planted::Plant,
     seconds,
 };
@@ -33,10 +26,6 @@ use super::{
 const REMEMBERED: usize = 80;
 /// The core's clock ticks as often as the daemon's.
 const TICK: Time = millis(100);
-/// The kernel gives a neighbour up that has not answered for so long.
-const UNANSWERED: Time = seconds(3);
-/// Where a BFD packet's payload begins: Ethernet, IPv4, UDP.
-const PAYLOAD_AT: usize = 14 + 20 + 8;
 /// Steps of the loop at one moment: more is a machine that is never done.
 const STEPS_MAX: u32 = 200_000;
 /// When the world begins: no machine may take zero for a time.
@@ -86,11 +75,11 @@ pub struct World {
     pub(super) peers: Vec<Neighbour>,
     pub(super) connections: BTreeMap<u32, Connection>,
     pub(super) queue: BTreeMap<(Time, u64), Event>,
-    tickets: u64,
-    next_connection: u32,
-    round: u32,
-    steps: u32,
-    is_over: bool,
+    pub(super) tickets: u64,
+    pub(super) next_connection: u32,
+    pub(super) round: u32,
+    pub(super) steps: u32,
+    pub(super) is_over: bool,
     /// Who is taken out of use by an operator, and from when on.
     pub(super) disabled: BTreeMap<usize, Time>,
     /// Since when the edge's process is dead or has not taken over, and what each neighbour led to then.
@@ -104,11 +93,11 @@ pub struct World {
     pub(super) looks: u32,
     /// What the core had wanted done, and had sent, when it became calm.
     pub(super) calm: Option<(u64, u64)>,
-    events: VecDeque<(Time, String)>,
+    pub(super) events: VecDeque<(Time, String)>,
     pub(super) violation: Option<Box<Violation>>,
     pub(super) report: Report,
-    repeats: BTreeMap<usize, (Time, u64, Update)>,
-    sent: u64,
+    pub(super) repeats: BTreeMap<usize, (Time, u64, Update)>,
+    pub(super) sent: u64,
 }
 
 impl World {
@@ -164,7 +153,7 @@ impl World {
         }
     }
 
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         for place in 0..PLACES.len() {
             let seed = self.rng.u64(..);
             self.peers[place].power_on(self.now, seed);
@@ -180,7 +169,7 @@ impl World {
     }
 
     /// What the daemon does when it starts: everything that the kernel knows, then BGP.
-    fn begin_edge(&mut self) {
+    pub(super) fn begin_edge(&mut self) {
         for place in 0..PLACES.len() {
             let event = KernelEvent::Link(self.link(place));
             self.edge.core.handle_kernel(event, duration(self.now));
@@ -206,6 +195,9 @@ impl World {
             self.kill(Side::Edge, place);
         }
         self.edge.die();
+        for neighbour in &mut self.peers {
+            neighbour.forget_who_notices(self.now);
+        }
     }
 
     /// The next process begins, and waits for those whose sessions were up (RFC 4724 section 4.1).
@@ -225,7 +217,7 @@ impl World {
     }
 
     /// One event, or what is due of the machines.
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         let first = self.queue.first_key_value().map_or(Time::MAX, |((at, _), _)| *at);
         let due = self.deadline();
         let next = first.min(due).max(self.now);
@@ -253,7 +245,7 @@ impl World {
         self.queue.insert((self.now + delay, self.tickets), event);
     }
 
-    fn deadline(&self) -> Time {
+    pub(super) fn deadline(&self) -> Time {
         let time = |at: Moment| u64::try_from(at.0.as_nanos()).unwrap_or(Time::MAX);
         let ours = self.edge.sessions.iter().flatten().filter_map(Session::poll_deadline).map(time);
         let bfd = self.edge.bfd.iter().filter_map(|(_, it)| it.poll_deadline()).map(|at| at.0);
@@ -264,7 +256,7 @@ impl World {
         ours.chain(bfd).chain(theirs).chain(their_bfd).min().unwrap_or(Time::MAX)
     }
 
-    fn run_timers(&mut self) {
+    pub(super) fn run_timers(&mut self) {
         let now = moment(self.now);
         let is_due = |session: &Session| session.poll_deadline().is_some_and(|at| at <= now);
         for place in 0..PLACES.len() {
@@ -286,7 +278,7 @@ impl World {
         }
     }
 
-    fn handle(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: Event) {
         match event {
             Event::Syn { conn, attempt } => self.call(conn, attempt),
             Event::Arrive { conn } => self.called(conn),
@@ -311,7 +303,7 @@ impl World {
         }
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         self.after(TICK, Event::Tick);
         for place in 0..PLACES.len() {
             self.ask_neighbour(place);
@@ -329,7 +321,7 @@ impl World {
     }
 
     /// The oracle has been satisfied with this round: the next one.
-    fn whole(&mut self) {
+    pub(super) fn whole(&mut self) {
         self.judge_whole();
         self.calm = None;
         self.was_over = false;
@@ -347,547 +339,6 @@ impl World {
         self.after(mended + budgets::WHOLE, Event::Calm);
         self.after(mended + budgets::WHOLE + budgets::QUIET, Event::Whole);
     }
-
-    // The core.
-
-    /// A turn of the daemon's loop, and those that follow from it.
-    pub(super) fn turn(&mut self) {
-        if self.edge.is_down {
-            return;
-        }
-        for _ in 0..16 {
-            self.edge.is_told = false;
-            let now = duration(self.now);
-            self.edge.core.handle_turn(now);
-            self.carry_out();
-            self.edge.core.settle(now);
-            self.carry_out();
-            self.send_updates();
-            for wish in self.edge.core.take_wishes() {
-                self.grant(wish);
-            }
-            self.edge.core.end_wait(now);
-            if !self.edge.is_told {
-                return;
-            }
-        }
-        self.violate("no end", "turn follows turn without end".to_owned());
-    }
-
-    /// What the core wants done.
-    fn carry_out(&mut self) {
-        while let Some(action) = self.edge.core.poll_action() {
-            self.edge.actions += 1;
-            self.log(|| format!("core: {action:?}"));
-            match action {
-                core::Action::Order(peer, order) => self.order(usize::from(peer.0), order),
-                core::Action::EndSession(peer, cease) => {
-                    let place = usize::from(peer.0);
-                    self.with(Side::Edge, place, |session, now| session.handle_stop(now, cease, ""));
-                    self.kill(Side::Edge, place);
-                    self.edge.sessions[place] = None;
-                }
-                core::Action::BeginSession(config) => {
-                    let place = usize::from(config.id.0);
-                    self.edge.sessions[place] = Some(Session::new(*config, self.rng.u64(..)));
-                    self.with(Side::Edge, place, Session::handle_start);
-                }
-                core::Action::Expedite(peer) => {
-                    self.with(Side::Edge, usize::from(peer.0), Session::handle_hurry);
-                }
-                core::Action::BfdAdmin(id, is_down) => {
-                    if let Some(at) = self.edge.bfd.iter().position(|(_, it)| it.config().id == id) {
-                        self.edge.bfd[at].1.handle_admin(Nanos(self.now), is_down);
-                        self.run_bfd(at);
-                    }
-                }
-                core::Action::BfdJudgeNothing(id) => {
-                    let records = self.edge.records.clone();
-                    if let Some((_, bfd)) = self.edge.bfd.iter_mut().find(|(_, it)| it.config().id == id) {
-                        bfd.handle_bgp_up(&records[usize::from(id.0)]);
-                    }
-                }
-                core::Action::Resync
-                | core::Action::ShapeControlPorts(_)
-                | core::Action::ExpectAway(_)
-                | core::Action::ForgiveAway(_)
-                | core::Action::GiveBackMemory
-                | core::Action::Note { .. } => {}
-            }
-        }
-    }
-
-    fn order(&mut self, place: usize, order: PeerCommand) {
-        match (self.plant, &order) {
-            (Some(Plant::OverflowLost), PeerCommand::Overflow { .. })
-            | (Some(Plant::EnableLost), PeerCommand::Enable) => return,
-            _ => {}
-        }
-        // Only routes can fail to be encoded, and none are ordered.
-        self.with(Side::Edge, place, |session, now| drop(session.handle_order(now, order)));
-    }
-
-    fn send_updates(&mut self) {
-        for place in 0..PLACES.len() {
-            let peer = PeerId(place as u16);
-            for _ in 0..256 {
-                self.edge.core.collect_updates(peer);
-                let Some((session, update)) = self.edge.core.next_update(peer) else { break };
-                for update in self.planted_updates(place, session, update) {
-                    self.send_update(place, session, &update);
-                }
-            }
-        }
-        if self.plant == Some(Plant::Chatter) {
-            for (place, (at, session, update)) in self.repeats.clone() {
-                if self.now >= at + seconds(5) {
-                    self.repeats.insert(place, (self.now, session, update.clone()));
-                    self.send_update(place, session, &update);
-                }
-            }
-        }
-    }
-
-    fn send_update(&mut self, place: usize, session: u64, update: &Update) {
-        let mut error = None;
-        self.with(Side::Edge, place, |machine, now| error = machine.send(now, session, update).err());
-        if let Some(error) = error {
-            self.violate("encoded", format!("an update for {}: {error}", PLACES[place].interface));
-        }
-    }
-
-    /// What is sent in the place of an update.
-    fn planted_updates(&mut self, place: usize, session: u64, mut update: Update) -> Vec<Update> {
-        self.sent += 1;
-        match self.plant {
-            Some(Plant::UpdateLost) if self.sent.is_multiple_of(5) => return Vec::new(),
-            Some(Plant::TransitLeak) if place == 2 && !update.announced.is_empty() => {
-                update.announced.extend(self.peers[0].announced.iter());
-            }
-            Some(Plant::Chatter) if !update.announced.is_empty() => {
-                self.repeats.insert(place, (self.now, session, update.clone()));
-            }
-            _ => {}
-        }
-        vec![update]
-    }
-
-    /// A session of the edge says something.
-    fn told(&mut self, place: usize, event: PeerEvent) {
-        let event = match (self.plant, event) {
-            (Some(Plant::WithdrawalMissed), PeerEvent::Update { peer, mut update })
-                if PLACES[place].is_msee() && update.end_of_rib.is_none() =>
-            {
-                update.withdrawn.clear();
-                PeerEvent::Update { peer, update }
-            }
-            (Some(Plant::EndMissed), PeerEvent::Down { .. }) => return,
-            (Some(Plant::StaleKept), PeerEvent::Down { peer, reason, .. }) => {
-                let kept = erdp::bgp::Kept {
-                    families: vec![erdp::bgp::Family::Ipv4Unicast],
-                    wait: erdp::bgp::Seconds(600),
-                };
-                PeerEvent::Down { peer, reason, kept: Some(kept) }
-            }
-            (_, event) => event,
-        };
-        self.log(|| match &event {
-            PeerEvent::Update { update, .. } => format!(
-                "edge: {}: +{:?} -{:?} {:?}",
-                PLACES[place].interface, update.announced, update.withdrawn, update.end_of_rib
-            ),
-            PeerEvent::Established { .. } => format!("edge: {}: established", PLACES[place].interface),
-            other => format!("edge: {}: {other:?}", PLACES[place].interface),
-        });
-        self.edge.core.handle_peer(event, duration(self.now));
-        self.edge.is_told = true;
-    }
-
-    // The edge's kernel.
-
-    /// An interface as it is.
-    pub(super) fn link(&self, place: usize) -> Link {
-        let ifindex = ifindex(place);
-        let carrier = self.peers[place].wire.carrier;
-        let name = PLACES[place].interface.to_owned();
-        Link { ifindex, name, admin_up: true, carrier, mtu: 1_500, mac: [2, 0, 0, 0, 1, ifindex as u8] }
-    }
-
-    /// What the edge's kernel knows of a neighbour's MAC address.
-    pub(super) fn tell_neighbour(&mut self, place: usize, is_resolved: bool) {
-        let neighbour = &mut self.peers[place];
-        let address = neighbour.address();
-        neighbour.facts.is_resolved = is_resolved;
-        neighbour.facts.unanswered_since = None;
-        let mac = is_resolved.then_some(neighbour.mac);
-        self.after(0, Event::Kernel(KernelEvent::Neighbour { ifindex: ifindex(place), address, mac }));
-    }
-
-    /// The kernel asks each neighbour, as the daemon has it do every second, here more often.
-    fn ask_neighbour(&mut self, place: usize) {
-        let is_reachable = self.peers[place].is_reachable();
-        let facts = &mut self.peers[place].facts;
-        if is_reachable {
-            facts.unanswered_since = None;
-            if !facts.is_resolved {
-                self.tell_neighbour(place, true);
-            }
-        } else if facts.is_resolved {
-            let since = *facts.unanswered_since.get_or_insert(self.now);
-            if self.now >= since + UNANSWERED {
-                self.tell_neighbour(place, false);
-            }
-        }
-    }
-
-    /// The core wants a neighbour's MAC address.
-    fn grant(&mut self, wish: Wish) {
-        let (Wish::Watch(key) | Wish::Renew(key)) = wish else { return };
-        let place = usize::from(key.attachment.number()).wrapping_sub(1);
-        if place < PLACES.len() && self.peers[place].is_reachable() && !self.peers[place].facts.is_resolved {
-            self.tell_neighbour(place, true);
-        }
-    }
-
-    // BFD.
-
-    fn run_bfd(&mut self, at: usize) {
-        let (now, records) = (Nanos(self.now), self.edge.records.clone());
-        let (place, bfd) = &mut self.edge.bfd[at];
-        let (place, id) = (*place, bfd.config().id);
-        let record = &records[usize::from(id.0)];
-        bfd.handle_time(now, now, record);
-        let mut packets = Vec::new();
-        while let Some(packet) = bfd.poll_transmit(now, self.rng.u32(..), record) {
-            record::sent(record, now);
-            packets.push(packet);
-        }
-        self.follow_bfd(at);
-        for packet in packets {
-            self.send_bfd(Side::Edge, place, packet.words().concat());
-        }
-    }
-
-    /// A change of the edge's BFD goes to the core.
-    fn follow_bfd(&mut self, at: usize) {
-        let (place, bfd) = &mut self.edge.bfd[at];
-        let (place, id) = (*place, bfd.config().id);
-        let Some(change) = bfd.take_change() else { return };
-        self.log(|| format!("edge: BFD with {}: {change:?}", PLACES[place].interface));
-        if self.plant == Some(Plant::BfdIgnored) && change.to != BfdState::Up {
-            record::judge_nothing(&self.edge.records[usize::from(id.0)]);
-            return;
-        }
-        self.edge.core.handle_bfd(id, change, duration(self.now));
-        self.edge.is_told = true;
-    }
-
-    fn run_peers_bfd(&mut self, place: usize) {
-        let now = Nanos(self.now);
-        let Some(bfd) = &mut self.peers[place].bfd else { return };
-        bfd.handle_timeout(now);
-        let mut packets = Vec::new();
-        while let Some(packet) = bfd.poll_transmit(now, self.rng.u32(..)) {
-            packets.push(packet);
-        }
-        self.follow_peers_bfd(place);
-        for packet in packets {
-            self.send_bfd(Side::Peer, place, packet.words().concat());
-        }
-    }
-
-    /// A neighbour's BGP follows its BFD.
-    fn follow_peers_bfd(&mut self, place: usize) {
-        let Some(change) = self.peers[place].bfd.as_mut().and_then(|bfd| bfd.poll_change()) else { return };
-        self.log(|| format!("{}: BFD: {change:?}", PLACES[place].interface));
-        if change.to == BfdState::Up {
-            self.with(Side::Peer, place, Session::handle_hurry);
-        } else if change.from == BfdState::Up && !change.by_peers_operator {
-            self.with(Side::Peer, place, Session::handle_path_down);
-        }
-    }
-
-    fn send_bfd(&mut self, from: Side, place: usize, payload: Vec<u8>) {
-        let neighbour = &self.peers[place];
-        let (wire, is_on) = (neighbour.wire, neighbour.is_on);
-        if is_on && wire.carries(from) && !self.is_lost(wire.loss) {
-            self.after(wire.delay, Event::Bfd { place, to: from.other(), payload });
-        }
-    }
-
-    /// A BFD packet goes through the packet path, which notes it, and answers it itself where no process does.
-    fn bfd_to_edge(&mut self, place: usize, payload: &[u8]) {
-        let frame = self.peers[place].bfd_frame(ifindex(place), payload);
-        let ran = self.edge.forwards().run(ifindex(place), &frame);
-        let bytes = ran.frame.bytes().get(PAYLOAD_AT..).unwrap_or_default();
-        match ran.verdict {
-            Verdict::Punt(_) | Verdict::PuntVia(..) => {
-                let at = self.edge.bfd.iter().position(|(of, _)| *of == place);
-                if let (Some(at), Ok(packet)) = (at, ControlPacket::read(bytes)) {
-                    let records = self.edge.records.clone();
-                    let (_, bfd) = &mut self.edge.bfd[at];
-                    let record = &records[usize::from(bfd.config().id.0)];
-                    bfd.handle_packet(Nanos(self.now), &packet, record);
-                    self.follow_bfd(at);
-                }
-            }
-            Verdict::Transmit(_) => self.send_bfd(Side::Edge, place, bytes.to_vec()),
-            Verdict::Bfd(_) | Verdict::FromKernel(_) | Verdict::Drop(_) => {}
-        }
-    }
-
-    fn bfd_to_peer(&mut self, place: usize, payload: &[u8]) {
-        let Some(bfd) = &mut self.peers[place].bfd else { return };
-        if let Ok(packet) = ControlPacket::read(payload) {
-            bfd.handle_packet(Nanos(self.now), &packet);
-            self.follow_peers_bfd(place);
-        }
-    }
-
-    // BGP over TCP.
-
-    /// Has a session do something, and does what it wants done.
-    pub(super) fn with(&mut self, side: Side, place: usize, act: impl FnOnce(&mut Session, Moment)) {
-        let now = moment(self.now);
-        if side == Side::Peer && !self.peers[place].runs {
-            return;
-        }
-        match side {
-            Side::Edge => {
-                if let Some(session) = &mut self.edge.sessions[place] {
-                    act(session, now);
-                }
-            }
-            Side::Peer => act(&mut self.peers[place].session, now),
-        }
-        self.drain(side, place);
-    }
-
-    /// Does what a session wants done.
-    pub(super) fn drain(&mut self, side: Side, place: usize) {
-        loop {
-            let action = match side {
-                Side::Edge => self.edge.sessions[place].as_mut().and_then(Session::poll_action),
-                Side::Peer => self.peers[place].session.poll_action(),
-            };
-            match action {
-                None => return,
-                Some(Action::Connect(id)) => {
-                    self.next_connection += 1;
-                    let conn = self.next_connection;
-                    self.connections.insert(conn, Connection::new(place, side, id));
-                    self.after(0, Event::Syn { conn, attempt: 0 });
-                }
-                Some(Action::Send(id, bytes)) => self.send(side, place, id, bytes),
-                Some(Action::Close(id)) => self.close(side, place, id),
-                Some(Action::Tell(event)) => match side {
-                    Side::Edge => self.told(place, event),
-                    Side::Peer => self.peer_told(place, event),
-                },
-                Some(Action::Note(fault)) => {
-                    self.violate("well-formed", format!("{}: {fault:?}", PLACES[place].interface));
-                }
-            }
-        }
-    }
-
-    /// A neighbour's session says something.
-    fn peer_told(&mut self, place: usize, event: PeerEvent) {
-        if let PeerEvent::Update { update, .. } = &event {
-            self.judge_heard(place, update);
-        }
-        let now = self.now;
-        for update in self.peers[place].handle_event(event, now) {
-            self.say(place, &update);
-        }
-    }
-
-    /// A neighbour announces or withdraws something, if its session is there.
-    pub(super) fn say(&mut self, place: usize, update: &Update) {
-        let Some(session) = self.peers[place].established else { return };
-        // What is announced here fits into a message.
-        self.with(Side::Peer, place, |machine, now| drop(machine.send(now, session, update)));
-    }
-
-    fn find(&self, place: usize, side: Side, id: ConnId) -> Option<u32> {
-        self.connections.iter().find(|(_, it)| it.is(place, side, id)).map(|(conn, _)| *conn)
-    }
-
-    fn send(&mut self, side: Side, place: usize, id: ConnId, bytes: Vec<u8>) {
-        if side == Side::Edge && bytes.get(18) == Some(&2) {
-            self.edge.updates += 1;
-        }
-        let Some(conn) = self.find(place, side, id) else { return };
-        self.put(conn, side, Segment::Bytes(bytes));
-    }
-
-    fn put(&mut self, conn: u32, side: Side, segment: Segment) {
-        let Some(connection) = self.connections.get_mut(&conn) else { return };
-        let end = connection.end(side);
-        end.unsent.push_back(segment);
-        if !end.is_sending {
-            // What is said in one moment leaves together.
-            end.is_sending = true;
-            self.after(0, Event::Resend { conn, side });
-        }
-    }
-
-    fn send_waiting(&mut self, conn: u32, side: Side) {
-        let Some(place) = self.connections.get(&conn).map(|it| it.place) else { return };
-        let (wire, is_on) = (self.peers[place].wire, self.peers[place].is_on);
-        let is_lost = !is_on || !wire.carries(side) || self.is_lost(wire.loss);
-        let Some(connection) = self.connections.get_mut(&conn) else { return };
-        let end = connection.end(side);
-        if is_lost {
-            let wait = end.wait();
-            return self.after(wait, Event::Resend { conn, side });
-        }
-        end.is_sending = false;
-        end.failures = 0;
-        let segments = std::mem::take(&mut end.unsent).into();
-        self.after(wire.delay, Event::Deliver { conn, to: side.other(), segments });
-    }
-
-    fn deliver(&mut self, conn: u32, to: Side, segments: Vec<Segment>) {
-        let Some(connection) = self.connections.get_mut(&conn) else { return };
-        let place = connection.place;
-        if to == Side::Peer && !self.peers[place].is_on {
-            return;
-        }
-        let end = connection.end(to);
-        let Some(id) = end.id.filter(|_| !end.is_gone) else {
-            let is_said = end.unsent.iter().any(|it| *it != Segment::Rst);
-            if segments.iter().any(|it| matches!(it, Segment::Bytes(_))) && !is_said {
-                self.put(conn, to, Segment::Rst);
-            }
-            return self.sweep(conn);
-        };
-        let (mut bytes, mut end_of_it) = (Vec::new(), None);
-        for segment in segments {
-            match segment {
-                Segment::Bytes(more) => bytes.extend(more),
-                Segment::Fin => end_of_it = Some("closed by the peer"),
-                Segment::Rst => end_of_it = Some("reset by the peer"),
-            }
-        }
-        if !bytes.is_empty() {
-            self.with(to, place, |session, now| session.handle_bytes(now, id, &bytes));
-        }
-        let Some(why) = end_of_it else { return self.sweep(conn) };
-        if let Some(end) = self.connections.get_mut(&conn).map(|it| it.end(to)).filter(|it| it.id == Some(id))
-        {
-            end.is_gone = true;
-            end.id = None;
-            end.unsent.clear();
-            self.with(to, place, |session, now| session.handle_lost(now, id, Loss::Failed(why.to_owned())));
-        }
-        self.sweep(conn);
-    }
-
-    fn sweep(&mut self, conn: u32) {
-        if self.connections.get(&conn).is_some_and(Connection::is_over) {
-            self.connections.remove(&conn);
-        }
-    }
-
-    fn close(&mut self, side: Side, place: usize, id: ConnId) {
-        let Some(conn) = self.find(place, side, id) else { return };
-        let Some(connection) = self.connections.get_mut(&conn) else { return };
-        let other = connection.end(side.other());
-        if other.id.is_none() && !other.is_gone {
-            self.connections.remove(&conn);
-            return;
-        }
-        let is_heard = !other.is_gone;
-        let end = connection.end(side);
-        (end.id, end.is_gone) = (None, true);
-        if is_heard {
-            self.put(conn, side, Segment::Fin);
-        }
-        self.sweep(conn);
-    }
-
-    /// A process ends with all its connections; what its system still says of them is that they are no more.
-    pub(super) fn kill(&mut self, side: Side, place: usize) {
-        let its = self
-            .connections
-            .iter()
-            .filter(|(_, it)| it.place == place && it.ends[side as usize].id.is_some());
-        for conn in its.map(|(conn, _)| *conn).collect::<Vec<_>>() {
-            let Some(connection) = self.connections.get_mut(&conn) else { continue };
-            let end = connection.end(side);
-            (end.id, end.is_gone) = (None, true);
-            end.unsent.clear();
-            if connection.end(side.other()).id.is_none() {
-                self.connections.remove(&conn);
-            } else if side == Side::Edge || self.peers[place].is_on {
-                self.put(conn, side, Segment::Rst);
-            }
-        }
-    }
-
-    fn call(&mut self, conn: u32, attempt: u32) {
-        let Some((place, caller)) = self.connections.get(&conn).map(|it| (it.place, it.caller)) else {
-            return;
-        };
-        let neighbour = &self.peers[place];
-        let (wire, is_reachable, is_resolved) =
-            (neighbour.wire, neighbour.is_reachable(), neighbour.facts.is_resolved);
-        if is_reachable && !self.is_lost(wire.loss) {
-            self.after(wire.delay, Event::Arrive { conn });
-        } else if attempt >= 6 {
-            self.call_failed(conn, Loss::TimedOut);
-        } else if attempt >= 2 && caller == Side::Edge && !is_resolved {
-            self.call_failed(conn, Loss::Failed("no route to host".to_owned()));
-        } else {
-            self.after(seconds(1) << attempt, Event::Syn { conn, attempt: attempt + 1 });
-        }
-    }
-
-    fn called(&mut self, conn: u32) {
-        let Some((place, caller)) = self.connections.get(&conn).map(|it| (it.place, it.caller)) else {
-            return;
-        };
-        let (now, delay) = (moment(self.now), self.peers[place].wire.delay);
-        let callee = caller.other();
-        let id = match callee {
-            Side::Peer if !self.peers[place].is_on => {
-                return self.after(seconds(1), Event::Syn { conn, attempt: 1 });
-            }
-            Side::Peer => self.peers[place].runs.then(|| self.peers[place].session.handle_accepted(now)),
-            Side::Edge => self.edge.sessions[place].as_mut().map(|session| session.handle_accepted(now)),
-        };
-        let Some(id) = id else { return self.after(delay, Event::Refused { conn }) };
-        if let Some(connection) = self.connections.get_mut(&conn) {
-            connection.end(callee).id = Some(id);
-        }
-        self.after(delay, Event::Opened { conn });
-        self.drain(callee, place);
-    }
-
-    fn opened(&mut self, conn: u32) {
-        let Some((place, caller)) = self.connections.get(&conn).map(|it| (it.place, it.caller)) else {
-            return;
-        };
-        let id = self.connections.get_mut(&conn).and_then(|it| it.end(caller).id);
-        if let Some(id) = id {
-            self.with(caller, place, |session, now| session.handle_connected(now, id));
-        }
-    }
-
-    fn call_failed(&mut self, conn: u32, loss: Loss) {
-        let Some(mut connection) = self.connections.remove(&conn) else { return };
-        let (place, caller) = (connection.place, connection.caller);
-        if let Some(id) = connection.end(caller).id {
-            self.with(caller, place, |session, now| session.handle_lost(now, id, loss));
-        }
-    }
-
-    fn is_lost(&mut self, permille: u32) -> bool {
-        permille > 0 && self.rng.u32(..1_000) < permille
-    }
-
-    // What the world knows.
 
     /// Something of a neighbour's wire or power has changed.
     pub(super) fn note_path(&mut self, place: usize) {
