@@ -9,7 +9,7 @@ use erdp_tests::simulation::{self, Plant, Report, Violation};
 /// a crash) are among them; 209 (routes that are kept for a peer that restarts were preferred while BFD said that the path was dead).
 const SEEDS: [u64; 21] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 209];
 /// Those in which the planted faults are looked for.
-const PLANTED: [u64; 5] = [1, 2, 3, 4, 5];
+const PLANTED: [u64; 2] = [1, 10];
 
 fn live_through(seeds: impl IntoIterator<Item = u64>) -> Result<Report> {
     let mut all = Report::default();

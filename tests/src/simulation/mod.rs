@@ -13,7 +13,8 @@
 //!
 //! # What is judged, and by what
 //! By the world alone: by who has power and a wire, who announces what, and what operators have ordered; never by what the core believes. The
-//! oracle looks ten times a second and after each fault, at packets asked of the maps and at what neighbours have heard.
+//! oracle looks ten times a second and after each fault, at packets asked of the maps and at what neighbours have heard; once a second when all has
+//! been mended for a while.
 //!
 //! # What must never happen
 //! That a look depends on anything but the seed: no clock, no thread, no order of a hash map. That the oracle excuses what it does not understand.

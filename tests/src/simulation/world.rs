@@ -26,6 +26,12 @@ use super::{
 const REMEMBERED: usize = 80;
 /// The core's clock ticks as often as the daemon's.
 const TICK: Time = millis(100);
+/// After so much of a round everything is mended.
+const MENDED: Time = seconds(30);
+/// After so much more neighbours have found each other again, but for those that wait long.
+const FOUND_AGAIN: Time = seconds(15);
+/// From then on the oracle looks at one tick of so many.
+const CALM_TICKS: u32 = 10;
 /// Steps of the loop at one moment: more is a machine that is never done.
 const STEPS_MAX: u32 = 200_000;
 /// When the world begins: no machine may take zero for a time.
@@ -78,6 +84,8 @@ pub struct World {
     pub(super) tickets: u64,
     pub(super) next_connection: u32,
     pub(super) round: u32,
+    round_began: Time,
+    ticks: u32,
     pub(super) steps: u32,
     pub(super) is_over: bool,
     /// Who is taken out of use by an operator, and from when on.
@@ -124,6 +132,8 @@ impl World {
             tickets: 0,
             next_connection: 0,
             round: 0,
+            round_began: BEGIN,
+            ticks: 0,
             steps: 0,
             is_over: false,
             disabled: BTreeMap::new(),
@@ -317,7 +327,11 @@ impl World {
         if !self.edge.is_without_its_own() {
             self.frozen = None;
         }
-        self.look();
+        // After everything has been mended and found again, little happens: a look now and then is enough.
+        self.ticks += 1;
+        if self.now < self.round_began + MENDED + FOUND_AGAIN || self.ticks.is_multiple_of(CALM_TICKS) {
+            self.look();
+        }
     }
 
     /// The oracle has been satisfied with this round: the next one.
@@ -334,10 +348,10 @@ impl World {
             let at = self.rng.u64(millis(500)..seconds(25));
             self.after(at, Event::Strike);
         }
-        let mended = seconds(30);
-        self.after(mended, Event::Mend);
-        self.after(mended + budgets::WHOLE, Event::Calm);
-        self.after(mended + budgets::WHOLE + budgets::QUIET, Event::Whole);
+        self.round_began = self.now;
+        self.after(MENDED, Event::Mend);
+        self.after(MENDED + budgets::WHOLE, Event::Calm);
+        self.after(MENDED + budgets::WHOLE + budgets::QUIET, Event::Whole);
     }
 
     /// Something of a neighbour's wire or power has changed.
