@@ -8,16 +8,15 @@ mod operator;
 
 use std::{
     io::IsTerminal as _,
-    net::IpAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use clap::{ArgGroup, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use erdp::{
     config::{CircuitChange, Config, ConfigError},
-    control::{DEFAULT_SOCKET, Explanation, Question, Request, Setting, client::Client},
+    control::{DEFAULT_SOCKET, Request, Setting, client::Client},
     controller::{
         parts::Part,
         start::{self, CANNOT_RUN, Options, StartError},
@@ -25,7 +24,6 @@ use erdp::{
     },
     dataplane::bpffs,
 };
-use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 /// ExpressRoute edge router: BGP with both Microsoft edges and the customer's routers, forwarding in XDP.
@@ -46,7 +44,7 @@ enum Command {
         /// Configuration file (TOML)
         #[arg(long)]
         config: PathBuf,
-        /// Control socket to create for `erdp show`, `erdp explain`, `erdp set` and the other commands
+        /// Control socket to create for `erdp show`, `erdp ask`, `erdp set` and the other commands
         #[arg(long, default_value = DEFAULT_SOCKET)]
         control: PathBuf,
         /// Use generic XDP, which is slow, where the driver has no native XDP
@@ -154,33 +152,12 @@ enum Command {
     /// Predict the drops if a link failed, from the present load; nothing is changed
     #[command(name = "whatif")]
     WhatIf(operator::drill::WhatIfArguments),
-    /// Show what the loaded program does with a packet; nothing is sent or counted
-    Explain {
-        /// Interface (or attachment, see `erdp show links`) on which the packet arrives
-        #[arg(long)]
-        interface: String,
-        /// Destination address
-        #[arg(long, required_unless_present = "prefixes")]
-        to: Option<IpAddr>,
-        /// File with one prefix a line; the first usable address of each is the destination
-        #[arg(long, conflicts_with = "to")]
-        prefixes: Option<PathBuf>,
-        /// Source address; default: a neighbour on the interface
-        #[arg(long)]
-        from: Option<IpAddr>,
-        /// UDP source port; the flow hash uses it to choose the link
-        #[arg(long, default_value_t = 40_000)]
-        from_port: u16,
-        /// UDP destination port
-        #[arg(long, default_value_t = 443)]
-        to_port: u16,
-        /// Control socket of the running router
-        #[arg(long, default_value = DEFAULT_SOCKET, env = "ERDP_CONTROL")]
-        control: PathBuf,
-        /// One JSON object a line
-        #[arg(long)]
-        json: bool,
-    },
+    /// Show what the loaded program does with a packet, why, and what becomes of its answer; nothing is sent or counted
+    ///
+    /// The packet is described by options (--to), or given as a frame (--frame); --prefixes asks about each prefix of a file, --pcap about each packet
+    /// of a capture. `erdp explain` is the same command.
+    #[command(visible_alias = "explain")]
+    Ask(operator::ask::AskArguments),
 }
 
 #[derive(Subcommand)]
@@ -276,12 +253,10 @@ fn main() -> ExitCode {
             operator::drill::drill(arguments).unwrap_or_else(|error| report(Err(error)))
         }
         Command::WhatIf(arguments) => report(operator::drill::whatif(arguments)),
-        Command::Explain { interface, to, prefixes, from, from_port, to_port, control, json } => {
-            let ports = (from_port, to_port);
-            report(targets(to, prefixes).and_then(|targets| {
-                explain(&mut Client::connect(&control)?, &interface, &targets, from, ports, json)
-            }))
-        }
+        Command::Ask(arguments) => match arguments.conflict() {
+            Some(why) => Arguments::command().error(ErrorKind::ArgumentConflict, why).exit(),
+            None => report(operator::ask::run(&arguments)),
+        },
     }
 }
 
@@ -379,96 +354,6 @@ fn set(setting: Setting, control: &Path, json: bool) -> Result<()> {
         print!("{}", operator::render::changed(&value));
     }
     Ok(())
-}
-
-/// What to ask about: an address, or each prefix by its first usable address.
-fn targets(to: Option<IpAddr>, prefixes: Option<PathBuf>) -> Result<Vec<(Option<IpNet>, IpAddr)>> {
-    let Some(path) = prefixes else {
-        return Ok(to.map(|to| (None, to)).into_iter().collect());
-    };
-    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(at, line)| {
-            let prefix: IpNet =
-                line.trim().parse().with_context(|| format!("{}:{}: {line:?}", path.display(), at + 1))?;
-            let first = prefix.hosts().next().unwrap_or(prefix.addr());
-            Ok((Some(prefix), first))
-        })
-        .collect()
-}
-
-fn explain(
-    client: &mut Client,
-    interface: &str,
-    targets: &[(Option<IpNet>, IpAddr)],
-    from: Option<IpAddr>,
-    ports: (u16, u16),
-    json: bool,
-) -> Result<()> {
-    for chunk in targets.chunks(256).take_while(|_| !out::is_closed()) {
-        let to = chunk.iter().map(|(_, address)| *address).collect();
-        let question = Question { interface: interface.into(), to, from, ports };
-        let answers: Vec<Explanation> = serde_json::from_value(client.ask(&Request::Explain(question))?)?;
-        if answers.len() != chunk.len() {
-            bail!("{} answers for {} questions: is the daemon of this version?", answers.len(), chunk.len());
-        }
-        for ((prefix, _), answer) in chunk.iter().zip(&answers) {
-            if json {
-                let mut value = serde_json::json!({ "prefix": prefix });
-                if let (Some(value), serde_json::Value::Object(fields)) =
-                    (value.as_object_mut(), serde_json::to_value(answer)?)
-                {
-                    value.extend(fields);
-                }
-                println!("{value}");
-            } else {
-                println!("{}", sentence(answer));
-                if let Some(adopted) = &answer.adopted {
-                    println!("  by the routes of the previous controller: {adopted}");
-                }
-                if answer.no_return == Some(true) {
-                    let remedy = answer.no_return_remedy.as_deref();
-                    let remedy = remedy.unwrap_or("see `erdp show refused`");
-                    println!("  no return route: the source is not advertised to Microsoft; {remedy} (D8)");
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn sentence(answer: &Explanation) -> String {
-    let or = |text: &Option<String>, other: &str| text.clone().unwrap_or_else(|| other.into());
-    let came = or(&answer.attachment, "an unknown attachment");
-    let next_hop = answer.next_hop.map_or("?".into(), |address| address.to_string());
-    let others = answer.members.len().saturating_sub(1);
-    match answer.verdict.as_str() {
-        "transmit" => format!(
-            "{}: from {came} to {next_hop} on {} ({}){}",
-            answer.address,
-            or(&answer.egress, "?"),
-            or(&answer.interface, "?"),
-            if others > 0 {
-                format!(", one of {} equal next hops for this flow", others + 1)
-            } else {
-                String::new()
-            },
-        ),
-        "punt" => {
-            format!(
-                "{}: from {came}, delivered to the router itself as {}",
-                answer.address,
-                or(&answer.reason, "?")
-            )
-        }
-        _ => format!(
-            "{}: from {came}, dropped as {}: {}",
-            answer.address,
-            or(&answer.reason, "?"),
-            or(&answer.remedy, "no remedy known")
-        ),
-    }
 }
 
 #[cfg(test)]

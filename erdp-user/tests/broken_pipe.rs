@@ -26,7 +26,7 @@ const ROWS: usize = 2_000;
 const AT_ONCE: usize = 4;
 
 /// Every command with words that have it print. `run` is the daemon, `generate` writes files; `uninstall` runs in a namespace of its own.
-const COMMANDS: [&str; 46] = [
+const COMMANDS: [&str; 49] = [
     "upgrade --check --config FILE --control SOCKET",
     "restart --control SOCKET",
     "uninstall",
@@ -71,6 +71,9 @@ const COMMANDS: [&str; 46] = [
     "whatif --fail primary --over 1s --control SOCKET",
     "explain --interface ce --to 198.18.0.1 --control SOCKET",
     "explain --interface ce --prefixes PREFIXES --json --control SOCKET",
+    "ask --interface ce --to 198.18.0.1 --control SOCKET",
+    "ask --interface ce --frame 0200000000010200000000020806 --control SOCKET",
+    "ask --interface ce --pcap CAPTURE --control SOCKET",
     "--help",
     "show links --control NOWHERE",
 ];
@@ -91,6 +94,7 @@ impl Stand {
         let answer = include_str!("../src/import/samples/circuit.json");
         fs::write(folder.join("circuit.json"), answer).expect("a file");
         fs::write(folder.join("prefixes"), "198.18.0.0/15\n".repeat(ROWS)).expect("a file");
+        fs::write(folder.join("capture.pcap"), capture()).expect("a file");
         let listener = UnixListener::bind(folder.join("control.sock")).expect("a socket");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&asked);
@@ -132,6 +136,7 @@ impl Stand {
                 "FILE" => command.arg(self.folder.join("edge.toml")),
                 "ANSWER" => command.arg(self.folder.join("circuit.json")),
                 "PREFIXES" => command.arg(self.folder.join("prefixes")),
+                "CAPTURE" => command.arg(self.folder.join("capture.pcap")),
                 "SOCKET" => command.arg(self.folder.join("control.sock")),
                 "NOWHERE" => command.arg(self.folder.join("nowhere.sock")),
                 word => command.arg(word),
@@ -139,6 +144,13 @@ impl Stand {
         }
         command
     }
+}
+
+/// A capture file (pcap) of short Ethernet frames.
+fn capture() -> Vec<u8> {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let packet = [words(&[0, 0, 14, 14]), vec![2; 14]].concat();
+    [words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1]), packet.repeat(ROWS)].concat()
 }
 
 impl Drop for Stand {
@@ -182,7 +194,9 @@ fn answer(request: &Value) -> Value {
         "routes" | "paths" | "peer" => rows(json!({"prefix": "198.18.0.0/15", "peer": "198.18.0.2"})),
         "explain" => {
             let of = |to: &Value| json!({"address": to, "verdict": "punt", "members": []});
-            about["to"].as_array().into_iter().flatten().map(of).collect()
+            let to = about["to"].as_array().into_iter().flatten().map(of);
+            let frame = |_: &Value| json!({"address": "0.0.0.0", "verdict": "drop", "members": [], "detail": {"frame_bytes": 14}});
+            to.chain(about["frames"].as_array().into_iter().flatten().map(frame)).collect()
         }
         "config" if *about == "show" => "asn = 65010\n".repeat(ROWS).into(),
         "config" if *about == "confirm" => "confirmed".into(),

@@ -208,7 +208,8 @@ fn questions(victim: &Victim, attack: &mut Attack) -> Result<()> {
     let control = victim.control.clone();
     attack.again(&victim.edge, 1, move || {
         let to = (0..500_u32).map(|at| IpAddr::from([10, (at >> 8) as u8, at as u8, 9])).collect();
-        let question = Question { interface: "ce0".to_owned(), to, from: None, ports: (5, 3_478) };
+        let (interface, ports) = ("ce0".to_owned(), (5, 3_478));
+        let question = Question { interface, to, ports, ..Question::default() };
         Client::connect(&control)?.ask(&Request::Explain(question))?;
         Ok(())
     })?;

@@ -4,7 +4,7 @@
 //! primary's, so that the circuit is one bucket however its flows are spread.
 
 use erdp_common::{
-    abi::{MAX_ATTACHMENTS, QosProfile},
+    abi::{MAX_ATTACHMENTS, Policer, QosProfile},
     budget,
     policer::{BurstPolicy, RateError, Rates},
 };
@@ -90,6 +90,26 @@ fn id(circuit: usize, role: LinkRole, direction: Direction, policy: BurstPolicy)
     1 + 4 * circuit as u16 + 2 * link + direction as u16
 }
 
+/// The record of a policer; `None`: no rate can be made of the circuit's bandwidth, and nothing is policed.
+pub fn policer(config: &Config, of: &PolicerOf) -> Option<Policer> {
+    let [policer, ..] = policers(of.circuit, config.circuits.get(of.circuit)?).ok()?;
+    match policer {
+        Record::Policer(_, record) => Some(record),
+        _ => None,
+    }
+}
+
+/// The profile of a number, as it is written.
+pub fn profile(id: u16) -> Option<QosProfile> {
+    match id {
+        PRIVATE => Some(QosProfile::private()),
+        MICROSOFT => Some(QosProfile::microsoft(false)),
+        MICROSOFT_BY_PORTS => Some(QosProfile::microsoft(true)),
+        PRIVATE_BY_PORTS => Some(QosProfile::private_by_ports()),
+        _ => None,
+    }
+}
+
 /// The limits of an attachment.
 pub fn of(config: &Config, attachment: &Attachment) -> Limits {
     let domains = config.domains();
@@ -115,12 +135,9 @@ pub fn of(config: &Config, attachment: &Attachment) -> Limits {
 
 /// The records of all circuits; the buckets begin at `now`.
 pub fn records(config: &Config, now: u64) -> Vec<Record> {
-    let mut records = vec![
-        Record::Profile(PRIVATE, QosProfile::private()),
-        Record::Profile(MICROSOFT, QosProfile::microsoft(false)),
-        Record::Profile(MICROSOFT_BY_PORTS, QosProfile::microsoft(true)),
-        Record::Profile(PRIVATE_BY_PORTS, QosProfile::private_by_ports()),
-    ];
+    let profiles = [PRIVATE, MICROSOFT, MICROSOFT_BY_PORTS, PRIVATE_BY_PORTS].into_iter();
+    let mut records: Vec<Record> =
+        profiles.filter_map(|id| Some(Record::Profile(id, profile(id)?))).collect();
     for attachment in 0..MAX_ATTACHMENTS as u16 {
         let budget = |kind| Record::Budget(kind, attachment, budget::default_of(kind));
         records.extend((0..budget::KINDS).map(budget));

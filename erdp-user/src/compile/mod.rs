@@ -5,9 +5,10 @@
 //! happen: that the same is derived a second time elsewhere, and comes out otherwise.
 //!
 //! Files: `edge` (attachments as the forwarding table has them, who may speak, which routes of the kernel are wanted), [`limits`] (policers
-//! and QoS profiles), `policy` (what chains through services add to the routing tables).
+//! and QoS profiles), [`level`] (how full a bucket is), `policy` (what chains through services add to the routing tables).
 
 mod edge;
+pub mod level;
 pub mod limits;
 mod policy;
 

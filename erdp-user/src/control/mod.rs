@@ -1,8 +1,8 @@
 //! The operator's way in: requests over a Unix socket, one JSON object a line, answered by the controller's owner task.
 //!
 //! [`place`] is the socket as a file. [`server`] accepts connections: [`places`] says who may have one, [`roles`] who may ask and who may order, [`audit`] what is logged of
-//! it. It passes each request on ([`asked`]) with a place for its answer; [`lists`] are answers of any length, [`query`] says which rows of one are meant. [`client`] is what `erdp show` and
-//! `erdp explain` and `erdp set` use, over a connection by [`connect`].
+//! it. It passes each request on ([`asked`]) with a place for its answer; [`lists`] are answers of any length, [`query`] says which rows of one are meant. [`explained`] is what
+//! `erdp ask` sends and gets. [`client`] is what `erdp show`, `erdp ask` and `erdp set` use, over a connection by [`connect`].
 //!
 //! # What must never happen
 //! Somebody waits for ever, or keeps others waiting. Connections, requests and answers are bounded in number, size and time: a client that
@@ -13,6 +13,7 @@ pub mod asked;
 pub mod audit;
 pub mod client;
 pub mod connect;
+pub mod explained;
 pub mod lists;
 pub mod place;
 pub mod places;
@@ -22,10 +23,11 @@ pub mod roles;
 pub mod search;
 pub mod server;
 
-use std::{net::IpAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::explained::{Explanation, Question};
 use crate::config::CircuitChange;
 
 /// Longest request in bytes.
@@ -63,7 +65,7 @@ pub enum Request {
     Metrics,
     /// What hinders the circuits from carrying traffic, one line each; empty: nothing.
     Ready,
-    /// What the loaded program does with packets to these destinations.
+    /// What the loaded program does with packets to these destinations, or with these frames.
     Explain(Question),
     /// A change beside the configuration's file.
     Set(Setting),
@@ -128,7 +130,10 @@ impl Request {
             Self::Peer { name } => query::short(&format!("show peer {name:?}")),
             Self::Metrics => "metrics".into(),
             Self::Ready => "ready".into(),
-            Self::Explain(question) => format!("explain {} destinations", question.to.len()),
+            Self::Explain(question) if question.frames.is_empty() => {
+                format!("explain {} destinations", question.to.len())
+            }
+            Self::Explain(question) => format!("explain {} frames", question.frames.len()),
             Self::Load { link } => format!("load of {link:?}"),
             Self::Set(Setting::Circuit { name, change, force }) => {
                 format!("set circuit {name:?} {change:?}, force {force}")
@@ -293,51 +298,6 @@ pub enum Topic {
     Drops,
     /// What has changed, when and why.
     Events,
-}
-
-/// Packets to ask about: one for each destination.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Question {
-    /// The interface (or attachment) they come in on.
-    pub interface: String,
-    /// Where they go.
-    pub to: Vec<IpAddr>,
-    /// Where they come from; by default a neighbour on the attachment's wire.
-    pub from: Option<IpAddr>,
-    /// UDP ports.
-    pub ports: (u16, u16),
-}
-
-/// The answer about one destination.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Explanation {
-    /// The destination.
-    pub address: IpAddr,
-    /// `transmit`, `punt` or `drop`.
-    pub verdict: String,
-    /// Drop reason or punt kind.
-    pub reason: Option<String>,
-    /// What to do about a drop.
-    pub remedy: Option<String>,
-    /// Ingress attachment.
-    pub attachment: Option<String>,
-    /// Egress attachment.
-    pub egress: Option<String>,
-    /// Egress interface.
-    pub interface: Option<String>,
-    /// The neighbour it is sent to.
-    pub next_hop: Option<IpAddr>,
-    /// Every neighbour the route would use.
-    pub members: Vec<IpAddr>,
-    /// True: no MSEE has been told of the packet's source, so no answer would find back (D8).
-    #[serde(default)]
-    pub no_return: Option<bool>,
-    /// What to do about that.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub no_return_remedy: Option<String>,
-    /// While the program of the controller before forwards, which was asked then: what its end waits for.
-    #[serde(default)]
-    pub adopted: Option<String>,
 }
 
 /// The daemon's answer: a value, or a sentence that names the object, the reason and the remedy.

@@ -1,28 +1,19 @@
-//! What operators see: `erdp show` and `erdp explain`, as JSON.
-
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+//! What operators see: `erdp show`, as JSON.
 
 use erdp_common::{classify::Class, policer::Passage};
-use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::Controller;
 use crate::{
     bgp::{Family, FaultKind},
     compile::limits::{self, Direction},
-    config::{Attachment, DomainId, Link, LinkRole, Side},
-    control::{Explanation, Question, Reply, Request, Setting, Topic, search::OnlyHere},
-    dataplane::{self, Answer, Dataplane, Mode},
-    fib::{AttachmentFacts, NextHopKey, Target},
+    config::{DomainId, Link, LinkRole, Side},
+    control::{Reply, Request, Setting, Topic, search::OnlyHere},
+    dataplane::{Dataplane as _, Mode},
+    fib::NextHopKey,
     rib::Meter,
     types::mac_text,
 };
-
-/// Destinations in one question; the client splits longer lists.
-pub const DESTINATIONS_MAX: usize = 512;
 
 impl Controller {
     /// The answer to a request.
@@ -230,148 +221,6 @@ impl Controller {
         value["uptime_s"] = self.started.elapsed().as_secs().into();
         Ok(value)
     }
-
-    fn explain(&self, question: &Question) -> Result<Value, String> {
-        if question.to.len() > DESTINATIONS_MAX {
-            return Err(format!(
-                "{} destinations; at most {DESTINATIONS_MAX} in one question",
-                question.to.len()
-            ));
-        }
-        let named = |facts: &&AttachmentFacts| {
-            facts.name == question.interface || facts.interface == question.interface
-        };
-        let Some(ingress) = self.core.forwarding.topology().attachments().find(named) else {
-            let names: Vec<&str> =
-                self.core.forwarding.topology().attachments().map(|facts| facts.name.as_str()).collect();
-            return Err(format!(
-                "no attachment or interface {:?}; there are: {}",
-                question.interface,
-                names.join(", ")
-            ));
-        };
-        if !self.core.forwarding.topology().has(ingress.ifindex) {
-            let (_, problem) = self.show_fault(&ingress.interface);
-            return Err(problem.unwrap_or_else(|| format!("interface {} is not there", ingress.interface)));
-        }
-        let answers = question.to.iter().map(|to| self.explain_one(ingress, question, *to));
-        let answers: Vec<Explanation> = answers.collect::<Result<_, _>>()?;
-        serde_json::to_value(answers).map_err(|error| error.to_string())
-    }
-
-    fn explain_one(
-        &self,
-        ingress: &AttachmentFacts,
-        question: &Question,
-        to: IpAddr,
-    ) -> Result<Explanation, String> {
-        let from = question
-            .from
-            .filter(|from| from.is_ipv4() == to.is_ipv4())
-            .unwrap_or_else(|| neighbour(ingress, to));
-        let frame = dataplane::question::Question {
-            from,
-            to,
-            ports: question.ports,
-            hop_limit: 64,
-            tags: ingress.tags,
-        };
-        let frame = frame.frame().map_err(|error| error.to_string())?;
-        let adopted = self.core.dataplane.ask_adopted(ingress.ifindex, &frame);
-        let is_adopted = adopted.is_some();
-        let answer = adopted.unwrap_or_else(|| self.core.dataplane.ask(ingress.ifindex, &frame));
-        let answer = answer.map_err(|error| error.to_string())?;
-        let (next_hop, members) = if is_adopted { self.led_adopted(to, &answer) } else { self.led(&answer) };
-        let no_return = next_hop.and_then(|key| self.lacks_return(ingress, from, key));
-        let explanation = self.explanation(to, &answer, next_hop, members);
-        let no_return_remedy =
-            no_return.filter(|lacks| *lacks).map(|_| return_remedy(&self.core.attachments, from));
-        Ok(Explanation {
-            no_return,
-            no_return_remedy,
-            adopted: self.core.waiting(self.started.elapsed()).map(|wait| adopted_words(&wait)),
-            ..explanation
-        })
-    }
-
-    /// The next hop of an answer and all that it was chosen from.
-    fn led(&self, answer: &Answer) -> (Option<NextHopKey>, Vec<IpAddr>) {
-        let members = self.core.forwarding.target(answer.trace.group).into_iter().flat_map(Target::members);
-        (
-            self.core.forwarding.next_hop_key(answer.trace.next_hop),
-            members.map(|(key, _)| key.address).collect(),
-        )
-    }
-
-    /// The same of an answer by the generation before, whose numbers are its own.
-    fn led_adopted(&self, to: IpAddr, answer: &Answer) -> (Option<NextHopKey>, Vec<IpAddr>) {
-        let key = |(attachment, mac)| self.core.forwarding.neighbour_with(attachment, mac, to.is_ipv4());
-        let next_hop = self.core.dataplane.next_hop_adopted(answer.trace.next_hop).and_then(key);
-        let members = self.core.dataplane.members_adopted(answer.trace.group);
-        let members: BTreeSet<NextHopKey> = members.into_iter().filter_map(key).collect();
-        (next_hop, members.into_iter().map(|key| key.address).collect())
-    }
-
-    fn explanation(
-        &self,
-        address: IpAddr,
-        answer: &Answer,
-        next_hop: Option<NextHopKey>,
-        members: Vec<IpAddr>,
-    ) -> Explanation {
-        let topology = self.core.forwarding.topology();
-        let name = |id: u16| {
-            topology.attachments().find(|facts| facts.id.number() == id).map(|facts| facts.name.clone())
-        };
-        let egress = next_hop.and_then(|key| topology.attachment(key.attachment));
-        let drop = answer.drop_reason();
-        Explanation {
-            address,
-            verdict: answer.verdict().into(),
-            reason: drop
-                .map(|it| it.label())
-                .or_else(|| answer.punt_kind().map(|it| it.label()))
-                .map(Into::into),
-            remedy: drop.map(|reason| reason.remedy().into()),
-            attachment: name(answer.trace.attachment),
-            egress: egress.map(|facts| facts.name.clone()),
-            interface: egress.map(|facts| facts.interface.clone()),
-            next_hop: next_hop.map(|key| key.address),
-            members,
-            no_return: None,
-            no_return_remedy: None,
-            adopted: None,
-        }
-    }
-
-    /// Whether the packet would go to Microsoft and its answer would not find back (D8).
-    fn lacks_return(&self, ingress: &AttachmentFacts, from: IpAddr, next_hop: NextHopKey) -> Option<bool> {
-        let egress = self.core.forwarding.topology().attachment(next_hop.attachment);
-        let egress = egress.filter(|facts| facts.is_msee && !ingress.is_msee)?;
-        let domain = DomainId(u16::try_from(*egress.domains.first()?).ok()?);
-        self.core.rib.has_return_route(domain, from).map(|covered| !covered).filter(|lacks| *lacks)
-    }
-}
-
-/// What to do about a source that no MSEE has been advertised (requirement D8): its router announces it, or, where it is a host on a wire of
-/// ours, we do (requirement C2).
-fn return_remedy(attachments: &[Attachment], from: IpAddr) -> String {
-    let is_on_it = |attachment: &&Attachment| {
-        attachment.side == Side::Ce && attachment.addresses.iter().any(|net| net.contains(&from))
-    };
-    match attachments.iter().find(is_on_it) {
-        Some(attachment) if !attachment.advertise_connected => format!(
-            "{from} is on {}'s own subnet, which nobody announces: write advertise-connected = true on the attachment (C2)",
-            attachment.name
-        ),
-        _ => "see `erdp show refused`".to_owned(),
-    }
-}
-
-/// What the end of the wait depends on.
-fn adopted_words((missing, seconds): &(Vec<&str>, u64)) -> String {
-    let whom = if missing.is_empty() { "the end of the change".to_owned() } else { missing.join(", ") };
-    format!("new routes wait for {whom}, at most {seconds} s")
 }
 
 /// What an operator should know about a session that is not an error by itself, and the rule that it is about.
@@ -403,21 +252,6 @@ fn finding(
         }
         _ => None,
     }
-}
-
-/// A source that can be on the attachment's wire: the first address of its subnet that is not ours.
-pub(super) fn neighbour(ingress: &AttachmentFacts, to: IpAddr) -> IpAddr {
-    let ours = [ingress.local4.map(IpAddr::V4), ingress.local6.map(IpAddr::V6)];
-    let subnet = ingress.subnets.iter().find(|subnet| subnet.addr().is_ipv4() == to.is_ipv4());
-    let found = subnet.and_then(|subnet| match subnet {
-        IpNet::V4(net) => net.hosts().map(IpAddr::V4).find(|address| !ours.contains(&Some(*address))),
-        // The first one is every router's, and nobody's as a source (RFC 4291 section 2.6.1).
-        IpNet::V6(net) => net.hosts().skip(1).map(IpAddr::V6).find(|address| !ours.contains(&Some(*address))),
-    });
-    found.unwrap_or(match to {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
-    })
 }
 
 #[cfg(test)]
@@ -478,25 +312,6 @@ mod tests {
             up(NONE, Some(false)).is_some_and(|text| text.contains("route filter") && text.contains("D6"))
         );
         assert_eq!((up(NONE, None), up(received, Some(true))), (None, None));
-    }
-
-    #[test]
-    fn c2_the_advice_for_a_host_on_an_attachments_own_subnet_names_the_key_that_makes_it_reachable() {
-        let text = include_str!("../../../deploy/erdp.toml");
-        let remedy = |text: &str, from: &str| {
-            let (config, _) = Config::parse(text, std::path::Path::new("erdp.toml")).unwrap();
-            return_remedy(&config.attachments(), from.parse().unwrap())
-        };
-        for on_wire in ["198.18.10.2", "fd00:18:10::2"] {
-            let said = remedy(text, on_wire);
-            assert!(said.contains("advertise-connected = true") && said.contains("ce0"), "{said}");
-        }
-        for elsewhere in ["198.18.64.1", "198.18.0.2"] {
-            assert!(!remedy(text, elsewhere).contains("advertise-connected"), "{elsewhere}");
-        }
-        let announced =
-            text.replacen("interface = \"ce0\"", "interface = \"ce0\"\nadvertise-connected = true", 1);
-        assert!(remedy(&announced, "198.18.10.2").contains("show refused"));
     }
 
     #[test]

@@ -170,24 +170,18 @@ impl Controller {
             source,
             shares: route.paths.iter().map(|path| path.share.get()).collect(),
             as_path: imported.as_path.to_string(),
-            communities: imported.communities.iter().map(named).collect(),
+            communities: imported.communities.iter().copied().map(communities::described).collect(),
             draining: is_draining(route.attributes),
         })
     }
 
     pub(super) fn domain_name(&self, id: DomainId) -> Option<&str> {
-        self.core.domains.get(usize::from(id.0)).map(|domain| domain.name.as_str())
+        self.core.domain_name(id)
     }
 
     /// Whatever routes come from, for operators.
     pub(super) fn source_name(&self, source: PathSource) -> Option<String> {
-        match source {
-            PathSource::Kernel(attachment) => Some(format!("kernel on {}", self.core.name_of(attachment))),
-            PathSource::Static(attachment) => Some(format!("connected on {}", self.core.name_of(attachment))),
-            PathSource::Peer(id) => {
-                self.core.peers.get(usize::from(id.0)).map(|peer| peer.session.remote.to_string())
-            }
-        }
+        self.core.source_name(source)
     }
 
     /// A peer's message with faults, counted from the newest.
@@ -249,9 +243,4 @@ fn fault_rows(peer: IpAddr, seen: &SeenFault) -> Vec<Value> {
         return vec![row(None)];
     }
     update.prefixes.iter().map(|prefix| row(Some(prefix))).collect()
-}
-
-/// A community with what it means, where that is known (E4).
-fn named(community: &crate::bgp::Community) -> String {
-    communities::name(*community).map_or(community.to_string(), |name| format!("{community} ({name})"))
 }

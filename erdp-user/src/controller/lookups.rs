@@ -248,13 +248,10 @@ fn community_meant(text: &str) -> Result<Community, String> {
 
 /// What a path says of itself.
 fn describe(row: &mut Value, attributes: &PathAttributes) {
-    let named = |community: &Community| {
-        communities::name(*community).map_or(community.to_string(), |name| format!("{community} ({name})"))
-    };
     row["next_hop"] = json!(attributes.next_hop);
     row["as_path"] = attributes.as_path.to_string().into();
     row["origin"] = json!(attributes.origin);
     row["med"] = json!(attributes.med);
     row["local_pref"] = json!(attributes.local_pref);
-    row["communities"] = attributes.communities.iter().map(named).collect();
+    row["communities"] = attributes.communities.iter().copied().map(communities::described).collect();
 }

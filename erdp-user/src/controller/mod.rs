@@ -3,7 +3,7 @@
 //!
 //! Files: [`start`] (what is checked and set up, in which order, and how all of it is undone), [`estate`] (what an edge before us has
 //! left), [`hand_over`] (one process gives another everything), [`successor`] (a daemon starts that other process itself), [`reconcile`] (the
-//! maps are what was written), `questions` (which question a turn answers), [`answers`] (what `erdp show` and `erdp explain` see), `lists`
+//! maps are what was written), `questions` (which question a turn answers), `answers` (what `erdp show` sees), `ask` (what `erdp ask` is answered with), `lists`
 //! (what of that has no bound, in pages), `lookups` (which of it is meant, and one peer), `pairs`, `interfaces`, `peering`, `drill`, `change`
 //! and `configure` (operators' orders, and what is said of them), `search` (what an order is judged by, in pages), `exchange` (a Cease is on
 //! the wire before a circuit is shut), `orders` (what sessions are to do), `unsaved` (what of that the daemon's file has not), `kept` (what of
@@ -26,6 +26,7 @@
 //! an asker that grows with what the tables hold.
 
 mod answers;
+mod ask;
 mod bfd;
 mod change;
 mod configure;
@@ -57,7 +58,7 @@ pub mod uninstall;
 mod unsaved;
 pub mod upgrade;
 
-pub use answers::DESTINATIONS_MAX;
+pub use ask::{DESTINATIONS_MAX, DETAILED_MAX};
 pub use configure::{Parsed, parse};
 pub use lookups::{PathFilter, RouteFilter};
 pub use share::Share;

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{
-    answers,
+    ask,
     estate::Estate,
     kept::Keeper,
     start::{self, StartError},
@@ -132,7 +132,7 @@ fn compare(
 }
 
 fn frame(ingress: &AttachmentFacts, to: IpAddr) -> Result<Vec<u8>, DataplaneError> {
-    let from = answers::neighbour(ingress, to);
+    let from = ask::neighbour(ingress, to);
     Question { from, to, ports: (40_000, 443), hop_limit: 64, tags: ingress.tags }.frame()
 }
 

@@ -16,12 +16,13 @@
 //! Files: `links` (carriers, damping, names), `interfaces` (those that come and go), `carriers` (sessions that follow them), `sessions` (what
 //! peers say), `bfd`, `pairs` (facts about a circuit's two links), `minimum`, `peering` and `drill` (what is taken out of service), `admin`
 //! (circuits that are disabled), `named` (operators' names of all these), `limits` (bandwidth), `exchange` (another configuration),
-//! `excess` (too many prefixes), `miscabling`, `search` (what only some sessions lead to), `kernel_routes`, `targets` (decisions as forwarding takes them), `inherit` (until when the
+//! `excess` (too many prefixes), `miscabling`, `search` (what only some sessions lead to), `kernel_routes`, `targets` (decisions as forwarding takes them), `asked` (what a verdict came from), `inherit` (until when the
 //! program before forwards).
 //!
 //! What must never happen: that a decision waits for anything, or depends on a time that it was not given.
 
 mod admin;
+mod asked;
 mod bfd;
 mod carriers;
 mod drill;

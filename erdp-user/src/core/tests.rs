@@ -1,6 +1,7 @@
 //! A whole edge in virtual time, without root, kernel or tokio: facts go in, packets are asked about in the same stages as the loaded
 //! program's, and what the core wants done comes out.
 
+mod asked;
 mod decisions;
 mod edge;
 

@@ -470,6 +470,10 @@ impl Dataplane for AyaDataplane {
         sum
     }
 
+    fn bucket_words(&self, id: u16) -> Option<[u64; 4]> {
+        self.bucket(id).ok()
+    }
+
     fn bfd_until(&self, session: u16) -> u64 {
         sessions::load(&self.bfd_sessions.record(session).until)
     }

@@ -193,6 +193,10 @@ impl Dataplane for MemoryDataplane {
         })
     }
 
+    fn bucket_words(&self, id: u16) -> Option<[u64; 4]> {
+        Some(self.bucket(id))
+    }
+
     fn bfd_until(&self, session: u16) -> u64 {
         self.with_tables(|tables| tables.load(&tables.bfd_sessions[usize::from(session)].until))
     }

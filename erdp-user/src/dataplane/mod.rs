@@ -6,7 +6,7 @@
 //!
 //! Files: [`aya`] (load, attach, ask, count), [`bpffs`] and [`pins`] (what outlives this process), [`btf`] (where this kernel's
 //! structures have their members), [`mapped`] (the trie's blocks through `mmap`), [`sessions`] (BFD's records likewise), [`question`]
-//! (frames for `erdp explain`), [`sample`] (the headers of a dropped frame), [`memory`].
+//! (frames for `erdp ask`), [`sample`] (the headers of a dropped frame), [`memory`].
 
 pub mod aya;
 pub mod bpffs;
@@ -153,6 +153,11 @@ pub trait Dataplane: Send {
     fn policed(&self, id: u16, class: Class) -> [Tally; 4] {
         let _ = (id, class);
         [Tally::default(); 4]
+    }
+    /// The words of a policer's bucket, in the order of [`Record::Bucket`]; `None`: they cannot be read.
+    fn bucket_words(&self, id: u16) -> Option<[u64; 4]> {
+        let _ = id;
+        None
     }
     /// Until when a BFD session lets its next hop be used, or [`erdp_common::bfd::UNJUDGED`], or [`erdp_common::bfd::DEAD`].
     fn bfd_until(&self, session: u16) -> u64 {

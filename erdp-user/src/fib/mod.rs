@@ -10,11 +10,14 @@
 //! [`Forwarding::neighbour`] turns a MAC address into the next hop's layer 2 header; on a connected subnet of a CE attachment
 //! it also makes a host route. [`Forwarding::link`] writes the one word that a failover needs. Both are in [`neighbours`].
 //!
+//! Questions about packets are answered from what has been written (`asked`).
+//!
 //! # What must never happen
 //! A packet meets a reference to a record that is not written: next hops are written before groups before routes, and
 //! removed in reverse. Nothing here has a clock or does I/O but through [`Dataplane`]; time is an argument.
 
 mod adopted;
+mod asked;
 mod connected;
 mod ids;
 mod neighbours;
@@ -45,6 +48,7 @@ use ipnet::IpNet;
 
 pub use self::{
     adopted::Adopted,
+    asked::Match,
     shares::scaled,
     suspend::Share,
     topology::{AttachmentFacts, SourceCheck, Topology},

@@ -7,7 +7,7 @@
 //! of this costs the packet path anything.
 //!
 //! What an attachment lists and its zone forbids is in `refused`: where no source has the prefix, the table drops it by a reason
-//! of its own, so that counters and `erdp explain` can say more than "no route". That goes both ways: from the customer's side to
+//! of its own, so that counters and `erdp ask` can say more than "no route". That goes both ways: from the customer's side to
 //! the peering, and from the peering to what lies behind the attachment. A refusal never stands in the way of a route: where a
 //! source has a shorter prefix, the refused one leads where that does. Else whoever announces in one domain could take traffic
 //! away from another.

@@ -24,6 +24,11 @@ pub fn name(community: Community) -> Option<&'static str> {
     named().iter().find(|(known, _)| *known == community).map(|(_, name)| *name)
 }
 
+/// A community with what it means, where that is known (requirement E4).
+pub fn described(community: Community) -> String {
+    name(community).map_or(community.to_string(), |name| format!("{community} ({name})"))
+}
+
 /// A community by its name in the table (case and blanks do not matter) or as two numbers.
 pub fn community(text: &str) -> Option<Community> {
     let wanted = plain(text);

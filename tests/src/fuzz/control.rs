@@ -38,6 +38,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         r#""metrics""#,
         r#""ready""#,
         r#"{"explain":{"interface":"eth0","to":["198.18.64.9","fd00::9"],"from":null,"ports":[5,3478]}}"#,
+        r#"{"explain":{"interface":"eth0","to":["198.18.64.9"],"from":"198.18.0.1","ports":[5,22],"shape":{"protocol":{"number":47},"dscp":46,"ecn":2,"size":1500,"ttl":1,"tcp_flags":18,"echo_reply":false,"tags":[5,100]},"detail":true}}"#,
+        r#"{"explain":{"interface":"eth0","to":[],"from":null,"ports":[0,0],"frames":["020000000001020000000002080045000000"],"detail":true}}"#,
         r#"{"set":{"circuit":{"name":"a","change":{"bandwidth":"2G","burst-policy":"peak-2x"},"force":true}}}"#,
         r#"{"hand-over":{"version":1,"file":{"path":"/etc/erdp/erdp.toml","text":"asn = 1"}}}"#,
         r#"{"config":"show"}"#,

@@ -97,7 +97,7 @@ pub const RULES: &[Rule] = &[
         title: "Every source needs a way back",
         source: FAQ,
         text: "A missing return route is the usual reason why connections from Azure fail: the customer's prefix is not advertised to the MSEEs. \
-               `erdp explain` says it for one packet.",
+               `erdp ask` says it for one packet.",
         checks: D8,
         proofs: &["d8_a_source_that_no_msee_has_been_told_of_lacks_a_return_route"],
         unseen: Some(

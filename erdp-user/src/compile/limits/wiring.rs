@@ -53,7 +53,7 @@ fn of_circuit(wired: &[(String, [u16; 3])], circuit: &str, at: usize) -> BTreeSe
 }
 
 /// The record of a policer.
-fn policer_of(config: &Config, id: u16) -> erdp_common::abi::Policer {
+fn policer_of(config: &Config, id: u16) -> Policer {
     let mut found = records(config, 0).into_iter().filter_map(|record| match record {
         Record::Policer(other, policer) if other == id => Some(policer),
         _ => None,

@@ -36,7 +36,7 @@ use crate::{
     metrics::format::Format,
 };
 
-/// Destinations that the loop is asked about in one turn.
+/// Packets that the loop is asked about in one turn.
 const DESTINATIONS: usize = 32;
 /// Between two looks at whether a client that waits is still there, and for a place.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -160,7 +160,10 @@ impl Hall {
                 Ok(shown) => Reply::Ok(shown.unready.clone().into()),
                 Err(why) => Reply::Error(why),
             },
-            Request::Explain(question) if (DESTINATIONS..=DESTINATIONS_MAX).contains(&question.to.len()) => {
+            // With detail it is of one turn.
+            Request::Explain(question)
+                if !question.detail && (DESTINATIONS..=DESTINATIONS_MAX).contains(&question.packets()) =>
+            {
                 self.explain(question, asker).await?
             }
             request => {
@@ -179,11 +182,10 @@ impl Hall {
         }
     }
 
-    /// A few destinations at a time: the loop asks the packet path about each.
+    /// A few packets at a time: the loop asks the packet path about each.
     async fn explain(&self, question: Question, asker: &Asker) -> io::Result<Reply> {
         let mut rows = Vec::new();
-        for few in question.to.chunks(DESTINATIONS) {
-            let part = Question { to: few.to_vec(), ..question.clone() };
+        for part in question.parts(DESTINATIONS) {
             match self.ask(Request::Explain(part), asker).await? {
                 Reply::Ok(Value::Array(part)) => rows.extend(part),
                 other => return Ok(other),
