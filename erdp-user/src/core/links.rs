@@ -48,15 +48,24 @@ impl<D: Dataplane> Core<D> {
                     if mac.is_some() && self.is_peer(attachment, address) {
                         self.miscabling.handle_answer(attachment, address);
                     }
-                    if let (Some(before), Some(mac)) =
-                        (self.forwarding.mac(key).filter(|it| Some(*it) != mac), mac)
-                    {
-                        self.log_failure(|it| it.dataplane.mac_before(attachment, before, mac));
+                    if let Some(mac) = mac {
+                        self.follow_before(key, mac);
                     }
                     self.log_failure(|it| it.forwarding.neighbour(key, mac, now_ns, &mut it.dataplane));
                 }
             }
             KernelEvent::Resync => self.actions.push_back(Action::Resync),
+        }
+    }
+
+    /// The maps of the process before follow a neighbour's MAC address. What it was is known where it has changed under us; an MSEE, which is alone
+    /// on its wire, may have had any before it is resolved for the first time, because no process may have run when it changed.
+    fn follow_before(&mut self, key: NextHopKey, mac: [u8; 6]) {
+        let known = self.forwarding.mac(key);
+        let facts = self.forwarding.topology().attachment(key.attachment);
+        let is_alone = facts.is_some_and(|facts| facts.is_msee) && self.is_peer(key.attachment, key.address);
+        if known.map_or(is_alone, |known| known != mac) {
+            self.log_failure(|it| it.dataplane.mac_before(key.attachment, known, mac));
         }
     }
 

@@ -493,7 +493,7 @@ impl Dataplane for AyaDataplane {
     fn mac_before(
         &mut self,
         attachment: AttachmentId,
-        before: [u8; 6],
+        before: Option<[u8; 6]>,
         now: [u8; 6],
     ) -> Result<(), DataplaneError> {
         self.write_mac_before(attachment, before, now)

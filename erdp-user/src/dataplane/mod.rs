@@ -178,11 +178,11 @@ pub trait Dataplane: Send {
         let _ = (ifindex, alive);
         Ok(())
     }
-    /// The same: a neighbour has another MAC address.
+    /// The same: a neighbour has another MAC address; without the one before, the attachment's only neighbour has.
     fn mac_before(
         &mut self,
         attachment: AttachmentId,
-        before: [u8; 6],
+        before: Option<[u8; 6]>,
         now: [u8; 6],
     ) -> Result<(), DataplaneError> {
         let _ = (attachment, before, now);

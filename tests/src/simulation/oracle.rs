@@ -2,8 +2,8 @@
 //! believes is asked only where it is itself what is judged: that the maps are what the routing base says.
 //!
 //! What a dead process has left forwards until its successor has heard everybody whom it waits for. Until then orders and limits do not change
-//! where packets go, no circuit takes the place of another one, and a MAC address that has changed while no process ran is not followed: this is
-//! left out, and bounded by `restart-deadline`.
+//! where packets go, no circuit takes the place of another one, and a MAC address of a customer's router that has changed while no process ran is
+//! not followed: this is left out, and bounded by `restart-deadline`.
 
 use std::{
     collections::BTreeSet,
@@ -195,8 +195,9 @@ impl World {
         {
             Some(("C1: no way into another domain", format!("{arrow} leaves to {to}")))
         } else if mac != neighbour.mac
-            && !self.edge.is_without_its_own()
-            && now > facts.mac_since + budgets::NEW_MAC
+            && !self.edge.is_down
+            && (PLACES[place].is_msee() || !self.edge.is_without_its_own())
+            && now > facts.mac_since.max(self.begun_at) + budgets::NEW_MAC
             && facts.whole_since.is_some_and(|it| now > it + budgets::NEW_MAC)
         {
             Some(("B2: no next hop that is no more", format!("{arrow} leaves to {to} by {mac:02x?}")))

@@ -182,13 +182,14 @@ impl Dataplane for Planted {
     fn mac_before(
         &mut self,
         attachment: AttachmentId,
-        before: [u8; 6],
+        before: Option<[u8; 6]>,
         now: [u8; 6],
     ) -> Result<(), DataplaneError> {
         if let Some(Before { maps, .. }) = &self.before {
             maps.with_tables(|tables| {
                 let its = tables.next_hops.iter_mut().filter(|it| it.attachment == attachment.number());
-                its.filter(|it| it.l2[..6] == before).for_each(|it| it.l2[..6].copy_from_slice(&now));
+                let is_meant = |it: &[u8]| before.is_none_or(|before| it == before);
+                its.filter(|it| is_meant(&it.l2[..6])).for_each(|it| it.l2[..6].copy_from_slice(&now));
             });
         }
         Ok(())

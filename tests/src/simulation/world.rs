@@ -92,6 +92,8 @@ pub struct World {
     pub(super) disabled: BTreeMap<usize, Time>,
     /// Since when the edge's process is dead or has not taken over, and what each neighbour led to then.
     pub(super) frozen: Option<(Time, Vec<BTreeSet<IpNet>>)>,
+    /// When the edge's process has begun.
+    pub(super) begun_at: Time,
     /// Who is in a drill.
     pub(super) drilled: BTreeSet<usize>,
     /// Whether the operator watches it.
@@ -138,6 +140,7 @@ impl World {
             is_over: false,
             disabled: BTreeMap::new(),
             frozen: None,
+            begun_at: BEGIN,
             drilled: BTreeSet::new(),
             is_watched: true,
             was_over: false,
@@ -219,6 +222,7 @@ impl World {
             Ok(edge) => self.edge = edge,
             Err(error) => return self.violate("begins again", error.to_string()),
         }
+        self.begun_at = self.now;
         self.begin_edge();
         self.turn();
         for place in 0..PLACES.len() {

@@ -76,11 +76,17 @@ impl Wishes {
             && self.links.get(&u32::from(record.link), 0).is_ok_and(|word| word != 0)
     }
 
-    fn set_mac(&mut self, attachment: AttachmentId, before: [u8; 6], now: [u8; 6]) -> Result<u32, MapError> {
+    fn set_mac(
+        &mut self,
+        attachment: AttachmentId,
+        before: Option<[u8; 6]>,
+        now: [u8; 6],
+    ) -> Result<u32, MapError> {
         let mut changed = 0;
         for id in 1..self.next_hops.len() {
             let Raw(mut record) = self.next_hops.get(&id, 0)?;
-            if record.attachment == attachment.number() && record.l2.starts_with(&before) {
+            let is_meant = before.is_none_or(|before| record.l2.starts_with(&before));
+            if record.attachment == attachment.number() && is_meant && !record.l2.starts_with(&now) {
                 record.l2[..6].copy_from_slice(&now);
                 self.next_hops.set(id, Raw(record), 0)?;
                 changed += 1;
@@ -135,7 +141,7 @@ impl AyaDataplane {
     pub(super) fn write_mac_before(
         &mut self,
         attachment: AttachmentId,
-        before: [u8; 6],
+        before: Option<[u8; 6]>,
         now: [u8; 6],
     ) -> Result<(), DataplaneError> {
         let Some(wishes) = self.wishes_before_mut() else { return Ok(()) };
