@@ -9,7 +9,8 @@ use std::{
     fmt::Write as _,
     fs,
     net::{IpAddr, UdpSocket},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,9 +23,9 @@ use erdp_tests::{
         plan,
         straight::{AZURE, CUSTOMER, ip},
     },
-    traffic::{counts, echo::echo},
+    traffic::{counts, echo::echo, raw},
 };
-use nix::sys::signal::Signal;
+use nix::{libc, sys::signal::Signal};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -75,7 +76,7 @@ fn flows(lab: &Beside, to: &str, many: u16) -> Result<[u64; 2]> {
         }
         Ok(())
     })?;
-    std::thread::sleep(Duration::from_millis(200));
+    thread::sleep(Duration::from_millis(200));
     let after = received(lab)?;
     Ok([after[0] - before[0], after[1] - before[1]])
 }
@@ -92,6 +93,76 @@ fn what_frr_learns_is_forwarded_by_and_told_to_microsoft_and_follows_the_kernel(
     an_interface_goes(&mut lab)?;
     a_burst_that_nobody_hears(&mut lab)?;
     lab.until("the counters add up", |it| Ok(it.edge.counters()?.unexplained() == 0))?;
+    Ok(())
+}
+
+/// What `erdp ask` says of flows of many kinds happens to them: all packets of a flow leave to the router that it names.
+fn ask_says_what_happens(lab: &Beside) -> Result<()> {
+    const EACH: u64 = 30;
+    let mut random = fastrand::Rng::with_seed(18);
+    let mut by_router = [0; 2];
+    for _ in 0..24 {
+        let family = random.usize(..2);
+        let (from, to) = (AZURE[0][family], CUSTOMER[family]);
+        let (port, dscp, size) = (random.u16(20_000..60_000), random.u8(..64), random.u16(100..1_400));
+        let numbers = [port.to_string(), dscp.to_string(), size.to_string()];
+        let [port_text, dscp_text, size_text] = &numbers;
+        let printed = lab.edge.ask(&[
+            "ask",
+            "--interface",
+            "msee1",
+            "--from",
+            from,
+            "--to",
+            to,
+            "--protocol",
+            "udp",
+            "--from-port",
+            port_text,
+            "--to-port",
+            "9000",
+            "--dscp",
+            dscp_text,
+            "--size",
+            size_text,
+            "--json",
+        ])?;
+        let answer: Value = serde_json::from_str(&printed).with_context(|| printed.clone())?;
+        let expected = ["ce0", "ce1"].iter().position(|it| answer["interface"] == **it);
+        let expected = expected.with_context(|| format!("no router in {printed}"))?;
+        let detail = &answer["detail"];
+        ensure!(
+            (&detail["packet"]["size"], &detail["packet"]["dscp"]) == (&size.into(), &dscp.into())
+                && detail["route"]["prefix"].is_string()
+                && answer["way_back"]["verdict"] == "transmit",
+            "{printed}"
+        );
+        let before = received(lab)?;
+        let payload = vec![0; usize::from(size) - if family == 0 { 28 } else { 48 }];
+        enter::run(lab.msee.name(), move || {
+            let socket = UdpSocket::bind((from, port))?;
+            let (level, option) = if family == 0 {
+                (libc::IPPROTO_IP, libc::IP_TOS)
+            } else {
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS)
+            };
+            raw::set_option(&socket, level, option, i32::from(dscp) << 2)?;
+            for _ in 0..EACH {
+                socket.send_to(&payload, (to, 9_000)).context("cannot send")?;
+            }
+            Ok(())
+        })?;
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while received(lab)?[expected] < before[expected] + EACH {
+            ensure!(Instant::now() < deadline, "they did not come to ce{expected}: {printed}");
+            thread::sleep(Duration::from_millis(2));
+        }
+        let other = received(lab)?[1 - expected] - before[1 - expected];
+        ensure!(other < EACH, "{other} packets came to the other router: {printed}");
+        by_router[expected] += 1;
+    }
+    println!("  as `erdp ask` said: {by_router:?} flows to ce0 and ce1");
+    ensure!(by_router.iter().all(|count| *count > 0), "one router only: {by_router:?}");
     Ok(())
 }
 
@@ -125,7 +196,7 @@ fn example_works(lab: &mut Beside) -> Result<()> {
         println!("  {azure} to {host} and back: 3 replies to {requests} requests");
     }
     println!("{}", lab.edge.table("routes")?);
-    Ok(())
+    ask_says_what_happens(lab)
 }
 
 /// Weights of a route's own next hops and of nexthop objects, on one wire and on two.

@@ -2,6 +2,7 @@
 //! sockets, [`super::world`] does with wires.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeSet, HashMap},
     net::IpAddr,
     path::Path,
@@ -21,7 +22,9 @@ use erdp::{
     compile::{self, limits},
     config::Config,
     core::{Core, OnlyHere},
-    dataplane::{Dataplane as _, Mode, memory::MemoryDataplane, pins::About, question::Question},
+    dataplane::{
+        Dataplane as _, DataplaneError, Mode, memory::MemoryDataplane, pins::About, question::Question,
+    },
     fib::Topology,
 };
 use erdp_common::{
@@ -39,6 +42,9 @@ use super::{
 
 /// Blocks of the forwarding table.
 const BLOCKS: u32 = 12_288;
+
+/// Where a question has its source port: behind Ethernet and IPv4.
+const SOURCE_PORT_AT: usize = 14 + 20;
 
 /// The edge.
 pub struct Edge {
@@ -66,6 +72,8 @@ pub struct Edge {
     before: Option<Before>,
     /// The process has died, and the packet path goes on without it.
     pub is_down: bool,
+    /// Packets to ask about, by source and destination.
+    questions: RefCell<HashMap<(IpAddr, IpAddr), Vec<u8>>>,
 }
 
 /// Where a packet goes.
@@ -137,6 +145,7 @@ impl Edge {
             variant,
             before,
             is_down: false,
+            questions: RefCell::default(),
         })
     }
 
@@ -175,8 +184,7 @@ impl Edge {
 
     /// Where a packet that comes in on an interface goes, by the maps alone.
     pub fn way(&self, from: usize, source: IpAddr, to: IpAddr, port: u16) -> Way {
-        let question = Question { from: source, to, ports: (port, 7), hop_limit: 64, tags: [None; 2] };
-        let answer = question.frame().and_then(|frame| self.forwards().ask(ifindex(from), &frame));
+        let answer = self.question(source, to, port).and_then(|it| self.forwards().ask(ifindex(from), &it));
         let Ok(answer) = answer else { return Way::Astray };
         if let Some(reason) = answer.drop_reason() {
             return Way::Dropped(reason);
@@ -189,6 +197,25 @@ impl Edge {
             (Some(place), Some(mac)) if answer.verdict() == "transmit" => Way::To(place, mac),
             _ => Way::Astray,
         }
+    }
+
+    /// A packet to ask about. All flows between two addresses differ in their source port alone, which is put into the packet of the first one; no
+    /// stage of the packet path looks at the checksum of UDP.
+    fn question(&self, from: IpAddr, to: IpAddr, port: u16) -> Result<Vec<u8>, DataplaneError> {
+        let mut known = self.questions.borrow_mut();
+        let mut frame = match known.get(&(from, to)) {
+            Some(frame) => frame.clone(),
+            None => {
+                let first =
+                    Question { from, to, ports: (port, 7), hop_limit: 64, tags: [None; 2] }.frame()?;
+                known.insert((from, to), first.clone());
+                first
+            }
+        };
+        if let Some(source) = frame.get_mut(SOURCE_PORT_AT..SOURCE_PORT_AT + 2) {
+            source.copy_from_slice(&port.to_be_bytes());
+        }
+        Ok(frame)
     }
 
     /// The state of BFD with a neighbour, and for how long it has been in it.

@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(parts("aya-ebpf").as_deref(), Some("BPF object"));
         assert_eq!(parts("erdp-common").as_deref(), Some("BPF object, daemon"));
         assert_eq!(parts("serde_derive").as_deref(), Some(""), "a macro is not linked");
-        assert_eq!((parts("proptest"), parts("pcap-parser"), parts("xtask")), (None, None, None));
+        assert_eq!((parts("proptest"), parts("bgpkit-parser"), parts("xtask")), (None, None, None));
         for ((name, version), facts) in &crates {
             assert_eq!(facts.checksum.is_some(), !name.starts_with("erdp-"), "{name} {version}");
         }
