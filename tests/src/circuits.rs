@@ -94,8 +94,10 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 const RATE: u32 = 1_000;
 /// How many a lost carrier may cost where the circuit has another link (5 ms).
 pub const ONE_LINK_COSTS: u64 = 5;
-/// The same where it has none: what another circuit has counts when the sessions have ended, which they do a second after the carriers.
-pub const BOTH_LINKS_COST: u64 = 2_000;
+/// The same where it has none: the routing base prefers what another circuit has, prefix by prefix (100 ms).
+pub const BOTH_LINKS_COST: u64 = 100;
+/// For so long packets flow on behind a change.
+const AFTERWARDS: Duration = Duration::from_millis(200);
 
 /// What is up. Fields in the order of the end.
 #[derive(Debug)]
@@ -291,6 +293,7 @@ impl Stand {
         let probe = self.probe()?;
         carriers.iter().try_for_each(|(short, is_up)| self.carrier(short, *is_up))?;
         self.until(what, |it| it.leads_to(to))?;
+        thread::sleep(AFTERWARDS);
         let report = probe.stop()?;
         println!("  {report:?}");
         ensure!(report.lost <= costs && report.sent > 100, "{report:?}");
