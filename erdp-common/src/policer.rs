@@ -256,7 +256,7 @@ fn tolerance(tolerances: &[u64; 3], class: Class) -> u64 {
 
 /// How far a TAT is ahead of now; 0 when it is not.
 #[inline(always)]
-pub(crate) fn ahead(tat: u64, now: u64) -> u64 {
+pub fn ahead(tat: u64, now: u64) -> u64 {
     let ahead = tat.wrapping_sub(now);
     if ahead <= AHEAD_MAX { ahead } else { 0 }
 }

@@ -4,11 +4,8 @@
 use erdp_common::{
     abi::Policer,
     classify::Class,
-    policer::{COST_FRACTION_BITS, TIME_FRACTION_BITS},
+    policer::{COST_FRACTION_BITS, TIME_FRACTION_BITS, ahead},
 };
-
-/// A theoretical arrival time further ahead (64 s) is none, as in [`erdp_common::policer`].
-const AHEAD_MAX: u64 = (64 * 1_000_000_000) << TIME_FRACTION_BITS;
 
 /// What a class has of a bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,10 +49,6 @@ pub fn level(
         is_full: used > limit || peak_used > peak_limit,
         above_share,
     }
-}
-
-fn ahead(arrival: u64, now: u64) -> u64 {
-    Some(arrival.wrapping_sub(now)).filter(|ahead| *ahead <= AHEAD_MAX).unwrap_or(0)
 }
 
 /// How many octets a time is worth.

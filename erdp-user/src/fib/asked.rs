@@ -34,22 +34,16 @@ impl Forwarding {
         Some(Match { prefix, domain: self.domain_of(view, prefix), target })
     }
 
-    /// The domain whose route to a prefix a view has: the first, or, where it compares circuits, the first of those that are worth most.
+    /// The domain whose route to a prefix a view has, or of several that share the first.
     fn domain_of(&self, view: usize, prefix: IpNet) -> Option<usize> {
         let Policy { sources, compares_circuits, .. } = &self.views[view].policy;
-        let mut offering = sources.iter().filter_map(|source| {
-            let domain = source.domain();
-            let target = self.said(domain, prefix)?;
-            source.offer(prefix, &target, &self.topology).map(|_| domain)
+        let offering = sources.iter().filter_map(|source| {
+            let target = self.said(source.domain(), prefix)?;
+            source.offer(prefix, &target, &self.topology)?;
+            Some((self.rank_of(source, &prefix, *compares_circuits), source.domain()))
         });
-        let first = offering.next()?;
-        if !compares_circuits {
-            return Some(first);
-        }
-        let better = |best: usize, other: usize| {
-            if self.worth(other, &prefix) > self.worth(best, &prefix) { other } else { best }
-        };
-        Some(offering.fold(first, better))
+        let better = |best: (u32, usize), other: (u32, usize)| if other.0 > best.0 { other } else { best };
+        offering.reduce(better).map(|(_, domain)| domain)
     }
 
     /// A group's record, as it was written last.

@@ -183,7 +183,7 @@ impl Forwarding {
             |prefix: IpNet| match compares_circuits {
                 false => self.first_of(prefix, sources, |source| offer(source, prefix)),
                 true => best_of(sources.iter().filter_map(|source| {
-                    Some((self.worth(source.domain(), &prefix), offer(source, prefix)?))
+                    Some((self.rank_of(source, &prefix, true), offer(source, prefix)?))
                 })),
             };
         if let Some(target) = open(prefix) {
@@ -200,6 +200,13 @@ impl Forwarding {
         (Some(covering.unwrap_or_else(|| Arc::new(Target::ZoneForbidden))), true)
     }
 
+    /// How a source's route to a prefix ranks among those that have one: of several with the highest rank the first wins, or all of them where
+    /// circuits are compared.
+    pub(super) fn rank_of(&self, source: &Source, prefix: &IpNet, compares_circuits: bool) -> u32 {
+        let worth = self.worth(source.domain(), prefix);
+        if compares_circuits { worth } else { u32::from(worth > LAST_RESORT) }
+    }
+
     /// What the first source offers whose route is more than a last resort, or where there is no such, the first that offers anything.
     fn first_of(
         &self,
@@ -210,7 +217,7 @@ impl Forwarding {
         let mut last_resort = None;
         for source in sources {
             let Some(target) = offer(source) else { continue };
-            if self.worth(source.domain(), &prefix) > LAST_RESORT {
+            if self.rank_of(source, &prefix, false) > LAST_RESORT {
                 return Some(target);
             }
             last_resort.get_or_insert(target);

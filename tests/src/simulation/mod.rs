@@ -120,16 +120,3 @@ impl fmt::Display for Violation {
 pub fn run(seed: u64, plant: Option<Plant>) -> Result<Result<Report, Box<Violation>>> {
     World::new(seed, plant).map(World::run)
 }
-
-/// The first seed of these, from `first` on, in which a planted fault is found, with what has found it.
-///
-/// # Errors
-/// As [`run`].
-pub fn find(plant: Plant, first: u64, seeds: u64) -> Result<Option<Box<Violation>>> {
-    for seed in first..first.saturating_add(seeds) {
-        if let Err(violation) = run(seed, Some(plant))? {
-            return Ok(Some(violation));
-        }
-    }
-    Ok(None)
-}
