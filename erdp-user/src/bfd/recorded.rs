@@ -92,7 +92,7 @@ impl Recorded {
         Some(packet)
     }
 
-    /// The change that nobody has taken yet, by [`Self::take_change`].
+    /// The last change, until [`Self::take_change`] has taken it.
     pub fn change(&self) -> Option<Change> {
         self.untold
     }

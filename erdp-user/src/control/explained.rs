@@ -77,7 +77,7 @@ pub struct Explanation {
     pub next_hop: Option<IpAddr>,
     /// Every neighbour the route would use.
     pub members: Vec<IpAddr>,
-    /// True: no MSEE has been told of the packet's source, so no answer would find back (D8).
+    /// True: no route to the packet's source is advertised to an MSEE, so Azure's answer has no way back (D8).
     #[serde(default)]
     pub no_return: Option<bool>,
     /// What to do about that.

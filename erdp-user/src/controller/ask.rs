@@ -195,7 +195,7 @@ fn return_remedy(attachments: &[Attachment], from: IpAddr) -> String {
     };
     match attachments.iter().find(is_on_it) {
         Some(attachment) if !attachment.advertise_connected => format!(
-            "{from} is on {}'s own subnet, which nobody announces: write advertise-connected = true on the attachment (C2)",
+            "{from} is on {}'s own subnet, which ERDP does not advertise: write advertise-connected = true on the attachment (C2)",
             attachment.name
         ),
         _ => "see `erdp show refused`".to_owned(),

@@ -1,4 +1,5 @@
-//! What the controller orders of a session, as the session's own steps: for whoever drives it, by sockets or in virtual time.
+//! Orders of the controller to a session, and which step of the session each one is. The task with the socket and the simulated world both drive a
+//! session by them.
 
 use super::super::PeerCommand;
 use super::super::wire::EncodeError;

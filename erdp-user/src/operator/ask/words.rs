@@ -101,7 +101,7 @@ fn notes(detail: &Detail) -> Vec<Note> {
     match detail.domains.as_slice() {
         [] => {}
         [domain] => add("domain", domain.clone(), Tone::Plain),
-        domains => add("domains", format!("{}, the first that has a route", domains.join(", ")), Tone::Plain),
+        domains => add("domains", format!("{}, preferred in this order", domains.join(", ")), Tone::Plain),
     }
     if let Some(it) = &detail.route {
         add("route", route(it), Tone::Plain);
@@ -342,7 +342,7 @@ mod tests {
   one of 2 equal next hops for this flow
     packet: tcp from 198.18.64.10:40000 to 198.18.192.10:443, 1500 octets, dscp 40 (CS5), ecn ect0,
             ttl 64, VLAN 5 in 100
-    domains: contoso/private, contoso/microsoft, the first that has a route
+    domains: contoso/private, contoso/microsoft, preferred in this order
     route: 198.18.192.0/18 of contoso/private, by BGP from 198.18.0.2, next hop 198.18.0.2, AS path
            12076
     communities: 12076:50002 (West Europe private)
